@@ -1,1 +1,39 @@
-//! gates
+//! The gates of a cantrip's circle, their vocabulary, and the ward algebra.
+//!
+//! Owns what a gate is ([`Gate`], [`GateSpec`], [`GateError`]), how its arguments are checked ([`ArgumentCheck`]), the
+//! built-in gates ([`builtin`]), the wards ([`Wards`]) and the redaction of secrets ([`redact`]). It knows nothing of
+//! loops, models, media or looms, and runs without any of them.
+//!
+//! Rules kept here: CIRCLE-4 and CIRCLE-5 (a call's result, and its failure as [`GateError`], is a value the entity
+//! sees), CIRCLE-8 (`done` returns its argument), CIRCLE-10 (dependencies are fixed at construction), WARD-1 and WARD-2
+//! (composition only narrows, for every ward).
+
+mod arguments;
+mod blocking;
+pub mod builtin;
+mod describe;
+mod error;
+mod files;
+mod gate;
+mod hosts;
+mod http;
+mod name;
+mod redact;
+mod schema;
+mod set;
+mod spec;
+pub mod suggest;
+mod wards;
+
+pub use arguments::{ArgumentCheck, SpecError};
+pub use error::GateError;
+pub use files::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, Root, RootError};
+pub use gate::{CallContext, FunctionGate, Gate, GateFuture, OUTPUT_BYTES_MAX_DEFAULT};
+pub use hosts::{HOST_PATTERNS_MAX, HostPatternError, HostPatterns};
+pub use http::{Headers, HttpPolicy, HttpPolicyError, PrivateAddress, PrivateAddressError};
+pub use name::{GATE_NAME_CHARS_MAX, GateName, GateNameError};
+pub use redact::{redact, redact_counted, redact_json};
+pub use schema::SchemaError;
+pub use set::{GateSet, GateSetError};
+pub use spec::{Exposure, GateSpec, Reach};
+pub use wards::{ResolvedWards, WARD_ENTRIES_MAX, WardError, WardValue, Wards};

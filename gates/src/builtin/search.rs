@@ -1,0 +1,471 @@
+//! `search`: the lines of a directory tree that match a regular expression.
+//!
+//! Owns the walk and its bounds. It never follows a symbolic link, never opens what is not a regular file, and never
+//! returns an incomplete answer as a complete one: a bound that is met before `max_results` is an error that says so.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use cap_fs_ext::{DirExt, FollowSymlinks};
+use cap_std::fs::Dir;
+use regex::{Regex, RegexBuilder};
+use serde_json::{Value, json};
+
+use super::specs::named;
+use crate::arguments::Arguments;
+use crate::blocking::{Abandoned, blocking};
+use crate::error::GateError;
+use crate::files::{FileFailure, Meant, RelativePath, Root, open_regular};
+use crate::gate::{CallContext, Gate, GateFuture};
+use crate::spec::{Exposure, GateSpec, Reach};
+
+/// 100 results, unless the call asks for another number.
+pub const SEARCH_RESULTS_DEFAULT: u64 = 100;
+/// 1 000 results. More is a question to narrow, not an answer to read.
+pub const SEARCH_RESULTS_MAX: u64 = 1_000;
+/// 64 MiB read in one call.
+pub const SEARCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// 8 MiB. Larger files are data, not text to search, and are skipped.
+pub const SEARCH_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// 100 000 entries looked at in one call.
+pub const SEARCH_ENTRIES_MAX: u64 = 100_000;
+/// 32 directories deep. Each level holds one open directory.
+pub const SEARCH_DEPTH_MAX: usize = 32;
+/// 10 seconds, or the call's deadline if that is earlier.
+pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(10);
+/// 1 MiB of compiled pattern, which bounds its cost for each byte read.
+pub const SEARCH_PATTERN_BYTES_MAX: usize = 1024 * 1024;
+/// 500 characters of a matching line are returned.
+pub const SEARCH_LINE_CHARS_MAX: usize = 500;
+
+/// 8 KiB. A NUL in the first part of a file marks it as binary, as other search tools have it.
+const BINARY_PROBE_BYTES: usize = 8 * 1024;
+
+/// 1 024 bytes of `pattern` and of `glob`.
+const EXPRESSION_BYTES_MAX: usize = 1_024;
+
+/// Directories of version control: large, and not what anybody searches.
+const SKIPPED_DIRS: &[&str] = &[".git", ".hg", ".jj", ".svn"];
+
+const GATE: &str = "search";
+
+pub(super) fn spec() -> GateSpec {
+    GateSpec {
+        name: named(GATE),
+        description: format!(
+            "Returns the lines that match the regular expression `pattern` in the files below `path` (default: the \
+             root), as an array of {{path, line, text}} sorted by path. `glob` (`*.rs`, `src/**/*.md`) narrows the files. Stops after \
+             `max_results` (default {SEARCH_RESULTS_DEFAULT}, at most {SEARCH_RESULTS_MAX}). Skips binary files, files over \
+             {} MiB, symbolic links and version control.",
+            SEARCH_FILE_BYTES_MAX / (1024 * 1024)
+        ),
+        parameters: json!({
+            "type": "object",
+            "properties": {
+                "pattern": {"type": "string", "minLength": 1, "maxLength": EXPRESSION_BYTES_MAX, "description": "regular expression; `(?i)` ignores case"},
+                "path": {"type": "string", "description": "directory or file, relative to the root, default `.`"},
+                "glob": {"type": "string", "maxLength": EXPRESSION_BYTES_MAX, "description": "which files: `*`, `?`, `**`, `[ab]`, `{a,b}`; without `/` it is compared with the name alone"},
+                "max_results": {"type": "integer", "minimum": 1, "maximum": SEARCH_RESULTS_MAX},
+            },
+            "required": ["pattern"],
+            "additionalProperties": false,
+        }),
+        positional: ["pattern", "path", "glob", "max_results"]
+            .map(str::to_owned)
+            .to_vec(),
+        reach: Reach::Read,
+        exposure: Exposure {
+            private: true,
+            ..Exposure::default()
+        },
+        ephemeral: false,
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Search {
+    root: Root,
+    spec: GateSpec,
+}
+
+impl Search {
+    pub(super) fn new(root: Root) -> Self {
+        Self { root, spec: spec() }
+    }
+
+    async fn search(&self, arguments: Value, context: &CallContext) -> Result<Value, GateError> {
+        let mut arguments = Arguments::new(GATE, arguments)?;
+        let pattern = expression(arguments.text("pattern")?, "pattern")?;
+        let glob = arguments.text_or_none("glob")?;
+        let path = arguments
+            .text_or_none("path")?
+            .unwrap_or_else(|| ".".to_owned());
+        let results_max = arguments
+            .count_or_none("max_results")?
+            .unwrap_or(SEARCH_RESULTS_DEFAULT);
+        if results_max > SEARCH_RESULTS_MAX {
+            return Err(GateError::Invalid(format!(
+                "{GATE}: argument `max_results`: at most {SEARCH_RESULTS_MAX}, {results_max} were asked for"
+            )));
+        }
+        let path = RelativePath::parse(GATE, &path, Meant::Existing)?;
+        let pattern = compiled(&pattern, "pattern")?;
+        let glob = glob.map(Glob::parse).transpose()?;
+        let latest = now() + SEARCH_TIME_MAX;
+        let deadline = context
+            .deadline
+            .map_or(latest, |deadline| deadline.min(latest));
+        let output_bytes_max = context.output_bytes_max;
+        let root = self.root.clone();
+        blocking(GATE, move |abandoned| {
+            let mut walk = Walk {
+                pattern,
+                glob,
+                abandoned,
+                deadline,
+                output_left: output_bytes_max,
+                results_max: usize::try_from(results_max).unwrap_or(usize::MAX),
+                bytes_left: SEARCH_BYTES_MAX,
+                entries_left: SEARCH_ENTRIES_MAX,
+                buffer: Vec::new(),
+                found: Vec::new(),
+            };
+            match walk.start(&root, &path) {
+                Ok(()) | Err(Stop::Enough) => Ok(Value::Array(walk.found)),
+                Err(Stop::File(failure)) => Err(root.explain(GATE, &path, &failure)),
+                Err(Stop::Bound(what)) => Err(GateError::Exhausted(format!(
+                    "{GATE}: stopped after {what} with {} results; narrow `path` or `glob`, or lower `max_results`",
+                    walk.found.len()
+                ))),
+                Err(Stop::Time) => Err(GateError::TimedOut(format!(
+                    "{GATE}: the time for one search ran out with {} results; narrow `path` or `glob`",
+                    walk.found.len()
+                ))),
+            }
+        })
+        .await
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a walk is bounded by real time, which no caller can hand in"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn expression(text: String, name: &str) -> Result<String, GateError> {
+    if text.is_empty() || text.len() > EXPRESSION_BYTES_MAX {
+        return Err(GateError::Invalid(format!(
+            "{GATE}: argument `{name}`: takes 1 to {EXPRESSION_BYTES_MAX} bytes, {} came",
+            text.len()
+        )));
+    }
+    Ok(text)
+}
+
+fn compiled(text: &str, name: &str) -> Result<Regex, GateError> {
+    let mut builder = RegexBuilder::new(text);
+    let built = builder
+        .size_limit(SEARCH_PATTERN_BYTES_MAX)
+        .dfa_size_limit(SEARCH_PATTERN_BYTES_MAX)
+        .build();
+    built.map_err(|error| {
+        let why = error.to_string();
+        let why = why
+            .lines()
+            .last()
+            .unwrap_or("cannot be read")
+            .trim()
+            .to_owned();
+        GateError::Invalid(format!(
+            "{GATE}: argument `{name}`: not a regular expression that can be used: {why}"
+        ))
+    })
+}
+
+/// Which files are read: a shell pattern, turned into a regular expression.
+struct Glob {
+    regex: Regex,
+    is_path: bool,
+}
+
+impl Glob {
+    fn parse(text: String) -> Result<Self, GateError> {
+        let text = expression(text, "glob")?;
+        let is_path = text.contains('/');
+        let regex = compiled(&translated(text.trim_start_matches("./"))?, "glob")?;
+        Ok(Self { regex, is_path })
+    }
+
+    fn holds(&self, path: &str, name: &str) -> bool {
+        self.regex.is_match(if self.is_path { path } else { name })
+    }
+}
+
+fn translated(glob: &str) -> Result<String, GateError> {
+    let wrong = |why: &str| GateError::Invalid(format!("{GATE}: argument `glob`: {why}"));
+    let mut regex = String::from("^");
+    let mut characters = glob.chars().peekable();
+    let mut braces = 0_usize;
+    while let Some(character) = characters.next() {
+        match character {
+            '*' if characters.next_if_eq(&'*').is_some() => {
+                // `**/` is any number of directories, also none.
+                regex.push_str(if characters.next_if_eq(&'/').is_some() {
+                    "(?:[^/]*/)*"
+                } else {
+                    ".*"
+                });
+            }
+            '*' => regex.push_str("[^/]*"),
+            '?' => regex.push_str("[^/]"),
+            '{' => {
+                braces += 1;
+                regex.push_str("(?:");
+            }
+            '}' if braces > 0 => {
+                braces -= 1;
+                regex.push(')');
+            }
+            ',' if braces > 0 => regex.push('|'),
+            '[' => {
+                let negated = characters
+                    .next_if(|next| matches!(next, '!' | '^'))
+                    .is_some();
+                let class: String = characters
+                    .by_ref()
+                    .take_while(|next| *next != ']')
+                    .collect();
+                if class.is_empty() {
+                    return Err(wrong("`[` without what it may be, or without `]`"));
+                }
+                regex.push_str(if negated { "[^/" } else { "[" });
+                for member in class.chars() {
+                    if matches!(member, '\\' | '[' | '^' | '&' | '~') {
+                        regex.push('\\');
+                    }
+                    regex.push(member);
+                }
+                regex.push(']');
+            }
+            other => regex.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    if braces > 0 {
+        return Err(wrong("`{` without `}`"));
+    }
+    regex.push('$');
+    Ok(regex)
+}
+
+/// Why a walk ends before the tree does.
+enum Stop {
+    Enough,
+    Bound(String),
+    Time,
+    File(FileFailure),
+}
+
+impl From<FileFailure> for Stop {
+    fn from(failure: FileFailure) -> Self {
+        Self::File(failure)
+    }
+}
+
+struct Walk<'a> {
+    pattern: Regex,
+    glob: Option<Glob>,
+    abandoned: &'a Abandoned,
+    deadline: Instant,
+    output_left: u64,
+    results_max: usize,
+    bytes_left: u64,
+    entries_left: u64,
+    buffer: Vec<u8>,
+    found: Vec<Value>,
+}
+
+impl Walk<'_> {
+    fn start(&mut self, root: &Root, path: &RelativePath) -> Result<(), Stop> {
+        match root.open_dir(path.as_str()) {
+            Ok(dir) => {
+                let at = if path.as_str() == "." {
+                    String::new()
+                } else {
+                    format!("{}/", path.as_str())
+                };
+                self.directory(&dir, &at, 0)
+            }
+            Err(FileFailure::Io(error)) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                let (file, _) = root.open_file(path)?;
+                self.file(file, path.as_str())
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    fn directory(&mut self, dir: &Dir, at: &str, depth: usize) -> Result<(), Stop> {
+        if depth >= SEARCH_DEPTH_MAX {
+            return Err(Stop::Bound(format!(
+                "{SEARCH_DEPTH_MAX} directories of depth at `{at}`"
+            )));
+        }
+        // A directory that is closed to us or just vanished is not part of what can be searched.
+        let Ok(entries) = dir.entries() else {
+            return Ok(());
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            self.in_time()?;
+            let Ok(entry) = entry else { continue };
+            let Some(left) = self.entries_left.checked_sub(1) else {
+                return Err(Stop::Bound(format!(
+                    "{SEARCH_ENTRIES_MAX} files and directories"
+                )));
+            };
+            self.entries_left = left;
+            if let (Ok(name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) {
+                names.push((name, kind));
+            }
+        }
+        names.sort_by(|(one, _), (two, _)| one.cmp(two));
+        for (name, kind) in names {
+            self.in_time()?;
+            let path = format!("{at}{name}");
+            if kind.is_dir() && !SKIPPED_DIRS.contains(&name.as_str()) {
+                if let Ok(below) = dir.open_dir_nofollow(&name) {
+                    self.directory(&below, &format!("{path}/"), depth + 1)?;
+                }
+            } else if kind.is_file()
+                && self
+                    .glob
+                    .as_ref()
+                    .is_none_or(|glob| glob.holds(&path, &name))
+                && let Ok(Some((file, bytes))) = open_regular(dir, &name, FollowSymlinks::No)
+                && bytes <= SEARCH_FILE_BYTES_MAX
+            {
+                self.file(file, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, file: cap_std::fs::File, path: &str) -> Result<(), Stop> {
+        let mut content = std::mem::take(&mut self.buffer);
+        content.clear();
+        let take = SEARCH_FILE_BYTES_MAX.min(self.bytes_left.saturating_add(1));
+        let read = file.take(take).read_to_end(&mut content);
+        let bytes = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        let result = match self.bytes_left.checked_sub(bytes) {
+            _ if read.is_err() => Ok(()),
+            None => Err(Stop::Bound(format!(
+                "{} MiB of files",
+                SEARCH_BYTES_MAX / (1024 * 1024)
+            ))),
+            Some(left) => {
+                self.bytes_left = left;
+                self.lines(&content, path)
+            }
+        };
+        self.buffer = content;
+        result
+    }
+
+    fn lines(&mut self, content: &[u8], path: &str) -> Result<(), Stop> {
+        if content
+            .iter()
+            .take(BINARY_PROBE_BYTES)
+            .any(|byte| *byte == 0)
+        {
+            return Ok(());
+        }
+        let Ok(text) = std::str::from_utf8(content) else {
+            return Ok(());
+        };
+        for (at, line) in text.lines().enumerate() {
+            if at % 1_000 == 0 {
+                self.in_time()?;
+            }
+            if !self.pattern.is_match(line) {
+                continue;
+            }
+            let mut shown: String = line.chars().take(SEARCH_LINE_CHARS_MAX).collect();
+            if shown.len() < line.len() {
+                shown.push('…');
+            }
+            let bytes = u64::try_from(path.len() + shown.len() + RESULT_BYTES).unwrap_or(u64::MAX);
+            let Some(left) = self.output_left.checked_sub(bytes) else {
+                return Err(Stop::Bound("more text than one call may return".to_owned()));
+            };
+            self.output_left = left;
+            self.found
+                .push(json!({"path": path, "line": at + 1, "text": shown}));
+            if self.found.len() >= self.results_max {
+                return Err(Stop::Enough);
+            }
+        }
+        Ok(())
+    }
+
+    fn in_time(&self) -> Result<(), Stop> {
+        if self.abandoned.is_set() || now() >= self.deadline {
+            Err(Stop::Time)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What one result takes in JSON beside its path and text.
+const RESULT_BYTES: usize = r#"{"path":"","line":100000,"text":""},"#.len();
+
+impl Gate for Search {
+    fn spec(&self) -> &GateSpec {
+        &self.spec
+    }
+
+    fn call<'a>(&'a self, arguments: Value, context: &'a CallContext) -> GateFuture<'a> {
+        Box::pin(self.search(arguments, context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(glob: &str, path: &str, expected: bool) {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let parsed =
+            Glob::parse(glob.to_owned()).unwrap_or_else(|error| unreachable!("{glob}: {error}"));
+        assert_eq!(parsed.holds(path, name), expected, "{glob} against {path}");
+    }
+
+    #[test]
+    fn globs_are_shell_patterns() {
+        check("*.rs", "src/lib.rs", true);
+        check("*.rs", "src/lib.rs.bak", false);
+        check("src/*.rs", "src/lib.rs", true);
+        check("src/*.rs", "src/a/lib.rs", false);
+        check("./src/**/*.rs", "src/a/b/lib.rs", true);
+        check("src/**/*.rs", "src/lib.rs", true);
+        check("**/*.md", "README.md", true);
+        check("src/**", "src/a/b", true);
+        check("*.{rs,toml}", "Cargo.toml", true);
+        check("?.txt", "ab.txt", false);
+        check("[a-c].txt", "b.txt", true);
+        check("[!a-c].txt", "b.txt", false);
+        check("[^a].txt", "b.txt", true);
+        check("a.c", "abc", false);
+        check("a,b}", "a,b}", true);
+        check("[[&&~].x", "[.x", true);
+    }
+
+    #[test]
+    fn broken_globs_are_refused() {
+        for glob in ["[", "[]", "a{b", ""] {
+            assert!(Glob::parse(glob.to_owned()).is_err(), "{glob:?}");
+        }
+    }
+}

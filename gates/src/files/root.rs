@@ -1,0 +1,230 @@
+//! The directory capability and what can go wrong below it.
+//!
+//! Owns the one handle that file gates hold, how a file is opened through it, and the translation of an I/O error into
+//! what an entity may read: its own path and the reason, never the place of the root on the host.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
+use cap_std::fs::{Dir, File, OpenOptions};
+
+use super::path::{RelativePath, shown};
+use crate::error::GateError;
+use crate::suggest;
+
+/// 1 000 entries are compared for a "did you mean", so that a miss in a huge directory stays cheap.
+const SUGGESTION_ENTRIES_MAX: usize = 1_000;
+
+/// A directory that gates may use, and nothing above it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Root {
+    dir: Arc<Dir>,
+}
+
+/// Why a directory cannot be a root.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// Nothing is there.
+    #[error("root `{}` does not exist", .0.display())]
+    Missing(PathBuf),
+    /// Something else is there.
+    #[error("root `{}` is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// It is there and cannot be opened.
+    #[error("root `{}` cannot be opened", path.display())]
+    Unopened {
+        /// The path as given.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Root {
+    /// Opens a directory with the authority of the process. From here on only the handle counts: renaming or replacing
+    /// the path later changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RootError`] names the path and says whether it is missing, not a directory, or closed to us.
+    ///
+    /// ```
+    /// use cantrip_gates::{Root, builtin};
+    /// let root = Root::open(std::path::Path::new("."))?;
+    /// let gate = builtin::read_file(root);
+    /// # let _ = gate;
+    /// # Ok::<(), cantrip_gates::RootError>(())
+    /// ```
+    pub fn open(path: &Path) -> Result<Self, RootError> {
+        match Dir::open_ambient_dir(path, cap_std::ambient_authority()) {
+            Ok(dir) => Ok(Self { dir: Arc::new(dir) }),
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::NotFound => RootError::Missing(path.to_owned()),
+                io::ErrorKind::NotADirectory => RootError::NotADirectory(path.to_owned()),
+                _ => RootError::Unopened {
+                    path: path.to_owned(),
+                    source: error,
+                },
+            }),
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Opens a regular file for reading. A FIFO without a writer does not block the open, and what was opened is judged
+    /// by its own handle.
+    pub(crate) fn open_file(&self, path: &RelativePath) -> Result<(File, u64), FileFailure> {
+        let opened = open_regular(&self.dir, path.as_str(), FollowSymlinks::Yes)?;
+        opened.ok_or_else(|| self.not_regular(path.as_str()))
+    }
+
+    /// Opens a directory.
+    pub(crate) fn open_dir(&self, path: &str) -> Result<Dir, FileFailure> {
+        Ok(self.dir.open_dir(path)?)
+    }
+
+    fn not_regular(&self, path: &str) -> FileFailure {
+        // Only for the wording; the refusal was decided by the handle.
+        match self.dir.metadata(path) {
+            Ok(metadata) if metadata.is_dir() => FileFailure::Directory,
+            Ok(_) | Err(_) => FileFailure::Special,
+        }
+    }
+
+    /// The error an entity sees, with the nearest names where something is missing.
+    pub(crate) fn explain(
+        &self,
+        gate: &str,
+        path: &RelativePath,
+        failure: &FileFailure,
+    ) -> GateError {
+        let named = |why: &str| format!("{gate}: path {}: {why}", shown(path.as_str()));
+        match failure {
+            FileFailure::Directory => {
+                GateError::Invalid(named("is a directory; `list_dir` shows what is in it"))
+            }
+            FileFailure::Special => GateError::Denied(named(
+                "is not a regular file (a device, FIFO or socket), and only files can be read",
+            )),
+            FileFailure::Link => {
+                GateError::Denied(named("is a symbolic link, and a link is never replaced"))
+            }
+            FileFailure::ReadOnly => GateError::Denied(named("is read-only and is not replaced")),
+            FileFailure::Io(error) if escapes(error) => GateError::Denied(named(
+                "leads out of the root (through `..` or a symbolic link)",
+            )),
+            FileFailure::Io(error) => match error.kind() {
+                io::ErrorKind::NotFound => {
+                    GateError::NotFound(named(&format!("does not exist{}", self.near(path))))
+                }
+                io::ErrorKind::NotADirectory => {
+                    GateError::Invalid(named("a part of it that should be a directory is not one"))
+                }
+                io::ErrorKind::IsADirectory => GateError::Invalid(named("is a directory")),
+                io::ErrorKind::PermissionDenied => {
+                    GateError::Failed(named("the file system does not permit it to this process"))
+                }
+                io::ErrorKind::InvalidFilename => {
+                    GateError::Invalid(named("is too long for the file system"))
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    GateError::Failed(named("no space is left to write it"))
+                }
+                _ => GateError::Failed(named(&error.to_string())),
+            },
+        }
+    }
+
+    /// "did you mean", looked up in the directory where the path stops existing.
+    fn near(&self, path: &RelativePath) -> String {
+        let mut at = String::new();
+        for name in path.as_str().split('/') {
+            let next = if at.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{at}/{name}")
+            };
+            if self.dir.symlink_metadata(&next).is_ok() {
+                at = next;
+                continue;
+            }
+            let place = if at.is_empty() { "." } else { &at };
+            let Ok(entries) = self.dir.read_dir(place) else {
+                return String::new();
+            };
+            let names: Vec<String> = entries
+                .take(SUGGESTION_ENTRIES_MAX)
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect();
+            let found = suggest::nearest(name, names.iter().map(String::as_str));
+            let full = |found: &str| {
+                if at.is_empty() {
+                    found.to_owned()
+                } else {
+                    format!("{at}/{found}")
+                }
+            };
+            return found
+                .map(|found| format!("; did you mean {}?", shown(&full(found))))
+                .unwrap_or_default();
+        }
+        String::new()
+    }
+}
+
+/// Opens what is there and returns it if it is a regular file, with its length; `None` if it is something else.
+pub(crate) fn open_regular(
+    dir: &Dir,
+    path: &str,
+    follow: FollowSymlinks,
+) -> Result<Option<(File, u64)>, FileFailure> {
+    let mut options = OpenOptions::new();
+    options.read(true).nonblock(true).follow(follow);
+    match dir.open_with(path, &options) {
+        Ok(file) => {
+            let metadata = file.metadata()?;
+            Ok(metadata.is_file().then(|| (file, metadata.len())))
+        }
+        // ENXIO: a socket, or a device without a driver.
+        Err(error) if is_no_such_device(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_no_such_device(error: &io::Error) -> bool {
+    /// `ENXIO` on Linux, the BSDs and macOS alike.
+    const ENXIO: i32 = 6;
+    cfg!(unix) && error.raw_os_error() == Some(ENXIO)
+}
+
+/// What stopped an operation on a file.
+#[derive(Debug)]
+pub(crate) enum FileFailure {
+    /// A directory where a file was meant.
+    Directory,
+    /// A device, FIFO or socket.
+    Special,
+    /// A symbolic link where a file would be replaced.
+    Link,
+    /// A file that nobody may write.
+    ReadOnly,
+    /// The file system said no.
+    Io(io::Error),
+}
+
+impl From<io::Error> for FileFailure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Whether the directory handle refused because the path led outside. `cap-std` says so with an error that no system
+/// call made: a refusal of permission without a code of the system.
+fn escapes(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
