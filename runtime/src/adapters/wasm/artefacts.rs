@@ -1,0 +1,145 @@
+//! Compiled code, kept by the hash of what it was compiled from: nothing is ever compiled twice.
+//!
+//! Loading machine code is the one thing in this project that trusts bytes. They are only taken from a folder that this
+//! runtime alone writes (mode 0700), only under the name of what they were compiled from, and only if they hash to what
+//! was written down beside them.
+#![expect(clippy::disallowed_methods, reason = "this adapter keeps files")]
+
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use wasmtime::{Engine, Module};
+
+/// Why code could not be had.
+#[derive(Debug, Error)]
+pub enum ArtefactError {
+    /// The code is no WebAssembly that this engine takes.
+    #[error("the code could not be compiled")]
+    Compile(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Collects what a compatibility hash is made of into one that is the same in every process.
+struct Blake(blake3::Hasher);
+
+impl Hasher for Blake {
+    fn finish(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
+
+fn key(engine: &Engine, wasm: &[u8]) -> String {
+    let mut hasher = Blake(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.update(wasm);
+    hasher.0.finalize().to_hex().to_string()
+}
+
+/// The module of some WebAssembly: from the folder if it is there and sound, else compiled and put there.
+///
+/// A folder that cannot be read or written costs time and nothing else.
+pub(super) fn module(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> Result<Module, ArtefactError> {
+    let compile_error = |error: wasmtime::Error| ArtefactError::Compile(error.into());
+    let Some(folder) = folder else { return Module::new(engine, wasm).map_err(compile_error) };
+    let path = folder.join(format!("{}.cwasm", key(engine, wasm)));
+    if let Some(module) = load(engine, &path) {
+        return Ok(module);
+    }
+    tracing::debug!(path = %path.display(), "compiling");
+    let compiled = engine.precompile_module(wasm).map_err(compile_error)?;
+    if let Err(error) = keep(folder, &path, &compiled) {
+        tracing::warn!(path = %path.display(), %error, "compiled code could not be kept; it is compiled again next time");
+        return Module::new(engine, wasm).map_err(compile_error);
+    }
+    match load(engine, &path) {
+        Some(module) => Ok(module),
+        None => Module::new(engine, wasm).map_err(compile_error),
+    }
+}
+
+fn digest_path(path: &Path) -> PathBuf {
+    path.with_extension("blake3")
+}
+
+fn load(engine: &Engine, path: &Path) -> Option<Module> {
+    let expected = fs::read_to_string(digest_path(path)).ok()?;
+    let bytes = fs::read(path).ok()?;
+    let actual = blake3::hash(&bytes).to_hex();
+    if expected.trim() != actual.as_str() {
+        tracing::warn!(path = %path.display(), "compiled code is damaged; compiling again");
+        return None;
+    }
+    deserialize(engine, path)
+}
+
+#[expect(unsafe_code, reason = "loading machine code is what a cache of compiled code is for")]
+fn deserialize(engine: &Engine, path: &Path) -> Option<Module> {
+    // SAFETY: the file was written by `keep` in this or an earlier process of this runtime, from the output of
+    // `precompile_module`; `load` has just compared it with the digest that `keep` wrote beside it. The folder is ours
+    // alone (mode 0700), so who could replace both files already is this user.
+    let module = unsafe { Module::deserialize_file(engine, path) };
+    module.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "compiled code does not fit; compiling again")).ok()
+}
+
+fn keep(folder: &Path, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
+    make_private(folder)?;
+    // The digest comes last: without it the code is not looked at.
+    write_whole(folder, path, compiled)?;
+    write_whole(folder, &digest_path(path), blake3::hash(compiled).to_hex().as_bytes())
+}
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Writes beside and renames, so that another process never sees half a file.
+fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside = folder.join(format!(".{name}.{}", std::process::id()));
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may stop")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_artefact_is_compiled_again_and_never_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::new(&super::super::config::config(10, false)).unwrap();
+        let wasm = wat::parse_str("(module (func (export \"f\")))").unwrap();
+        module(&engine, &wasm, Some(folder.path())).unwrap();
+        let path = folder.path().join(format!("{}.cwasm", key(&engine, &wasm)));
+        let sound = fs::read(&path).unwrap();
+        let mut damaged = sound.clone();
+        let middle = damaged.len() / 2;
+        damaged.get_mut(middle).into_iter().for_each(|byte| *byte ^= 1);
+        fs::write(&path, &damaged).unwrap();
+        assert!(load(&engine, &path).is_none());
+        module(&engine, &wasm, Some(folder.path())).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), sound);
+    }
+
+    #[test]
+    fn wasm_of_nobody_is_refused() {
+        let engine = Engine::new(&super::super::config::config(10, false)).unwrap();
+        assert!(matches!(module(&engine, b"\0asm nonsense", None), Err(ArtefactError::Compile(_))));
+    }
+}

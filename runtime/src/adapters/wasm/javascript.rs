@@ -1,0 +1,350 @@
+//! The JavaScript medium: one instance of the interpreter for each entity, kept between turns and sends.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store, Trap, TypedFunc, UpdateDeadline};
+
+use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, MediumOpening, StopReason};
+use crate::ports::{BoxFuture, Medium, MediumFactory, MediumFault, Yielded};
+
+use super::artefacts;
+use super::config::MEMORY_BYTES_MAX;
+use super::engine::Sandbox;
+use super::host::{self, Run, SharedExchange, State};
+
+/// The medium's name.
+pub const JAVASCRIPT: &str = "javascript";
+/// The interpreter, built from `runtime/media/javascript` and initialised at build time.
+const WASM: &[u8] = include_bytes!("../../../media/javascript/javascript.wasm");
+/// 250 ms. Code is first asked to stop, which keeps its instance; this much later it is stopped.
+const GRACE: Duration = Duration::from_millis(250);
+/// 3 MiB. What the interpreter needs beside the heap of the code: its stack, its own data, the text of an evaluation.
+const OVERHEAD_BYTES: u64 = 3 * 1024 * 1024;
+/// 1 MiB. Below this the interpreter cannot work at all.
+const HEAP_BYTES_MIN: u64 = 1024 * 1024;
+/// 16 MiB. The longest source that is taken.
+const SOURCE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// 16 MiB. The longest account of an evaluation that is read out of the guest.
+const OUTCOME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Makes JavaScript media.
+#[derive(Debug)]
+pub struct Javascript {
+    sandbox: Arc<Sandbox>,
+    plain: OnceLock<Prepared>,
+    metered: OnceLock<Prepared>,
+    digest: String,
+}
+
+struct Prepared(InstancePre<State>);
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Prepared")
+    }
+}
+
+fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> MediumFault {
+    MediumFault::Broken { name: JAVASCRIPT.to_owned(), source: error.into() }
+}
+
+impl Javascript {
+    /// A factory on a sandbox. Compiles nothing yet.
+    pub fn new(sandbox: Arc<Sandbox>) -> Self {
+        Self { sandbox, plain: OnceLock::new(), metered: OnceLock::new(), digest: format!("blake3:{}", blake3::hash(WASM).to_hex()) }
+    }
+
+    fn prepared(&self, metered: bool) -> Result<&InstancePre<State>, MediumFault> {
+        let cell = if metered { &self.metered } else { &self.plain };
+        if let Some(Prepared(pre)) = cell.get() {
+            return Ok(pre);
+        }
+        let engine = self.sandbox.engine(metered).map_err(broken)?;
+        let module = artefacts::module(engine, WASM, self.sandbox.artefacts.as_deref()).map_err(broken)?;
+        let pre = host::linker(engine).and_then(|linker| linker.instantiate_pre(&module)).map_err(broken)?;
+        Ok(&cell.get_or_init(|| Prepared(pre)).0)
+    }
+
+    /// Compiles the interpreter, or loads it compiled, so that the first entity need not wait for it.
+    ///
+    /// # Errors
+    /// A sandbox that cannot be made on this machine.
+    pub fn prepare(&self) -> Result<(), MediumFault> {
+        self.prepared(false).map(|_| ())
+    }
+
+    async fn instance(&self, opening: &MediumOpening) -> Result<JavascriptMedium, MediumFault> {
+        let pre = self.prepared(opening.metered)?;
+        let exchange = SharedExchange::default();
+        let memory_bytes_max = opening.memory_bytes_max.min(MEMORY_BYTES_MAX);
+        let mut store = Store::new(pre.module().engine(), State::new(Arc::clone(&exchange), memory_bytes_max));
+        store.limiter(|state| state);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| {
+            let late = context.data().run.trap_at.is_some_and(|at| Instant::now() >= at);
+            Ok(if late { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+        });
+        if opening.metered {
+            // Starting the interpreter is ours to pay.
+            store.set_fuel(u64::MAX).map_err(broken)?;
+        }
+        let instance = pre.instantiate_async(&mut store).await.map_err(|error| self.refused(error))?;
+        let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| broken("it exports no memory"))?;
+        let mut guest = Guest {
+            buffer: instance.get_typed_func(&mut store, "buffer").map_err(broken)?,
+            evaluate: instance.get_typed_func(&mut store, "evaluate").map_err(broken)?,
+            memory,
+            store,
+        };
+        let configure: TypedFunc<(u32, u32, i64), ()> = instance.get_typed_func(&mut guest.store, "configure").map_err(broken)?;
+        let gates = serde_json::to_vec(&opening.gates).map_err(broken)?;
+        let heap = memory_bytes_max.saturating_sub(OVERHEAD_BYTES).max(HEAP_BYTES_MIN);
+        let (pointer, length) = guest.put(&gates).await.map_err(broken)?;
+        configure.call_async(&mut guest.store, (pointer, length, i64::try_from(heap).unwrap_or(i64::MAX))).await.map_err(broken)?;
+        Ok(JavascriptMedium { stage: Stage::Idle(Box::new(guest)), exchange, metered: opening.metered, waiting_since: None })
+    }
+
+    fn refused(&self, error: wasmtime::Error) -> MediumFault {
+        if error.is::<PoolConcurrencyLimitError>() {
+            let limit = format!("{} instances live at once in this process; end some entities, or start the runtime with more", self.sandbox.instances_max);
+            return MediumFault::Full { limit };
+        }
+        broken(error)
+    }
+}
+
+impl MediumFactory for Javascript {
+    fn names(&self) -> Vec<String> {
+        vec![JAVASCRIPT.to_owned()]
+    }
+
+    fn digest(&self, medium: &str) -> Option<String> {
+        (medium == JAVASCRIPT).then(|| self.digest.clone())
+    }
+
+    fn open<'a>(&'a self, opening: &'a MediumOpening) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>> {
+        Box::pin(async move {
+            if opening.medium != JAVASCRIPT {
+                return Err(MediumFault::Unknown { name: opening.medium.clone(), known: JAVASCRIPT.to_owned() });
+            }
+            Ok(Box::new(self.instance(opening).await?) as Box<dyn Medium>)
+        })
+    }
+}
+
+/// A live instance.
+struct Guest {
+    store: Store<State>,
+    memory: Memory,
+    buffer: TypedFunc<u32, u32>,
+    evaluate: TypedFunc<(u32, u32, i64), i64>,
+}
+
+/// The account of an evaluation, as the guest gives it.
+#[derive(Debug, Deserialize)]
+struct Account {
+    ok: bool,
+    #[serde(default)]
+    value: Option<Value>,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    error: Option<Thrown>,
+    #[serde(default)]
+    stopped: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Thrown {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    stack: String,
+}
+
+impl Guest {
+    async fn put(&mut self, bytes: &[u8]) -> wasmtime::Result<(u32, u32)> {
+        let length = u32::try_from(bytes.len()).map_err(wasmtime::Error::from)?;
+        let pointer = self.buffer.call_async(&mut self.store, length).await?;
+        self.memory.write(&mut self.store, pointer as usize, bytes).map_err(wasmtime::Error::from)?;
+        Ok((pointer, length))
+    }
+
+    async fn run(&mut self, source: &str, seed: u64) -> wasmtime::Result<Account> {
+        let (pointer, length) = self.put(source.as_bytes()).await?;
+        let packed = self.evaluate.call_async(&mut self.store, (pointer, length, i64::from_le_bytes(seed.to_le_bytes()))).await?;
+        let packed = u64::from_le_bytes(packed.to_le_bytes());
+        let (pointer, length) = (usize::try_from(packed >> 32)?, usize::try_from(packed & 0xffff_ffff)?);
+        if length > OUTCOME_BYTES_MAX {
+            return Err(wasmtime::Error::msg(format!("the account of the evaluation has {length} bytes, and the limit is {OUTCOME_BYTES_MAX}")));
+        }
+        let data = self.memory.data(&self.store);
+        let bytes = data.get(pointer..pointer.saturating_add(length)).ok_or_else(|| wasmtime::Error::msg("the account lies outside of the memory"))?;
+        serde_json::from_slice(bytes).map_err(wasmtime::Error::from)
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = (Box<Guest>, wasmtime::Result<Account>)> + Send>>;
+
+enum Stage {
+    Idle(Box<Guest>),
+    Running(Running),
+    Gone,
+}
+
+struct JavascriptMedium {
+    stage: Stage,
+    exchange: SharedExchange,
+    metered: bool,
+    waiting_since: Option<Instant>,
+}
+
+impl std::fmt::Debug for JavascriptMedium {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stage = match self.stage {
+            Stage::Idle(_) => "idle",
+            Stage::Running(_) => "running",
+            Stage::Gone => "gone",
+        };
+        out.debug_struct("JavascriptMedium").field("stage", &stage).finish_non_exhaustive()
+    }
+}
+
+fn lost(reason: StopReason, detail: impl Into<String>) -> Yielded {
+    let outcome = EvaluationOutcome::Lost { reason, detail: detail.into() };
+    Yielded::Finished(Box::new(Evaluated { outcome, output: String::new(), output_dropped_bytes: 0, fuel: 0, stopped_at_poll: None }))
+}
+
+impl JavascriptMedium {
+    fn start(&mut self, evaluation: Evaluation) -> Result<(), Yielded> {
+        let Stage::Idle(mut guest) = std::mem::replace(&mut self.stage, Stage::Gone) else {
+            return Err(lost(StopReason::Trap, "the instance was not ready"));
+        };
+        if evaluation.source.len() > SOURCE_BYTES_MAX {
+            self.stage = Stage::Idle(guest);
+            let message = format!("the source has {} bytes, and the limit is {SOURCE_BYTES_MAX}", evaluation.source.len());
+            let outcome = EvaluationOutcome::Threw { name: "RangeError".to_owned(), message, stack: String::new() };
+            return Err(Yielded::Finished(Box::new(Evaluated { outcome, output: String::new(), output_dropped_bytes: 0, fuel: 0, stopped_at_poll: None })));
+        }
+        let now = Instant::now();
+        guest.store.data_mut().memory_refused = false;
+        guest.store.data_mut().run = Run {
+            output_bytes_max: usize::try_from(evaluation.output_bytes_max).unwrap_or(usize::MAX),
+            clock_ns: evaluation.clock_us.saturating_mul(1_000),
+            stop_at_poll: evaluation.stop_at_poll,
+            stop: evaluation.stop,
+            fuel: evaluation.fuel_max.unwrap_or(u64::MAX),
+            until: now.checked_add(evaluation.time_max),
+            trap_at: now.checked_add(evaluation.time_max + GRACE),
+            ..Run::default()
+        };
+        if self.metered
+            && let Err(error) = guest.store.set_fuel(guest.store.data().run.fuel)
+        {
+            return Err(lost(StopReason::Trap, error.to_string()));
+        }
+        let (source, seed) = (evaluation.source, evaluation.seed);
+        self.stage = Stage::Running(Box::pin(async move {
+            let account = guest.run(&source, seed).await;
+            (guest, account)
+        }));
+        Ok(())
+    }
+
+    /// Runs until the guest asks for a gate or ends.
+    async fn advance(&mut self) -> Yielded {
+        let Stage::Running(running) = &mut self.stage else { return lost(StopReason::Trap, "nothing was running") };
+        let exchange = &self.exchange;
+        let asked_or_ended = std::future::poll_fn(|context| match running.as_mut().poll(context) {
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            Poll::Pending => match exchange.lock().unwrap_or_else(PoisonError::into_inner).request.take() {
+                Some(request) => Poll::Ready(Ok(request)),
+                None => Poll::Pending,
+            },
+        })
+        .await;
+        match asked_or_ended {
+            Ok((gate, arguments)) => {
+                self.waiting_since = Some(Instant::now());
+                Yielded::Gate { gate, arguments }
+            }
+            Err((guest, account)) => {
+                self.stage = Stage::Gone;
+                self.ended(guest, account)
+            }
+        }
+    }
+
+    fn ended(&mut self, mut guest: Box<Guest>, account: wasmtime::Result<Account>) -> Yielded {
+        let fuel_left = guest.store.get_fuel().ok();
+        let run = std::mem::take(&mut guest.store.data_mut().run);
+        let memory_refused = guest.store.data().memory_refused;
+        let outcome = match account {
+            Ok(account) => outcome(account, &run),
+            Err(error) => {
+                let (reason, detail) = trapped(&error, memory_refused, &run);
+                EvaluationOutcome::Lost { reason, detail }
+            }
+        };
+        if !matches!(outcome, EvaluationOutcome::Lost { .. }) {
+            self.stage = Stage::Idle(guest);
+        }
+        Yielded::Finished(Box::new(Evaluated {
+            stopped_at_poll: matches!(outcome, EvaluationOutcome::Stopped(_)).then_some(run.polls),
+            outcome,
+            output: String::from_utf8_lossy(&run.output).into_owned(),
+            output_dropped_bytes: run.output_dropped_bytes,
+            fuel: fuel_left.map_or(0, |left| run.fuel.saturating_sub(left)),
+        }))
+    }
+}
+
+fn outcome(account: Account, run: &Run) -> EvaluationOutcome {
+    match (account.stopped.as_deref(), account.error) {
+        (Some("done"), _) => EvaluationOutcome::Done,
+        (Some(_), _) => EvaluationOutcome::Stopped(run.stopped.unwrap_or(StopReason::Outside)),
+        (None, Some(error)) => EvaluationOutcome::Threw { name: error.name, message: error.message, stack: error.stack },
+        (None, None) if account.ok => EvaluationOutcome::Value { value: account.value, text: account.text, kind: account.kind },
+        (None, None) => EvaluationOutcome::Threw { name: "Error".to_owned(), message: "the interpreter gave no account".to_owned(), stack: String::new() },
+    }
+}
+
+fn trapped(error: &wasmtime::Error, memory_refused: bool, run: &Run) -> (StopReason, String) {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) if run.stop.is_set() => (StopReason::Outside, String::new()),
+        Some(Trap::Interrupt) => (StopReason::Time, String::new()),
+        Some(Trap::OutOfFuel) => (StopReason::Fuel, String::new()),
+        Some(Trap::StackOverflow) => (StopReason::Stack, String::new()),
+        _ if memory_refused => (StopReason::Memory, String::new()),
+        Some(trap) => (StopReason::Trap, trap.to_string()),
+        None => (StopReason::Trap, error.to_string()),
+    }
+}
+
+impl Medium for JavascriptMedium {
+    fn evaluate<'a>(&'a mut self, evaluation: Evaluation) -> BoxFuture<'a, Yielded> {
+        Box::pin(async move {
+            match self.start(evaluation) {
+                Ok(()) => self.advance().await,
+                Err(yielded) => yielded,
+            }
+        })
+    }
+
+    fn resume<'a>(&'a mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'a, Yielded> {
+        Box::pin(async move {
+            let waited = self.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            host::answer(&self.exchange, answer, waited, clock_us);
+            self.advance().await
+        })
+    }
+}

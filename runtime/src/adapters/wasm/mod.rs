@@ -1,0 +1,15 @@
+//! The sandbox: everything that runs code nobody vouches for is in here, and only this folder knows wasmtime.
+//!
+//! Owns the engine's settings, the compiled artefacts, the instances and their limits. Lets nothing through but the
+//! imports of `host`. Never calls a gate: a guest's call is handed up and waits.
+
+mod artefacts;
+mod config;
+mod engine;
+mod host;
+mod javascript;
+
+pub use artefacts::ArtefactError;
+pub use config::{INSTANCES_MAX_DEFAULT, MEMORY_BYTES_MAX};
+pub use engine::{Sandbox, SandboxError};
+pub use javascript::{JAVASCRIPT, Javascript};

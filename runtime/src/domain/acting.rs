@@ -1,0 +1,109 @@
+//! The part of a turn between its utterance and its observation.
+
+use cantrip_gates::Exposure;
+use serde_json::Value;
+
+use super::context::Shown;
+use super::ids::CallId;
+use super::loom::{Answer, EvaluationRecord, Payloads};
+use super::model::Utterance;
+
+/// A turn at work.
+#[derive(Debug)]
+pub(super) struct Acting {
+    pub(super) said: Utterance,
+    pub(super) since_us: u64,
+    /// The place of the next call in the utterance.
+    pub(super) next: usize,
+    pub(super) answers: Vec<Shown>,
+    pub(super) waiting: Waiting,
+    pub(super) evaluations: Vec<EvaluationRecord>,
+    pub(super) output_dropped_bytes: u64,
+    /// The reason and the answer, once there is one.
+    pub(super) done: Option<(&'static str, Value)>,
+    pub(super) refusals: u64,
+}
+
+/// What the turn waits for.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Nothing,
+    Gate(Pending),
+    Evaluation(Running),
+}
+
+/// A gate call that was let through.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) call: CallId,
+    pub(super) gate: String,
+    pub(super) is_done: bool,
+    pub(super) ephemeral: bool,
+    pub(super) exposure: Exposure,
+    pub(super) since_us: u64,
+}
+
+/// Code that was let run.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) call: CallId,
+    pub(super) gate: Option<Pending>,
+    pub(super) gate_clocks_us: Vec<u64>,
+    asked: u64,
+}
+
+impl Running {
+    pub(super) const fn new(call: CallId) -> Self {
+        Self { call, gate: None, gate_clocks_us: Vec::new(), asked: 0 }
+    }
+
+    /// The id of the code's next gate call: the code's own, a dot, and a number.
+    pub(super) fn next_call(&mut self) -> CallId {
+        self.asked += 1;
+        CallId::new(&format!("{}.{}", self.call, self.asked))
+    }
+}
+
+impl Acting {
+    pub(super) const fn new(said: Utterance, since_us: u64) -> Self {
+        Self {
+            said,
+            since_us,
+            next: 0,
+            answers: Vec::new(),
+            waiting: Waiting::Nothing,
+            evaluations: Vec::new(),
+            output_dropped_bytes: 0,
+            done: None,
+            refusals: 0,
+        }
+    }
+
+    pub(super) fn answer(&mut self, call: &CallId, content: String, is_error: bool, shown_instead: Option<String>) {
+        self.answers.push(Shown { call: Some(call.clone()), content, is_error, shown_instead });
+    }
+
+    /// The gate call that is answered now. An evaluation goes on waiting for its code.
+    pub(super) fn take_pending(&mut self) -> Option<Pending> {
+        match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Nothing => None,
+            Waiting::Gate(pending) => Some(pending),
+            Waiting::Evaluation(mut running) => {
+                let pending = running.gate.take();
+                self.waiting = Waiting::Evaluation(running);
+                pending
+            }
+        }
+    }
+}
+
+impl Shown {
+    pub(crate) fn recorded(&self, payloads: &mut Payloads) -> Answer {
+        Answer {
+            call: self.call.clone(),
+            content: payloads.text(&self.content),
+            is_error: self.is_error,
+            shown_instead: self.shown_instead.clone(),
+        }
+    }
+}

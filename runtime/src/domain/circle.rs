@@ -1,0 +1,350 @@
+//! The circle: one medium, gates and wards; A = (M ∪ G) − W.
+//!
+//! Owns what makes a circle valid (CIRCLE-1, CIRCLE-2, LOOP-2, MEDIUM-1), how it presents itself to a model (CIRCLE-11,
+//! IDENTITY-3), and the answer to "may this be called" (CIRCLE-6). Calls nothing itself.
+
+use std::collections::BTreeSet;
+
+use cantrip_gates::{ArgumentCheck, Exposure, GateError, GateSpec, ResolvedWards, Wards, suggest};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::model::{ToolChoice, ToolDefinition};
+
+/// The gate that ends a cast.
+pub const DONE: &str = "done";
+/// The gate that casts one child.
+pub const CALL_ENTITY: &str = "call_entity";
+/// The gate that casts several children at once.
+pub const CALL_ENTITY_BATCH: &str = "call_entity_batch";
+/// The object form of the two, for code media.
+pub const CANTRIP_NEW: &str = "cantrip.new";
+/// See [`CANTRIP_NEW`].
+pub const CANTRIP_CAST: &str = "cantrip.cast";
+/// See [`CANTRIP_NEW`].
+pub const CANTRIP_CAST_BATCH: &str = "cantrip.cast_batch";
+
+/// What an entity works in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MediumKind {
+    /// Tool calls.
+    Conversation,
+    /// Code of a language, run by a guest of this name.
+    Code(String),
+}
+
+impl MediumKind {
+    /// The name in files, records and lists.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Conversation => "conversation",
+            Self::Code(name) => name,
+        }
+    }
+
+    /// Whether code runs in it.
+    pub const fn is_code(&self) -> bool {
+        matches!(self, Self::Code(_))
+    }
+}
+
+/// A circle as it is declared, before anybody looked whether it can hold.
+#[derive(Debug, Clone, Default)]
+pub struct CircleDraft {
+    /// Every medium that was declared, wherever: a valid circle has one.
+    pub media: Vec<String>,
+    /// The gates, in the order they are shown.
+    pub gates: Vec<GateSpec>,
+    /// The wards.
+    pub wards: Wards,
+}
+
+/// Why a circle cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CircleError {
+    /// LOOP-2, CIRCLE-2.
+    #[error("cantrip must have at least one truncation ward: max_turns, max_tokens or timeout_ms, so that every loop ends")]
+    NoTruncation,
+    /// LOOP-2.
+    #[error("cantrip with require_done must have a done gate: without it nothing could end the cast")]
+    RequiredDone,
+    /// CIRCLE-1.
+    #[error("circle must have a done gate")]
+    NoDone,
+    /// MEDIUM-1.
+    #[error("circle must declare exactly one medium, and this one declares {0}")]
+    SeveralMedia(String),
+    /// MEDIUM-1.
+    #[error("circle must declare a medium: one of {0}")]
+    NoMedium(String),
+    /// MEDIUM-1.
+    #[error("there is no medium `{name}`; there are {known}{hint}")]
+    UnknownMedium {
+        /// What was declared.
+        name: String,
+        /// What there is.
+        known: String,
+        /// A guess at what was meant.
+        hint: String,
+    },
+    /// CIRCLE-2.
+    #[error("the wards {0} are 0: nothing could ever run")]
+    Zero(String),
+    /// A gate is declared twice.
+    #[error("the circle holds the gate `{0}` twice")]
+    Duplicate(String),
+    /// A gate's own declaration is unusable.
+    #[error("the gate `{gate}` cannot be used: {what}")]
+    Gate {
+        /// Which.
+        gate: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// One gate that is held.
+#[derive(Debug)]
+pub struct Held {
+    /// Its declaration.
+    pub spec: GateSpec,
+    check: ArgumentCheck,
+}
+
+/// A circle that can hold.
+#[derive(Debug)]
+pub struct Circle {
+    medium: MediumKind,
+    gates: Vec<Held>,
+    removed: BTreeSet<String>,
+    declared: Wards,
+    wards: ResolvedWards,
+}
+
+impl Circle {
+    /// Checks a draft. `code_media` names the media that run code. `strict` demands a declared medium; otherwise the
+    /// conversation is the default.
+    ///
+    /// # Errors
+    /// The first rule that the draft breaks.
+    pub fn new(draft: CircleDraft, code_media: &[String], strict: bool) -> Result<Self, CircleError> {
+        let CircleDraft { media, gates, wards } = draft;
+        let has_done = gates.iter().any(|gate| gate.name.as_str() == DONE);
+        if wards.require_done_tool && !has_done {
+            return Err(CircleError::RequiredDone);
+        }
+        if !wards.truncates() {
+            return Err(CircleError::NoTruncation);
+        }
+        if !has_done {
+            return Err(CircleError::NoDone);
+        }
+        let zero: Vec<&str> = [("max_turns", wards.max_turns), ("max_tokens", wards.max_tokens), ("timeout_ms", wards.timeout_ms)]
+            .into_iter()
+            .filter_map(|(name, bound)| (bound == Some(0)).then_some(name))
+            .collect();
+        if !zero.is_empty() {
+            return Err(CircleError::Zero(zero.join(", ")));
+        }
+        let medium = Self::medium_of(&media, code_media, strict)?;
+        let resolved = wards.resolved();
+        let mut circle = Self { medium, gates: Vec::with_capacity(gates.len()), removed: BTreeSet::new(), declared: wards, wards: resolved };
+        for spec in gates {
+            let name = spec.name.as_str();
+            if circle.holds(name) {
+                return Err(CircleError::Duplicate(name.to_owned()));
+            }
+            // COMP-6, COMP-11: at depth 0 the gates that delegate are not there.
+            if delegates(name) && circle.wards.max_depth == 0 {
+                circle.removed.insert(name.to_owned());
+                continue;
+            }
+            let check = ArgumentCheck::new(&spec)
+                .map_err(|error| CircleError::Gate { gate: name.to_owned(), what: error.to_string() })?;
+            circle.gates.push(Held { spec, check });
+        }
+        Ok(circle)
+    }
+
+    fn medium_of(media: &[String], code_media: &[String], strict: bool) -> Result<MediumKind, CircleError> {
+        let distinct: BTreeSet<&str> = media.iter().map(|name| canonical_medium(name)).collect();
+        let known = || std::iter::once("conversation").chain(code_media.iter().map(String::as_str));
+        let mut names = distinct.iter();
+        match (names.next(), names.next()) {
+            (None, _) if strict => Err(CircleError::NoMedium(known().collect::<Vec<_>>().join(", "))),
+            (None, _) => Ok(MediumKind::Conversation),
+            (Some(_), Some(_)) => Err(CircleError::SeveralMedia(distinct.into_iter().collect::<Vec<_>>().join(" and "))),
+            (Some(&"conversation"), None) => Ok(MediumKind::Conversation),
+            (Some(&name), None) if code_media.iter().any(|medium| medium == name) => Ok(MediumKind::Code(name.to_owned())),
+            (Some(&name), None) => Err(CircleError::UnknownMedium {
+                name: name.to_owned(),
+                known: known().collect::<Vec<_>>().join(", "),
+                hint: suggest::hint(name, known()),
+            }),
+        }
+    }
+
+    /// The medium.
+    pub const fn medium(&self) -> &MediumKind {
+        &self.medium
+    }
+
+    /// The wards in force, with their defaults.
+    pub const fn wards(&self) -> &ResolvedWards {
+        &self.wards
+    }
+
+    /// The wards as they were declared, for composition with a child's.
+    pub const fn declared(&self) -> &Wards {
+        &self.declared
+    }
+
+    /// The gates, in the order they are shown.
+    pub fn gates(&self) -> impl ExactSizeIterator<Item = &GateSpec> {
+        self.gates.iter().map(|held| &held.spec)
+    }
+
+    /// The gates that a ward took away.
+    pub const fn removed(&self) -> &BTreeSet<String> {
+        &self.removed
+    }
+
+    /// Whether a gate is held.
+    pub fn holds(&self, name: &str) -> bool {
+        self.gate(name).is_some()
+    }
+
+    /// The gate behind a name: the object form of delegation stands for its gate.
+    pub fn gate(&self, name: &str) -> Option<&Held> {
+        let name = match name {
+            CANTRIP_NEW | CANTRIP_CAST if self.medium.is_code() => CALL_ENTITY,
+            CANTRIP_CAST_BATCH if self.medium.is_code() => CALL_ENTITY_BATCH,
+            other => other,
+        };
+        self.gates.iter().find(|held| held.spec.name.as_str() == name)
+    }
+
+    /// What all gates together can expose.
+    pub fn exposure(&self) -> Exposure {
+        self.gates.iter().fold(Exposure::default(), |sum, held| sum.union(held.spec.exposure))
+    }
+
+    /// The names that are functions in a code medium. What a ward took away is there too, so that calling it says why
+    /// it is gone (COMP-6).
+    pub fn functions(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::with_capacity(self.gates.len() + 3);
+        let held = self.gates.iter().map(|held| held.spec.name.as_str());
+        for name in held.chain(self.removed.iter().map(String::as_str)) {
+            names.push(name.to_owned());
+            match name {
+                CALL_ENTITY => names.extend([CANTRIP_NEW.to_owned(), CANTRIP_CAST.to_owned()]),
+                CALL_ENTITY_BATCH => names.push(CANTRIP_CAST_BATCH.to_owned()),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    /// Whether a call may run, as far as the circle alone can tell.
+    ///
+    /// # Errors
+    /// No such gate, a gate that a ward took away, or arguments that do not fit; each says what would.
+    pub fn admit(&self, name: &str, arguments: &Value) -> Result<&Held, GateError> {
+        let Some(held) = self.gate(name) else { return Err(self.absent(name)) };
+        // A proposal gets its intent later, when it is cast.
+        if name != CANTRIP_NEW {
+            held.check.check(arguments)?;
+        }
+        Ok(held)
+    }
+
+    /// What is said of a gate that is not held.
+    pub fn absent(&self, name: &str) -> GateError {
+        let base = match name {
+            CANTRIP_NEW | CANTRIP_CAST => CALL_ENTITY,
+            CANTRIP_CAST_BATCH => CALL_ENTITY_BATCH,
+            other => other,
+        };
+        if self.removed.contains(base) {
+            return GateError::Denied(format!("{name}: not available here, because the ward max_depth is 0: this entity may not cast children"));
+        }
+        let names: Vec<&str> = self.gates.iter().map(|held| held.spec.name.as_str()).collect();
+        GateError::NotFound(format!(
+            "this circle holds no gate `{name}`; it holds {}{}",
+            names.join(", "),
+            suggest::hint(name, names.iter().copied())
+        ))
+    }
+
+    /// What the model is shown on every question (CIRCLE-11): the gates, or the interpreter with the gates in it.
+    pub fn tools(&self) -> Vec<ToolDefinition> {
+        match &self.medium {
+            MediumKind::Conversation => self
+                .gates
+                .iter()
+                .map(|Held { spec, .. }| ToolDefinition {
+                    name: spec.name.to_string(),
+                    description: spec.description.clone(),
+                    parameters: spec.parameters.clone(),
+                })
+                .collect(),
+            MediumKind::Code(medium) => vec![ToolDefinition {
+                name: medium.clone(),
+                description: self.code_contract(medium),
+                parameters: json!({
+                    "type": "object",
+                    "properties": { "code": { "type": "string", "description": format!("{medium} source to run") } },
+                    "required": ["code"],
+                    "additionalProperties": false
+                }),
+            }],
+        }
+    }
+
+    /// Whether the model has to call something where the identity does not say: in code it has to, because text alone
+    /// would do nothing.
+    pub const fn tool_choice(&self) -> ToolChoice {
+        match self.medium {
+            MediumKind::Conversation => ToolChoice::Auto,
+            MediumKind::Code(_) => ToolChoice::Required,
+        }
+    }
+
+    fn code_contract(&self, medium: &str) -> String {
+        let mut text = format!(
+            "Runs {medium} in a sandbox. Global bindings stay from turn to turn. There is no file system, network, clock \
+             of the machine or module loader: the functions below are all there is, and they return their result at once \
+             (no await needed). A function that fails throws an Error with .kind and .message. console.log prints into \
+             the observation. The value of the last expression is shown, long ones as size and preview. Call done(answer) \
+             to end with the answer.\n\nFunctions:\n"
+        );
+        for Held { spec, .. } in &self.gates {
+            let list = spec.positional.join(", ");
+            text.push_str(&format!("- {}({list}): {}\n", spec.name, spec.description));
+            if spec.name.as_str() == CALL_ENTITY {
+                text.push_str(
+                    "- cantrip.new({identity: {system_prompt}, circle: {medium, gates, wards}}): a cantrip that can be cast many times\n\
+                     - cantrip.cast(cantrip, intent): casts it and returns the answer\n",
+                );
+            }
+            if spec.name.as_str() == CALL_ENTITY_BATCH {
+                text.push_str("- cantrip.cast_batch([{cantrip, intent}, …]): casts several at once; answers in the same order\n");
+            }
+        }
+        text
+    }
+}
+
+/// Whether a gate casts children.
+pub fn delegates(name: &str) -> bool {
+    matches!(name, CALL_ENTITY | CALL_ENTITY_BATCH)
+}
+
+/// The words under which a medium is known elsewhere, and ours for it.
+fn canonical_medium(name: &str) -> &str {
+    match name {
+        "tool" | "tools" => "conversation",
+        "code" | "js" => "javascript",
+        other => other,
+    }
+}

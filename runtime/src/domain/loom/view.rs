@@ -1,0 +1,634 @@
+//! Turns and threads: the record as people and programs read it, and as a fork or a resumption continues it.
+//!
+//! Entries are what is stored; a turn is a view of them: an utterance with its observation. A turn of code that casts
+//! children shows as two, with the children's turns between them: the spawning turn, and its continuation (COMP-5,
+//! LOOM-8). The continuation has no utterance, counts in the sequence, and its parent is the spawning turn.
+
+use std::collections::BTreeMap;
+
+use cantrip_gates::{Exposure, GateError, Reach};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::domain::context::{History, Shown, Told, cut};
+use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
+use crate::domain::medium::GateAnswer;
+use crate::domain::model::{Call, Usage, Utterance};
+
+use super::entry::{Body, CallRecord, Ended, Entry, EvaluationRecord, Fork, How, Observed, Opened, Payload, Returned, Said, Sealed};
+
+/// A record that cannot be read as turns.
+#[derive(Debug, Error)]
+pub enum ViewError {
+    /// A text that an entry keeps beside it.
+    #[error("the text {id} of entry {entry} is missing")]
+    Text {
+        /// The entry.
+        entry: EntryId,
+        /// The text.
+        id: String,
+    },
+    /// An entry without what it follows.
+    #[error("entry {entry} ({kind}) has no entity that was opened before it")]
+    Orphan {
+        /// The entry.
+        entry: EntryId,
+        /// Its kind.
+        kind: &'static str,
+    },
+    /// No such entity in the loom.
+    #[error("the loom has no entity {0}")]
+    NoEntity(EntityId),
+    /// A fork beyond the end.
+    #[error("the thread of {entity} has {turns} turns, so it cannot be forked after turn {asked}")]
+    NoTurn {
+        /// Whose.
+        entity: EntityId,
+        /// How many it has.
+        turns: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+}
+
+/// Resolves a text that may be kept beside its entry.
+pub type TextOf<'a> = &'a dyn Fn(&Payload) -> Option<String>;
+
+/// A gate call as it was recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateRun {
+    /// The call.
+    pub call: CallId,
+    /// The gate.
+    pub gate: String,
+    /// The arguments.
+    pub arguments: Value,
+    /// What it may do.
+    pub reach: Reach,
+    /// What came of it; nothing if the record ends before that: it may or may not have run.
+    pub result: Option<Result<Value, GateError>>,
+    /// Whether the result leaves the context.
+    pub ephemeral: bool,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+}
+
+/// What the entity saw of a turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// The entry.
+    pub id: EntryId,
+    /// When, in microseconds since 1970.
+    pub at_us: u64,
+    /// The answers, in the order of the calls.
+    pub answers: Vec<Shown>,
+    /// What a replay needs.
+    pub evaluations: Vec<EvaluationRecord>,
+    /// From the question to here, in microseconds.
+    pub duration_us: u64,
+    position: usize,
+}
+
+/// A turn with everything in it.
+#[derive(Debug, Clone, PartialEq)]
+struct Spoken {
+    id: EntryId,
+    entity: EntityId,
+    position: usize,
+    at_us: u64,
+    said_us: u64,
+    said: Utterance,
+    gates: Vec<GateRun>,
+    /// How many gate calls had begun when the first child was cast.
+    split: Option<usize>,
+    children: Vec<EntityId>,
+    observation: Option<Observation>,
+    ended: Option<(How, String)>,
+}
+
+impl Spoken {
+    fn has_continuation(&self) -> bool {
+        self.split.is_some() && self.observation.as_ref().is_some_and(|seen| !seen.evaluations.is_empty())
+    }
+}
+
+/// A turn as it is listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// The entry that it begins with (LOOM-2).
+    pub id: EntryId,
+    /// The turn before it; for a child's first, the turn that spawned it.
+    pub parent: Option<EntryId>,
+    /// Whose it is.
+    pub entity: EntityId,
+    /// Its number in the entity's thread, from 1, continuations counted.
+    pub sequence: u64,
+    /// When it began, in microseconds since 1970.
+    pub at_us: u64,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// What was said; nothing for a continuation.
+    pub said: Option<Utterance>,
+    /// The gate calls in it.
+    pub gates: Vec<GateRun>,
+    /// The children that were cast in it.
+    pub children: Vec<EntityId>,
+    /// What was seen of it; nothing for a spawning turn, whose continuation has it, and for one that a crash cut off.
+    pub observation: Option<Observation>,
+    /// How the episode ended, on its last turn (LOOM-7).
+    pub ended: Option<(How, String)>,
+    /// The latest judgement (LOOM-3).
+    pub reward: Option<f64>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Intent(String),
+    Turn(usize),
+    Folded { first: u64, last: u64, summary: String },
+}
+
+/// One entity of a loom.
+#[derive(Debug, Clone)]
+pub struct EntityView {
+    /// The entry that opened it.
+    pub id: EntryId,
+    /// Its root context (IDENTITY-4).
+    pub opened: Opened,
+    /// Its first intent.
+    pub intent: String,
+    /// The turn that it follows: where it was spawned or forked.
+    pub follows: Option<EntryId>,
+    /// How its last episode ended, if it did.
+    pub ended: Option<Ended>,
+    /// Its newest entry: what the next one follows.
+    pub head: EntryId,
+    /// Tokens of folding.
+    folding_usage: Usage,
+    steps: Vec<Step>,
+}
+
+/// A loom, read.
+#[derive(Debug, Default)]
+pub struct Tree {
+    spoken: Vec<Spoken>,
+    entities: BTreeMap<EntityId, EntityView>,
+    order: Vec<EntityId>,
+    turn_of_entry: BTreeMap<EntryId, usize>,
+    rewards: BTreeMap<EntryId, (u64, WriterKey, f64)>,
+}
+
+/// An evaluation that a replay runs again, with what its gates had returned.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// The code.
+    pub source: String,
+    /// Seed, clocks and where it was stopped.
+    pub record: EvaluationRecord,
+    /// What each of its gate calls is answered, in order.
+    pub answers: Vec<GateAnswer>,
+}
+
+/// A thread up to a turn, ready to be continued.
+#[derive(Debug)]
+pub struct Restored {
+    /// What the model is shown of it.
+    pub history: History,
+    /// How many turns it has.
+    pub turns: u64,
+    /// The last entry of it: what a continuation follows.
+    pub head: EntryId,
+    /// Tokens that it cost.
+    pub usage: Usage,
+    /// What was met in it.
+    pub seen: Exposure,
+    /// The code that makes its medium what it was.
+    pub replays: Vec<Replay>,
+    /// The turn that a crash cut off, closed: what is to be observed of it before anything else happens.
+    pub cut_off: Option<CutOff>,
+}
+
+/// A turn that was begun and never observed.
+#[derive(Debug, Clone)]
+pub struct CutOff {
+    /// What was said.
+    pub said: Utterance,
+    /// What the entity is told of it: which gate calls ran, and which may have.
+    pub answers: Vec<Shown>,
+}
+
+impl Tree {
+    /// Reads the entries of a loom, each writer's in the order of its sequence.
+    ///
+    /// # Errors
+    /// A missing text, or an entry without its entity.
+    pub fn read(entries: &[Sealed], text: TextOf<'_>) -> Result<Self, ViewError> {
+        let mut tree = Self::default();
+        for (position, sealed) in entries.iter().enumerate() {
+            tree.add(position, sealed.id, &sealed.entry, text)?;
+        }
+        Ok(tree)
+    }
+
+    fn add(&mut self, position: usize, id: EntryId, entry: &Entry, text_of: TextOf<'_>) -> Result<(), ViewError> {
+        let text = |payload: &Payload| {
+            text_of(payload).ok_or_else(|| match payload {
+                Payload::Blob { id: blob, .. } => ViewError::Text { entry: id, id: blob.to_string() },
+                Payload::Inline(_) => ViewError::Text { entry: id, id: "inline".to_owned() },
+            })
+        };
+        if let Body::Rewarded { value, .. } = &entry.body {
+            if let Some(judged) = entry.parent {
+                let reward = (entry.at_us, entry.writer, *value);
+                let latest = self.rewards.entry(judged).or_insert(reward);
+                if (reward.0, reward.1) >= (latest.0, latest.1) {
+                    *latest = reward;
+                }
+            }
+            return Ok(());
+        }
+        if let Body::Opened(opened) = &entry.body {
+            let follows = entry.parent.and_then(|parent| self.turn_of_entry.get(&parent)).and_then(|&turn| self.spoken.get(turn)).map(|turn| turn.id);
+            let intent = text(&opened.intent)?;
+            let view = EntityView {
+                id,
+                opened: (**opened).clone(),
+                intent: intent.clone(),
+                follows,
+                ended: None,
+                head: id,
+                folding_usage: Usage::default(),
+                steps: vec![Step::Intent(intent)],
+            };
+            self.entities.insert(entry.entity, view);
+            self.order.push(entry.entity);
+            return Ok(());
+        }
+        let orphan = || ViewError::Orphan { entry: id, kind: entry.body.kind() };
+        let next = self.spoken.len();
+        let view = self.entities.get_mut(&entry.entity).ok_or_else(orphan)?;
+        view.head = id;
+        let current = view.steps.iter().rev().find_map(|step| match step {
+            Step::Turn(turn) => Some(*turn),
+            Step::Intent(_) | Step::Folded { .. } => None,
+        });
+        match &entry.body {
+            Body::Intent { text: payload, .. } => view.steps.push(Step::Intent(text(payload)?)),
+            Body::Folded { first, last, summary, usage } => {
+                view.folding_usage += *usage;
+                view.steps.push(Step::Folded { first: *first, last: *last, summary: text(summary)? });
+            }
+            Body::Ended(ended) => {
+                view.ended = Some((**ended).clone());
+                if let Some(turn) = current.and_then(|turn| self.spoken.get_mut(turn)) {
+                    turn.ended = Some((ended.how, ended.reason.clone()));
+                }
+            }
+            Body::Utterance(said) => {
+                view.ended = None;
+                view.steps.push(Step::Turn(next));
+                self.spoken.push(Spoken {
+                    id,
+                    entity: entry.entity,
+                    position,
+                    at_us: entry.at_us,
+                    said_us: said.duration_us,
+                    said: utterance(said, &text)?,
+                    gates: Vec::new(),
+                    split: None,
+                    children: Vec::new(),
+                    observation: None,
+                    ended: None,
+                });
+                self.turn_of_entry.insert(id, next);
+                return Ok(());
+            }
+            Body::GateCalled { .. } | Body::GateReturned { .. } | Body::Delegated { .. } | Body::Observation(_) => {
+                let turn = current.and_then(|turn| self.spoken.get_mut(turn)).ok_or_else(orphan)?;
+                turn.add(id, position, entry, &text)?;
+            }
+            Body::Snapshot { .. } | Body::Approved { .. } | Body::Denied { .. } | Body::Rewarded { .. } | Body::Opened(_) => {}
+        }
+        if let Some(turn) = current {
+            self.turn_of_entry.insert(id, turn);
+        }
+        Ok(())
+    }
+
+    /// The entities in the order they were opened.
+    pub fn entities(&self) -> impl Iterator<Item = (EntityId, &EntityView)> {
+        self.order.iter().filter_map(|id| self.entities.get(id).map(|view| (*id, view)))
+    }
+
+    /// One entity.
+    ///
+    /// # Errors
+    /// No such entity.
+    pub fn entity(&self, id: EntityId) -> Result<&EntityView, ViewError> {
+        self.entities.get(&id).ok_or(ViewError::NoEntity(id))
+    }
+
+    /// Every turn of the tree in the order it was made.
+    pub fn turns(&self) -> Vec<Turn> {
+        let mut listed: Vec<(usize, Turn)> = self.order.iter().flat_map(|&entity| self.own_turns(entity)).collect();
+        listed.sort_by_key(|(position, _)| *position);
+        listed.into_iter().map(|(_, turn)| turn).collect()
+    }
+
+    /// The path from the root to the last turn of an entity (LOOM-10).
+    ///
+    /// # Errors
+    /// No such entity.
+    pub fn thread(&self, entity: EntityId) -> Result<Vec<Turn>, ViewError> {
+        let view = self.entity(entity)?;
+        let mut path = match (&view.opened.fork, view.follows) {
+            (Some(fork), Some(_)) => self.kept(self.thread(fork.of)?, fork),
+            _ => Vec::new(),
+        };
+        path.extend(self.own_turns(entity).into_iter().map(|(_, turn)| turn));
+        Ok(path)
+    }
+
+    fn kept(&self, thread: Vec<Turn>, fork: &Fork) -> Vec<Turn> {
+        let mut spoken = 0;
+        thread
+            .into_iter()
+            .take_while(|turn| {
+                spoken += u64::from(turn.said.is_some());
+                spoken <= fork.turns
+            })
+            .map(|turn| Turn { ended: None, ..turn })
+            .collect()
+    }
+
+    fn own_turns(&self, entity: EntityId) -> Vec<(usize, Turn)> {
+        let Some(view) = self.entities.get(&entity) else { return Vec::new() };
+        let mut sequence = view.opened.fork.as_ref().map_or(0, |fork| {
+            self.thread(fork.of).map_or(0, |thread| u64::try_from(self.kept(thread, fork).len()).unwrap_or(u64::MAX))
+        });
+        let mut parent = view.follows;
+        let mut listed = Vec::new();
+        let turns = view.steps.iter().filter_map(|step| match step {
+            Step::Turn(turn) => self.spoken.get(*turn),
+            Step::Intent(_) | Step::Folded { .. } => None,
+        });
+        for spoken in turns {
+            for (position, mut turn) in spoken.present() {
+                sequence += 1;
+                turn.sequence = sequence;
+                turn.parent = parent;
+                turn.reward = self.reward(turn.id, turn.observation.as_ref().map(|seen| seen.id));
+                parent = Some(turn.id);
+                listed.push((position, turn));
+            }
+        }
+        listed
+    }
+
+    fn reward(&self, turn: EntryId, observation: Option<EntryId>) -> Option<f64> {
+        [Some(turn), observation].into_iter().flatten().filter_map(|id| self.rewards.get(&id)).max_by_key(|(at, by, _)| (*at, *by)).map(|(_, _, value)| *value)
+    }
+
+    fn steps(&self, entity: EntityId) -> Result<Vec<&Step>, ViewError> {
+        let view = self.entity(entity)?;
+        let Some(fork) = &view.opened.fork else { return Ok(view.steps.iter().collect()) };
+        let mut steps = self.first_turns(self.steps(fork.of)?, fork.turns);
+        steps.extend(&view.steps);
+        Ok(steps)
+    }
+
+    /// The steps up to and with a number of turns; what comes between that turn and the next is left out.
+    fn first_turns<'a>(&self, steps: Vec<&'a Step>, turns: u64) -> Vec<&'a Step> {
+        let mut spoken = 0;
+        let mut kept = Vec::new();
+        for step in steps {
+            if matches!(step, Step::Turn(_)) {
+                spoken += 1;
+            }
+            if spoken > turns || (spoken == turns && !matches!(step, Step::Turn(_)) && turns > 0) {
+                break;
+            }
+            kept.push(step);
+        }
+        kept
+    }
+
+    /// A thread ready to be continued: all of it, or its first turns for a fork (LOOM-4, LOOM-13).
+    ///
+    /// A turn that a crash cut off is left out of the history: it was not acknowledged.
+    ///
+    /// # Errors
+    /// No such entity, or fewer turns than asked for.
+    pub fn restore(&self, entity: EntityId, turns: Option<u64>) -> Result<Restored, ViewError> {
+        let view = self.entity(entity)?;
+        let all = self.steps(entity)?;
+        let whole = |step: &&&Step| matches!(step, Step::Turn(turn) if self.spoken.get(*turn).is_some_and(|turn| turn.observation.is_some()));
+        let count = u64::try_from(all.iter().filter(whole).count()).unwrap_or(u64::MAX);
+        let steps = match turns {
+            None => all,
+            Some(asked) if asked > count => return Err(ViewError::NoTurn { entity, turns: count, asked }),
+            Some(asked) => self.first_turns(all, asked),
+        };
+        let mut restored = Restored {
+            history: History::default(),
+            turns: 0,
+            head: if turns.is_some() { view.id } else { view.head },
+            usage: view.folding_usage,
+            seen: Exposure::default(),
+            replays: Vec::new(),
+            cut_off: None,
+        };
+        for step in steps {
+            match step {
+                Step::Intent(text) => restored.history.intent(text),
+                Step::Folded { first, last, summary } => restored.history.fold(*first, *last, summary),
+                Step::Turn(turn) => {
+                    let Some(spoken) = self.spoken.get(*turn) else { continue };
+                    let Some(seen) = &spoken.observation else {
+                        if turns.is_none() {
+                            restored.cut_off = Some(spoken.cut_off());
+                        }
+                        continue;
+                    };
+                    restored.turns += 1;
+                    restored.usage += spoken.said.usage;
+                    if turns.is_some() {
+                        restored.head = seen.id;
+                    }
+                    restored.seen = restored.seen.union(self.exposure(spoken));
+                    restored.replays.extend(spoken.replays(seen));
+                    restored.history.turn(Told { number: restored.turns, said: spoken.said.clone(), answers: seen.answers.clone() });
+                }
+            }
+        }
+        Ok(restored)
+    }
+
+    fn exposure(&self, spoken: &Spoken) -> Exposure {
+        let gates = self.entities.get(&spoken.entity).map(|view| view.opened.gates.as_slice()).unwrap_or_default();
+        let own = spoken.gates.iter().filter(|run| matches!(run.result, Some(Ok(_)))).filter_map(|run| gates.iter().find(|gate| gate.name == run.gate));
+        let own = own.fold(Exposure::default(), |sum, gate| sum.union(gate.exposure));
+        // What children met, their parent met.
+        let children = spoken.children.iter().filter_map(|child| self.entities.get(child)).flat_map(|view| &view.steps).filter_map(|step| match step {
+            Step::Turn(turn) => self.spoken.get(*turn),
+            Step::Intent(_) | Step::Folded { .. } => None,
+        });
+        children.fold(own, |sum, turn| sum.union(self.exposure(turn)))
+    }
+}
+
+impl Spoken {
+    fn add(&mut self, id: EntryId, position: usize, entry: &Entry, text: &dyn Fn(&Payload) -> Result<String, ViewError>) -> Result<(), ViewError> {
+        match &entry.body {
+            Body::GateCalled { call, gate, arguments, reach, .. } => self.gates.push(GateRun {
+                call: call.clone(),
+                gate: gate.clone(),
+                arguments: json(text(arguments)?),
+                reach: *reach,
+                result: None,
+                ephemeral: false,
+                duration_us: 0,
+            }),
+            Body::GateReturned { call, result, duration_us, ephemeral } => {
+                let result = match result {
+                    Returned::Ok(payload) => Ok(json(text(payload)?)),
+                    Returned::Error(error) => Err(error.clone()),
+                };
+                if let Some(run) = self.gates.iter_mut().rev().find(|run| run.call == *call) {
+                    run.result = Some(result);
+                    run.ephemeral = *ephemeral;
+                    run.duration_us = *duration_us;
+                }
+            }
+            Body::Delegated { child, .. } => {
+                self.split.get_or_insert(self.gates.len());
+                self.children.push(*child);
+            }
+            Body::Observation(seen) => self.observation = Some(observation(id, position, entry.at_us, seen, text)?),
+            Body::Opened(_)
+            | Body::Intent { .. }
+            | Body::Utterance(_)
+            | Body::Snapshot { .. }
+            | Body::Folded { .. }
+            | Body::Approved { .. }
+            | Body::Denied { .. }
+            | Body::Ended(_)
+            | Body::Rewarded { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The turn as it is listed: one, or two with the children's turns between them.
+    fn present(&self) -> Vec<(usize, Turn)> {
+        let mut first = Turn {
+            id: self.id,
+            parent: None,
+            entity: self.entity,
+            sequence: 0,
+            at_us: self.at_us,
+            duration_us: self.observation.as_ref().map_or(self.said_us, |seen| seen.duration_us),
+            said: Some(self.said.clone()),
+            gates: self.gates.clone(),
+            children: self.children.clone(),
+            observation: self.observation.clone(),
+            ended: self.ended.clone(),
+            reward: None,
+        };
+        let (Some(seen), Some(split), true) = (&self.observation, self.split, self.has_continuation()) else {
+            return vec![(self.position, first)];
+        };
+        let rest = first.gates.split_off(split.min(first.gates.len()));
+        let continuation = Turn {
+            id: seen.id,
+            at_us: seen.at_us,
+            said: None,
+            gates: rest,
+            children: Vec::new(),
+            ..first.clone()
+        };
+        first.observation = None;
+        first.ended = None;
+        vec![(self.position, first), (seen.position, continuation)]
+    }
+
+    /// Says of each call of a turn that was never observed what is known of it. Nothing of it is run again: what has
+    /// returned is in the record, and what may have run is said to be unknown.
+    fn cut_off(&self) -> CutOff {
+        let told = |call: &Call| {
+            let prefix = format!("{}.", call.id);
+            let runs = self.gates.iter().filter(|run| run.call == call.id || run.call.as_str().starts_with(&prefix));
+            let lines: Vec<String> = runs
+                .map(|run| match &run.result {
+                    Some(Ok(value)) => format!("{} returned {}", run.gate, cut(&value.to_string(), 400)),
+                    Some(Err(error)) => format!("{} failed: {error}", run.gate),
+                    None => format!("{}({}) may or may not have run", run.gate, cut(&run.arguments.to_string(), 200)),
+                })
+                .collect();
+            let known = if lines.is_empty() { "No gate had been called.".to_owned() } else { lines.join("\n") };
+            Shown { call: Some(call.id.clone()), content: format!("The runtime was stopped during this call; bindings are as they were before it.\n{known}"), is_error: true, shown_instead: None }
+        };
+        let mut answers: Vec<Shown> = self.said.calls.iter().map(told).collect();
+        if answers.is_empty() {
+            answers.push(Shown { call: None, content: "The runtime was stopped after this.".to_owned(), is_error: true, shown_instead: None });
+        }
+        CutOff { said: self.said.clone(), answers }
+    }
+
+    fn replays(&self, seen: &Observation) -> Vec<Replay> {
+        let replay = |record: &EvaluationRecord| {
+            let call = self.said.calls.iter().find(|call| call.id == record.call)?;
+            let source = call.arguments.as_ref().ok()?.get("code")?.as_str()?.to_owned();
+            let prefix = format!("{}.", record.call);
+            let mut answers: Vec<GateAnswer> = self.gates.iter().filter(|run| run.call.as_str().starts_with(&prefix)).map(GateRun::answer).collect();
+            // Refusals beyond the recorded ones are all alike.
+            if let Some(last) = answers.last().cloned() {
+                answers.resize(answers.len().max(record.gate_clocks_us.len()), last);
+            }
+            Some(Replay { source, record: record.clone(), answers })
+        };
+        // What a lost instance ran left nothing behind.
+        seen.evaluations.iter().filter(|record| !record.lost).filter_map(replay).collect()
+    }
+}
+
+impl GateRun {
+    fn answer(&self) -> GateAnswer {
+        match &self.result {
+            Some(Ok(_)) if self.gate == crate::domain::circle::DONE => GateAnswer::Stop,
+            Some(result) => GateAnswer::Returned(result.clone()),
+            None => GateAnswer::Returned(Err(GateError::Failed(format!("{}: the record ends before it returned", self.gate)))),
+        }
+    }
+}
+
+fn json(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
+}
+
+fn utterance(said: &Said, text: &dyn Fn(&Payload) -> Result<String, ViewError>) -> Result<Utterance, ViewError> {
+    let call = |record: &CallRecord| {
+        let arguments = text(&record.arguments)?;
+        Ok(Call { id: record.id.clone(), gate: record.gate.clone(), arguments: serde_json::from_str(&arguments).map_err(|_| arguments) })
+    };
+    Ok(Utterance {
+        content: said.content.as_ref().map(text).transpose()?,
+        thinking: said.thinking.as_ref().map(text).transpose()?,
+        calls: said.calls.iter().map(call).collect::<Result<_, ViewError>>()?,
+        usage: said.usage,
+        model: said.model.clone(),
+    })
+}
+
+fn observation(id: EntryId, position: usize, at_us: u64, seen: &Observed, text: &dyn Fn(&Payload) -> Result<String, ViewError>) -> Result<Observation, ViewError> {
+    let answers = seen.answers.iter().map(|answer| {
+        Ok(Shown { call: answer.call.clone(), content: text(&answer.content)?, is_error: answer.is_error, shown_instead: answer.shown_instead.clone() })
+    });
+    Ok(Observation {
+        id,
+        at_us,
+        answers: answers.collect::<Result<_, ViewError>>()?,
+        evaluations: seen.evaluations.clone(),
+        duration_us: seen.duration_us,
+        position,
+    })
+}

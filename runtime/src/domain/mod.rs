@@ -1,0 +1,16 @@
+//! What the runtime decides. Pure and synchronous: no I/O, no clock, no randomness, no await. Read [`entity`] first.
+
+mod acting;
+pub mod budget;
+pub mod cantrip;
+pub mod circle;
+pub mod context;
+pub mod delegation;
+pub mod entity;
+pub mod event;
+pub mod ids;
+pub mod loom;
+pub mod medium;
+pub mod model;
+mod observe;
+pub mod outcome;

@@ -1,0 +1,336 @@
+//! One entity at work: takes the effects of its state machine one after the other, and hands it what came of each.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cantrip_gates::{CallContext, Exposure, GateError};
+use serde_json::Value;
+
+use crate::domain::context::{History, Told};
+use crate::domain::entity::{Effect, Entity, Input, Nature, Now, StopCause};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::ids::{CastId, EntityId, EntryId};
+use crate::domain::loom::{Blob, Body, Fork, GateRecord, Observed, Opened, Payloads, Replay, Restored, Spent};
+use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening};
+use crate::domain::outcome::Outcome;
+use crate::ports::{Llm, Medium, Observer, Yielded};
+
+use super::cantrip::Cantrip;
+use super::control::Control;
+use super::fault::Fault;
+use super::recorder::Loom;
+use super::replay;
+use super::runtime::Host;
+
+pub(super) struct Actor {
+    pub(super) host: Arc<Host>,
+    pub(super) cantrip: Cantrip,
+    pub(super) llm: Arc<dyn Llm>,
+    pub(super) loom: Loom,
+    pub(super) control: Control,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) entity: Entity,
+    /// The entity's last entry: what the next one follows.
+    pub(super) head: Option<EntryId>,
+    /// The entry of the gate call that runs: what its result follows.
+    called: Option<EntryId>,
+    /// In a lock only so that the actor can be shared with its children's runs: it is never contended.
+    medium: Mutex<Option<Box<dyn Medium>>>,
+    /// What makes a fresh instance what the entity left; taken when the first one is made.
+    replays: Vec<Replay>,
+    /// Whether an instance was lost, so that what it was has to be read from the record.
+    lost: bool,
+    /// The seed and clock of the code that runs.
+    running: (u64, u64),
+    /// When the episode has to end.
+    pub(super) deadline_us: Option<u64>,
+    now_us: u64,
+}
+
+impl std::fmt::Debug for Actor {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Actor").field("entity", &self.entity.nature().id).field("loom", &self.loom.id()).finish_non_exhaustive()
+    }
+}
+
+/// Everything an actor is made with.
+pub(super) struct ActorParts {
+    pub(super) host: Arc<Host>,
+    pub(super) cantrip: Cantrip,
+    pub(super) llm: Arc<dyn Llm>,
+    pub(super) loom: Loom,
+    pub(super) control: Control,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) nature: Nature,
+    pub(super) seen: Exposure,
+    /// What the first entry follows.
+    pub(super) follows: Option<EntryId>,
+    pub(super) deadline_us: Option<u64>,
+}
+
+/// What an `opened` entry says beside what the entity is.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    pub(super) cast: Option<CastId>,
+    pub(super) trace: Option<String>,
+    pub(super) spawned_by: Option<EntityId>,
+    pub(super) fork: Option<Fork>,
+}
+
+impl Actor {
+    pub(super) fn new(parts: ActorParts) -> Self {
+        Self {
+            host: parts.host,
+            cantrip: parts.cantrip,
+            llm: parts.llm,
+            loom: parts.loom,
+            control: parts.control,
+            observer: parts.observer,
+            entity: Entity::new(parts.nature, parts.seen),
+            head: parts.follows,
+            called: None,
+            medium: Mutex::new(None),
+            replays: Vec::new(),
+            lost: false,
+            running: (0, 0),
+            deadline_us: parts.deadline_us,
+            now_us: 0,
+        }
+    }
+
+    /// An actor that continues a thread. Nothing of it runs now: the medium is made when code first needs it.
+    pub(super) fn continuing(parts: ActorParts, restored: Restored) -> Result<Self, Fault> {
+        let Restored { mut history, mut turns, head, usage, seen, replays, cut_off } = restored;
+        let mut parts = parts;
+        parts.follows = Some(head);
+        let mut closing = None;
+        if let Some(cut_off) = cut_off {
+            turns += 1;
+            closing = Some(cut_off.answers.clone());
+            history.turn(Told { number: turns, said: cut_off.said, answers: cut_off.answers });
+        }
+        let mut actor = Self::new(parts);
+        actor.restore(history, turns, usage, seen);
+        actor.replays = replays;
+        if let Some(answers) = closing {
+            let mut payloads = Payloads::default();
+            let answers = answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
+            let body = Body::Observation(Box::new(Observed { answers, output_dropped_bytes: 0, evaluations: Vec::new(), duration_us: 0 }));
+            actor.record(body, payloads.into_blobs())?;
+        }
+        Ok(actor)
+    }
+
+    fn restore(&mut self, history: History, turns: u64, usage: crate::domain::model::Usage, seen: Exposure) {
+        self.entity.continue_from(history, turns, usage, seen);
+    }
+
+    /// Records the entity's root context (IDENTITY-4).
+    pub(super) fn open(&mut self, intent: &str, opening: Opening) -> Result<(), Fault> {
+        let nature = self.entity.nature();
+        let circle = &nature.circle;
+        let medium = circle.medium().name().to_owned();
+        let mut payloads = Payloads::default();
+        let gates = circle.gates().map(|spec| GateRecord {
+            name: spec.name.to_string(),
+            reach: spec.reach,
+            exposure: spec.exposure,
+            ephemeral: spec.ephemeral,
+        });
+        let body = Body::Opened(Box::new(Opened {
+            identity: nature.identity.clone(),
+            medium_digest: self.host.media.digest(&medium),
+            medium,
+            gates: gates.collect(),
+            wards: circle.declared().clone(),
+            folding: nature.folding.clone(),
+            model: self.llm.name().to_owned(),
+            guest: None,
+            intent: payloads.text(intent),
+            node: self.host.node.clone(),
+            depth: nature.depth,
+            cast: opening.cast.unwrap_or_else(|| self.host.cast_id()),
+            trace: opening.trace,
+            spawned_by: opening.spawned_by,
+            fork: opening.fork,
+        }));
+        self.record(body, payloads.into_blobs())?;
+        Ok(())
+    }
+
+    /// Runs an episode to its end.
+    pub(super) async fn episode(&mut self, input: Input) -> Result<Outcome, Fault> {
+        self.now_us = self.host.clock.now_us();
+        let own = self.entity.nature().circle.declared().timeout_ms.map(|ms| self.now_us.saturating_add(ms.saturating_mul(1_000)));
+        let inherited = self.deadline_us;
+        self.deadline_us = [own, inherited].into_iter().flatten().min();
+        let outcome = self.drive(input).await;
+        self.deadline_us = inherited;
+        self.control.episode_over();
+        outcome
+    }
+
+    async fn drive(&mut self, mut input: Input) -> Result<Outcome, Fault> {
+        loop {
+            self.now_us = self.host.clock.now_us();
+            for text in self.control.take_steers() {
+                self.entity.steer(text);
+            }
+            let now = Now { us: self.now_us, stop: self.stop_cause() };
+            let mut next = None;
+            for effect in self.entity.step(input, &now)? {
+                match effect {
+                    Effect::Record { body, blobs } => {
+                        self.record(body, blobs)?;
+                        self.loom.relieve().await?;
+                    }
+                    Effect::Sync => self.loom.sync().await?,
+                    Effect::Tell(kind) => self.tell(kind),
+                    Effect::Ask(question) => next = Some(self.ask(question).await),
+                    Effect::Call { gate, arguments } => {
+                        let result = self.call(&gate, arguments).await;
+                        next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
+                    }
+                    Effect::Cast { call, children, batch } => next = Some(self.cast_children(call, children, batch).await?),
+                    Effect::Evaluate { source } => next = Some(self.evaluate(source).await?),
+                    Effect::Resume(answer) => {
+                        let now_us = self.now_us;
+                        let medium = self.medium().as_mut().ok_or(Fault::NoResult("resume without a medium"))?;
+                        let yielded = medium.resume(answer, now_us).await;
+                        next = Some(self.yielded(yielded));
+                    }
+                    Effect::Finish(outcome) => return Ok(*outcome),
+                }
+            }
+            input = next.ok_or(Fault::NoResult("a step neither waits nor finishes"))?;
+        }
+    }
+
+    pub(super) fn record(&mut self, body: Body, blobs: Vec<Blob>) -> Result<EntryId, Fault> {
+        let parent = match &body {
+            Body::GateReturned { .. } => self.called.take().or(self.head),
+            _ => self.head,
+        };
+        let calls = matches!(body, Body::GateCalled { .. });
+        let id = self.loom.append(self.entity.nature().id, parent, body, blobs)?;
+        if calls {
+            self.called = Some(id);
+        }
+        self.head = Some(id);
+        Ok(id)
+    }
+
+    /// Tells the observer, with secrets taken out (PROD-8).
+    pub(super) fn tell(&self, kind: EventKind) {
+        let Some(observer) = &self.observer else { return };
+        let nature = self.entity.nature();
+        observer.event(&Event { entity: nature.id, depth: nature.depth, kind: kind.redacted() });
+    }
+
+    fn medium(&mut self) -> &mut Option<Box<dyn Medium>> {
+        self.medium.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop_cause(&self) -> Option<StopCause> {
+        let late = self.deadline_us.is_some_and(|deadline| self.now_us >= deadline);
+        self.control.cause().or(late.then_some(StopCause::Timeout))
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        self.deadline_us.map(|deadline| Duration::from_micros(deadline.saturating_sub(self.host.clock.now_us())))
+    }
+
+    /// Returns when the episode has to stop at once: from outside, or because its time is over.
+    pub(super) async fn stopped(&self) {
+        match self.time_left() {
+            None => self.control.stopped().await,
+            Some(left) => tokio::select! {
+                () = self.control.stopped() => {}
+                () = self.host.clock.sleep(left) => {}
+            },
+        }
+    }
+
+    async fn call(&self, name: &str, arguments: Value) -> Result<Value, GateError> {
+        let Some(gate) = self.cantrip.equipped().get(name) else {
+            return Err(GateError::Failed(format!("{name}: declared, but nothing is behind it")));
+        };
+        let wards = self.entity.nature().circle.wards();
+        let context = CallContext {
+            deadline: self.time_left().and_then(|left| Instant::now().checked_add(left)),
+            allow_hosts: wards.declared.allow_hosts.clone(),
+            output_bytes_max: wards.max_output_bytes,
+        };
+        tokio::select! {
+            biased;
+            result = gate.call(arguments, &context) => result,
+            () = self.stopped() => Err(GateError::TimedOut(format!("{name}: given up, because the episode was stopped"))),
+        }
+    }
+
+    async fn evaluate(&mut self, source: String) -> Result<Input, Fault> {
+        let mut seed = [0; 8];
+        self.host.clock.random(&mut seed);
+        self.running = (u64::from_le_bytes(seed), self.now_us);
+        self.ready_medium().await?;
+        let nature = self.entity.nature();
+        let wards = nature.circle.wards();
+        let time_max = Duration::from_millis(wards.max_eval_ms);
+        let evaluation = Evaluation {
+            source,
+            seed: self.running.0,
+            clock_us: self.running.1,
+            time_max: self.time_left().map_or(time_max, |left| left.min(time_max)),
+            output_bytes_max: wards.max_output_bytes,
+            fuel_max: nature.ledger.left(crate::domain::budget::Quantity::Fuel),
+            stop_at_poll: None,
+            stop: self.control.flag(),
+        };
+        let medium = self.medium().as_mut().ok_or(Fault::NoResult("evaluate without a medium"))?;
+        let yielded = medium.evaluate(evaluation).await;
+        Ok(self.yielded(yielded))
+    }
+
+    fn yielded(&mut self, yielded: Yielded) -> Input {
+        match yielded {
+            Yielded::Gate { gate, arguments } => Input::GateAsked { gate, arguments },
+            Yielded::Finished(evaluated) => {
+                if matches!(evaluated.outcome, EvaluationOutcome::Lost { .. }) {
+                    *self.medium() = None;
+                    self.lost = true;
+                }
+                let (seed, clock_us) = self.running;
+                Input::Evaluated { evaluated: *evaluated, seed, clock_us }
+            }
+        }
+    }
+
+    /// Makes an instance where there is none, and makes it what the entity left: a trap costs the instance, not the
+    /// entity.
+    async fn ready_medium(&mut self) -> Result<(), Fault> {
+        if self.medium().is_some() {
+            return Ok(());
+        }
+        let nature = self.entity.nature();
+        let wards = nature.circle.wards();
+        let opening = MediumOpening {
+            medium: nature.circle.medium().name().to_owned(),
+            gates: nature.circle.functions(),
+            memory_bytes_max: wards.max_memory_bytes,
+            metered: nature.ledger.left(crate::domain::budget::Quantity::Fuel).is_some(),
+        };
+        let mut medium = self.host.media.open(&opening).await?;
+        let replays = if self.lost {
+            self.loom.sync().await?;
+            self.loom.tree()?.restore(nature.id, None)?.replays
+        } else {
+            std::mem::take(&mut self.replays)
+        };
+        for step in replays {
+            replay::run(&mut *medium, step, opening.metered.then_some(u64::MAX), self.control.flag()).await;
+        }
+        self.lost = false;
+        *self.medium() = Some(medium);
+        Ok(())
+    }
+}

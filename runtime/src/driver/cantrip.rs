@@ -1,0 +1,319 @@
+//! The cantrip as the driver holds it: a checked, reusable value. Casting one never changes it (CANTRIP-2).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cantrip_gates::{Gate, GateSet, GateSetError, GateSpec, WardError, Wards, builtin, suggest};
+use thiserror::Error;
+
+use crate::domain::cantrip::{Folding, Identity};
+use crate::domain::circle::{Circle, CircleDraft, CircleError, delegates};
+use crate::domain::model::{RetryPolicy, Sampling, ToolChoice};
+use crate::ports::{Llm, MediumFactory};
+
+/// Why a cantrip cannot be.
+#[derive(Debug, Error)]
+pub enum CantripError {
+    /// CANTRIP-1.
+    #[error("cantrip requires an llm")]
+    NoLlm,
+    /// The circle cannot hold.
+    #[error(transparent)]
+    Circle(#[from] CircleError),
+    /// A ward is unknown or has a wrong value.
+    #[error(transparent)]
+    Ward(#[from] WardError),
+    /// A gate is there twice.
+    #[error(transparent)]
+    Gates(#[from] GateSetError),
+    /// A gate that nobody has equipped.
+    #[error("there is no gate `{name}`; there are {known}{hint}")]
+    UnknownGate {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+        /// A guess at what was meant.
+        hint: String,
+    },
+    /// Children are to use a model that the cantrip does not name.
+    #[error("children are to use the model `{name}`, and the cantrip names {known}")]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+/// Which models children use where nobody names one; absent: their parent's.
+#[derive(Debug, Clone, Default)]
+pub struct ChildModels {
+    /// For children of any depth.
+    pub default: Option<String>,
+    /// For children of one depth; wins over the default. 1 is a child of a root.
+    pub by_depth: BTreeMap<u32, String>,
+}
+
+/// A cantrip: model, identity, circle. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cantrip(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    llm: Arc<dyn Llm>,
+    identity: Identity,
+    circle: Arc<Circle>,
+    equipped: GateSet,
+    specs: Vec<GateSpec>,
+    models: BTreeMap<String, Arc<dyn Llm>>,
+    child_models: ChildModels,
+    folding: Folding,
+    retry: RetryPolicy,
+}
+
+impl Cantrip {
+    /// Begins a cantrip.
+    pub fn builder() -> CantripBuilder {
+        CantripBuilder::default()
+    }
+
+    /// Its identity.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// Its circle.
+    pub fn circle(&self) -> &Arc<Circle> {
+        &self.0.circle
+    }
+
+    /// Its model.
+    pub fn llm(&self) -> &Arc<dyn Llm> {
+        &self.0.llm
+    }
+
+    /// When its entities' past is folded.
+    pub fn folding(&self) -> &Folding {
+        &self.0.folding
+    }
+
+    pub(super) fn retry(&self) -> &RetryPolicy {
+        &self.0.retry
+    }
+
+    pub(super) fn equipped(&self) -> &GateSet {
+        &self.0.equipped
+    }
+
+    /// The declarations of every gate that it has equipped, for itself or for children.
+    pub fn equipped_specs(&self) -> &[GateSpec] {
+        &self.0.specs
+    }
+
+    /// The names of the models that children may ask for.
+    pub fn model_names(&self) -> Vec<String> {
+        self.0.models.keys().cloned().collect()
+    }
+
+    /// Which model a child uses; nothing: its parent's.
+    pub(super) fn model_for_child(&self, asked: Option<&str>, depth: u32) -> Option<Arc<dyn Llm>> {
+        let choice = &self.0.child_models;
+        let name = asked.or_else(|| choice.by_depth.get(&depth).map(String::as_str)).or(choice.default.as_deref())?;
+        self.0.models.get(name).map(Arc::clone)
+    }
+
+    /// The same cantrip with another model: another value, with its own casts.
+    #[must_use]
+    pub fn with_llm(&self, llm: Arc<dyn Llm>) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            llm,
+            identity: inner.identity.clone(),
+            circle: Arc::clone(&inner.circle),
+            equipped: inner.equipped.clone(),
+            specs: inner.specs.clone(),
+            models: inner.models.clone(),
+            child_models: inner.child_models.clone(),
+            folding: inner.folding.clone(),
+            retry: inner.retry.clone(),
+        }))
+    }
+}
+
+/// Collects the parts of a cantrip. What is not named is not granted: without a gate an entity can do nothing.
+#[derive(Debug, Default)]
+pub struct CantripBuilder {
+    llm: Option<Arc<dyn Llm>>,
+    system_prompt: Option<String>,
+    sampling: Sampling,
+    tool_choice: Option<ToolChoice>,
+    media: Vec<String>,
+    held: Vec<String>,
+    equipped: Vec<Arc<dyn Gate>>,
+    wards: Wards,
+    models: BTreeMap<String, Arc<dyn Llm>>,
+    child_models: ChildModels,
+    folding: Folding,
+    retry: RetryPolicy,
+    strict: bool,
+}
+
+impl CantripBuilder {
+    /// The model (CANTRIP-1). Default: none, which is an error.
+    #[must_use]
+    pub fn llm(mut self, llm: Arc<dyn Llm>) -> Self {
+        self.llm = Some(llm);
+        self
+    }
+
+    /// The first message of every question. Default: none.
+    #[must_use]
+    pub fn system_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.system_prompt = Some(prompt.into());
+        self
+    }
+
+    /// Sampling parameters. Default: the provider's.
+    #[must_use]
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
+    /// Whether the model has to call something. Default: in a code medium it has to.
+    #[must_use]
+    pub const fn tool_choice(mut self, choice: ToolChoice) -> Self {
+        self.tool_choice = Some(choice);
+        self
+    }
+
+    /// The medium: `conversation`, `javascript` … Default: `conversation`. Two different ones are an error (MEDIUM-1).
+    #[must_use]
+    pub fn medium(mut self, name: impl Into<String>) -> Self {
+        self.media.push(name.into());
+        self
+    }
+
+    /// Equips a gate and puts it into the circle. Default: no gate at all.
+    #[must_use]
+    pub fn gate(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.held.push(gate.spec().name.to_string());
+        self.equipped.push(gate);
+        self
+    }
+
+    /// Equips a gate that the entity itself does not hold, but may give to a child (COMP-1).
+    #[must_use]
+    pub fn gate_for_children(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.equipped.push(gate);
+        self
+    }
+
+    /// Lets the entity cast children: `call_entity`, `call_entity_batch` and, in code, `cantrip.new` … Default: it may not.
+    #[must_use]
+    pub fn delegation(mut self) -> Self {
+        self.held.extend([crate::domain::circle::CALL_ENTITY, crate::domain::circle::CALL_ENTITY_BATCH].map(str::to_owned));
+        self
+    }
+
+    /// Puts a gate that is equipped, or one of the two that delegate, into the circle by its name.
+    #[must_use]
+    pub fn hold(mut self, name: impl Into<String>) -> Self {
+        self.held.push(name.into());
+        self
+    }
+
+    /// Adds wards; what is said twice is met, so the narrower holds. Default: no ward, which is an error (CIRCLE-2).
+    #[must_use]
+    pub fn wards(mut self, wards: &Wards) -> Self {
+        self.wards = self.wards.meet(wards);
+        self
+    }
+
+    /// Names a model that children may ask for. Default: children use their parent's.
+    #[must_use]
+    pub fn model(mut self, name: impl Into<String>, llm: Arc<dyn Llm>) -> Self {
+        self.models.insert(name.into(), llm);
+        self
+    }
+
+    /// Which of the named models children use where they do not ask for one.
+    #[must_use]
+    pub fn child_models(mut self, models: ChildModels) -> Self {
+        self.child_models = models;
+        self
+    }
+
+    /// When the past is folded. Default: at 80 % of the model's context, where that is known.
+    #[must_use]
+    pub const fn folding(mut self, folding: Folding) -> Self {
+        self.folding = folding;
+        self
+    }
+
+    /// How often a question is asked again. Default: three times, after 1, 2 and 4 seconds.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Demands a declared medium instead of defaulting to the conversation.
+    #[must_use]
+    pub const fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Checks the parts. `media` are those of the host that it will be cast on.
+    ///
+    /// # Errors
+    /// The first rule that the parts break.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use cantrip_runtime::{Cantrip, CantripError, NoMedia, Wards};
+    ///
+    /// let error = Cantrip::builder().wards(&Wards { max_turns: Some(3), ..Wards::default() }).build(&NoMedia);
+    /// assert!(matches!(error, Err(CantripError::NoLlm)));
+    /// ```
+    pub fn build(self, media: &dyn MediumFactory) -> Result<Cantrip, CantripError> {
+        let llm = self.llm.ok_or(CantripError::NoLlm)?;
+        let mut equipped = GateSet::new();
+        for gate in self.equipped {
+            equipped.insert(gate)?;
+        }
+        let delegating = || builtin::NAMES.iter().filter(|name| delegates(name)).filter_map(|name| builtin::spec_of(name));
+        let specs: Vec<GateSpec> = equipped.iter().map(|gate| gate.spec().clone()).chain(delegating()).collect();
+        let mut gates = Vec::with_capacity(self.held.len());
+        for name in &self.held {
+            let spec = specs.iter().find(|spec| spec.name.as_str() == name).ok_or_else(|| CantripError::UnknownGate {
+                name: name.clone(),
+                known: specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", "),
+                hint: suggest::hint(name, specs.iter().map(|spec| spec.name.as_str())),
+            })?;
+            gates.push(spec.clone());
+        }
+        let draft = CircleDraft { media: self.media, gates, wards: self.wards };
+        let circle = Circle::new(draft, &media.names(), self.strict)?;
+        for name in self.child_models.by_depth.values().chain(&self.child_models.default) {
+            if !self.models.contains_key(name) {
+                let known = self.models.keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(CantripError::UnknownModel { name: name.clone(), known });
+            }
+        }
+        Ok(Cantrip(Arc::new(Inner {
+            llm,
+            identity: Identity::new(self.system_prompt, self.sampling, self.tool_choice),
+            circle: Arc::new(circle),
+            equipped,
+            specs,
+            models: self.models,
+            child_models: self.child_models,
+            folding: self.folding,
+            retry: self.retry,
+        })))
+    }
+}

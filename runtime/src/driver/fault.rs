@@ -1,0 +1,30 @@
+//! What is our fault, as opposed to what an entity may see. A fault ends the run.
+
+use thiserror::Error;
+
+use crate::domain::entity::OutOfStep;
+use crate::domain::loom::{EntryError, ViewError};
+use crate::ports::{MediumFault, StoreError};
+
+/// Why a run could not go on. Nothing that was recorded is lost by it.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The record did not take an entry: what is not recorded does not happen.
+    #[error("the episode stopped because it could not be recorded")]
+    Store(#[from] StoreError),
+    /// The record could not be read.
+    #[error("the record could not be continued")]
+    View(#[from] ViewError),
+    /// An entry could not be encoded.
+    #[error("the episode stopped because an entry could not be made")]
+    Entry(#[from] EntryError),
+    /// No instance of the medium could be had.
+    #[error("the episode stopped because its medium could not be had")]
+    Medium(#[from] MediumFault),
+    /// A defect of ours.
+    #[error("the driver and the entity disagree")]
+    OutOfStep(#[from] OutOfStep),
+    /// A defect of ours.
+    #[error("an effect had no result: {0}")]
+    NoResult(&'static str),
+}

@@ -1,0 +1,20 @@
+//! Sequences: performs what the domain decides, in its order, and feeds back what came of it.
+//!
+//! Owns the run of an entity, its children, its record and its stopping. Decides nothing that a rule of the
+//! specification is about: that is the domain's. Knows no foreign world: models, media, stores and clocks are ports.
+
+mod actor;
+mod ask;
+mod cantrip;
+mod control;
+mod delegate;
+mod fault;
+mod recorder;
+mod replay;
+mod runtime;
+
+pub use cantrip::{Cantrip, CantripBuilder, CantripError, ChildModels};
+pub use control::Control;
+pub use fault::Fault;
+pub use recorder::Loom;
+pub use runtime::{AmendError, Amendment, CastError, CastOptions, Runtime, Summoned};

@@ -1,0 +1,94 @@
+//! One loom being written: gives every entry its place, time and id, and hands it to the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{Blob, Body, Entry, FORMAT, Payload, Sealed, Tree};
+use crate::ports::{Clock, LoomStore};
+
+use super::fault::Fault;
+
+/// 1 MiB. A turn that records more waits for the store in between, so that a flood of gate calls cannot fill memory.
+const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
+
+/// One loom of a store, shared by everybody who writes into it.
+#[derive(Debug, Clone)]
+pub struct Loom(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    id: LoomId,
+    store: Arc<dyn LoomStore>,
+    clock: Arc<dyn Clock>,
+    writer: WriterKey,
+    sequence: Mutex<u64>,
+    unsynced_bytes: AtomicU64,
+}
+
+impl Loom {
+    pub(super) fn open(id: LoomId, store: Arc<dyn LoomStore>, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
+        let sequence = Mutex::new(store.head(id)?.sequence);
+        let writer = store.writer();
+        Ok(Self(Arc::new(Shared { id, store, clock, writer, sequence, unsynced_bytes: AtomicU64::new(0) })))
+    }
+
+    /// Its name.
+    pub fn id(&self) -> LoomId {
+        self.0.id
+    }
+
+    /// Appends an entry. It is durable after the next [`Loom::sync`].
+    pub(super) fn append(&self, entity: EntityId, parent: Option<EntryId>, body: Body, blobs: Vec<Blob>) -> Result<EntryId, Fault> {
+        let shared = &*self.0;
+        // Held over the hand-over, so that the store sees the entries in the order of their sequence.
+        let mut sequence = shared.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = Entry {
+            format: FORMAT,
+            loom: shared.id,
+            writer: shared.writer,
+            sequence: sequence.saturating_add(1),
+            at_us: shared.clock.now_us(),
+            entity,
+            parent,
+            body,
+        };
+        let sealed = Sealed::new(entry, blobs)?;
+        let id = sealed.id;
+        let bytes = sealed.bytes.len() + sealed.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
+        shared.store.append(sealed)?;
+        *sequence += 1;
+        drop(sequence);
+        shared.unsynced_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// Returns when everything appended before is durable.
+    pub(super) async fn sync(&self) -> Result<(), Fault> {
+        self.0.unsynced_bytes.store(0, Ordering::Relaxed);
+        Ok(self.0.store.sync(self.0.id).await?)
+    }
+
+    /// Waits for the store if much is on its way to it.
+    pub(super) async fn relieve(&self) -> Result<(), Fault> {
+        if self.0.unsynced_bytes.load(Ordering::Relaxed) > UNSYNCED_BYTES_MAX {
+            self.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the loom as turns.
+    pub(super) fn tree(&self) -> Result<Tree, Fault> {
+        read_tree(&*self.0.store, self.0.id)
+    }
+}
+
+/// Reads a loom as turns.
+pub(super) fn read_tree(store: &dyn LoomStore, id: LoomId) -> Result<Tree, Fault> {
+    let entries = store.entries(id)?;
+    let text = |payload: &Payload| match payload {
+        Payload::Inline(text) => Some(text.clone()),
+        Payload::Blob { id, .. } => store.blob(*id).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok()),
+    };
+    Ok(Tree::read(&entries, &text)?)
+}

@@ -1,0 +1,39 @@
+//! Makes a medium what it was: the recorded code runs again, with the recorded seed, clock and gate results. No gate and
+//! no model is called (LOOM-13).
+
+use std::time::Duration;
+
+use cantrip_gates::GateError;
+
+use crate::domain::loom::Replay;
+use crate::domain::medium::{Evaluation, GateAnswer, StopFlag};
+use crate::ports::{Medium, Yielded};
+
+/// 10 minutes. The first run was bounded by its wards; a replay on a slower machine must not stop earlier than it did.
+const REPLAY_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Runs one evaluation again. What the code prints was observed before and is dropped.
+pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Option<u64>, stop: StopFlag) {
+    let Replay { source, record, answers } = replay;
+    let evaluation = Evaluation {
+        source,
+        seed: record.seed,
+        clock_us: record.clock_us,
+        time_max: REPLAY_TIME_MAX,
+        output_bytes_max: 0,
+        fuel_max,
+        stop_at_poll: record.stopped_at_poll,
+        stop,
+    };
+    let mut clocks = record.gate_clocks_us.into_iter();
+    let mut clock_us = record.clock_us;
+    let mut answers = answers.into_iter();
+    let mut yielded = medium.evaluate(evaluation).await;
+    while let Yielded::Gate { gate, .. } = yielded {
+        clock_us = clocks.next().unwrap_or(clock_us);
+        let answer = answers.next().unwrap_or_else(|| {
+            GateAnswer::Returned(Err(GateError::Failed(format!("{gate}: the record of this evaluation ends here"))))
+        });
+        yielded = medium.resume(answer, clock_us).await;
+    }
+}

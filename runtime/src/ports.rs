@@ -1,0 +1,277 @@
+//! The few places where the driver meets the world: model, record, medium, clock. Each has a real implementation and a
+//! deterministic one.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::domain::event::Event;
+use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{EntryError, Head, Sealed};
+use crate::domain::medium::{Evaluated, Evaluation, GateAnswer, MediumOpening};
+use crate::domain::model::{ModelError, Question, RawAnswer};
+
+/// A future that can be sent and named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A model. It keeps nothing between two questions (LLM-1).
+pub trait Llm: Send + Sync + Debug {
+    /// The model's name, for the record. Holds no secret.
+    fn name(&self) -> &str;
+
+    /// The length of the model's context in tokens, where it is known: folding begins at 80 % of it (PROD-4).
+    fn context_tokens(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether `tool_choice = required` is kept by the provider. Where it is not, the driver asks again (LLM-5).
+    fn can_require_calls(&self) -> bool {
+        true
+    }
+
+    /// Asks once, without retries. Pieces of the answer go to `pieces` as they come.
+    fn ask<'a>(&'a self, question: &'a Question, pieces: &'a dyn Pieces) -> BoxFuture<'a, Result<RawAnswer, ModelError>>;
+}
+
+/// Takes the pieces of an answer as they come.
+pub trait Pieces: Send + Sync {
+    /// A piece of text.
+    fn text(&self, piece: &str);
+    /// A piece of reasoning.
+    fn thinking(&self, piece: &str);
+}
+
+/// Is told what happens.
+pub trait Observer: Send + Sync {
+    /// One event. It must not block: whoever needs time puts it on a queue of its own.
+    fn event(&self, event: &Event);
+}
+
+/// A medium in which an entity's code runs: an interpreter behind the sandbox's wall. One per entity.
+///
+/// It is a coroutine: it runs until the code asks for a gate or ends, and goes on with the answer. No gate is called
+/// from inside of it, so whatever it does, a decision of the driver stands between it and the world.
+pub trait Medium: Send + Debug {
+    /// Begins an evaluation.
+    fn evaluate<'a>(&'a mut self, evaluation: Evaluation) -> BoxFuture<'a, Yielded>;
+
+    /// Goes on after a gate. `clock_us` is where the guest's clock stands now.
+    fn resume<'a>(&'a mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'a, Yielded>;
+}
+
+/// Where an evaluation stands.
+#[derive(Debug)]
+pub enum Yielded {
+    /// The code calls a gate and waits.
+    Gate {
+        /// The name it used.
+        gate: String,
+        /// The arguments in their order.
+        arguments: Vec<Value>,
+    },
+    /// It ended.
+    Finished(Box<Evaluated>),
+}
+
+/// Makes media.
+pub trait MediumFactory: Send + Sync + Debug {
+    /// The names of the code media that it makes, as a circle declares them.
+    fn names(&self) -> Vec<String>;
+
+    /// The digest of a medium's code, for the record.
+    fn digest(&self, medium: &str) -> Option<String>;
+
+    /// Makes a fresh instance.
+    fn open<'a>(&'a self, opening: &'a MediumOpening) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>>;
+}
+
+/// Why a medium could not be made: ours, not the entity's.
+#[derive(Debug, Error)]
+pub enum MediumFault {
+    /// No such medium.
+    #[error("there is no medium `{name}`; known are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The machine has no room for another instance.
+    #[error("no room for another instance: {limit}")]
+    Full {
+        /// The bound that was met.
+        limit: String,
+    },
+    /// The medium's own code is unusable.
+    #[error("the medium `{name}` could not be started")]
+    Broken {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Where looms are kept. Entries are appended in the order of their sequence, one writer for each store.
+///
+/// `append` hands an entry over and returns; it is *recorded* once `sync` returned. After a failed write the store is
+/// poisoned: every further call fails, and the process has to be started again.
+pub trait LoomStore: Send + Sync + Debug {
+    /// The key of the node that writes here.
+    fn writer(&self) -> WriterKey;
+
+    /// How far this node's log of a loom is; an empty head for a loom that is not known.
+    fn head(&self, loom: LoomId) -> Result<Head, StoreError>;
+
+    /// Hands the next entry of this node's log over. Its sequence must be the head's plus one.
+    fn append(&self, sealed: Sealed) -> Result<(), StoreError>;
+
+    /// Returns when everything of this loom that was handed over before is durable.
+    fn sync<'a>(&'a self, loom: LoomId) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// One entry by its id, its content checked against the id.
+    fn entry(&self, id: EntryId) -> Result<Option<Sealed>, StoreError>;
+
+    /// All entries of a loom: every writer's log in the order of its sequence, this node's first.
+    fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError>;
+
+    /// The entries of one entity in the order they were made.
+    fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError>;
+
+    /// The ids of the entries whose parent this is, in the order they were made.
+    fn children(&self, id: EntryId) -> Result<Vec<EntryId>, StoreError>;
+
+    /// The loom that an entity belongs to.
+    fn loom_of(&self, entity: EntityId) -> Result<Option<LoomId>, StoreError>;
+
+    /// A large text by its hash, checked against it.
+    fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The looms that are kept, newest first.
+    fn looms(&self) -> Result<Vec<LoomSummary>, StoreError>;
+
+    /// Recomputes everything of one loom, or of all: hashes, chains, parents, blobs and the marks outside the journal.
+    fn verify(&self, loom: Option<LoomId>) -> Result<Verified, StoreError>;
+}
+
+/// One line of a list of looms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoomSummary {
+    /// The loom.
+    pub loom: LoomId,
+    /// How many entries of how many writers.
+    pub entries: u64,
+    /// When its first entry was made, in microseconds since 1970.
+    pub first_us: u64,
+    /// When its last entry was made.
+    pub last_us: u64,
+    /// The entity at its root.
+    pub root: EntityId,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verified {
+    /// How many looms were read.
+    pub looms: u64,
+    /// How many entries were recomputed.
+    pub entries: u64,
+    /// How many blobs were recomputed.
+    pub blobs: u64,
+    /// What is wrong, the first first. Empty: clean.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong with the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The loom, where it is known.
+    pub loom: Option<LoomId>,
+    /// The place in the log.
+    pub sequence: Option<u64>,
+    /// The entry, where it is known.
+    pub entry: Option<EntryId>,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// Why the store refused.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The folder cannot be used.
+    #[error("the record in {folder} cannot be opened: {what}")]
+    Open {
+        /// The folder.
+        folder: String,
+        /// What is wrong with it, and what to do.
+        what: String,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// Another process has it.
+    #[error("the record in {folder} is in use by another process")]
+    Locked {
+        /// The folder.
+        folder: String,
+    },
+    /// What is there is less than what was acknowledged.
+    #[error("the record in {folder} is damaged: {what}")]
+    Damaged {
+        /// The folder.
+        folder: String,
+        /// What is missing or wrong.
+        what: String,
+    },
+    /// A write or sync failed earlier; nothing more is taken.
+    #[error("the record is closed after a failed write: {what}")]
+    Poisoned {
+        /// The first failure.
+        what: String,
+    },
+    /// A read failed.
+    #[error("the record could not be read")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An entry that does not follow the log.
+    #[error("entry {got} of loom {loom} does not follow entry {head}")]
+    Sequence {
+        /// The loom.
+        loom: LoomId,
+        /// Where the log is.
+        head: u64,
+        /// What was handed over.
+        got: u64,
+    },
+    /// A stored entry is not what its id says.
+    #[error("entry {id} is damaged")]
+    Entry {
+        /// The id.
+        id: EntryId,
+        /// What is wrong with it.
+        #[source]
+        source: EntryError,
+    },
+    /// A blob is missing or not what its hash says.
+    #[error("the text {id} that an entry refers to is missing or damaged")]
+    Blob {
+        /// The hash.
+        id: BlobId,
+    },
+}
+
+/// Time and randomness.
+pub trait Clock: Send + Sync + Debug {
+    /// Microseconds since 1970. Never goes backwards within a process.
+    fn now_us(&self) -> u64;
+
+    /// Waits.
+    fn sleep<'a>(&'a self, duration: Duration) -> BoxFuture<'a, ()>;
+
+    /// Fills with random bytes.
+    fn random(&self, bytes: &mut [u8]);
+}
