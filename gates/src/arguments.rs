@@ -136,25 +136,22 @@ impl ArgumentCheck {
         let mut parameters = self.positional.iter();
         for (at, value) in values.into_iter().enumerate() {
             let parameter = parameters.next();
-            match value {
-                Value::Object(options)
-                    if at > 0
-                        && at + 1 == count
-                        && self.are_options(&options, parameter, &named) =>
-                {
-                    named.extend(options);
-                }
-                value => {
-                    let Some(parameter) = parameter else {
-                        return Err(self.too_many(count));
-                    };
-                    let left_out = value.is_null()
-                        && !self.schema.requires(parameter)
-                        && !self.admits(parameter, &value);
-                    if !left_out {
-                        named.insert(parameter.clone(), value);
-                    }
-                }
+            if let Value::Object(options) = &value
+                && at > 0
+                && at + 1 == count
+                && self.are_options(options, parameter, &named)
+            {
+                named.extend(options.clone());
+                continue;
+            }
+            let Some(parameter) = parameter else {
+                return Err(self.too_many(count));
+            };
+            let left_out = value.is_null()
+                && !self.schema.requires(parameter)
+                && !self.admits(parameter, &value);
+            if !left_out {
+                named.insert(parameter.clone(), value);
             }
         }
         Ok(Value::Object(named))
@@ -249,13 +246,13 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn new(gate: &'static str, arguments: Value) -> Result<Self, GateError> {
-        match arguments {
-            Value::Object(named) => Ok(Self { gate, named }),
-            other => Err(GateError::Invalid(format!(
+        let Value::Object(named) = arguments else {
+            return Err(GateError::Invalid(format!(
                 "{gate}: expected an object of arguments, got {}",
-                described(&other)
-            ))),
-        }
+                described(&arguments)
+            )));
+        };
+        Ok(Self { gate, named })
     }
 
     pub(crate) fn required(&mut self, name: &str) -> Result<Value, GateError> {
@@ -266,9 +263,11 @@ impl Arguments {
     }
 
     pub(crate) fn text(&mut self, name: &str) -> Result<String, GateError> {
-        match self.required(name)? {
-            Value::String(text) => Ok(text),
-            other => Err(self.wrong(name, "string", &other)),
+        let value = self.required(name)?;
+        if let Value::String(text) = value {
+            Ok(text)
+        } else {
+            Err(self.wrong(name, "string", &value))
         }
     }
 

@@ -219,7 +219,7 @@ impl HostPatterns {
             }
             parsed.insert(Pattern::parse(pattern.as_ref())?);
         }
-        Ok(Self::normal(parsed))
+        Ok(Self::normal(&parsed))
     }
 
     /// Whether the list allows this host at this port. The host is compared in its normal spelling: lower case, an
@@ -252,7 +252,7 @@ impl HostPatterns {
             .0
             .iter()
             .flat_map(|one| other.0.iter().filter_map(|two| one.meet(two)));
-        Self::normal(pairs.collect())
+        Self::normal(&pairs.collect())
     }
 
     /// Whether everything this list allows is allowed by `wider` too.
@@ -272,7 +272,7 @@ impl HostPatterns {
         self.0.iter().map(ToString::to_string)
     }
 
-    fn normal(patterns: BTreeSet<Pattern>) -> Self {
+    fn normal(patterns: &BTreeSet<Pattern>) -> Self {
         let covered = |pattern: &Pattern| {
             patterns
                 .iter()

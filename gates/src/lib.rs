@@ -11,6 +11,7 @@
 mod arguments;
 mod blocking;
 pub mod builtin;
+mod clock;
 mod describe;
 mod error;
 mod files;

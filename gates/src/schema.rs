@@ -109,7 +109,7 @@ impl Misfit {
             match step {
                 Step::Property(name) if path.is_empty() => path.push_str(name),
                 Step::Property(name) => path.extend([".", name]),
-                Step::Item(at) => path.push_str(&format!("[{at}]")),
+                Step::Item(at) => path.extend(["[", &at.to_string(), "]"]),
             }
         }
         path
@@ -451,11 +451,11 @@ fn compile_keyword(
         }
         "required" => schema.required = texts(value, at)?,
         "additionalProperties" => {
-            schema.others = match value {
-                Value::Bool(true) => Others::Allowed,
-                Value::Bool(false) => Others::Refused,
-                other => Others::Each(Box::new(compile(other, at)?)),
-            }
+            schema.others = match value.as_bool() {
+                Some(true) => Others::Allowed,
+                Some(false) => Others::Refused,
+                None => Others::Each(Box::new(compile(value, at)?)),
+            };
         }
         "enum" => {
             schema.one_of_values = Some(
@@ -463,7 +463,7 @@ fn compile_keyword(
                     .as_array()
                     .ok_or_else(|| wrong(at, "takes an array"))?
                     .clone(),
-            )
+            );
         }
         "const" => schema.one_of_values = Some(vec![value.clone()]),
         "items" => schema.items = Some(Box::new(compile(value, at)?)),

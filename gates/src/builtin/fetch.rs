@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode};
@@ -15,6 +15,7 @@ use url::{Host, Url};
 
 use super::specs::named;
 use crate::arguments::Arguments;
+use crate::clock::now;
 use crate::describe::quoted;
 use crate::error::GateError;
 use crate::gate::{CallContext, Gate, GateFuture};
@@ -412,14 +413,6 @@ impl Fetch {
             "url": url.as_str(),
         }))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a request is bounded by real time, which no caller can hand in"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn sendable_method(text: &str) -> Option<Method> {

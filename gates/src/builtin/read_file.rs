@@ -76,11 +76,11 @@ impl ReadFile {
         }
         let take = limit.unwrap_or(bytes_max);
         let expected = bytes.saturating_sub(offset).min(take).saturating_add(1);
-        let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+        let mut buffer = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
         // One byte more than is returned tells a full answer from a cut one; the length at opening is only a guess.
-        let read = file.take(take.saturating_add(1)).read_to_end(&mut content);
+        let read = file.take(take.saturating_add(1)).read_to_end(&mut buffer);
         read.map_err(|error| explained(error.into()))?;
-        let cut = u64::try_from(content.len()).unwrap_or(u64::MAX) > take;
+        let cut = u64::try_from(buffer.len()).unwrap_or(u64::MAX) > take;
         if cut && limit.is_none() {
             return Err(GateError::Exhausted(format!(
                 "{GATE}: path `{}`: has {bytes} bytes, and one call returns at most {bytes_max}; read it in parts with \
@@ -88,8 +88,8 @@ impl ReadFile {
                 path.as_str()
             )));
         }
-        content.truncate(usize::try_from(take).unwrap_or(usize::MAX));
-        text(content, &path, offset, cut).map(Value::String)
+        buffer.truncate(usize::try_from(take).unwrap_or(usize::MAX));
+        text(buffer, &path, offset, cut).map(Value::String)
     }
 }
 

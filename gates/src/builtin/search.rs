@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::specs::named;
 use crate::arguments::Arguments;
 use crate::blocking::{Abandoned, blocking};
+use crate::clock::now;
 use crate::error::GateError;
 use crate::files::{FileFailure, Meant, RelativePath, Root, open_regular};
 use crate::gate::{CallContext, Gate, GateFuture};
@@ -145,14 +146,6 @@ impl Search {
         })
         .await
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a walk is bounded by real time, which no caller can hand in"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn expression(text: String, name: &str) -> Result<String, GateError> {

@@ -178,7 +178,7 @@ fn create_temporary(dir: &Dir) -> io::Result<(String, File)> {
             Err(error)
                 if error.kind() == io::ErrorKind::AlreadyExists && tried < TEMPORARY_NAMES_MAX =>
             {
-                tried += 1
+                tried += 1;
             }
             Err(error) => return Err(error),
         }

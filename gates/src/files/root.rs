@@ -43,6 +43,19 @@ pub enum RootError {
     },
 }
 
+impl RootError {
+    fn from_io(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::NotFound {
+            Self::Missing(path)
+        } else if source.kind() == io::ErrorKind::NotADirectory {
+            Self::NotADirectory(path)
+        } else {
+            Self::Unopened { path, source }
+        }
+    }
+}
+
 impl Root {
     /// Opens a directory with the authority of the process. From here on only the handle counts: renaming or replacing
     /// the path later changes nothing.
@@ -61,14 +74,7 @@ impl Root {
     pub fn open(path: &Path) -> Result<Self, RootError> {
         match Dir::open_ambient_dir(path, cap_std::ambient_authority()) {
             Ok(dir) => Ok(Self { dir: Arc::new(dir) }),
-            Err(error) => Err(match error.kind() {
-                io::ErrorKind::NotFound => RootError::Missing(path.to_owned()),
-                io::ErrorKind::NotADirectory => RootError::NotADirectory(path.to_owned()),
-                _ => RootError::Unopened {
-                    path: path.to_owned(),
-                    source: error,
-                },
-            }),
+            Err(error) => Err(RootError::from_io(path, error)),
         }
     }
 
@@ -97,6 +103,10 @@ impl Root {
     }
 
     /// The error an entity sees, with the nearest names where something is missing.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the kinds of an I/O error are the standard library's and open-ended"
+    )]
     pub(crate) fn explain(
         &self,
         gate: &str,

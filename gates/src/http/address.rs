@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 /// Ranges of IPv4 that are not the public internet: first address, prefix length, what it is.
 const RANGES_V4: &[(Ipv4Addr, u8, &str)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8, "an unspecified address"),
+    (Ipv4Addr::UNSPECIFIED, 8, "an unspecified address"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "a private address"),
     (
         Ipv4Addr::new(100, 64, 0, 0),

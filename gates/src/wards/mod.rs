@@ -1,7 +1,7 @@
 //! Wards: the restrictions a host enforces on a circle, and their algebra.
 //!
 //! Owns the names, the parsing and printing, the meet and the defaults of every ward. Wards form a meet-semilattice:
-//! numbers take the smaller, flags are ORed, allow-lists intersect and host patterns narrow, so composing wards in any
+//! numbers take the smaller, flags are joined by OR, allow-lists intersect and host patterns narrow, so composing wards in any
 //! order and any number of times only ever tightens (WARD-1). Wards of a medium (`max_eval_ms`, `max_memory_bytes`,
 //! `max_fuel`) are wards like the others and compose the same way (WARD-2). It never enforces anything: counting and
 //! stopping is the runtime's part.
