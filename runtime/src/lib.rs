@@ -6,9 +6,11 @@
 
 pub mod adapters;
 pub mod cli;
+pub mod conform;
 pub mod domain;
 pub mod driver;
 pub mod embed;
+pub mod export;
 pub mod ports;
 
 pub use cantrip_gates::{CallContext, Exposure, FunctionGate, Gate, GateError, GateName, GateSet, GateSpec, Reach, Root, Wards, builtin};

@@ -1,1 +1,90 @@
-//! cli
+//! The command line: arguments to settings to a command. Builds everything; nobody depends on it.
+//!
+//! stdout is data, stderr is talk. Exit codes are in `exit`, and in `--help`.
+
+mod args;
+mod cast;
+mod check;
+mod exit;
+pub mod file;
+mod looms;
+mod settings;
+mod show;
+mod summon;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command, ConformArgs};
+use exit::{CliError, Exit};
+use settings::Settings;
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Where even that cannot be printed, the exit code says it.
+            let _unheard = error.print();
+            return exit.into();
+        }
+    };
+    match command(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            report(&error);
+            error.exit.into()
+        }
+    }
+}
+
+fn report(error: &CliError) {
+    let mut stderr = std::io::stderr().lock();
+    let chain: Vec<String> = error.source.chain().map(ToString::to_string).collect();
+    let text = cantrip_gates::redact(&format!("error: {}", chain.join(": "))).into_owned();
+    let _unheard = writeln!(stderr, "{text}");
+    if let Some(hint) = &error.hint {
+        let _unheard = writeln!(stderr, "\nhint: {hint}");
+    }
+}
+
+fn command(cli: Cli) -> Result<Exit, CliError> {
+    let settings = Settings::new(cli.data)?;
+    settings.log();
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::fault)?;
+    match cli.command {
+        Command::Cast(args) => tokio.block_on(cast::run(&settings, args)),
+        Command::Check(args) => check::run(&settings, &args),
+        Command::Summon(args) => tokio.block_on(summon::run(&settings, args)),
+        Command::Loom(command) => tokio.block_on(looms::run(&settings, command)),
+        Command::Conform(args) => tokio.block_on(conform(&settings, args)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "cantrip-runtime", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn conform(settings: &Settings, args: ConformArgs) -> Result<Exit, CliError> {
+    let _ = (settings, args); Ok(Exit::Failed) // TEMP
+}
+
+/// Prints data. A reader that went away is no error of ours.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::fault(error)),
+        _ => Ok(()),
+    }
+}
+
+fn say(text: &str) {
+    let _unheard = writeln!(std::io::stderr(), "{text}");
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value).map_err(CliError::fault)
+}

@@ -1,7 +1,7 @@
 //! The JavaScript medium: one instance of the interpreter for each entity, kept between turns and sends.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -101,11 +101,14 @@ impl Javascript {
             memory,
             store,
         };
-        let configure: TypedFunc<(u32, u32, i64), ()> = instance.get_typed_func(&mut guest.store, "configure").map_err(broken)?;
+        let configure: TypedFunc<(u32, u32, i64), i32> = instance.get_typed_func(&mut guest.store, "configure").map_err(broken)?;
         let gates = serde_json::to_vec(&opening.gates).map_err(broken)?;
         let heap = memory_bytes_max.saturating_sub(OVERHEAD_BYTES).max(HEAP_BYTES_MIN);
         let (pointer, length) = guest.put(&gates).await.map_err(broken)?;
-        configure.call_async(&mut guest.store, (pointer, length, i64::try_from(heap).unwrap_or(i64::MAX))).await.map_err(broken)?;
+        let heap = i64::try_from(heap).unwrap_or(i64::MAX);
+        if configure.call_async(&mut guest.store, (pointer, length, heap)).await.map_err(broken)? < 0 {
+            return Err(broken("it could not take its list of gates"));
+        }
         Ok(JavascriptMedium { stage: Stage::Idle(Box::new(guest)), exchange, metered: opening.metered, waiting_since: None })
     }
 

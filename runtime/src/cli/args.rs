@@ -1,0 +1,172 @@
+//! The words of the command line. No logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs agents whose every action crosses a WebAssembly sandbox, and records what they do.
+#[derive(Debug, Parser)]
+#[command(name = "cantrip-runtime", version, max_term_width = 100, after_help = "\
+Exit codes:
+  0  done
+  1  the entity failed or was truncated, or a case of a suite failed
+  2  the command line or a file is wrong; nothing ran
+  3  the runtime itself could not go on
+  4  the record is damaged
+
+Environment:
+  CANTRIP_DATA  the data directory, where --data is not given
+  CANTRIP_LOG   what is logged to stderr, such as `debug` or `cantrip_runtime=trace` (default: warn)")]
+pub(super) struct Cli {
+    /// The data directory: looms, the node's key, compiled code [default: the platform's data directory]
+    #[arg(long, global = true, value_name = "DIR", env = "CANTRIP_DATA", hide_env = true)]
+    pub(super) data: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run one intent to its end
+    Cast(CastArgs),
+    /// Check a cantrip file and say what its entity could do, without running anything
+    Check(CheckArgs),
+    /// Keep an entity and talk to it
+    Summon(SummonArgs),
+    /// Read, export and verify what was recorded
+    #[command(subcommand)]
+    Loom(LoomCommand),
+    /// Run a suite of the Cantrip specification through the real parts
+    Conform(ConformArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CastArgs {
+    /// The cantrip file
+    pub(super) cantrip: PathBuf,
+    /// What the entity is to do; left out only with --resume
+    #[arg(required_unless_present = "resume")]
+    pub(super) intent: Option<String>,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print every event as a line of JSON on stderr
+    #[arg(long, conflicts_with = "quiet")]
+    pub(super) events: bool,
+    /// Do not show turns as they happen
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+    /// Keep the record in memory only
+    #[arg(long, conflicts_with = "resume")]
+    pub(super) scratch: bool,
+    /// Go on with the entity at the root of this loom, where its record ends
+    #[arg(long, value_name = "LOOM")]
+    pub(super) resume: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The cantrip file
+    pub(super) cantrip: PathBuf,
+    /// Demand a declared medium
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SummonArgs {
+    /// The cantrip file
+    pub(super) cantrip: PathBuf,
+    /// Go on with the entity at the root of this loom
+    #[arg(long, value_name = "LOOM")]
+    pub(super) resume: Option<String>,
+    /// Keep the record in memory only
+    #[arg(long, conflicts_with = "resume")]
+    pub(super) scratch: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LoomCommand {
+    /// List the looms, newest first
+    Ls {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the turns of a loom
+    Show {
+        /// The loom: its id, the beginning of it, or nothing for the newest
+        loom: Option<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the path from the root to an entity's last turn
+    Thread {
+        /// The loom
+        loom: String,
+        /// The entity: its id or the end of it; nothing for the root
+        entity: Option<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a loom out, secrets taken out unless told otherwise
+    Export {
+        /// The loom: its id, the beginning of it, or nothing for the newest
+        loom: Option<String>,
+        /// The format
+        #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+        format: Format,
+        /// Leave secrets in
+        #[arg(long)]
+        no_redaction: bool,
+    },
+    /// Recompute everything and name what is damaged
+    Verify {
+        /// The loom; nothing for all
+        loom: Option<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Judge a turn
+    Reward {
+        /// The loom
+        loom: String,
+        /// The entry that the turn begins with
+        entry: String,
+        /// The judgement
+        #[arg(allow_negative_numbers = true)]
+        value: f64,
+        /// Whose it is
+        #[arg(long, default_value = "person")]
+        by: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Format {
+    /// One entry a line
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConformArgs {
+    /// The suite
+    pub(super) file: PathBuf,
+    /// Only the cases of one rule, such as LOOP-1
+    #[arg(long, value_name = "RULE")]
+    pub(super) filter: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}

@@ -1,0 +1,109 @@
+//! `cast`: one intent to its end.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::loom::{How, Spent};
+use crate::domain::outcome::Outcome;
+use crate::driver::{CastError, CastOptions, Control, Runtime, Summoned};
+use crate::ports::Observer;
+
+use super::args::CastArgs;
+use super::exit::{CliError, Exit};
+use super::settings::{self, Settings};
+use super::show::{EventLines, Progress, summary};
+use super::{json, print, say};
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    loom: String,
+    entity: String,
+    how: How,
+    reason: &'a str,
+    result: Option<&'a Value>,
+    summary: Option<&'a str>,
+    spent: Spent,
+}
+
+pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, CliError> {
+    // The file is checked before anything is opened or written.
+    super::file::load(&args.cantrip, &*settings.sandbox()?, &Settings::env, false).map_err(CliError::usage)?;
+    let runtime = settings.runtime(args.scratch)?;
+    let cantrip = settings::cantrip(&args.cantrip, &runtime, false)?;
+    let observer: Option<Arc<dyn Observer>> = match (args.quiet, args.events) {
+        (true, _) => None,
+        (false, true) => Some(Arc::new(EventLines)),
+        (false, false) => Some(Arc::new(Progress::new())),
+    };
+    let control = Control::new();
+    let options = CastOptions { observer, control: Some(control.clone()), ..CastOptions::default() };
+    let mut entity = match &args.resume {
+        Some(name) => resume(&runtime, &cantrip, name, &options)?,
+        None => runtime.summon(&cantrip, options).map_err(CliError::fault)?,
+    };
+    let stopping = tokio::spawn(stop_on_signal(control));
+    let ended = match &args.intent {
+        Some(intent) => entity.send(intent).await,
+        None if entity.is_unfinished() => entity.go_on().await,
+        None => return Err(CliError::usage(anyhow::anyhow!("the last episode of this loom has ended")).hint("give an intent to go on with")),
+    };
+    stopping.abort();
+    finish(&args, &entity, ended)
+}
+
+pub(super) fn resume(runtime: &Runtime, cantrip: &crate::driver::Cantrip, name: &str, options: &CastOptions) -> Result<Summoned, CliError> {
+    let loom = settings::find_loom(&**runtime.store(), Some(name))?;
+    let tree = runtime.tree(loom).map_err(CliError::fault)?;
+    let root = tree.entities().next().map(|(id, _)| id).ok_or_else(|| CliError::usage(anyhow::anyhow!("the loom {loom} has no entity")))?;
+    runtime.resume(cantrip, loom, root, options).map_err(CliError::fault)
+}
+
+/// The first ctrl-c lets the turn end, the second stops at once.
+pub(super) async fn stop_on_signal(control: Control) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        say("ending after this turn; once more stops at once");
+        control.interrupt();
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        control.cancel();
+    }
+}
+
+fn finish(args: &CastArgs, entity: &Summoned, ended: Result<Outcome, CastError>) -> Result<Exit, CliError> {
+    let (outcome, failure) = match ended {
+        Ok(outcome) => (outcome, None),
+        Err(CastError::Failed { failure, outcome }) => (*outcome, Some(failure)),
+        Err(error @ CastError::NoIntent) => return Err(CliError::usage(error)),
+        Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
+    };
+    let loom = entity.loom().to_string();
+    if args.json {
+        print(&json(&Printed {
+            loom: loom.clone(),
+            entity: outcome.entity.to_string(),
+            how: outcome.how,
+            reason: &outcome.reason,
+            result: outcome.result.as_ref(),
+            summary: outcome.summary.as_deref(),
+            spent: outcome.spent,
+        })?)?;
+    } else {
+        match &outcome.result {
+            Some(Value::String(text)) => print(text)?,
+            Some(value) => print(&json(value)?)?,
+            None => {}
+        }
+    }
+    if let (None, Some(text)) = (&failure, &outcome.summary) {
+        say(text);
+    }
+    say(&summary(&outcome, &loom));
+    match failure {
+        Some(failure) => Err(CliError { exit: Exit::Failed, source: failure.into(), hint: Some(format!("what was done until then is kept: cantrip-runtime loom show {loom}")) }),
+        None if outcome.how == How::Terminated => Ok(Exit::Done),
+        None => Ok(Exit::Failed),
+    }
+}

@@ -1,0 +1,121 @@
+//! `check`: what an entity of a cantrip could do, before anything runs. A = (M ∪ G) − W.
+
+use std::fmt::Write;
+
+use cantrip_gates::{Exposure, Reach};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::circle::Circle;
+use crate::driver::Cantrip;
+
+use super::args::CheckArgs;
+use super::exit::{CliError, Exit};
+use super::settings::Settings;
+use super::{file, json, print};
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    medium: String,
+    model: String,
+    gates: Vec<GateLine>,
+    /// Gates that a ward took away.
+    removed: Vec<String>,
+    /// Gates that only children can be given.
+    for_children: Vec<String>,
+    wards: Value,
+    exposure: Exposure,
+    trifecta: Trifecta,
+}
+
+#[derive(Debug, Serialize)]
+struct GateLine {
+    name: String,
+    arguments: Vec<String>,
+    reach: Reach,
+    exposure: Exposure,
+    ephemeral: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Trifecta {
+    /// Whether one entity could see private data, read untrusted content and send something out.
+    possible: bool,
+    /// Whether the ward `no_trifecta` prevents it.
+    warded: bool,
+    verdict: String,
+}
+
+pub(super) fn run(settings: &Settings, args: &CheckArgs) -> Result<Exit, CliError> {
+    let media = settings.sandbox()?;
+    let cantrip = file::load(&args.cantrip, &*media, &Settings::env, args.strict).map_err(CliError::usage)?;
+    let checked = look(&cantrip);
+    print(&if args.json { json(&checked)? } else { text(&checked) })?;
+    Ok(Exit::Done)
+}
+
+fn look(cantrip: &Cantrip) -> Checked {
+    let circle = cantrip.circle();
+    let for_children = cantrip.equipped_specs().iter().filter(|spec| !circle.holds(spec.name.as_str()) && !circle.removed().contains(spec.name.as_str()));
+    let delegates = circle.holds(crate::domain::circle::CALL_ENTITY) || circle.holds(crate::domain::circle::CALL_ENTITY_BATCH);
+    let lent: Vec<_> = for_children.filter(|spec| delegates && !crate::domain::circle::delegates(spec.name.as_str())).collect();
+    let exposure = lent.iter().fold(circle.exposure(), |sum, spec| sum.union(spec.exposure));
+    Checked {
+        medium: circle.medium().name().to_owned(),
+        model: cantrip.llm().name().to_owned(),
+        gates: circle
+            .gates()
+            .map(|spec| GateLine {
+                name: spec.name.to_string(),
+                arguments: spec.positional.clone(),
+                reach: spec.reach,
+                exposure: spec.exposure,
+                ephemeral: spec.ephemeral,
+            })
+            .collect(),
+        removed: circle.removed().iter().cloned().collect(),
+        for_children: lent.iter().map(|spec| spec.name.to_string()).collect(),
+        wards: serde_json::to_value(circle.wards().to_wards()).unwrap_or(Value::Null),
+        exposure,
+        trifecta: trifecta(circle, exposure),
+    }
+}
+
+fn trifecta(circle: &Circle, exposure: Exposure) -> Trifecta {
+    let (possible, warded) = (exposure.is_trifecta(), circle.declared().no_trifecta);
+    let verdict = match (possible, warded) {
+        (true, false) => "an entity could read private data, meet untrusted content, and send something out; the ward no_trifecta = true would prevent that",
+        (true, true) => "all three are there, and the ward no_trifecta closes outbound gates once an entity has met the other two",
+        (false, _) => "private data, untrusted content and a way out never come together here",
+    };
+    Trifecta { possible, warded, verdict: verdict.to_owned() }
+}
+
+fn exposes(exposure: Exposure) -> String {
+    let words = [("private", exposure.private), ("untrusted", exposure.untrusted), ("outbound", exposure.outbound)];
+    words.into_iter().filter_map(|(word, on)| on.then_some(word)).collect::<Vec<_>>().join(", ")
+}
+
+fn text(checked: &Checked) -> String {
+    let mut out = format!("model    {}\nmedium   {}\n\ngates\n", checked.model, checked.medium);
+    for gate in &checked.gates {
+        let call = format!("{}({})", gate.name, gate.arguments.join(", "));
+        let ephemeral = if gate.ephemeral { "ephemeral" } else { "" };
+        // Writing into a String cannot fail, here and below.
+        let _infallible = writeln!(out, "  {call:<40} {:<9} {:<30} {ephemeral}", gate.reach, exposes(gate.exposure));
+    }
+    for name in &checked.removed {
+        let _infallible = writeln!(out, "  {name:<40} removed by the ward max_depth = 0");
+    }
+    if !checked.for_children.is_empty() {
+        let _infallible = writeln!(out, "  for children only: {}", checked.for_children.join(", "));
+    }
+    out.push_str("\nwards\n");
+    for (name, value) in checked.wards.as_object().into_iter().flatten() {
+        if !value.is_null() && *value != Value::Bool(false) {
+            let _infallible = writeln!(out, "  {name:<24} {value}");
+        }
+    }
+    let _infallible = write!(out, "\ntrifecta\n  {}", checked.trifecta.verdict);
+    out.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,50 @@
+//! How a command ends.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Everything was done.
+    Done = 0,
+    /// The entity failed or was truncated, or a case failed.
+    Failed = 1,
+    /// The command line or a file is wrong; nothing ran.
+    Usage = 2,
+    /// The runtime itself could not go on.
+    Fault = 3,
+    /// The record is damaged.
+    Damaged = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error that says how the command ends, and what a person can do.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub(super) struct CliError {
+    pub(super) exit: Exit,
+    pub(super) source: anyhow::Error,
+    pub(super) hint: Option<String>,
+}
+
+impl CliError {
+    pub(super) fn usage(source: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Usage, source: source.into(), hint: None }
+    }
+
+    pub(super) fn fault(source: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Fault, source: source.into(), hint: None }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

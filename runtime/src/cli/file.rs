@@ -1,0 +1,315 @@
+//! The cantrip file: TOML to a checked cantrip, with errors that name file, line and key.
+#![expect(clippy::disallowed_methods, reason = "reads the file that a person named")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cantrip_gates::{Gate, HttpPolicy, Root, Wards, builtin, suggest};
+use serde::Deserialize;
+use thiserror::Error;
+use toml::Spanned;
+
+use crate::adapters::llm::{self, LlmConfig};
+use crate::domain::cantrip::Folding;
+use crate::domain::circle::{CircleError, delegates};
+use crate::domain::model::{Sampling, ToolChoice};
+use crate::driver::{Cantrip, CantripError, ChildModels};
+use crate::ports::MediumFactory;
+
+/// 1 MiB. Nobody writes a longer cantrip file by hand.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CantripFile {
+    llm: Option<Spanned<LlmConfig>>,
+    #[serde(default)]
+    models: BTreeMap<String, Spanned<LlmConfig>>,
+    #[serde(default)]
+    children: Children,
+    #[serde(default)]
+    identity: IdentityTable,
+    circle: Spanned<CircleTable>,
+    #[serde(default)]
+    gate: BTreeMap<Spanned<String>, Spanned<toml::Table>>,
+    #[serde(default)]
+    folding: Folding,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Children {
+    llm: Option<String>,
+    llm_by_depth: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IdentityTable {
+    system_prompt: Option<String>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    max_output_tokens: Option<u32>,
+    reasoning_effort: Option<String>,
+    tool_choice: Option<ToolChoice>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CircleTable {
+    medium: Option<Spanned<String>>,
+    #[serde(default)]
+    gates: Option<Spanned<Vec<Spanned<GateEntry>>>>,
+    #[serde(default)]
+    wards: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum GateEntry {
+    Name(String),
+    Table(GateTable),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GateTable {
+    name: String,
+    at: Option<String>,
+    #[serde(default)]
+    ask: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootTable {
+    root: String,
+}
+
+/// A cantrip file that cannot be used.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{}: the cantrip file cannot be read", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is too long to be one.
+    #[error("{}: {bytes} bytes is no cantrip file; the limit is {FILE_BYTES_MAX}", file.display())]
+    Size {
+        /// The file.
+        file: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Something in it is wrong.
+    #[error("{}:{line}: {key}: {what}", file.display())]
+    Wrong {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What is wrong, and what is allowed.
+        what: String,
+    },
+}
+
+/// Where things are in the file, for errors.
+struct Source<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn line(&self, offset: usize) -> usize {
+        self.text.get(..offset.min(self.text.len())).map_or(1, |before| before.matches('\n').count() + 1)
+    }
+
+    fn wrong(&self, offset: usize, key: impl Into<String>, what: impl Into<String>) -> FileError {
+        FileError::Wrong { file: self.file.to_owned(), line: self.line(offset), key: key.into(), what: what.into() }
+    }
+}
+
+/// Reads a cantrip file and checks everything in it. Nothing runs.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn load(file: &Path, media: &dyn MediumFactory, env: &dyn Fn(&str) -> Option<String>, strict: bool) -> Result<Cantrip, FileError> {
+    let read_error = |source| FileError::Read { file: file.to_owned(), source };
+    let bytes = std::fs::metadata(file).map_err(read_error)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(FileError::Size { file: file.to_owned(), bytes });
+    }
+    let text = std::fs::read_to_string(file).map_err(read_error)?;
+    let source = Source { file, text: &text };
+    let parsed: CantripFile = toml::from_str(&text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        source.wrong(offset, key_at(&text, offset), error.message().replace('\n', " "))
+    })?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    build(parsed, &source, folder, media, env, strict)
+}
+
+/// The table that an offset lies in, for errors of the parser.
+fn key_at(text: &str, offset: usize) -> String {
+    let before = text.get(..offset.min(text.len())).unwrap_or_default();
+    let line_end = text.get(offset..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| offset + end);
+    let line = text.get(before.rfind('\n').map_or(0, |start| start + 1)..line_end).unwrap_or_default().trim();
+    let table = before.lines().rev().map(str::trim).find(|line| line.starts_with('['));
+    let key = line.split('=').next().unwrap_or_default().trim().trim_matches(['[', ']']).to_owned();
+    match table.map(|table| table.trim_matches(['[', ']'])) {
+        Some(table) if !key.is_empty() && !line.starts_with('[') => format!("{table}.{key}"),
+        Some(table) if key.is_empty() => table.to_owned(),
+        _ => key,
+    }
+}
+
+fn build(parsed: CantripFile, source: &Source<'_>, folder: &Path, media: &dyn MediumFactory, env: &dyn Fn(&str) -> Option<String>, strict: bool) -> Result<Cantrip, FileError> {
+    let model = |key: &str, table: &Spanned<LlmConfig>| {
+        llm::build(table.get_ref(), folder, env).map_err(|error| source.wrong(table.span().start, key, error.to_string()))
+    };
+    let mut builder = Cantrip::builder();
+    if let Some(table) = &parsed.llm {
+        builder = builder.llm(model("llm", table)?).retry(table.get_ref().retry.clone());
+    }
+    for (name, table) in &parsed.models {
+        builder = builder.model(name.clone(), model(&format!("models.{name}"), table)?);
+    }
+    let identity = parsed.identity;
+    if let Some(prompt) = identity.system_prompt {
+        builder = builder.system_prompt(prompt);
+    }
+    if let Some(choice) = identity.tool_choice {
+        builder = builder.tool_choice(choice);
+    }
+    builder = builder
+        .sampling(Sampling {
+            temperature: identity.temperature,
+            top_p: identity.top_p,
+            max_output_tokens: identity.max_output_tokens,
+            reasoning_effort: identity.reasoning_effort,
+        })
+        .folding(parsed.folding)
+        .child_models(ChildModels {
+            default: parsed.children.llm,
+            by_depth: (1..).zip(parsed.children.llm_by_depth).collect(),
+        });
+    let circle_at = parsed.circle.span().start;
+    let circle = parsed.circle.into_inner();
+    if let Some(medium) = &circle.medium {
+        builder = builder.medium(medium.get_ref().clone());
+    }
+    let wards_at = circle.wards.as_ref().map_or(circle_at, |wards| wards.span().start);
+    builder = builder.wards(&wards(circle.wards, source)?);
+    let gates_at = circle.gates.as_ref().map_or(circle_at, |gates| gates.span().start);
+    let medium_at = circle.medium.as_ref().map_or(circle_at, |medium| medium.span().start);
+    let held = held_gates(circle.gates, source)?;
+    for (name, table) in &parsed.gate {
+        if !builtin::NAMES.contains(&name.get_ref().as_str()) {
+            return Err(unknown_gate(source, name.span().start, &format!("gate.{}", name.get_ref()), name.get_ref()));
+        }
+        let gate = equip(name.get_ref(), Some(table), source, folder, table.span().start)?;
+        builder = if held.iter().any(|(_, held)| held == name.get_ref()) { builder.gate(gate) } else { builder.gate_for_children(gate) };
+    }
+    for (at, name) in &held {
+        if parsed.gate.keys().any(|table| table.get_ref() == name) {
+            continue;
+        }
+        builder = if delegates(name) { builder.hold(name.clone()) } else { builder.gate(equip(name, None, source, folder, *at)?) };
+    }
+    if strict {
+        builder = builder.strict();
+    }
+    builder.build(media).map_err(|error| {
+        let (at, key) = match &error {
+            CantripError::NoLlm => (0, "llm"),
+            CantripError::Circle(CircleError::NoTruncation | CircleError::Zero(_)) | CantripError::Ward(_) => (wards_at, "circle.wards"),
+            CantripError::Circle(CircleError::SeveralMedia(_) | CircleError::NoMedium(_) | CircleError::UnknownMedium { .. }) => (medium_at, "circle.medium"),
+            CantripError::Circle(CircleError::RequiredDone | CircleError::NoDone | CircleError::Duplicate(_) | CircleError::Gate { .. })
+            | CantripError::Gates(_)
+            | CantripError::UnknownGate { .. } => (gates_at, "circle.gates"),
+            CantripError::UnknownModel { .. } => (0, "children"),
+        };
+        source.wrong(at, key, error.to_string())
+    })
+}
+
+fn wards(table: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>, source: &Source<'_>) -> Result<Wards, FileError> {
+    let mut sum = Wards::default();
+    for (name, value) in table.map(Spanned::into_inner).unwrap_or_default() {
+        let at = name.span().start;
+        let wrong = |what: String| source.wrong(at, format!("circle.wards.{}", name.get_ref()), what);
+        let json = serde_json::to_value(value.get_ref()).map_err(|error| wrong(error.to_string()))?;
+        let one = serde_json::Value::Object(std::iter::once((name.get_ref().clone(), json)).collect());
+        sum = sum.meet(&Wards::from_value(&one).map_err(|error| wrong(error.to_string()))?);
+    }
+    Ok(sum)
+}
+
+fn held_gates(entries: Option<Spanned<Vec<Spanned<GateEntry>>>>, source: &Source<'_>) -> Result<Vec<(usize, String)>, FileError> {
+    let mut held: Vec<(usize, String)> = Vec::new();
+    for entry in entries.map(Spanned::into_inner).unwrap_or_default() {
+        let at = entry.span().start;
+        let name = match entry.into_inner() {
+            GateEntry::Name(name) => name,
+            GateEntry::Table(table) => {
+                if let Some(place) = table.at.filter(|place| place != "host") {
+                    return Err(source.wrong(at, "circle.gates", format!("at = \"{place}\": gates run on the host; other places come with peers")));
+                }
+                if table.ask {
+                    return Err(source.wrong(at, "circle.gates", "ask = true: asking a person before a call is not available in this version"));
+                }
+                table.name
+            }
+        };
+        if !builtin::NAMES.contains(&name.as_str()) {
+            return Err(unknown_gate(source, at, "circle.gates", &name));
+        }
+        if held.iter().any(|(_, other)| *other == name) {
+            return Err(source.wrong(at, "circle.gates", format!("the gate `{name}` is there twice")));
+        }
+        held.push((at, name));
+    }
+    Ok(held)
+}
+
+fn unknown_gate(source: &Source<'_>, at: usize, key: &str, name: &str) -> FileError {
+    let known = builtin::NAMES.join(", ");
+    source.wrong(at, key, format!("there is no gate `{name}`; there are {known}{}", suggest::hint(name, builtin::NAMES.iter().copied())))
+}
+
+/// Constructs a gate with its dependencies (CIRCLE-10).
+fn equip(name: &str, table: Option<&Spanned<toml::Table>>, source: &Source<'_>, folder: &Path, at: usize) -> Result<Arc<dyn Gate>, FileError> {
+    let key = format!("gate.{name}");
+    let wrong = |what: String| source.wrong(at, key.clone(), what);
+    let no_settings = |gate: Arc<dyn Gate>| match table {
+        Some(table) if !table.get_ref().is_empty() => Err(wrong("this gate has no settings".to_owned())),
+        _ => Ok(gate),
+    };
+    let root = || -> Result<Root, FileError> {
+        let Some(table) = table else { return Err(wrong(format!("the gate `{name}` needs a folder: add `[gate.{name}]` with `root = \"…\"`"))) };
+        let settings: RootTable = table.get_ref().clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+        Root::open(&folder.join(&settings.root)).map_err(|error| source.wrong(at, format!("{key}.root"), error.to_string()))
+    };
+    match name {
+        "done" => no_settings(builtin::done()),
+        "echo" => no_settings(builtin::echo()),
+        "read_file" => Ok(builtin::read_file(root()?)),
+        "list_dir" => Ok(builtin::list_dir(root()?)),
+        "search" => Ok(builtin::search(root()?)),
+        "write_file" => Ok(builtin::write_file(root()?)),
+        "http_fetch" => {
+            let Some(table) = table else { return Err(wrong("the gate `http_fetch` needs to know where to: add `[gate.http_fetch]` with `hosts = [\"…\"]`".to_owned())) };
+            let policy: HttpPolicy = table.get_ref().clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+            builtin::http_fetch(policy).map_err(|error| wrong(error.to_string()))
+        }
+        other => Err(wrong(format!("the gate `{other}` takes no settings"))),
+    }
+}

@@ -1,0 +1,169 @@
+//! `loom`: what was recorded, for people and programs.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Value, json as object};
+
+use crate::adapters::store::FjallStore;
+use crate::domain::ids::EntryId;
+use crate::domain::loom::{Turn, Tree};
+use crate::driver::Amendment;
+use crate::export;
+
+use super::args::{Format, LoomCommand};
+use super::exit::{CliError, Exit};
+use super::settings::{self, Settings, find_loom};
+use super::{json, print, say};
+
+#[derive(Debug, Serialize)]
+struct LoomLine {
+    loom: String,
+    root: String,
+    entries: u64,
+    first_us: u64,
+    last_us: u64,
+}
+
+pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exit, CliError> {
+    match command {
+        LoomCommand::Ls { json } => list(settings, json),
+        LoomCommand::Show { loom, json } => {
+            let reader = settings.reader()?;
+            let id = find_loom(&**reader.store(), loom.as_deref())?;
+            let tree = reader.tree(id).map_err(CliError::fault)?;
+            if !json {
+                print(&header(&id.to_string(), &tree))?;
+            }
+            turns(&tree.turns(), &tree, json)
+        }
+        LoomCommand::Thread { loom, entity, json } => {
+            let reader = settings.reader()?;
+            let tree = reader.tree(find_loom(&**reader.store(), Some(&loom))?).map_err(CliError::fault)?;
+            let wanted = entity.unwrap_or_default();
+            let found = tree.entities().map(|(id, _)| id).find(|id| id.to_string().ends_with(&wanted));
+            let id = found.ok_or_else(|| CliError::usage(anyhow::anyhow!("the loom has no entity `{wanted}`")).hint("`cantrip-runtime loom show` names them"))?;
+            turns(&tree.thread(id).map_err(CliError::fault)?, &tree, json)
+        }
+        LoomCommand::Export { loom, format: Format::Jsonl, no_redaction } => {
+            let store = settings.reading()?;
+            let id = find_loom(&*store, loom.as_deref())?;
+            let redaction = if no_redaction { export::Redaction::None } else { export::Redaction::Default };
+            for line in export::jsonl(&*store, id, redaction).map_err(CliError::fault)? {
+                print(&line)?;
+            }
+            Ok(Exit::Done)
+        }
+        LoomCommand::Verify { loom, json } => verify(settings, loom.as_deref(), json),
+        LoomCommand::Reward { loom, entry, value, by } => {
+            let runtime = settings.runtime(false)?;
+            let id = find_loom(&**runtime.store(), Some(&loom))?;
+            let entry: EntryId = entry.parse().map_err(CliError::usage)?;
+            let recorded = runtime.amend(id, entry, Amendment::Reward { value, by }).await.map_err(CliError::usage)?;
+            print(&recorded.to_string())?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn list(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
+    if !settings.folder().exists() {
+        print(if as_json { "[]" } else { "no loom yet" })?;
+        return Ok(Exit::Done);
+    }
+    let looms = settings.reading()?.looms().map_err(CliError::fault)?;
+    let lines: Vec<LoomLine> = looms
+        .iter()
+        .map(|loom| LoomLine { loom: loom.loom.to_string(), root: loom.root.to_string(), entries: loom.entries, first_us: loom.first_us, last_us: loom.last_us })
+        .collect();
+    if as_json {
+        print(&json(&lines)?)?;
+    } else {
+        for line in &lines {
+            print(&format!("{}  {:>7} entries  {:>9} ms", line.loom, line.entries, line.last_us.saturating_sub(line.first_us) / 1_000))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn header(id: &str, tree: &Tree) -> String {
+    let mut out = format!("loom {id}");
+    for (entity, view) in tree.entities() {
+        let how = view.ended.as_ref().map_or("not ended".to_owned(), |ended| format!("{} ({})", if ended.how == crate::How::Terminated { "terminated" } else { "truncated" }, ended.reason));
+        // Writing into a String cannot fail.
+        let _infallible = write!(out, "\nentity {entity}  depth {}  {}  {}  {how}\n  intent: {}", view.opened.depth, view.opened.medium, view.opened.model, line(&view.intent));
+    }
+    out
+}
+
+fn line(text: &str) -> String {
+    crate::domain::context::cut(&cantrip_gates::redact(text), 160)
+}
+
+fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
+    if as_json {
+        let values: Vec<Value> = turns.iter().map(export::turn).collect();
+        print(&json(&values)?)?;
+        return Ok(Exit::Done);
+    }
+    for turn in turns {
+        let depth = tree.entity(turn.entity).map_or(0, |view| view.opened.depth);
+        let indent = "  ".repeat(usize::try_from(depth).unwrap_or(0));
+        let mut out = format!("{indent}{:>3}  {}", turn.sequence, turn.id);
+        if let Some(said) = &turn.said {
+            for text in said.content.iter().map(String::as_str).chain(said.calls.iter().filter_map(|call| call.arguments.as_ref().ok()?.get("code")?.as_str())) {
+                for code in cantrip_gates::redact(text).trim().lines() {
+                    let _infallible = write!(out, "\n{indent}     | {code}");
+                }
+            }
+        }
+        for gate in &turn.gates {
+            let result = match &gate.result {
+                Some(Ok(value)) => format!("-> {}", line(&value.to_string())),
+                Some(Err(error)) => format!("failed: {}", line(error.message())),
+                None => "may or may not have run".to_owned(),
+            };
+            let _infallible = write!(out, "\n{indent}     {}({}) {result}", gate.gate, line(&gate.arguments.to_string()));
+        }
+        if let Some((how, reason)) = &turn.ended {
+            let how = if *how == crate::How::Terminated { "terminated" } else { "truncated" };
+            let _infallible = write!(out, "\n{indent}     {how} ({reason})");
+        }
+        if let Some(reward) = turn.reward {
+            let _infallible = write!(out, "\n{indent}     reward {reward}");
+        }
+        print(&out)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
+    let folder = settings.folder();
+    if !folder.exists() {
+        return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display())).hint("`cantrip-runtime cast` makes one"));
+    }
+    let verified = match named {
+        None => FjallStore::examine(&folder).map_err(|error| settings::store_error(error, &folder))?,
+        Some(name) => {
+            let store = settings.reading()?;
+            let id = find_loom(&*store, Some(name))?;
+            store.verify(Some(id)).map_err(|error| settings::store_error(error, &folder))?
+        }
+    };
+    if as_json {
+        let findings: Vec<Value> = verified
+            .findings
+            .iter()
+            .map(|finding| object!({ "loom": finding.loom.map(|id| id.to_string()), "sequence": finding.sequence, "entry": finding.entry.map(|id| id.to_string()), "what": finding.what }))
+            .collect();
+        print(&json(&object!({ "looms": verified.looms, "entries": verified.entries, "blobs": verified.blobs, "findings": findings }))?)?;
+    } else {
+        for finding in &verified.findings {
+            let place = [finding.loom.map(|id| format!("loom {id}")), finding.sequence.map(|sequence| format!("entry {sequence}")), finding.entry.map(|id| id.to_string())];
+            let place: Vec<String> = place.into_iter().flatten().collect();
+            print(&format!("{}{}{}", place.join(" "), if place.is_empty() { "" } else { ": " }, finding.what))?;
+        }
+        say(&format!("{} looms, {} entries, {} texts recomputed: {}", verified.looms, verified.entries, verified.blobs, if verified.findings.is_empty() { "clean".to_owned() } else { format!("{} findings", verified.findings.len()) }));
+    }
+    Ok(if verified.findings.is_empty() { Exit::Done } else { Exit::Damaged })
+}

@@ -1,0 +1,125 @@
+//! Flags and environment, folded into one value. The environment is read here and nowhere else.
+#![expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::adapters::clock::SystemClock;
+use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions};
+use crate::adapters::wasm::{INSTANCES_MAX_DEFAULT, Javascript, Sandbox};
+use crate::domain::ids::{LoomId, WriterKey};
+use crate::driver::{Cantrip, Runtime};
+use crate::ports::{LoomStore, StoreError};
+
+use super::exit::{CliError, Exit};
+use super::file;
+
+/// What every command works with.
+#[derive(Debug)]
+pub(super) struct Settings {
+    data: PathBuf,
+}
+
+impl Settings {
+    pub(super) fn new(data: Option<PathBuf>) -> Result<Self, CliError> {
+        let platform = || directories::ProjectDirs::from("", "", "cantrip-runtime").map(|dirs| dirs.data_dir().to_owned());
+        let data = data.or_else(platform).ok_or_else(|| {
+            CliError::usage(anyhow::anyhow!("there is no home folder to keep the record in")).hint("name a folder with --data or CANTRIP_DATA")
+        })?;
+        Ok(Self { data })
+    }
+
+    /// Sends logs to stderr. A provider's bodies are left out: they can hold what nobody wants in a log.
+    pub(super) fn log(&self) {
+        let words = std::env::var("CANTRIP_LOG").unwrap_or_else(|_| "warn".to_owned());
+        let filter = EnvFilter::new(format!("{words},genai=off"));
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).finish();
+        // A second subscriber, in a program that embeds the command line, is that program's affair.
+        let _already = tracing::subscriber::set_global_default(subscriber);
+    }
+
+    pub(super) fn env(name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    pub(super) fn artefacts(&self) -> PathBuf {
+        self.data.join("artefacts")
+    }
+
+    fn loom_folder(&self) -> PathBuf {
+        self.data.join("loom")
+    }
+
+    /// The record, for writing. One process at a time has it.
+    pub(super) fn store(&self) -> Result<Arc<FjallStore>, CliError> {
+        FjallStore::open(&self.loom_folder(), StoreOptions::default()).map_err(|error| store_error(error, &self.data))
+    }
+
+    /// The record, for reading: also while another process writes.
+    pub(super) fn reading(&self) -> Result<Arc<dyn LoomStore>, CliError> {
+        let store = FjallStore::open_reading(&self.loom_folder()).map_err(|error| store_error(error, &self.data))?;
+        Ok(store)
+    }
+
+    pub(super) fn folder(&self) -> PathBuf {
+        self.loom_folder()
+    }
+
+    pub(super) fn sandbox(&self) -> Result<Arc<Javascript>, CliError> {
+        let sandbox = Sandbox::new(INSTANCES_MAX_DEFAULT, Some(self.artefacts())).map_err(CliError::fault)?;
+        Ok(Arc::new(Javascript::new(sandbox)))
+    }
+
+    pub(super) fn runtime(&self, scratch: bool) -> Result<Runtime, CliError> {
+        let store: Arc<dyn LoomStore> = if scratch { MemoryStore::new(WriterKey::from_bytes([0; 32])) } else { self.store()? };
+        Ok(Runtime::new(store, self.sandbox()?, Arc::new(SystemClock::default()), "local"))
+    }
+
+    /// A runtime that reads, and writes nothing.
+    pub(super) fn reader(&self) -> Result<Runtime, CliError> {
+        Ok(Runtime::new(self.reading()?, Arc::new(crate::embed::NoMedia), Arc::new(SystemClock::default()), "local"))
+    }
+}
+
+/// Reads a cantrip file for a runtime.
+pub(super) fn cantrip(path: &Path, runtime: &Runtime, strict: bool) -> Result<Cantrip, CliError> {
+    file::load(path, runtime.media(), &Settings::env, strict).map_err(CliError::usage)
+}
+
+pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
+    let (exit, hint) = match &error {
+        StoreError::Locked { .. } => {
+            (Exit::Fault, Some("wait for the other process, or use another data directory: --data DIR; `--scratch` keeps the record in memory".to_owned()))
+        }
+        StoreError::Damaged { .. } | StoreError::Entry { .. } | StoreError::Blob { .. } => (
+            Exit::Damaged,
+            Some(format!("`cantrip-runtime loom verify` lists all that is damaged; put a copy of {} in its place, or go on in another one: --data DIR", data.display())),
+        ),
+        StoreError::Open { .. } | StoreError::Poisoned { .. } | StoreError::Read(_) | StoreError::Sequence { .. } => (Exit::Fault, None),
+        #[expect(unreachable_patterns, reason = "the store may have more cases than are acted on here")]
+        _ => (Exit::Fault, None),
+    };
+    CliError { exit, source: error.into(), hint }
+}
+
+/// Finds a loom by its id, by the beginning or the end of it, or the newest.
+pub(super) fn find_loom(store: &dyn LoomStore, named: Option<&str>) -> Result<LoomId, CliError> {
+    let looms = store.looms().map_err(CliError::fault)?;
+    let Some(name) = named else {
+        let newest = looms.first().ok_or_else(|| CliError::usage(anyhow::anyhow!("there is no loom yet")).hint("`cantrip-runtime cast` makes one"))?;
+        return Ok(newest.loom);
+    };
+    if let Ok(id) = name.parse::<LoomId>()
+        && looms.iter().any(|loom| loom.loom == id)
+    {
+        return Ok(id);
+    }
+    let fits: Vec<LoomId> = looms.iter().map(|loom| loom.loom).filter(|id| id.to_string().starts_with(name) || id.to_string().ends_with(name)).collect();
+    match fits.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(CliError::usage(anyhow::anyhow!("there is no loom `{name}` among {}", looms.len())).hint("`cantrip-runtime loom ls` lists them")),
+        several => Err(CliError::usage(anyhow::anyhow!("`{name}` fits {} looms", several.len())).hint("give more of the id")),
+    }
+}

@@ -1,0 +1,117 @@
+//! `summon`: an entity to talk to.
+
+use std::sync::Arc;
+
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use serde_json::Value;
+
+use crate::driver::{Cantrip, CastError, CastOptions, Control, Runtime, Summoned};
+
+use super::args::SummonArgs;
+use super::cast::{resume, stop_on_signal};
+use super::exit::{CliError, Exit};
+use super::settings::{self, Settings};
+use super::show::{Progress, summary};
+use super::{print, say};
+
+const HELP: &str = "\
+Anything else is an intent. Ctrl-C ends the episode after its turn; a second one stops it at once.
+  /fork N      go on in a copy of this thread after its first N turns
+  /interrupt   end the next episode at its first turn boundary
+  /steer TEXT  say something that the next episode hears at its first turn
+  /loom        show what was recorded
+  /help        this
+  /quit        leave; `summon --resume LOOM` goes on";
+
+pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, CliError> {
+    super::file::load(&args.cantrip, &*settings.sandbox()?, &Settings::env, false).map_err(CliError::usage)?;
+    let runtime = settings.runtime(args.scratch)?;
+    let cantrip = settings::cantrip(&args.cantrip, &runtime, false)?;
+    let mut entity = match &args.resume {
+        Some(name) => resume(&runtime, &cantrip, name, &options())?,
+        None => runtime.summon(&cantrip, options()).map_err(CliError::fault)?,
+    };
+    say(&format!("entity {} in loom {}; /help says what there is", entity.entity(), entity.loom()));
+    let mut editor = DefaultEditor::new().map_err(CliError::fault)?;
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let line = editor.readline("> ");
+            (editor, line)
+        });
+        let (back, line) = read.await.map_err(CliError::fault)?;
+        editor = back;
+        let line = match line {
+            Ok(line) => line,
+            Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(Exit::Done),
+            Err(error) => return Err(CliError::fault(error)),
+        };
+        let line = line.trim();
+        // A history that cannot be kept is no reason to stop.
+        let _kept = editor.add_history_entry(line);
+        match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
+            ("", _) => {}
+            ("/quit" | "/exit", _) => return Ok(Exit::Done),
+            ("/help", _) => say(HELP),
+            ("/interrupt", _) => entity.control().interrupt(),
+            ("/steer", text) => {
+                if !entity.control().steer(text) {
+                    say("too much is waiting to be heard already");
+                }
+            }
+            ("/loom", _) => show(&runtime, &entity)?,
+            ("/fork", turns) => entity = fork(&runtime, &cantrip, entity, turns),
+            (word, _) if word.starts_with('/') => say(&format!("there is no {word}; /help says what there is")),
+            _ => send(&mut entity, line).await?,
+        }
+    }
+}
+
+fn options() -> CastOptions {
+    CastOptions { observer: Some(Arc::new(Progress::new())), control: Some(Control::new()), ..CastOptions::default() }
+}
+
+async fn send(entity: &mut Summoned, intent: &str) -> Result<(), CliError> {
+    let stopping = tokio::spawn(stop_on_signal(entity.control()));
+    let ended = entity.send(intent).await;
+    stopping.abort();
+    match ended {
+        Ok(outcome) => {
+            match &outcome.result {
+                Some(Value::String(text)) => print(text)?,
+                Some(value) => print(&value.to_string())?,
+                None => say(outcome.summary.as_deref().unwrap_or_default()),
+            }
+            say(&summary(&outcome, &entity.loom().to_string()));
+        }
+        Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
+        Err(error) => say(&format!("error: {error}")),
+    }
+    Ok(())
+}
+
+fn fork(runtime: &Runtime, cantrip: &Cantrip, entity: Summoned, turns: &str) -> Summoned {
+    let Ok(count) = turns.parse::<u64>() else {
+        say(&format!("/fork takes the number of turns to keep, 0 to {}", entity.turns()));
+        return entity;
+    };
+    match runtime.fork(cantrip, entity.loom(), entity.entity(), count, options()) {
+        Ok(forked) => {
+            say(&format!("entity {} goes on after turn {count}", forked.entity()));
+            forked
+        }
+        Err(error) => {
+            say(&format!("error: {:#}", anyhow::Error::from(error)));
+            entity
+        }
+    }
+}
+
+fn show(runtime: &Runtime, entity: &Summoned) -> Result<(), CliError> {
+    let tree = runtime.tree(entity.loom()).map_err(CliError::fault)?;
+    for turn in tree.thread(entity.entity()).unwrap_or_default() {
+        let gates: Vec<&str> = turn.gates.iter().map(|gate| gate.gate.as_str()).collect();
+        print(&format!("{:>3}  {}  {}", turn.sequence, turn.id, gates.join(" ")))?;
+    }
+    Ok(())
+}

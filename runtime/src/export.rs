@@ -1,0 +1,129 @@
+//! Looms as they leave the machine: whole, and with secrets taken out unless somebody says otherwise (PROD-8).
+
+use cantrip_gates::redact_json;
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::domain::ids::{EntryId, LoomId};
+use crate::domain::loom::{How, Payload, Sealed, Turn};
+use crate::ports::{LoomStore, StoreError};
+
+/// What happens to secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Redaction {
+    /// They are taken out.
+    #[default]
+    Default,
+    /// They stay.
+    None,
+}
+
+/// Why a loom could not be exported.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// It could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry could not be written as JSON.
+    #[error("entry {id} could not be written as JSON")]
+    Json {
+        /// Which.
+        id: EntryId,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A loom as JSON lines: one entry a line, in the order of the logs, with large texts put in.
+///
+/// # Errors
+/// A loom that cannot be read.
+pub fn jsonl(store: &dyn LoomStore, loom: LoomId, redaction: Redaction) -> Result<Vec<String>, ExportError> {
+    store.entries(loom)?.iter().map(|sealed| line(store, sealed, redaction)).collect()
+}
+
+fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<String, ExportError> {
+    let entry = &sealed.entry;
+    let mut body = serde_json::to_value(&entry.body).map_err(|source| ExportError::Json { id: sealed.id, source })?;
+    inline(store, &mut body)?;
+    if redaction == Redaction::Default {
+        redact_json(&mut body);
+    }
+    let mut object = Map::new();
+    object.insert("id".to_owned(), json!(sealed.id.to_string()));
+    object.insert("v".to_owned(), json!(entry.format));
+    object.insert("loom".to_owned(), json!(entry.loom.to_string()));
+    object.insert("writer".to_owned(), json!(entry.writer.to_string()));
+    object.insert("sequence".to_owned(), json!(entry.sequence));
+    object.insert("at_us".to_owned(), json!(entry.at_us));
+    object.insert("entity".to_owned(), json!(entry.entity.to_string()));
+    object.insert("parent".to_owned(), json!(entry.parent.map(|id| id.to_string())));
+    if let Value::Object(fields) = body {
+        object.extend(fields);
+    }
+    Ok(Value::Object(object).to_string())
+}
+
+/// Puts texts where their references are. A text that holds JSON becomes that JSON, so that keys and secrets in it are
+/// seen for what they are.
+fn inline(store: &dyn LoomStore, value: &mut Value) -> Result<(), ExportError> {
+    if let Ok(payload) = serde_json::from_value::<Payload>(value.clone()) {
+        let text = match payload {
+            Payload::Inline(text) => Some(text),
+            Payload::Blob { id, .. } => store.blob(id)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+        };
+        if let Some(text) = text {
+            *value = match serde_json::from_str(&text) {
+                Ok(inner @ (Value::Object(_) | Value::Array(_))) => inner,
+                _ => Value::String(text),
+            };
+        }
+        return Ok(());
+    }
+    match value {
+        Value::Object(map) => map.values_mut().try_for_each(|inner| inline(store, inner)),
+        Value::Array(items) => items.iter_mut().try_for_each(|inner| inline(store, inner)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// A turn as JSON, with secrets taken out.
+pub fn turn(turn: &Turn) -> Value {
+    let gates = turn.gates.iter().map(|gate| {
+        let (result, is_error) = match &gate.result {
+            Some(Ok(value)) => (value.clone(), json!(false)),
+            Some(Err(error)) => (json!(error.message()), json!(true)),
+            None => (Value::Null, Value::Null),
+        };
+        json!({ "gate": gate.gate, "arguments": gate.arguments, "result": result, "is_error": is_error, "duration_us": gate.duration_us })
+    });
+    let said = turn.said.as_ref().map(|said| {
+        let calls = said.calls.iter().map(|call| {
+            json!({ "id": call.id, "gate": call.gate, "arguments": call.arguments.clone().unwrap_or_else(Value::String) })
+        });
+        json!({ "content": said.content, "calls": calls.collect::<Vec<_>>(), "usage": said.usage, "model": said.model })
+    });
+    let observation = turn.observation.as_ref().map(|seen| {
+        let answers = seen.answers.iter().map(|answer| json!({ "call": answer.call, "content": answer.content, "is_error": answer.is_error }));
+        answers.collect::<Vec<_>>()
+    });
+    let mut value = json!({
+        "id": turn.id.to_string(),
+        "parent": turn.parent.map(|id| id.to_string()),
+        "entity": turn.entity.to_string(),
+        "sequence": turn.sequence,
+        "at_us": turn.at_us,
+        "duration_us": turn.duration_us,
+        "said": said,
+        "gates": gates.collect::<Vec<_>>(),
+        "children": turn.children.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "observation": observation,
+        "terminated": matches!(turn.ended, Some((How::Terminated, _))),
+        "truncated": matches!(turn.ended, Some((How::Truncated, _))),
+        "reason": turn.ended.as_ref().map(|(_, reason)| reason),
+        "reward": turn.reward,
+    });
+    redact_json(&mut value);
+    value
+}
