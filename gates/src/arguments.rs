@@ -28,9 +28,7 @@ pub enum SpecError {
     #[error("parameters of gate `{0}` must have `\"type\": \"object\"`")]
     NotAnObject(GateName),
     /// A positional parameter that the schema does not name.
-    #[error(
-        "gate `{gate}` names `{parameter}` as a positional parameter, but its schema has no such property"
-    )]
+    #[error("gate `{gate}` names `{parameter}` as a positional parameter, but its schema has no such property")]
     Positional {
         /// The gate.
         gate: GateName,
@@ -67,28 +65,14 @@ impl ArgumentCheck {
     pub fn new(spec: &GateSpec) -> Result<Self, SpecError> {
         let gate = spec.name.clone();
         let compiled = Schema::compile(&spec.parameters);
-        let schema = compiled.map_err(|source| SpecError::Schema {
-            gate: gate.clone(),
-            source,
-        })?;
+        let schema = compiled.map_err(|source| SpecError::Schema { gate: gate.clone(), source })?;
         if !schema.is_object() {
             return Err(SpecError::NotAnObject(gate));
         }
-        if let Some(parameter) = spec
-            .positional
-            .iter()
-            .find(|name| schema.property(name).is_none())
-        {
-            return Err(SpecError::Positional {
-                gate,
-                parameter: parameter.clone(),
-            });
+        if let Some(parameter) = spec.positional.iter().find(|name| schema.property(name).is_none()) {
+            return Err(SpecError::Positional { gate, parameter: parameter.clone() });
         }
-        Ok(Self {
-            gate,
-            positional: spec.positional.clone(),
-            schema,
-        })
+        Ok(Self { gate, positional: spec.positional.clone(), schema })
     }
 
     /// Checks named arguments.
@@ -97,9 +81,7 @@ impl ArgumentCheck {
     ///
     /// [`GateError::Invalid`] with the first thing that does not fit.
     pub fn check(&self, arguments: &Value) -> Result<(), GateError> {
-        self.schema
-            .check(arguments)
-            .map_err(|misfit| GateError::Invalid(self.message(&misfit)))
+        self.schema.check(arguments).map_err(|misfit| GateError::Invalid(self.message(&misfit)))
     }
 
     /// Named arguments of a positional call, with a schema compiled for this one call; where calls are many, keep an
@@ -147,9 +129,7 @@ impl ArgumentCheck {
             let Some(parameter) = parameter else {
                 return Err(self.too_many(count));
             };
-            let left_out = value.is_null()
-                && !self.schema.requires(parameter)
-                && !self.admits(parameter, &value);
+            let left_out = value.is_null() && !self.schema.requires(parameter) && !self.admits(parameter, &value);
             if !left_out {
                 named.insert(parameter.clone(), value);
             }
@@ -161,9 +141,7 @@ impl ArgumentCheck {
     fn is_named(&self, object: &Map<String, Value>) -> bool {
         match self.positional.as_slice() {
             [only] if self.admits(only, &Value::Object(Map::new())) => {
-                object.len() == 1
-                    && object.contains_key(only)
-                    && self.schema.property_names().count() == 1
+                object.len() == 1 && object.contains_key(only) && self.schema.property_names().count() == 1
                     || self.schema.property_names().count() > 1 && self.are_parameters(object)
             }
             // An object that cannot be the first parameter is meant by name, even with a key misspelt: the check then
@@ -183,17 +161,12 @@ impl ArgumentCheck {
         parameter: Option<&String>,
         given: &Map<String, Value>,
     ) -> bool {
-        let takes_objects =
-            parameter.is_some_and(|name| self.admits(name, &Value::Object(Map::new())));
-        !takes_objects
-            && self.are_parameters(options)
-            && options.keys().all(|key| !given.contains_key(key))
+        let takes_objects = parameter.is_some_and(|name| self.admits(name, &Value::Object(Map::new())));
+        !takes_objects && self.are_parameters(options) && options.keys().all(|key| !given.contains_key(key))
     }
 
     fn admits(&self, parameter: &str, sample: &Value) -> bool {
-        self.schema
-            .property(parameter)
-            .is_some_and(|schema| schema.admits(sample))
+        self.schema.property(parameter).is_some_and(|schema| schema.admits(sample))
     }
 
     fn too_many(&self, count: usize) -> GateError {
@@ -201,10 +174,7 @@ impl ArgumentCheck {
             [] => "takes no arguments".to_owned(),
             names => format!("takes at most {} ({})", names.len(), names.join(", ")),
         };
-        GateError::Invalid(format!(
-            "{}: {count} arguments came, but it {parameters}",
-            self.gate
-        ))
+        GateError::Invalid(format!("{}: {count} arguments came, but it {parameters}", self.gate))
     }
 
     fn message(&self, misfit: &Misfit) -> String {
@@ -219,10 +189,7 @@ impl ArgumentCheck {
             }
             Problem::Unknown { name, hint } if path.is_empty() => {
                 let names: Vec<_> = self.schema.property_names().collect();
-                format!(
-                    "{gate}: unknown argument `{name}`{hint}; it takes {}",
-                    names.join(", ")
-                )
+                format!("{gate}: unknown argument `{name}`{hint}; it takes {}", names.join(", "))
             }
             Problem::Unknown { name, hint } => {
                 format!("{gate}: argument `{path}`: unknown key `{name}`{hint}")
@@ -257,18 +224,12 @@ impl Arguments {
 
     pub(crate) fn required(&mut self, name: &str) -> Result<Value, GateError> {
         let taken = self.named.remove(name);
-        taken.ok_or_else(|| {
-            GateError::Invalid(format!("{}: missing required argument `{name}`", self.gate))
-        })
+        taken.ok_or_else(|| GateError::Invalid(format!("{}: missing required argument `{name}`", self.gate)))
     }
 
     pub(crate) fn text(&mut self, name: &str) -> Result<String, GateError> {
         let value = self.required(name)?;
-        if let Value::String(text) = value {
-            Ok(text)
-        } else {
-            Err(self.wrong(name, "string", &value))
-        }
+        if let Value::String(text) = value { Ok(text) } else { Err(self.wrong(name, "string", &value)) }
     }
 
     pub(crate) fn text_or_none(&mut self, name: &str) -> Result<Option<String>, GateError> {
@@ -282,9 +243,7 @@ impl Arguments {
     pub(crate) fn count_or_none(&mut self, name: &str) -> Result<Option<u64>, GateError> {
         match self.named.remove(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => whole_number(&value)
-                .map(Some)
-                .ok_or_else(|| self.wrong(name, "integer, 0 or more", &value)),
+            Some(value) => whole_number(&value).map(Some).ok_or_else(|| self.wrong(name, "integer, 0 or more", &value)),
         }
     }
 
@@ -305,10 +264,6 @@ impl Arguments {
     }
 
     pub(crate) fn wrong(&self, name: &str, expected: &str, got: &Value) -> GateError {
-        GateError::Invalid(format!(
-            "{}: argument `{name}`: expected {expected}, got {}",
-            self.gate,
-            described(got)
-        ))
+        GateError::Invalid(format!("{}: argument `{name}`: expected {expected}, got {}", self.gate, described(got)))
     }
 }

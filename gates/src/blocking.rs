@@ -39,9 +39,5 @@ where
     };
     let _waiting = SetOnDrop(abandoned.clone());
     let done = runtime.spawn_blocking(move || work(&abandoned)).await;
-    done.unwrap_or_else(|_| {
-        Err(GateError::Failed(format!(
-            "{gate}: was stopped before it ended"
-        )))
-    })
+    done.unwrap_or_else(|_| Err(GateError::Failed(format!("{gate}: was stopped before it ended"))))
 }

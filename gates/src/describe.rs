@@ -35,9 +35,7 @@ pub(crate) fn whole_number(value: &Value) -> Option<u64> {
         // A whole float prints as a whole number, so the text is the conversion without a cast.
         fits.then(|| format!("{float:.0}").parse().ok()).flatten()
     };
-    value
-        .as_u64()
-        .or_else(|| value.as_f64().and_then(from_float))
+    value.as_u64().or_else(|| value.as_f64().and_then(from_float))
 }
 
 #[cfg(test)]
@@ -50,10 +48,7 @@ mod tests {
     fn values_are_named_by_type_and_cut() {
         assert_eq!(described(&json!(5)), "the number 5");
         assert_eq!(described(&json!([1, 2])), "an array of 2");
-        assert_eq!(
-            described(&json!("a\u{202e}b")),
-            "the string \"a\\u{202e}b\""
-        );
+        assert_eq!(described(&json!("a\u{202e}b")), "the string \"a\\u{202e}b\"");
         assert!(described(&json!("é".repeat(10_000))).chars().count() < 70);
     }
 

@@ -74,14 +74,8 @@ mod tests {
             assert_eq!(error.to_string(), "why");
             assert_eq!(error.message(), "why");
             let json = serde_json::to_value(&error).expect("json");
-            assert_eq!(
-                json,
-                serde_json::json!({"kind": error.kind(), "message": "why"})
-            );
-            assert_eq!(
-                serde_json::from_value::<GateError>(json).expect("back"),
-                error
-            );
+            assert_eq!(json, serde_json::json!({"kind": error.kind(), "message": "why"}));
+            assert_eq!(serde_json::from_value::<GateError>(json).expect("back"), error);
         }
     }
 }

@@ -44,11 +44,7 @@ pub struct CallContext {
 
 impl Default for CallContext {
     fn default() -> Self {
-        Self {
-            deadline: None,
-            allow_hosts: None,
-            output_bytes_max: OUTPUT_BYTES_MAX_DEFAULT,
-        }
+        Self { deadline: None, allow_hosts: None, output_bytes_max: OUTPUT_BYTES_MAX_DEFAULT }
     }
 }
 
@@ -87,18 +83,13 @@ impl FunctionGate {
         F: Fn(Value) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Value, GateError>> + Send + 'static,
     {
-        Self {
-            spec,
-            function: Box::new(move |arguments| Box::pin(function(arguments))),
-        }
+        Self { spec, function: Box::new(move |arguments| Box::pin(function(arguments))) }
     }
 }
 
 impl fmt::Debug for FunctionGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FunctionGate")
-            .field("name", &self.spec.name)
-            .finish_non_exhaustive()
+        f.debug_struct("FunctionGate").field("name", &self.spec.name).finish_non_exhaustive()
     }
 }
 

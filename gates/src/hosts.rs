@@ -21,9 +21,7 @@ pub enum HostPatternError {
     #[error("a host pattern cannot be empty")]
     Empty,
     /// A scheme, path, user or other part of a URL came with the host.
-    #[error(
-        "`{0}` is more than a host: write the host alone, with `:port` if only that port is meant"
-    )]
+    #[error("`{0}` is more than a host: write the host alone, with `:port` if only that port is meant")]
     NotAHost(String),
     /// `*` at a place where it means nothing.
     #[error("`{0}`: `*` stands alone for every host, or in front as `*.` for every subdomain")]
@@ -61,13 +59,10 @@ impl Hosts {
     fn is_within(&self, wider: &Self) -> bool {
         match (self, wider) {
             (_, Self::Every) => true,
-            (Self::Subdomains(name), Self::Subdomains(parent)) => {
-                name == parent || is_subdomain(name, parent)
-            }
+            (Self::Subdomains(name), Self::Subdomains(parent)) => name == parent || is_subdomain(name, parent),
             (Self::Exactly(name), Self::Subdomains(parent)) => is_subdomain(name, parent),
             (Self::Exactly(name), Self::Exactly(other)) => name == other,
-            (Self::Every, Self::Subdomains(_) | Self::Exactly(_))
-            | (Self::Subdomains(_), Self::Exactly(_)) => false,
+            (Self::Every, Self::Subdomains(_) | Self::Exactly(_)) | (Self::Subdomains(_), Self::Exactly(_)) => false,
         }
     }
 
@@ -81,9 +76,7 @@ impl Hosts {
 }
 
 fn is_subdomain(name: &str, parent: &str) -> bool {
-    name.strip_suffix(parent)
-        .and_then(|front| front.strip_suffix('.'))
-        .is_some_and(|label| !label.is_empty())
+    name.strip_suffix(parent).and_then(|front| front.strip_suffix('.')).is_some_and(|label| !label.is_empty())
 }
 
 /// One pattern: `example.com`, `*.example.com` (subdomains, not the domain itself) or `*` (every host), each with an
@@ -124,9 +117,7 @@ impl Pattern {
             (Some(one), Some(two)) if one != two => return None,
             (one, two) => one.or(two),
         };
-        self.hosts
-            .meet(&other.hosts)
-            .map(|hosts| Self { hosts, port })
+        self.hosts.meet(&other.hosts).map(|hosts| Self { hosts, port })
     }
 
     fn is_within(&self, wider: &Self) -> bool {
@@ -147,11 +138,7 @@ impl fmt::Display for Pattern {
 
 fn split_port(text: &str) -> Result<(&str, Option<u16>), HostPatternError> {
     let after_address = text.rfind(']').map_or(0, |at| at + 1);
-    let Some(colon) = text
-        .get(after_address..)
-        .and_then(|rest| rest.rfind(':'))
-        .map(|at| at + after_address)
-    else {
+    let Some(colon) = text.get(after_address..).and_then(|rest| rest.rfind(':')).map(|at| at + after_address) else {
         return Ok((text, None));
     };
     let (host, port) = text.split_at(colon);
@@ -161,9 +148,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), HostPatternError> {
         return Err(HostPatternError::Host(text.to_owned()));
     }
     match digits.parse::<u16>() {
-        Ok(number) if number > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok((host, Some(number)))
-        }
+        Ok(number) if number > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok((host, Some(number))),
         Ok(_) | Err(_) => Err(HostPatternError::Port(text.to_owned())),
     }
 }
@@ -225,14 +210,12 @@ impl HostPatterns {
     /// Whether the list allows this host at this port. The host is compared in its normal spelling: lower case, an
     /// international name in its ASCII form, an IPv6 address with or without brackets, without a final dot.
     pub fn matches(&self, host: &str, port: u16) -> bool {
-        self.matching(host)
-            .any(|pattern| pattern.port.is_none_or(|only| only == port))
+        self.matching(host).any(|pattern| pattern.port.is_none_or(|only| only == port))
     }
 
     /// Whether a pattern that allows this host names exactly this port.
     pub fn names_port(&self, host: &str, port: u16) -> bool {
-        self.matching(host)
-            .any(|pattern| pattern.port == Some(port))
+        self.matching(host).any(|pattern| pattern.port == Some(port))
     }
 
     fn matching(&self, host: &str) -> impl Iterator<Item = &Pattern> {
@@ -240,26 +223,19 @@ impl HostPatterns {
             Ok(address) => Some(format!("[{address}]")),
             Err(_) => normal_host(host, host).ok(),
         };
-        self.0
-            .iter()
-            .filter(move |pattern| host.as_ref().is_some_and(|host| pattern.hosts.holds(host)))
+        self.0.iter().filter(move |pattern| host.as_ref().is_some_and(|host| pattern.hosts.holds(host)))
     }
 
     /// The list that allows what both allow.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
-        let pairs = self
-            .0
-            .iter()
-            .flat_map(|one| other.0.iter().filter_map(|two| one.meet(two)));
+        let pairs = self.0.iter().flat_map(|one| other.0.iter().filter_map(|two| one.meet(two)));
         Self::normal(&pairs.collect())
     }
 
     /// Whether everything this list allows is allowed by `wider` too.
     pub fn is_within(&self, wider: &Self) -> bool {
-        self.0
-            .iter()
-            .all(|pattern| wider.0.iter().any(|other| pattern.is_within(other)))
+        self.0.iter().all(|pattern| wider.0.iter().any(|other| pattern.is_within(other)))
     }
 
     /// Whether the list allows nothing at all.
@@ -273,18 +249,8 @@ impl HostPatterns {
     }
 
     fn normal(patterns: &BTreeSet<Pattern>) -> Self {
-        let covered = |pattern: &Pattern| {
-            patterns
-                .iter()
-                .any(|other| other != pattern && pattern.is_within(other))
-        };
-        Self(
-            patterns
-                .iter()
-                .filter(|pattern| !covered(pattern))
-                .cloned()
-                .collect(),
-        )
+        let covered = |pattern: &Pattern| patterns.iter().any(|other| other != pattern && pattern.is_within(other));
+        Self(patterns.iter().filter(|pattern| !covered(pattern)).cloned().collect())
     }
 }
 
@@ -319,11 +285,7 @@ mod tests {
     }
 
     fn check(patterns: &str, host: &str, port: u16, expected: bool) {
-        assert_eq!(
-            list(patterns).matches(host, port),
-            expected,
-            "{patterns} against {host}:{port}"
-        );
+        assert_eq!(list(patterns).matches(host, port), expected, "{patterns} against {host}:{port}");
     }
 
     #[test]
@@ -390,10 +352,7 @@ mod tests {
             "[::1",
             "example.com:http",
         ] {
-            assert!(
-                HostPatterns::parse([text]).is_err(),
-                "{text:?} was read as a pattern"
-            );
+            assert!(HostPatterns::parse([text]).is_err(), "{text:?} was read as a pattern");
         }
         assert!(HostPatterns::parse(vec!["a.b"; HOST_PATTERNS_MAX + 1]).is_err());
         assert!(HostPatterns::parse(vec!["a.b"; HOST_PATTERNS_MAX]).is_ok());
@@ -401,19 +360,10 @@ mod tests {
 
     #[test]
     fn meeting_narrows() {
-        let meet = |one: &str, two: &str| {
-            list(one)
-                .intersect(&list(two))
-                .iter()
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
+        let meet = |one: &str, two: &str| list(one).intersect(&list(two)).iter().collect::<Vec<_>>().join(" ");
         assert_eq!(meet("*.example.com", "a.example.com"), "a.example.com");
         assert_eq!(meet("*.example.com", "*.b.example.com"), "*.b.example.com");
-        assert_eq!(
-            meet("*.example.com:443", "a.example.com b.net"),
-            "a.example.com:443"
-        );
+        assert_eq!(meet("*.example.com:443", "a.example.com b.net"), "a.example.com:443");
         assert_eq!(meet("a.net:80", "a.net:443"), "");
         assert_eq!(meet("*", "a.net b.net:1"), "a.net b.net:1");
         assert_eq!(meet("a.net", "b.net"), "");
@@ -422,14 +372,8 @@ mod tests {
 
     #[test]
     fn the_normal_form_drops_what_is_covered() {
-        assert_eq!(
-            list("a.net a.net:80 A.net").iter().collect::<Vec<_>>(),
-            ["a.net"]
-        );
-        assert_eq!(
-            list("*.net a.net b.org").iter().collect::<Vec<_>>(),
-            ["*.net", "b.org"]
-        );
+        assert_eq!(list("a.net a.net:80 A.net").iter().collect::<Vec<_>>(), ["a.net"]);
+        assert_eq!(list("*.net a.net b.org").iter().collect::<Vec<_>>(), ["*.net", "b.org"]);
         assert_eq!(list("").to_string(), "(no host)");
         assert_eq!(list("b.org a.net:1").to_string(), "a.net:1, b.org");
     }
@@ -439,10 +383,7 @@ mod tests {
         let hosts = list("*.example.com b.net:1");
         let json = serde_json::to_string(&hosts).expect("json");
         assert_eq!(json, r#"["*.example.com","b.net:1"]"#);
-        assert_eq!(
-            serde_json::from_str::<HostPatterns>(&json).expect("back"),
-            hosts
-        );
+        assert_eq!(serde_json::from_str::<HostPatterns>(&json).expect("back"), hosts);
         assert!(serde_json::from_str::<HostPatterns>(r#"["http://x"]"#).is_err());
     }
 }

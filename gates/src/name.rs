@@ -67,10 +67,7 @@ impl GateName {
             !(letter || at > 0 && character.is_ascii_digit())
         });
         match misfit {
-            Some((_, character)) => Err(GateNameError::Character {
-                name: text.escape_debug().to_string(),
-                character,
-            }),
+            Some((_, character)) => Err(GateNameError::Character { name: text.escape_debug().to_string(), character }),
             None => Ok(Self(Arc::from(text))),
         }
     }
@@ -150,24 +147,15 @@ mod tests {
     fn what_is_not_an_identifier_is_refused_and_named() {
         for text in ["1a", "read-file", "read file", "é", "a.b", "a\u{0}"] {
             let error = GateName::parse(text).expect_err("not a name");
-            assert!(
-                matches!(error, GateNameError::Character { .. }),
-                "{text:?} gave {error}"
-            );
+            assert!(matches!(error, GateNameError::Character { .. }), "{text:?} gave {error}");
         }
         assert_eq!(GateName::parse(""), Err(GateNameError::Empty));
-        assert_eq!(
-            GateName::parse(&"x".repeat(65)),
-            Err(GateNameError::TooLong { chars: 65 })
-        );
+        assert_eq!(GateName::parse(&"x".repeat(65)), Err(GateNameError::TooLong { chars: 65 }));
     }
 
     #[test]
     fn serde_validates() {
-        assert_eq!(
-            serde_json::to_string(&GateName::parse("done").expect("name")).expect("json"),
-            "\"done\""
-        );
+        assert_eq!(serde_json::to_string(&GateName::parse("done").expect("name")).expect("json"), "\"done\"");
         assert!(serde_json::from_str::<GateName>("\"no no\"").is_err());
     }
 }

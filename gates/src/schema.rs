@@ -87,14 +87,8 @@ pub(crate) enum Problem {
 
 impl Misfit {
     fn expected(expected: impl Into<String>, got: &Value) -> Self {
-        let problem = Problem::Expected {
-            expected: expected.into(),
-            got: described(got),
-        };
-        Self {
-            steps: Vec::new(),
-            problem,
-        }
+        let problem = Problem::Expected { expected: expected.into(), got: described(got) };
+        Self { steps: Vec::new(), problem }
     }
 
     fn within(mut self, step: Step) -> Self {
@@ -139,10 +133,7 @@ impl Kind {
     ];
 
     fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(_, kind)| *kind == self)
-            .map_or("", |(name, _)| *name)
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| *name)
     }
 
     fn holds(self, value: &Value) -> bool {
@@ -150,9 +141,7 @@ impl Kind {
             Self::Null => value.is_null(),
             Self::Boolean => value.is_boolean(),
             Self::Integer => {
-                value.is_i64()
-                    || value.is_u64()
-                    || value.as_f64().is_some_and(|float| float.fract() == 0.0)
+                value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|float| float.fract() == 0.0)
             }
             Self::Number => value.is_number(),
             Self::String => value.is_string(),
@@ -220,10 +209,7 @@ impl Schema {
             && !allowed.iter().any(|one| same(one, value))
         {
             let shown: Vec<_> = allowed.iter().take(20).map(ToString::to_string).collect();
-            return Err(Misfit::expected(
-                format!("one of {}", shown.join(", ")),
-                value,
-            ));
+            return Err(Misfit::expected(format!("one of {}", shown.join(", ")), value));
         }
         match value {
             Value::Number(_) => self.check_number(value)?,
@@ -237,8 +223,7 @@ impl Schema {
 
     fn check_number(&self, value: &Value) -> Result<(), Misfit> {
         let number = value.as_f64().unwrap_or(f64::NAN);
-        let fail =
-            |words: &str, bound: f64| Err(Misfit::expected(format!("{words} {bound}"), value));
+        let fail = |words: &str, bound: f64| Err(Misfit::expected(format!("{words} {bound}"), value));
         if let Some(least) = self.least.filter(|least| number < *least) {
             return fail("at least", least);
         }
@@ -258,19 +243,14 @@ impl Schema {
         if self.chars_min.is_some() || self.chars_max.is_some() {
             let chars = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
             if let Some(min) = self.chars_min.filter(|min| chars < *min) {
-                return Err(Misfit::expected(
-                    format!("at least {min} characters"),
-                    value,
-                ));
+                return Err(Misfit::expected(format!("at least {min} characters"), value));
             }
             if let Some(max) = self.chars_max.filter(|max| chars > *max) {
                 return Err(Misfit::expected(format!("at most {max} characters"), value));
             }
         }
         match &self.pattern {
-            Some(pattern) if !pattern.is_match(text) => {
-                Err(Misfit::expected(format!("a match of `{pattern}`"), value))
-            }
+            Some(pattern) if !pattern.is_match(text) => Err(Misfit::expected(format!("a match of `{pattern}`"), value)),
             Some(_) | None => Ok(()),
         }
     }
@@ -287,9 +267,7 @@ impl Schema {
             return Ok(());
         };
         for (at, item) in items.iter().enumerate() {
-            schema
-                .check(item)
-                .map_err(|misfit| misfit.within(Step::Item(at)))?;
+            schema.check(item).map_err(|misfit| misfit.within(Step::Item(at)))?;
         }
         Ok(())
     }
@@ -297,36 +275,19 @@ impl Schema {
     fn check_object(&self, object: &Map<String, Value>) -> Result<(), Misfit> {
         for (name, value) in object {
             let step = || Step::Property(name.clone());
-            match (
-                self.properties.iter().find(|(known, _)| known == name),
-                &self.others,
-            ) {
-                (Some((_, schema)), _) => schema
-                    .check(value)
-                    .map_err(|misfit| misfit.within(step()))?,
+            match (self.properties.iter().find(|(known, _)| known == name), &self.others) {
+                (Some((_, schema)), _) => schema.check(value).map_err(|misfit| misfit.within(step()))?,
                 (None, Others::Allowed) => {}
-                (None, Others::Each(schema)) => schema
-                    .check(value)
-                    .map_err(|misfit| misfit.within(step()))?,
+                (None, Others::Each(schema)) => schema.check(value).map_err(|misfit| misfit.within(step()))?,
                 (None, Others::Refused) => {
                     let hint = suggest::hint(name, self.property_names());
                     let name = quoted(name).trim_matches('"').to_owned();
-                    return Err(Misfit {
-                        steps: Vec::new(),
-                        problem: Problem::Unknown { name, hint },
-                    });
+                    return Err(Misfit { steps: Vec::new(), problem: Problem::Unknown { name, hint } });
                 }
             }
         }
-        match self
-            .required
-            .iter()
-            .find(|name| !object.contains_key(name.as_str()))
-        {
-            Some(name) => Err(Misfit {
-                steps: Vec::new(),
-                problem: Problem::Missing(name.clone()),
-            }),
+        match self.required.iter().find(|name| !object.contains_key(name.as_str())) {
+            Some(name) => Err(Misfit { steps: Vec::new(), problem: Problem::Missing(name.clone()) }),
             None => Ok(()),
         }
     }
@@ -335,15 +296,10 @@ impl Schema {
         for schema in &self.all_of {
             schema.check(value)?;
         }
-        if !self.any_of.is_empty() && !self.any_of.iter().any(|schema| schema.check(value).is_ok())
-        {
+        if !self.any_of.is_empty() && !self.any_of.iter().any(|schema| schema.check(value).is_ok()) {
             return Err(Misfit::expected(alternatives(&self.any_of), value));
         }
-        let fitting = self
-            .one_of
-            .iter()
-            .filter(|schema| schema.check(value).is_ok())
-            .count();
+        let fitting = self.one_of.iter().filter(|schema| schema.check(value).is_ok()).count();
         match (self.one_of.is_empty(), fitting) {
             (true, _) | (false, 1) => Ok(()),
             (false, 0) => Err(Misfit::expected(alternatives(&self.one_of), value)),
@@ -354,19 +310,14 @@ impl Schema {
     /// Whether any value of this JSON type can fit, judged by the types named in the schema.
     pub(crate) fn admits(&self, sample: &Value) -> bool {
         let by_type = self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.holds(sample));
-        let by_any =
-            self.any_of.is_empty() || self.any_of.iter().any(|schema| schema.admits(sample));
-        let by_one =
-            self.one_of.is_empty() || self.one_of.iter().any(|schema| schema.admits(sample));
+        let by_any = self.any_of.is_empty() || self.any_of.iter().any(|schema| schema.admits(sample));
+        let by_one = self.one_of.is_empty() || self.one_of.iter().any(|schema| schema.admits(sample));
         !self.never && by_type && by_any && by_one
     }
 
     /// The schema of a named property.
     pub(crate) fn property(&self, name: &str) -> Option<&Self> {
-        self.properties
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, schema)| schema)
+        self.properties.iter().find(|(known, _)| known == name).map(|(_, schema)| schema)
     }
 
     /// Whether an object must hold this property.
@@ -381,16 +332,8 @@ impl Schema {
 }
 
 fn alternatives(schemas: &[Schema]) -> String {
-    let kinds: Vec<_> = schemas
-        .iter()
-        .flat_map(|schema| &schema.kinds)
-        .map(|kind| kind.name())
-        .collect();
-    if kinds.is_empty() {
-        "one of its alternatives".to_owned()
-    } else {
-        kinds.join(" or ")
-    }
+    let kinds: Vec<_> = schemas.iter().flat_map(|schema| &schema.kinds).map(|kind| kind.name()).collect();
+    if kinds.is_empty() { "one of its alternatives".to_owned() } else { kinds.join(" or ") }
 }
 
 /// Equal as JSON: `1` and `1.0` are the same number.
@@ -404,20 +347,11 @@ fn compile(schema: &Value, at: &mut Vec<String>) -> Result<Schema, SchemaError> 
     }
     let object = match schema {
         Value::Bool(fits) => {
-            return Ok(Schema {
-                never: !fits,
-                ..Schema::default()
-            });
+            return Ok(Schema { never: !fits, ..Schema::default() });
         }
         Value::Object(object) => object,
         Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            return Err(wrong(
-                at,
-                format!(
-                    "a schema is an object or a boolean, not {}",
-                    described(schema)
-                ),
-            ));
+            return Err(wrong(at, format!("a schema is an object or a boolean, not {}", described(schema))));
         }
     };
     let mut compiled = Schema::default();
@@ -429,23 +363,13 @@ fn compile(schema: &Value, at: &mut Vec<String>) -> Result<Schema, SchemaError> 
     Ok(compiled)
 }
 
-fn compile_keyword(
-    schema: &mut Schema,
-    keyword: &str,
-    value: &Value,
-    at: &mut Vec<String>,
-) -> Result<(), SchemaError> {
+fn compile_keyword(schema: &mut Schema, keyword: &str, value: &Value, at: &mut Vec<String>) -> Result<(), SchemaError> {
     match keyword {
         "type" => schema.kinds = kinds(value, at)?,
         "properties" => {
-            for (name, property) in value
-                .as_object()
-                .ok_or_else(|| wrong(at, "takes an object"))?
-            {
+            for (name, property) in value.as_object().ok_or_else(|| wrong(at, "takes an object"))? {
                 at.push(name.clone());
-                schema
-                    .properties
-                    .push((name.clone(), compile(property, at)?));
+                schema.properties.push((name.clone(), compile(property, at)?));
                 at.pop();
             }
         }
@@ -458,12 +382,7 @@ fn compile_keyword(
             };
         }
         "enum" => {
-            schema.one_of_values = Some(
-                value
-                    .as_array()
-                    .ok_or_else(|| wrong(at, "takes an array"))?
-                    .clone(),
-            );
+            schema.one_of_values = Some(value.as_array().ok_or_else(|| wrong(at, "takes an array"))?.clone());
         }
         "const" => schema.one_of_values = Some(vec![value.clone()]),
         "items" => schema.items = Some(Box::new(compile(value, at)?)),
@@ -477,9 +396,7 @@ fn compile_keyword(
         "exclusiveMaximum" => schema.below = Some(bound(value, at)?),
         "pattern" => {
             let text = value.as_str().ok_or_else(|| wrong(at, "takes a string"))?;
-            let built = RegexBuilder::new(text)
-                .size_limit(PATTERN_BYTES_MAX)
-                .build();
+            let built = RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
             schema.pattern = Some(built.map_err(|error| wrong(at, error.to_string()))?);
         }
         "anyOf" => schema.any_of = list(value, at)?,
@@ -488,52 +405,29 @@ fn compile_keyword(
         annotation if ANNOTATIONS.contains(&annotation) => {}
         unknown => {
             let hint = suggest::hint(unknown, CHECKED.iter().copied());
-            return Err(wrong(
-                at,
-                format!("unknown keyword{hint}; known are {}", CHECKED.join(", ")),
-            ));
+            return Err(wrong(at, format!("unknown keyword{hint}; known are {}", CHECKED.join(", "))));
         }
     }
     Ok(())
 }
 
 fn wrong(at: &[String], what: impl Into<String>) -> SchemaError {
-    SchemaError {
-        at: format!("/{}", at.join("/")),
-        what: what.into(),
-    }
+    SchemaError { at: format!("/{}", at.join("/")), what: what.into() }
 }
 
 fn kinds(value: &Value, at: &[String]) -> Result<Vec<Kind>, SchemaError> {
-    let names = if let Value::String(name) = value {
-        vec![name.clone()]
-    } else {
-        texts(value, at)?
-    };
-    let known = |name: &String| {
-        Kind::ALL
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, kind)| *kind)
-    };
+    let names = if let Value::String(name) = value { vec![name.clone()] } else { texts(value, at)? };
+    let known = |name: &String| Kind::ALL.iter().find(|(known, _)| known == name).map(|(_, kind)| *kind);
     names
         .iter()
-        .map(|name| {
-            known(name).ok_or_else(|| wrong(at, format!("no JSON type is called {}", quoted(name))))
-        })
+        .map(|name| known(name).ok_or_else(|| wrong(at, format!("no JSON type is called {}", quoted(name)))))
         .collect()
 }
 
 fn texts(value: &Value, at: &[String]) -> Result<Vec<String>, SchemaError> {
-    let list = value
-        .as_array()
-        .ok_or_else(|| wrong(at, "takes an array of strings"))?;
+    let list = value.as_array().ok_or_else(|| wrong(at, "takes an array of strings"))?;
     list.iter()
-        .map(|item| {
-            item.as_str()
-                .map(str::to_owned)
-                .ok_or_else(|| wrong(at, "takes an array of strings"))
-        })
+        .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wrong(at, "takes an array of strings")))
         .collect()
 }
 

@@ -47,9 +47,7 @@ impl GateSet {
 
     /// The gate of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Gate>> {
-        self.places
-            .get(name)
-            .and_then(|&place| self.gates.get(place))
+        self.places.get(name).and_then(|&place| self.gates.get(place))
     }
 
     /// Whether a gate of that name is there.
@@ -90,17 +88,9 @@ impl GateSet {
     }
 
     fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
-        let gates: Vec<Arc<dyn Gate>> = self
-            .gates
-            .iter()
-            .filter(|gate| keep(gate.spec().name.as_str()))
-            .map(Arc::clone)
-            .collect();
-        let places = gates
-            .iter()
-            .enumerate()
-            .map(|(place, gate)| (gate.spec().name.clone(), place))
-            .collect();
+        let gates: Vec<Arc<dyn Gate>> =
+            self.gates.iter().filter(|gate| keep(gate.spec().name.as_str())).map(Arc::clone).collect();
+        let places = gates.iter().enumerate().map(|(place, gate)| (gate.spec().name.clone(), place)).collect();
         Self { gates, places }
     }
 }
@@ -143,12 +133,7 @@ mod tests {
         set.insert(builtin::done()).expect("second");
         let rest = set.without(&["echo"]);
         assert_eq!(names(&rest), ["done"]);
-        assert_eq!(
-            rest.get("done")
-                .map(|gate| gate.spec().name.to_string())
-                .as_deref(),
-            Some("done")
-        );
+        assert_eq!(rest.get("done").map(|gate| gate.spec().name.to_string()).as_deref(), Some("done"));
         assert!(!rest.contains("echo"));
         assert_eq!(names(&set.only(&["done", "echo"])), ["echo", "done"]);
     }

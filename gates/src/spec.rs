@@ -95,23 +95,13 @@ mod tests {
     #[test]
     fn reach_is_ordered_from_harmless_to_far() {
         assert!(Reach::Read < Reach::Write && Reach::Write < Reach::External);
-        assert_eq!(
-            serde_json::to_string(&Reach::External).expect("json"),
-            "\"external\""
-        );
+        assert_eq!(serde_json::to_string(&Reach::External).expect("json"), "\"external\"");
     }
 
     #[test]
     fn two_exposures_add_up_to_a_trifecta() {
-        let files = Exposure {
-            private: true,
-            ..Exposure::default()
-        };
-        let web = Exposure {
-            untrusted: true,
-            outbound: true,
-            ..Exposure::default()
-        };
+        let files = Exposure { private: true, ..Exposure::default() };
+        let web = Exposure { untrusted: true, outbound: true, ..Exposure::default() };
         assert!(!files.is_trifecta() && !web.is_trifecta());
         assert!(files.union(web).is_trifecta());
     }

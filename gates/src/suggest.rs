@@ -17,11 +17,7 @@ pub fn nearest<'a, I>(word: &str, candidates: I) -> Option<&'a str>
 where
     I: IntoIterator<Item = &'a str>,
 {
-    let word: Vec<char> = word
-        .chars()
-        .take(WORD_CHARS_MAX + 1)
-        .flat_map(char::to_lowercase)
-        .collect();
+    let word: Vec<char> = word.chars().take(WORD_CHARS_MAX + 1).flat_map(char::to_lowercase).collect();
     if word.is_empty() || word.len() > WORD_CHARS_MAX {
         return None;
     }
@@ -29,11 +25,7 @@ where
     candidates
         .into_iter()
         .filter_map(|candidate| {
-            let chars: Vec<char> = candidate
-                .chars()
-                .take(WORD_CHARS_MAX + 1)
-                .flat_map(char::to_lowercase)
-                .collect();
+            let chars: Vec<char> = candidate.chars().take(WORD_CHARS_MAX + 1).flat_map(char::to_lowercase).collect();
             if chars.len() > WORD_CHARS_MAX || chars.len().abs_diff(word.len()) > distance_max {
                 return None;
             }
@@ -49,9 +41,7 @@ pub fn hint<'a, I>(word: &str, candidates: I) -> String
 where
     I: IntoIterator<Item = &'a str>,
 {
-    nearest(word, candidates)
-        .map(|found| format!("; did you mean `{found}`?"))
-        .unwrap_or_default()
+    nearest(word, candidates).map(|found| format!("; did you mean `{found}`?")).unwrap_or_default()
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
@@ -63,12 +53,9 @@ fn distance(left: &[char], right: &[char]) -> usize {
         let mut current = vec![row + 1];
         let mut right_before = None;
         for (column, &to) in right.iter().enumerate() {
-            let at =
-                |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX / 2);
+            let at = |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX / 2);
             let replaced = at(&above, column) + usize::from(from != to);
-            let mut best = replaced
-                .min(at(&above, column + 1) + 1)
-                .min(at(&current, column) + 1);
+            let mut best = replaced.min(at(&above, column + 1) + 1).min(at(&current, column) + 1);
             if column > 0 && left_before == Some(to) && right_before == Some(from) {
                 best = best.min(at(&before, column - 1) + 1);
             }
@@ -86,11 +73,7 @@ mod tests {
     use super::*;
 
     fn check(word: &str, expected: Option<&str>) {
-        assert_eq!(
-            nearest(word, ["max_turns", "max_tokens", "README.md", "a"]),
-            expected,
-            "for {word}"
-        );
+        assert_eq!(nearest(word, ["max_turns", "max_tokens", "README.md", "a"]), expected, "for {word}");
     }
 
     #[test]

@@ -52,19 +52,11 @@ pub(super) struct Returns {
 
 impl Returns {
     pub(super) fn answer() -> Self {
-        Self {
-            gate: "done",
-            argument: "answer",
-            spec: done_spec(),
-        }
+        Self { gate: "done", argument: "answer", spec: done_spec() }
     }
 
     pub(super) fn text() -> Self {
-        Self {
-            gate: "echo",
-            argument: "text",
-            spec: echo_spec(),
-        }
+        Self { gate: "echo", argument: "text", spec: echo_spec() }
     }
 }
 
@@ -74,8 +66,8 @@ impl Gate for Returns {
     }
 
     fn call<'a>(&'a self, arguments: Value, _context: &'a CallContext) -> GateFuture<'a> {
-        let result: Result<Value, GateError> = Arguments::new(self.gate, arguments)
-            .and_then(|mut arguments| arguments.required(self.argument));
+        let result: Result<Value, GateError> =
+            Arguments::new(self.gate, arguments).and_then(|mut arguments| arguments.required(self.argument));
         Box::pin(std::future::ready(result))
     }
 }

@@ -113,123 +113,69 @@ impl Fetch {
         if policy.timeout.is_zero() {
             return Err(HttpPolicyError::NoTime);
         }
-        let method = |text: &String| {
-            sendable_method(text).ok_or_else(|| HttpPolicyError::Method(text.clone()))
-        };
-        let methods = policy
-            .methods
-            .iter()
-            .map(method)
-            .collect::<Result<_, _>>()?;
+        let method = |text: &String| sendable_method(text).ok_or_else(|| HttpPolicyError::Method(text.clone()));
+        let methods = policy.methods.iter().map(method).collect::<Result<_, _>>()?;
         let mut fixed = HeaderMap::new();
         for (name, value) in &policy.headers.0 {
-            let (key, mut value) =
-                header(name, value).ok_or_else(|| HttpPolicyError::Header(name.clone()))?;
+            let (key, mut value) = header(name, value).ok_or_else(|| HttpPolicyError::Header(name.clone()))?;
             value.set_sensitive(true);
             fixed.insert(key, value);
         }
         let private = Arc::new(PrivateAddresses(policy.private_addresses.clone()));
-        Ok(Self {
-            spec: spec(),
-            policy,
-            methods,
-            fixed,
-            private,
-            client: OnceLock::new(),
-        })
+        Ok(Self { spec: spec(), policy, methods, fixed, private, client: OnceLock::new() })
     }
 
     async fn fetch(&self, arguments: Value, context: &CallContext) -> Result<Value, GateError> {
         if tokio::runtime::Handle::try_current().is_err() {
-            return Err(GateError::Failed(format!(
-                "{GATE}: needs a tokio runtime, and none is running"
-            )));
+            return Err(GateError::Failed(format!("{GATE}: needs a tokio runtime, and none is running")));
         }
         let hop = self.first_hop(arguments)?;
         let hosts = context.allow_hosts.as_ref();
-        let left = context
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(now()));
+        let left = context.deadline.map(|deadline| deadline.saturating_duration_since(now()));
         let time = left.map_or(self.policy.timeout, |left| left.min(self.policy.timeout));
         let host = place(&hop.url);
-        let answered =
-            tokio::time::timeout(time, self.follow(hop, hosts, context.output_bytes_max)).await;
+        let answered = tokio::time::timeout(time, self.follow(hop, hosts, context.output_bytes_max)).await;
         answered.unwrap_or_else(|_| {
-            Err(GateError::TimedOut(format!(
-                "{GATE}: {host} did not answer completely within {} ms",
-                time.as_millis()
-            )))
+            Err(GateError::TimedOut(format!("{GATE}: {host} did not answer completely within {} ms", time.as_millis())))
         })
     }
 
     fn first_hop(&self, arguments: Value) -> Result<Hop, GateError> {
         let mut arguments = Arguments::new(GATE, arguments)?;
         let text = arguments.text("url")?;
-        let method = arguments
-            .text_or_none("method")?
-            .unwrap_or_else(|| "GET".to_owned());
+        let method = arguments.text_or_none("method")?.unwrap_or_else(|| "GET".to_owned());
         let headers = arguments.object_or_empty("headers")?;
         let body = arguments.text_or_none("body")?;
-        let invalid = |name: &str, why: String| {
-            GateError::Invalid(format!("{GATE}: argument `{name}`: {why}"))
-        };
+        let invalid = |name: &str, why: String| GateError::Invalid(format!("{GATE}: argument `{name}`: {why}"));
         if text.len() > URL_BYTES_MAX {
-            return Err(invalid(
-                "url",
-                format!(
-                    "has {} bytes, at most {URL_BYTES_MAX} are allowed",
-                    text.len()
-                ),
-            ));
+            return Err(invalid("url", format!("has {} bytes, at most {URL_BYTES_MAX} are allowed", text.len())));
         }
-        let url = Url::parse(&text)
-            .map_err(|error| invalid("url", format!("{} is not a URL: {error}", quoted(&text))))?;
-        if let Some(bytes) = body
-            .as_ref()
-            .map(String::len)
-            .filter(|bytes| *bytes > REQUEST_BODY_BYTES_MAX)
-        {
+        let url =
+            Url::parse(&text).map_err(|error| invalid("url", format!("{} is not a URL: {error}", quoted(&text))))?;
+        if let Some(bytes) = body.as_ref().map(String::len).filter(|bytes| *bytes > REQUEST_BODY_BYTES_MAX) {
             return Err(GateError::Exhausted(format!(
                 "{GATE}: argument `body`: has {bytes} bytes, at most {REQUEST_BODY_BYTES_MAX} are sent"
             )));
         }
         if headers.len() > HEADERS_MAX {
-            return Err(invalid(
-                "headers",
-                format!("at most {HEADERS_MAX} headers, {} came", headers.len()),
-            ));
+            return Err(invalid("headers", format!("at most {HEADERS_MAX} headers, {} came", headers.len())));
         }
         let upper = method.to_ascii_uppercase();
-        let method = sendable_method(&upper)
-            .ok_or_else(|| invalid("method", format!("{} is not one", quoted(&method))))?;
+        let method =
+            sendable_method(&upper).ok_or_else(|| invalid("method", format!("{} is not one", quoted(&method))))?;
         let mut sent = HeaderMap::new();
         for (name, value) in headers {
-            let text = value
-                .as_str()
-                .ok_or_else(|| arguments.wrong(&format!("headers.{name}"), "string", &value))?;
+            let text = value.as_str().ok_or_else(|| arguments.wrong(&format!("headers.{name}"), "string", &value))?;
             let (key, value) = header(&name, text).ok_or_else(|| {
-                invalid(
-                    "headers",
-                    format!(
-                        "{} cannot be set, or its value cannot be sent",
-                        quoted(&name)
-                    ),
-                )
+                invalid("headers", format!("{} cannot be set, or its value cannot be sent", quoted(&name)))
             })?;
             if self.fixed.contains_key(&key) {
-                return Err(GateError::Denied(format!(
-                    "{GATE}: header `{key}` is set by the policy of this gate"
-                )));
+                return Err(GateError::Denied(format!("{GATE}: header `{key}` is set by the policy of this gate")));
             }
             sent.insert(key, value);
         }
         sent.extend(self.fixed.clone());
-        Ok(Hop {
-            url,
-            method,
-            headers: sent,
-            body,
-        })
+        Ok(Hop { url, method, headers: sent, body })
     }
 
     async fn follow(
@@ -262,10 +208,7 @@ impl Fetch {
         let denied = |why: String| Err(GateError::Denied(format!("{GATE}: {why}")));
         let url = &hop.url;
         if !matches!(url.scheme(), "http" | "https") {
-            return denied(format!(
-                "scheme `{}` is not allowed, only http and https",
-                url.scheme()
-            ));
+            return denied(format!("scheme `{}` is not allowed, only http and https", url.scheme()));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return denied("a user or password in a URL is not allowed; use a header".to_owned());
@@ -274,17 +217,11 @@ impl Fetch {
             return denied("the URL has no host".to_owned());
         };
         if !self.policy.hosts.matches(host, port) {
-            return denied(format!(
-                "host `{host}:{port}` is not allowed; allowed are {}",
-                self.policy.hosts
-            ));
+            return denied(format!("host `{host}:{port}` is not allowed; allowed are {}", self.policy.hosts));
         }
         if !self.policy.ports.contains(&port) && !self.policy.hosts.names_port(host, port) {
             let ports: Vec<_> = self.policy.ports.iter().map(ToString::to_string).collect();
-            return denied(format!(
-                "port {port} of `{host}` is not allowed; allowed are {}",
-                ports.join(", ")
-            ));
+            return denied(format!("port {port} of `{host}` is not allowed; allowed are {}", ports.join(", ")));
         }
         if let Some(hosts) = hosts.filter(|hosts| !hosts.matches(host, port)) {
             return denied(format!(
@@ -293,10 +230,7 @@ impl Fetch {
         }
         if !self.methods.contains(&hop.method) {
             let methods = self.policy.methods.join(", ");
-            return denied(format!(
-                "method {} is not allowed; allowed are {methods}",
-                hop.method
-            ));
+            return denied(format!("method {} is not allowed; allowed are {methods}", hop.method));
         }
         let address = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -305,25 +239,17 @@ impl Fetch {
         };
         // An address in the URL is never looked up, so it is judged here and not by the resolver.
         match address.and_then(|address| self.private.refusal("", address)) {
-            Some(what) => denied(format!(
-                "host `{host}` is {what}, which this gate may not reach"
-            )),
+            Some(what) => denied(format!("host `{host}` is {what}, which this gate may not reach")),
             None => Ok(()),
         }
     }
 
     async fn send(&self, hop: &Hop) -> Result<Response, GateError> {
-        let mut request = self
-            .client()?
-            .request(hop.method.clone(), hop.url.clone())
-            .headers(hop.headers.clone());
+        let mut request = self.client()?.request(hop.method.clone(), hop.url.clone()).headers(hop.headers.clone());
         if let Some(body) = &hop.body {
             request = request.body(body.clone());
         }
-        request
-            .send()
-            .await
-            .map_err(|error| failed(&error, &hop.url))
+        request.send().await.map_err(|error| failed(&error, &hop.url))
     }
 
     fn client(&self) -> Result<&Client, GateError> {
@@ -346,12 +272,7 @@ impl Fetch {
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .user_agent(concat!("cantrip-runtime/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| {
-                GateError::Failed(format!(
-                    "{GATE}: no connection can be made: {}",
-                    cause(&error)
-                ))
-            })?;
+            .map_err(|error| GateError::Failed(format!("{GATE}: no connection can be made: {}", cause(&error))))?;
         Ok(self.client.get_or_init(|| built))
     }
 
@@ -368,34 +289,17 @@ impl Fetch {
         next
     }
 
-    async fn answer(
-        &self,
-        mut response: Response,
-        url: &Url,
-        output_bytes_max: u64,
-    ) -> Result<Value, GateError> {
+    async fn answer(&self, mut response: Response, url: &Url, output_bytes_max: u64) -> Result<Value, GateError> {
         let status = response.status().as_u16();
         let mut headers = Map::new();
         for name in response.headers().keys() {
-            let values = response
-                .headers()
-                .get_all(name)
-                .iter()
-                .map(|value| String::from_utf8_lossy(value.as_bytes()));
-            headers.insert(
-                name.to_string(),
-                Value::String(values.collect::<Vec<_>>().join(", ")),
-            );
+            let values = response.headers().get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            headers.insert(name.to_string(), Value::String(values.collect::<Vec<_>>().join(", ")));
         }
-        let bytes_max =
-            usize::try_from(self.policy.body_bytes_max.min(output_bytes_max)).unwrap_or(usize::MAX);
+        let bytes_max = usize::try_from(self.policy.body_bytes_max.min(output_bytes_max)).unwrap_or(usize::MAX);
         let mut body = Vec::new();
         let mut truncated = false;
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| failed(&error, url))?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, url))? {
             let room = bytes_max - body.len();
             body.extend(chunk.iter().take(room));
             if chunk.len() > room {
@@ -416,25 +320,18 @@ impl Fetch {
 }
 
 fn sendable_method(text: &str) -> Option<Method> {
-    let is_method = !text.is_empty()
-        && text.len() <= 16
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    let is_method =
+        !text.is_empty() && text.len() <= 16 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
     // CONNECT opens a tunnel, TRACE returns the request with its secrets.
     let is_refused = matches!(text, "CONNECT" | "TRACE");
-    (is_method && !is_refused)
-        .then(|| Method::from_bytes(text.as_bytes()).ok())
-        .flatten()
+    (is_method && !is_refused).then(|| Method::from_bytes(text.as_bytes()).ok()).flatten()
 }
 
 /// A header that may be set, by the policy or by the entity.
 fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     let is_refused = CONNECTION_HEADERS.contains(&name.as_str()) || value.len() > HEADER_BYTES_MAX;
-    (!is_refused)
-        .then(|| HeaderValue::from_str(value).ok().map(|value| (name, value)))
-        .flatten()
+    (!is_refused).then(|| HeaderValue::from_str(value).ok().map(|value| (name, value))).flatten()
 }
 
 /// The next hop, if the response is a redirect. 301, 302 and 303 become a GET without a body, 307 and 308 keep both.
@@ -448,14 +345,9 @@ fn redirected(response: &Response, hop: &Hop) -> Result<Option<Hop>, GateError> 
         return Ok(None);
     };
     let from = place(&hop.url);
-    let target = location
-        .to_str()
-        .ok()
-        .filter(|text| text.len() <= URL_BYTES_MAX);
+    let target = location.to_str().ok().filter(|text| text.len() <= URL_BYTES_MAX);
     let Some(url) = target.and_then(|text| hop.url.join(text).ok()) else {
-        return Err(GateError::Failed(format!(
-            "{GATE}: {from} redirected to something that is not a URL"
-        )));
+        return Err(GateError::Failed(format!("{GATE}: {from} redirected to something that is not a URL")));
     };
     if hop.url.scheme() == "https" && url.scheme() != "https" {
         return Err(GateError::Denied(format!(
@@ -463,23 +355,14 @@ fn redirected(response: &Response, hop: &Hop) -> Result<Option<Hop>, GateError> 
             url.scheme()
         )));
     }
-    let mut next = Hop {
-        url,
-        method: hop.method.clone(),
-        headers: hop.headers.clone(),
-        body: hop.body.clone(),
-    };
+    let mut next = Hop { url, method: hop.method.clone(), headers: hop.headers.clone(), body: hop.body.clone() };
     if !keeps_method {
         if next.method != Method::HEAD {
             next.method = Method::GET;
         }
         next.body = None;
-        let about_body: Vec<_> = next
-            .headers
-            .keys()
-            .filter(|name| name.as_str().starts_with("content-"))
-            .cloned()
-            .collect();
+        let about_body: Vec<_> =
+            next.headers.keys().filter(|name| name.as_str().starts_with("content-")).cloned().collect();
         for name in about_body {
             next.headers.remove(name);
         }
@@ -495,17 +378,14 @@ fn text(mut body: Vec<u8>, truncated: bool) -> String {
     {
         body.truncate(error.valid_up_to());
     }
-    String::from_utf8(body)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn failed(error: &reqwest::Error, url: &Url) -> GateError {
     let mut source = error.source();
     while let Some(current) = source {
         if let Some(refused) = current.downcast_ref::<AddressRefused>() {
-            return GateError::Denied(format!(
-                "{GATE}: host {refused}, which this gate may not reach"
-            ));
+            return GateError::Denied(format!("{GATE}: host {refused}, which this gate may not reach"));
         }
         source = current.source();
     }
@@ -513,11 +393,7 @@ fn failed(error: &reqwest::Error, url: &Url) -> GateError {
     if error.is_timeout() {
         return GateError::TimedOut(format!("{GATE}: {place} did not answer in time"));
     }
-    let what = if error.is_connect() {
-        "cannot be reached"
-    } else {
-        "broke off"
-    };
+    let what = if error.is_connect() { "cannot be reached" } else { "broke off" };
     GateError::Failed(format!("{GATE}: {place} {what}: {}", cause(error)))
 }
 

@@ -30,10 +30,7 @@ pub(super) fn spec() -> GateSpec {
         }),
         positional: vec!["path".to_owned()],
         reach: Reach::Read,
-        exposure: Exposure {
-            private: true,
-            ..Exposure::default()
-        },
+        exposure: Exposure { private: true, ..Exposure::default() },
         ephemeral: false,
     }
 }
@@ -51,9 +48,7 @@ impl ListDir {
 
     async fn list(&self, arguments: Value, context: &CallContext) -> Result<Value, GateError> {
         let mut arguments = Arguments::new(GATE, arguments)?;
-        let path = arguments
-            .text_or_none("path")?
-            .unwrap_or_else(|| ".".to_owned());
+        let path = arguments.text_or_none("path")?.unwrap_or_else(|| ".".to_owned());
         let path = RelativePath::parse(GATE, &path, Meant::Existing)?;
         let root = self.root.clone();
         let output_bytes_max = context.output_bytes_max;
@@ -99,14 +94,8 @@ impl Entry {
             Some(kind) if kind.is_symlink() => "symlink",
             Some(_) | None => "other",
         };
-        let bytes = metadata
-            .filter(cap_std::fs::Metadata::is_file)
-            .map(|metadata| metadata.len());
-        Self {
-            name: entry.file_name().to_string_lossy().into_owned(),
-            kind,
-            bytes,
-        }
+        let bytes = metadata.filter(cap_std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        Self { name: entry.file_name().to_string_lossy().into_owned(), kind, bytes }
     }
 
     fn into_json(self) -> Value {

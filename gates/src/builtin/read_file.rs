@@ -36,10 +36,7 @@ pub(super) fn spec() -> GateSpec {
         }),
         positional: vec!["path".to_owned(), "offset".to_owned(), "limit".to_owned()],
         reach: Reach::Read,
-        exposure: Exposure {
-            private: true,
-            ..Exposure::default()
-        },
+        exposure: Exposure { private: true, ..Exposure::default() },
         ephemeral: false,
     }
 }
@@ -71,8 +68,7 @@ impl ReadFile {
             )));
         }
         if offset > 0 {
-            file.seek(SeekFrom::Start(offset))
-                .map_err(|error| explained(error.into()))?;
+            file.seek(SeekFrom::Start(offset)).map_err(|error| explained(error.into()))?;
         }
         let take = limit.unwrap_or(bytes_max);
         let expected = bytes.saturating_sub(offset).min(take).saturating_add(1);
@@ -95,12 +91,7 @@ impl ReadFile {
 
 /// The bytes as text. A character that the limit cut is left for the next part; one that the offset cut is an error that
 /// says where it starts.
-fn text(
-    content: Vec<u8>,
-    path: &RelativePath,
-    offset: u64,
-    cut: bool,
-) -> Result<String, GateError> {
+fn text(content: Vec<u8>, path: &RelativePath, offset: u64, cut: bool) -> Result<String, GateError> {
     let path = path.as_str();
     let error = match String::from_utf8(content) {
         Ok(text) => return Ok(text),
@@ -118,27 +109,15 @@ fn text(
             "{GATE}: path `{path}`: `limit` is smaller than the one character at byte {offset}; 4 bytes hold any"
         )));
     }
-    let leading = content
-        .iter()
-        .take(3)
-        .take_while(|byte| is_continuation(**byte))
-        .count();
-    if valid == 0
-        && offset > 0
-        && leading > 0
-        && content
-            .get(leading)
-            .is_none_or(|byte| !is_continuation(*byte))
-    {
+    let leading = content.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
+    if valid == 0 && offset > 0 && leading > 0 && content.get(leading).is_none_or(|byte| !is_continuation(*byte)) {
         return Err(GateError::Invalid(format!(
             "{GATE}: path `{path}`: byte {offset} is inside a character; the next one starts at byte {}",
             offset.saturating_add(u64::try_from(leading).unwrap_or_default())
         )));
     }
     let at = offset.saturating_add(u64::try_from(valid).unwrap_or_default());
-    Err(GateError::Invalid(format!(
-        "{GATE}: path `{path}`: is not UTF-8 text (byte {at}); only text can be read"
-    )))
+    Err(GateError::Invalid(format!("{GATE}: path `{path}`: is not UTF-8 text (byte {at}); only text can be read")))
 }
 
 fn is_continuation(byte: u8) -> bool {

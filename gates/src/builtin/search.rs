@@ -71,14 +71,9 @@ pub(super) fn spec() -> GateSpec {
             "required": ["pattern"],
             "additionalProperties": false,
         }),
-        positional: ["pattern", "path", "glob", "max_results"]
-            .map(str::to_owned)
-            .to_vec(),
+        positional: ["pattern", "path", "glob", "max_results"].map(str::to_owned).to_vec(),
         reach: Reach::Read,
-        exposure: Exposure {
-            private: true,
-            ..Exposure::default()
-        },
+        exposure: Exposure { private: true, ..Exposure::default() },
         ephemeral: false,
     }
 }
@@ -98,12 +93,8 @@ impl Search {
         let mut arguments = Arguments::new(GATE, arguments)?;
         let pattern = expression(arguments.text("pattern")?, "pattern")?;
         let glob = arguments.text_or_none("glob")?;
-        let path = arguments
-            .text_or_none("path")?
-            .unwrap_or_else(|| ".".to_owned());
-        let results_max = arguments
-            .count_or_none("max_results")?
-            .unwrap_or(SEARCH_RESULTS_DEFAULT);
+        let path = arguments.text_or_none("path")?.unwrap_or_else(|| ".".to_owned());
+        let results_max = arguments.count_or_none("max_results")?.unwrap_or(SEARCH_RESULTS_DEFAULT);
         if results_max > SEARCH_RESULTS_MAX {
             return Err(GateError::Invalid(format!(
                 "{GATE}: argument `max_results`: at most {SEARCH_RESULTS_MAX}, {results_max} were asked for"
@@ -113,9 +104,7 @@ impl Search {
         let pattern = compiled(&pattern, "pattern")?;
         let glob = glob.map(Glob::parse).transpose()?;
         let latest = now() + SEARCH_TIME_MAX;
-        let deadline = context
-            .deadline
-            .map_or(latest, |deadline| deadline.min(latest));
+        let deadline = context.deadline.map_or(latest, |deadline| deadline.min(latest));
         let output_bytes_max = context.output_bytes_max;
         let root = self.root.clone();
         blocking(GATE, move |abandoned| {
@@ -160,21 +149,11 @@ fn expression(text: String, name: &str) -> Result<String, GateError> {
 
 fn compiled(text: &str, name: &str) -> Result<Regex, GateError> {
     let mut builder = RegexBuilder::new(text);
-    let built = builder
-        .size_limit(SEARCH_PATTERN_BYTES_MAX)
-        .dfa_size_limit(SEARCH_PATTERN_BYTES_MAX)
-        .build();
+    let built = builder.size_limit(SEARCH_PATTERN_BYTES_MAX).dfa_size_limit(SEARCH_PATTERN_BYTES_MAX).build();
     built.map_err(|error| {
         let why = error.to_string();
-        let why = why
-            .lines()
-            .last()
-            .unwrap_or("cannot be read")
-            .trim()
-            .to_owned();
-        GateError::Invalid(format!(
-            "{GATE}: argument `{name}`: not a regular expression that can be used: {why}"
-        ))
+        let why = why.lines().last().unwrap_or("cannot be read").trim().to_owned();
+        GateError::Invalid(format!("{GATE}: argument `{name}`: not a regular expression that can be used: {why}"))
     })
 }
 
@@ -206,11 +185,7 @@ fn translated(glob: &str) -> Result<String, GateError> {
         match character {
             '*' if characters.next_if_eq(&'*').is_some() => {
                 // `**/` is any number of directories, also none.
-                regex.push_str(if characters.next_if_eq(&'/').is_some() {
-                    "(?:[^/]*/)*"
-                } else {
-                    ".*"
-                });
+                regex.push_str(if characters.next_if_eq(&'/').is_some() { "(?:[^/]*/)*" } else { ".*" });
             }
             '*' => regex.push_str("[^/]*"),
             '?' => regex.push_str("[^/]"),
@@ -224,13 +199,8 @@ fn translated(glob: &str) -> Result<String, GateError> {
             }
             ',' if braces > 0 => regex.push('|'),
             '[' => {
-                let negated = characters
-                    .next_if(|next| matches!(next, '!' | '^'))
-                    .is_some();
-                let class: String = characters
-                    .by_ref()
-                    .take_while(|next| *next != ']')
-                    .collect();
+                let negated = characters.next_if(|next| matches!(next, '!' | '^')).is_some();
+                let class: String = characters.by_ref().take_while(|next| *next != ']').collect();
                 if class.is_empty() {
                     return Err(wrong("`[` without what it may be, or without `]`"));
                 }
@@ -284,11 +254,7 @@ impl Walk<'_> {
     fn start(&mut self, root: &Root, path: &RelativePath) -> Result<(), Stop> {
         match root.open_dir(path.as_str()) {
             Ok(dir) => {
-                let at = if path.as_str() == "." {
-                    String::new()
-                } else {
-                    format!("{}/", path.as_str())
-                };
+                let at = if path.as_str() == "." { String::new() } else { format!("{}/", path.as_str()) };
                 self.directory(&dir, &at, 0)
             }
             Err(FileFailure::Io(error)) if error.kind() == std::io::ErrorKind::NotADirectory => {
@@ -301,9 +267,7 @@ impl Walk<'_> {
 
     fn directory(&mut self, dir: &Dir, at: &str, depth: usize) -> Result<(), Stop> {
         if depth >= SEARCH_DEPTH_MAX {
-            return Err(Stop::Bound(format!(
-                "{SEARCH_DEPTH_MAX} directories of depth at `{at}`"
-            )));
+            return Err(Stop::Bound(format!("{SEARCH_DEPTH_MAX} directories of depth at `{at}`")));
         }
         // A directory that is closed to us or just vanished is not part of what can be searched.
         let Ok(entries) = dir.entries() else {
@@ -314,9 +278,7 @@ impl Walk<'_> {
             self.in_time()?;
             let Ok(entry) = entry else { continue };
             let Some(left) = self.entries_left.checked_sub(1) else {
-                return Err(Stop::Bound(format!(
-                    "{SEARCH_ENTRIES_MAX} files and directories"
-                )));
+                return Err(Stop::Bound(format!("{SEARCH_ENTRIES_MAX} files and directories")));
             };
             self.entries_left = left;
             if let (Ok(name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) {
@@ -332,10 +294,7 @@ impl Walk<'_> {
                     self.directory(&below, &format!("{path}/"), depth + 1)?;
                 }
             } else if kind.is_file()
-                && self
-                    .glob
-                    .as_ref()
-                    .is_none_or(|glob| glob.holds(&path, &name))
+                && self.glob.as_ref().is_none_or(|glob| glob.holds(&path, &name))
                 && let Ok(Some((file, bytes))) = open_regular(dir, &name, FollowSymlinks::No)
                 && bytes <= SEARCH_FILE_BYTES_MAX
             {
@@ -353,10 +312,7 @@ impl Walk<'_> {
         let bytes = u64::try_from(content.len()).unwrap_or(u64::MAX);
         let result = match self.bytes_left.checked_sub(bytes) {
             _ if read.is_err() => Ok(()),
-            None => Err(Stop::Bound(format!(
-                "{} MiB of files",
-                SEARCH_BYTES_MAX / (1024 * 1024)
-            ))),
+            None => Err(Stop::Bound(format!("{} MiB of files", SEARCH_BYTES_MAX / (1024 * 1024)))),
             Some(left) => {
                 self.bytes_left = left;
                 self.lines(&content, path)
@@ -367,11 +323,7 @@ impl Walk<'_> {
     }
 
     fn lines(&mut self, content: &[u8], path: &str) -> Result<(), Stop> {
-        if content
-            .iter()
-            .take(BINARY_PROBE_BYTES)
-            .any(|byte| *byte == 0)
-        {
+        if content.iter().take(BINARY_PROBE_BYTES).any(|byte| *byte == 0) {
             return Ok(());
         }
         let Ok(text) = std::str::from_utf8(content) else {
@@ -393,8 +345,7 @@ impl Walk<'_> {
                 return Err(Stop::Bound("more text than one call may return".to_owned()));
             };
             self.output_left = left;
-            self.found
-                .push(json!({"path": path, "line": at + 1, "text": shown}));
+            self.found.push(json!({"path": path, "line": at + 1, "text": shown}));
             if self.found.len() >= self.results_max {
                 return Err(Stop::Enough);
             }
@@ -403,11 +354,7 @@ impl Walk<'_> {
     }
 
     fn in_time(&self) -> Result<(), Stop> {
-        if self.abandoned.is_set() || now() >= self.deadline {
-            Err(Stop::Time)
-        } else {
-            Ok(())
-        }
+        if self.abandoned.is_set() || now() >= self.deadline { Err(Stop::Time) } else { Ok(()) }
     }
 }
 
@@ -430,8 +377,7 @@ mod tests {
 
     fn check(glob: &str, path: &str, expected: bool) {
         let name = path.rsplit('/').next().unwrap_or(path);
-        let parsed =
-            Glob::parse(glob.to_owned()).unwrap_or_else(|error| unreachable!("{glob}: {error}"));
+        let parsed = Glob::parse(glob.to_owned()).unwrap_or_else(|error| unreachable!("{glob}: {error}"));
         assert_eq!(parsed.holds(path, name), expected, "{glob} against {path}");
     }
 

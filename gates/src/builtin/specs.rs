@@ -6,10 +6,7 @@ use crate::name::GateName;
 use crate::spec::{Exposure, GateSpec, Reach};
 
 /// A name that is written in this crate.
-#[expect(
-    clippy::expect_used,
-    reason = "the names are literals of ours, and a test declares every one of them"
-)]
+#[expect(clippy::expect_used, reason = "the names are literals of ours, and a test declares every one of them")]
 pub(super) fn named(name: &'static str) -> GateName {
     GateName::parse(name).expect("built-in gate names are identifiers")
 }
@@ -55,7 +52,8 @@ fn child() -> Value {
 pub fn call_entity_spec() -> GateSpec {
     GateSpec {
         name: named("call_entity"),
-        description: "Gives `intent` to a child entity with a circle of its own, waits, and returns its result.".to_owned(),
+        description: "Gives `intent` to a child entity with a circle of its own, waits, and returns its result."
+            .to_owned(),
         parameters: child(),
         positional: vec!["intent".to_owned()],
         reach: Reach::Write,

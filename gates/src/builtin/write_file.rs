@@ -39,11 +39,7 @@ pub(super) fn spec() -> GateSpec {
             "required": ["path", "content"],
             "additionalProperties": false,
         }),
-        positional: vec![
-            "path".to_owned(),
-            "content".to_owned(),
-            "create_dirs".to_owned(),
-        ],
+        positional: vec!["path".to_owned(), "content".to_owned(), "create_dirs".to_owned()],
         reach: Reach::Write,
         exposure: Exposure::default(),
         ephemeral: false,
@@ -84,41 +80,25 @@ impl WriteFile {
     }
 }
 
-fn explained(
-    root: &Root,
-    path: &RelativePath,
-    failure: &FileFailure,
-    create_dirs: bool,
-) -> GateError {
+fn explained(root: &Root, path: &RelativePath, failure: &FileFailure, create_dirs: bool) -> GateError {
     match failure {
-        FileFailure::Io(error) if error.kind() == io::ErrorKind::NotFound && !create_dirs => {
-            GateError::NotFound(format!(
-                "{GATE}: path `{}`: its directory does not exist; `create_dirs: true` makes it",
-                path.as_str()
-            ))
+        FileFailure::Io(error) if error.kind() == io::ErrorKind::NotFound && !create_dirs => GateError::NotFound(
+            format!("{GATE}: path `{}`: its directory does not exist; `create_dirs: true` makes it", path.as_str()),
+        ),
+        FileFailure::Directory => {
+            GateError::Denied(format!("{GATE}: path `{}`: is a directory and is not replaced by a file", path.as_str()))
         }
-        FileFailure::Directory => GateError::Denied(format!(
-            "{GATE}: path `{}`: is a directory and is not replaced by a file",
-            path.as_str()
-        )),
         FileFailure::Special => GateError::Denied(format!(
             "{GATE}: path `{}`: is not a regular file (a device, FIFO or socket) and is not replaced",
             path.as_str()
         )),
-        FileFailure::Link | FileFailure::ReadOnly | FileFailure::Io(_) => {
-            root.explain(GATE, path, failure)
-        }
+        FileFailure::Link | FileFailure::ReadOnly | FileFailure::Io(_) => root.explain(GATE, path, failure),
     }
 }
 
 /// Writes beside the target and renames over it. The directory is opened once and everything happens below that handle
 /// by single names, so nothing that is swapped meanwhile can lead elsewhere.
-fn replace(
-    root: &Root,
-    path: &RelativePath,
-    content: &[u8],
-    create_dirs: bool,
-) -> Result<(), FileFailure> {
+fn replace(root: &Root, path: &RelativePath, content: &[u8], create_dirs: bool) -> Result<(), FileFailure> {
     let (place, name) = path.split();
     if create_dirs {
         root.dir().create_dir_all(place)?;
@@ -140,8 +120,7 @@ fn replace(
         Some(_) => return Err(FileFailure::Special),
     };
     let (temporary, file) = create_temporary(&dir)?;
-    let written =
-        fill(file, content, permissions).and_then(|()| dir.rename(&temporary, &dir, name));
+    let written = fill(file, content, permissions).and_then(|()| dir.rename(&temporary, &dir, name));
     if written.is_err() {
         // The failure that counts is the first one; a leftover is named so that a person recognises it.
         drop(dir.remove_file(&temporary));
@@ -149,11 +128,7 @@ fn replace(
     Ok(written?)
 }
 
-fn fill(
-    mut file: File,
-    content: &[u8],
-    permissions: Option<cap_std::fs::Permissions>,
-) -> io::Result<()> {
+fn fill(mut file: File, content: &[u8], permissions: Option<cap_std::fs::Permissions>) -> io::Result<()> {
     file.write_all(content)?;
     if let Some(permissions) = permissions {
         file.set_permissions(permissions)?;
@@ -168,16 +143,10 @@ fn create_temporary(dir: &Dir) -> io::Result<(String, File)> {
     options.write(true).create_new(true);
     let mut tried = 0;
     loop {
-        let name = format!(
-            ".cantrip-write-{}-{}.tmp",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!(".cantrip-write-{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         match dir.open_with(&name, &options) {
             Ok(file) => return Ok((name, file)),
-            Err(error)
-                if error.kind() == io::ErrorKind::AlreadyExists && tried < TEMPORARY_NAMES_MAX =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < TEMPORARY_NAMES_MAX => {
                 tried += 1;
             }
             Err(error) => return Err(error),

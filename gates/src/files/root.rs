@@ -107,31 +107,20 @@ impl Root {
         clippy::wildcard_enum_match_arm,
         reason = "the kinds of an I/O error are the standard library's and open-ended"
     )]
-    pub(crate) fn explain(
-        &self,
-        gate: &str,
-        path: &RelativePath,
-        failure: &FileFailure,
-    ) -> GateError {
+    pub(crate) fn explain(&self, gate: &str, path: &RelativePath, failure: &FileFailure) -> GateError {
         let named = |why: &str| format!("{gate}: path {}: {why}", shown(path.as_str()));
         match failure {
-            FileFailure::Directory => {
-                GateError::Invalid(named("is a directory; `list_dir` shows what is in it"))
+            FileFailure::Directory => GateError::Invalid(named("is a directory; `list_dir` shows what is in it")),
+            FileFailure::Special => {
+                GateError::Denied(named("is not a regular file (a device, FIFO or socket), and only files can be read"))
             }
-            FileFailure::Special => GateError::Denied(named(
-                "is not a regular file (a device, FIFO or socket), and only files can be read",
-            )),
-            FileFailure::Link => {
-                GateError::Denied(named("is a symbolic link, and a link is never replaced"))
-            }
+            FileFailure::Link => GateError::Denied(named("is a symbolic link, and a link is never replaced")),
             FileFailure::ReadOnly => GateError::Denied(named("is read-only and is not replaced")),
-            FileFailure::Io(error) if escapes(error) => GateError::Denied(named(
-                "leads out of the root (through `..` or a symbolic link)",
-            )),
+            FileFailure::Io(error) if escapes(error) => {
+                GateError::Denied(named("leads out of the root (through `..` or a symbolic link)"))
+            }
             FileFailure::Io(error) => match error.kind() {
-                io::ErrorKind::NotFound => {
-                    GateError::NotFound(named(&format!("does not exist{}", self.near(path))))
-                }
+                io::ErrorKind::NotFound => GateError::NotFound(named(&format!("does not exist{}", self.near(path)))),
                 io::ErrorKind::NotADirectory => {
                     GateError::Invalid(named("a part of it that should be a directory is not one"))
                 }
@@ -139,9 +128,7 @@ impl Root {
                 io::ErrorKind::PermissionDenied => {
                     GateError::Failed(named("the file system does not permit it to this process"))
                 }
-                io::ErrorKind::InvalidFilename => {
-                    GateError::Invalid(named("is too long for the file system"))
-                }
+                io::ErrorKind::InvalidFilename => GateError::Invalid(named("is too long for the file system")),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     GateError::Failed(named("no space is left to write it"))
                 }
@@ -154,11 +141,7 @@ impl Root {
     fn near(&self, path: &RelativePath) -> String {
         let mut at = String::new();
         for name in path.as_str().split('/') {
-            let next = if at.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{at}/{name}")
-            };
+            let next = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
             if self.dir.symlink_metadata(&next).is_ok() {
                 at = next;
                 continue;
@@ -173,26 +156,16 @@ impl Root {
                 .collect();
             let found = suggest::nearest(name, names.iter().map(String::as_str));
             let full = |found: &str| {
-                if at.is_empty() {
-                    found.to_owned()
-                } else {
-                    format!("{at}/{found}")
-                }
+                if at.is_empty() { found.to_owned() } else { format!("{at}/{found}") }
             };
-            return found
-                .map(|found| format!("; did you mean {}?", shown(&full(found))))
-                .unwrap_or_default();
+            return found.map(|found| format!("; did you mean {}?", shown(&full(found)))).unwrap_or_default();
         }
         String::new()
     }
 }
 
 /// Opens what is there and returns it if it is a regular file, with its length; `None` if it is something else.
-pub(crate) fn open_regular(
-    dir: &Dir,
-    path: &str,
-    follow: FollowSymlinks,
-) -> Result<Option<(File, u64)>, FileFailure> {
+pub(crate) fn open_regular(dir: &Dir, path: &str, follow: FollowSymlinks) -> Result<Option<(File, u64)>, FileFailure> {
     let mut options = OpenOptions::new();
     options.read(true).nonblock(true).follow(follow);
     match dir.open_with(path, &options) {

@@ -12,95 +12,39 @@ use serde::{Deserialize, Deserializer};
 const RANGES_V4: &[(Ipv4Addr, u8, &str)] = &[
     (Ipv4Addr::UNSPECIFIED, 8, "an unspecified address"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "a private address"),
-    (
-        Ipv4Addr::new(100, 64, 0, 0),
-        10,
-        "a carrier's private address",
-    ),
+    (Ipv4Addr::new(100, 64, 0, 0), 10, "a carrier's private address"),
     (Ipv4Addr::new(127, 0, 0, 0), 8, "a loopback address"),
-    (
-        Ipv4Addr::new(168, 63, 129, 16),
-        32,
-        "a cloud's metadata address",
-    ),
-    (
-        Ipv4Addr::new(169, 254, 0, 0),
-        16,
-        "a link-local or metadata address",
-    ),
+    (Ipv4Addr::new(168, 63, 129, 16), 32, "a cloud's metadata address"),
+    (Ipv4Addr::new(169, 254, 0, 0), 16, "a link-local or metadata address"),
     (Ipv4Addr::new(172, 16, 0, 0), 12, "a private address"),
     (Ipv4Addr::new(192, 0, 0, 0), 24, "a protocol address"),
     (Ipv4Addr::new(192, 0, 2, 0), 24, "a documentation address"),
     (Ipv4Addr::new(192, 88, 99, 0), 24, "a 6to4 relay"),
     (Ipv4Addr::new(192, 168, 0, 0), 16, "a private address"),
     (Ipv4Addr::new(198, 18, 0, 0), 15, "a benchmark address"),
-    (
-        Ipv4Addr::new(198, 51, 100, 0),
-        24,
-        "a documentation address",
-    ),
+    (Ipv4Addr::new(198, 51, 100, 0), 24, "a documentation address"),
     (Ipv4Addr::new(203, 0, 113, 0), 24, "a documentation address"),
     (Ipv4Addr::new(224, 0, 0, 0), 4, "a multicast address"),
-    (
-        Ipv4Addr::new(240, 0, 0, 0),
-        4,
-        "a reserved or broadcast address",
-    ),
+    (Ipv4Addr::new(240, 0, 0, 0), 4, "a reserved or broadcast address"),
 ];
 
 /// Ranges inside `2000::/3` that are not the public internet; everything outside of it is refused anyway.
 const RANGES_V6: &[(Ipv6Addr, u8, &str)] = &[
-    (
-        Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),
-        23,
-        "a protocol or Teredo address",
-    ),
-    (
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0),
-        32,
-        "a documentation address",
-    ),
-    (
-        Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0),
-        16,
-        "a 6to4 address",
-    ),
-    (
-        Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0),
-        20,
-        "a documentation address",
-    ),
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "a protocol or Teredo address"),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, "a documentation address"),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, "a 6to4 address"),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "a documentation address"),
 ];
 
 /// Ranges outside of `2000::/3` that deserve a name of their own in an error.
 const NAMED_V6: &[(Ipv6Addr, u8, &str)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, "an unspecified address"),
     (Ipv6Addr::LOCALHOST, 128, "a loopback address"),
-    (
-        Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0),
-        96,
-        "an IPv4-mapped address",
-    ),
-    (
-        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
-        32,
-        "a NAT64 address",
-    ),
-    (
-        Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0),
-        7,
-        "a private address",
-    ),
-    (
-        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
-        10,
-        "a link-local address",
-    ),
-    (
-        Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0),
-        8,
-        "a multicast address",
-    ),
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, "an IPv4-mapped address"),
+    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 32, "a NAT64 address"),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, "a private address"),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, "a link-local address"),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "a multicast address"),
 ];
 
 const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
@@ -109,41 +53,25 @@ const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3
 pub(crate) fn judged(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => {
-            let found = RANGES_V4
-                .iter()
-                .find(|(first, prefix, _)| in_v4(address, *first, *prefix));
+            let found = RANGES_V4.iter().find(|(first, prefix, _)| in_v4(address, *first, *prefix));
             found.map(|(_, _, what)| *what)
         }
         IpAddr::V6(address) => {
-            let holds = |(first, prefix, _): &&(Ipv6Addr, u8, &'static str)| {
-                in_v6(address, *first, *prefix)
-            };
-            let named = RANGES_V6
-                .iter()
-                .chain(NAMED_V6)
-                .find(holds)
-                .map(|(_, _, what)| *what);
+            let holds = |(first, prefix, _): &&(Ipv6Addr, u8, &'static str)| in_v6(address, *first, *prefix);
+            let named = RANGES_V6.iter().chain(NAMED_V6).find(holds).map(|(_, _, what)| *what);
             let is_public = in_v6(address, PUBLIC_V6.0, PUBLIC_V6.1);
-            named.or(if is_public {
-                None
-            } else {
-                Some("a reserved address")
-            })
+            named.or(if is_public { None } else { Some("a reserved address") })
         }
     }
 }
 
 fn in_v4(address: Ipv4Addr, first: Ipv4Addr, prefix: u8) -> bool {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(prefix.min(32)))
-        .unwrap_or(0);
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
     address.to_bits() & mask == first.to_bits() & mask
 }
 
 fn in_v6(address: Ipv6Addr, first: Ipv6Addr, prefix: u8) -> bool {
-    let mask = u128::MAX
-        .checked_shl(128 - u32::from(prefix.min(128)))
-        .unwrap_or(0);
+    let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
     address.to_bits() & mask == first.to_bits() & mask
 }
 
@@ -176,27 +104,15 @@ impl PrivateAddress {
             let address: IpAddr = address.parse().map_err(|_| wrong())?;
             let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
             let longest = if address.is_ipv4() { 32 } else { 128 };
-            return if prefix <= longest {
-                Ok(Self(Opened::Range(address, prefix)))
-            } else {
-                Err(wrong())
-            };
+            return if prefix <= longest { Ok(Self(Opened::Range(address, prefix))) } else { Err(wrong()) };
         }
-        let unbracketed = bare
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(bare);
+        let unbracketed = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(bare);
         if let Ok(address) = unbracketed.parse::<IpAddr>() {
-            return Ok(Self(Opened::Range(
-                address,
-                if address.is_ipv4() { 32 } else { 128 },
-            )));
+            return Ok(Self(Opened::Range(address, if address.is_ipv4() { 32 } else { 128 })));
         }
         match url::Host::parse(bare.strip_suffix('.').unwrap_or(bare)) {
             Ok(url::Host::Domain(name)) if !name.contains('*') => Ok(Self(Opened::Host(name))),
-            Ok(url::Host::Domain(_) | url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => {
-                Err(wrong())
-            }
+            Ok(url::Host::Domain(_) | url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => Err(wrong()),
         }
     }
 }
@@ -228,12 +144,8 @@ impl PrivateAddresses {
         let what = judged(address)?;
         let opened = self.0.iter().any(|opened| match (&opened.0, address) {
             (Opened::Host(name), _) => name == host.strip_suffix('.').unwrap_or(host),
-            (Opened::Range(IpAddr::V4(first), prefix), IpAddr::V4(address)) => {
-                in_v4(address, *first, *prefix)
-            }
-            (Opened::Range(IpAddr::V6(first), prefix), IpAddr::V6(address)) => {
-                in_v6(address, *first, *prefix)
-            }
+            (Opened::Range(IpAddr::V4(first), prefix), IpAddr::V4(address)) => in_v4(address, *first, *prefix),
+            (Opened::Range(IpAddr::V6(first), prefix), IpAddr::V6(address)) => in_v6(address, *first, *prefix),
             (Opened::Range(_, _), _) => false,
         });
         (!opened).then_some(what)
@@ -246,12 +158,7 @@ mod tests {
 
     fn check(address: &str, public: bool) {
         let parsed: IpAddr = address.parse().expect("an address");
-        assert_eq!(
-            judged(parsed).is_none(),
-            public,
-            "{address}: {:?}",
-            judged(parsed)
-        );
+        assert_eq!(judged(parsed).is_none(), public, "{address}: {:?}", judged(parsed));
     }
 
     #[test]
@@ -334,17 +241,10 @@ mod tests {
     #[test]
     fn a_policy_opens_hosts_addresses_and_ranges() {
         let opened = |texts: &[&str]| {
-            PrivateAddresses(
-                texts
-                    .iter()
-                    .map(|text| PrivateAddress::parse(text).expect("an entry"))
-                    .collect(),
-            )
+            PrivateAddresses(texts.iter().map(|text| PrivateAddress::parse(text).expect("an entry")).collect())
         };
         let may = |texts: &[&str], host: &str, address: &str| {
-            opened(texts)
-                .refusal(host, address.parse().expect("an address"))
-                .is_none()
+            opened(texts).refusal(host, address.parse().expect("an address")).is_none()
         };
         assert!(may(&["127.0.0.1"], "", "127.0.0.1"));
         assert!(!may(&["127.0.0.1"], "", "127.0.0.2"));
@@ -363,16 +263,7 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused() {
-        for text in [
-            "",
-            "10.0.0.0/33",
-            "::/129",
-            "10.0.0.0/-1",
-            "x/8",
-            "*.example",
-            "http://x",
-            "a b",
-        ] {
+        for text in ["", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "x/8", "*.example", "http://x", "a b"] {
             assert!(PrivateAddress::parse(text).is_err(), "{text:?}");
         }
     }

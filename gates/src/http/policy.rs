@@ -80,20 +80,13 @@ pub struct Headers(pub BTreeMap<String, String>);
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.0.keys().map(|name| (name, "***")))
-            .finish()
+        f.debug_map().entries(self.0.keys().map(|name| (name, "***"))).finish()
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
-        Self(
-            headers
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Self(headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
@@ -101,22 +94,16 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpPolicyError {
     /// No host is allowed.
-    #[error(
-        "`hosts` is empty, so nothing could be fetched; list hosts such as `example.com` or `*.example.com`"
-    )]
+    #[error("`hosts` is empty, so nothing could be fetched; list hosts such as `example.com` or `*.example.com`")]
     NoHosts,
     /// No method is allowed.
     #[error("`methods` is empty, so nothing could be fetched; the default is GET and HEAD")]
     NoMethods,
     /// A method that is none, or that is never sent.
-    #[error(
-        "`methods` holds `{0}`, which cannot be sent; write a method such as GET or POST, in capitals"
-    )]
+    #[error("`methods` holds `{0}`, which cannot be sent; write a method such as GET or POST, in capitals")]
     Method(String),
     /// A header that cannot be fixed.
-    #[error(
-        "`headers` holds `{0}`, which is not a header that can be set, or has a value that cannot be sent"
-    )]
+    #[error("`headers` holds `{0}`, which is not a header that can be set, or has a value that cannot be sent")]
     Header(String),
     /// No time at all.
     #[error("`timeout_ms` is 0, so nothing could be fetched")]

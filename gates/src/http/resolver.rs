@@ -59,11 +59,7 @@ fn permitted(
         match private.refusal(host, address.ip()) {
             None => open.push(address),
             Some(what) => {
-                refused.get_or_insert(AddressRefused {
-                    host: host.to_owned(),
-                    address: address.ip(),
-                    what,
-                });
+                refused.get_or_insert(AddressRefused { host: host.to_owned(), address: address.ip(), what });
             }
         }
     }
@@ -84,11 +80,7 @@ mod tests {
         let found = [socket("10.0.0.1"), socket("8.8.8.8"), socket("::1")];
         let open = permitted(&private, "x", found.into_iter()).expect("one is public");
         assert_eq!(open, [socket("8.8.8.8")]);
-        let refused = permitted(&private, "x", [socket("169.254.169.254")].into_iter())
-            .expect_err("none is public");
-        assert_eq!(
-            refused.to_string(),
-            "`x` leads to 169.254.169.254, a link-local or metadata address"
-        );
+        let refused = permitted(&private, "x", [socket("169.254.169.254")].into_iter()).expect_err("none is public");
+        assert_eq!(refused.to_string(), "`x` leads to 169.254.169.254, a link-local or metadata address");
     }
 }

@@ -11,11 +11,8 @@ use regex::Regex;
 use super::{Found, MARKER, is_placeholder, pattern};
 
 /// A name and the sign of an assignment behind it.
-static ASSIGNMENT: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r#"(?P<name>[A-Za-z0-9_.-]+)(?:\\{0,3}["'`])?\]?[ \t]*(?P<sign>=>|:=|=|:|%3[dD])[ \t]*"#,
-    )
-});
+static ASSIGNMENT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(?P<name>[A-Za-z0-9_.-]+)(?:\\{0,3}["'`])?\]?[ \t]*(?P<sign>=>|:=|=|:|%3[dD])[ \t]*"#));
 
 static AUTHORIZATION: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
@@ -75,16 +72,13 @@ const HARMLESS: &[&str] = &[
 
 /// Whether a name says that its value is a secret.
 pub(super) fn names_a_secret(name: &str) -> bool {
-    let plain: String = name
-        .chars()
-        .filter(|character| !matches!(character, '_' | '-'))
-        .flat_map(char::to_lowercase)
-        .collect();
+    let plain: String =
+        name.chars().filter(|character| !matches!(character, '_' | '-')).flat_map(char::to_lowercase).collect();
     if HARMLESS.iter().any(|harmless| plain.ends_with(harmless)) {
         return false;
     }
-    let is_key = name.len() > "_key".len()
-        && (name.ends_with("_KEY") || name.ends_with("_key") || name.ends_with("_Key"));
+    let is_key =
+        name.len() > "_key".len() && (name.ends_with("_KEY") || name.ends_with("_key") || name.ends_with("_Key"));
     let is_pass = name.ends_with("_PASS") || name.to_ascii_lowercase().ends_with("_pwd");
     is_key || is_pass || SECRET_ENDINGS.iter().any(|ending| plain.ends_with(ending))
 }
@@ -92,56 +86,31 @@ pub(super) fn names_a_secret(name: &str) -> bool {
 /// Whether a number under this name can be a secret: a password or a pin can, a count of tokens cannot.
 pub(super) fn may_be_a_number(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    [
-        "password",
-        "passwd",
-        "passphrase",
-        "secret",
-        "_pass",
-        "_pwd",
-    ]
-    .iter()
-    .any(|ending| lower.ends_with(ending))
+    ["password", "passwd", "passphrase", "secret", "_pass", "_pwd"].iter().any(|ending| lower.ends_with(ending))
 }
 
 pub(super) fn find(text: &str, found: &mut Vec<Found>) {
-    for captures in AUTHORIZATION.captures_iter(text) {
-        let Some(whole) = captures.get(0) else {
-            continue;
-        };
-        if let Some(range) = credentials(
-            text,
-            whole.end(),
-            captures.name("scheme").map(|scheme| scheme.as_str()),
-        ) {
-            found.push(Found {
-                range,
-                kind: "authorization",
-            });
+    let mut from = 0;
+    while let Some(captures) = AUTHORIZATION.captures_at(text, from) {
+        let Some(whole) = captures.get(0) else { break };
+        from = whole.end();
+        if let Some(range) = credentials(text, from, captures.name("scheme").map(|scheme| scheme.as_str())) {
+            from = range.end;
+            found.push(Found { range, kind: "authorization" });
         }
     }
     let mut from = 0;
     while let Some(captures) = ASSIGNMENT.captures_at(text, from) {
-        let (Some(whole), Some(name), Some(sign)) = (
-            captures.get(0),
-            captures.name("name"),
-            captures.name("sign"),
-        ) else {
+        let (Some(whole), Some(name), Some(sign)) = (captures.get(0), captures.name("name"), captures.name("sign"))
+        else {
             break;
         };
         // The next name may be what was taken for this one's value: `a: api_key=x`.
         from = whole.end();
-        if !names_a_secret(name.as_str())
-            || name
-                .as_str()
-                .to_ascii_lowercase()
-                .ends_with("authorization")
-        {
+        if !names_a_secret(name.as_str()) || name.as_str().to_ascii_lowercase().ends_with("authorization") {
             continue;
         }
-        let before = text
-            .get(..name.start())
-            .and_then(|before| before.chars().next_back());
+        let before = text.get(..name.start()).and_then(|before| before.chars().next_back());
         let assignment = Assignment {
             name: name.as_str(),
             is_colon: sign.as_str() == ":",
@@ -149,10 +118,7 @@ pub(super) fn find(text: &str, found: &mut Vec<Found>) {
         };
         if let Some(range) = assignment.value(text, whole.end()) {
             from = range.end.max(whole.end());
-            found.push(Found {
-                range,
-                kind: "secret",
-            });
+            found.push(Found { range, kind: "secret" });
         }
     }
 }
@@ -185,76 +151,69 @@ impl Assignment<'_> {
     /// How long a value without quotes is. Names in capitals are settings and always count; for others, prose and code
     /// are let go.
     fn bare(&self, rest: &str) -> Option<usize> {
-        let line = rest.get(..line_bytes(rest))?;
-        let mut word = line
-            .split(|character: char| {
-                character.is_whitespace() || matches!(character, '"' | '\'' | '`' | '<')
-            })
-            .next()?;
+        let line = front(rest);
+        // Code is let go before the whole word is looked at, so that no word is looked at twice.
+        if !line.contains(MARKER) && is_code(line) {
+            return None;
+        }
+        let mut word = rest.get(..WORD_END.find(rest).map_or(rest.len(), |end| end.start()))?;
         if self.is_query {
             word = word.split(['&', '#']).next()?;
         }
         if is_placeholder(word.trim_end_matches([',', ';', '.'])) {
             return None;
         }
-        let is_marked = word.contains(MARKER);
-        if !is_marked {
+        if !word.contains(MARKER) {
             word = word.trim_end_matches([',', ';', ')', '}', ']', '.', ':']);
         }
-        let after = line.get(word.len()..).unwrap_or_default().trim_start();
-        let is_number = word
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let is_harmless = word.is_empty()
-            || matches!(word, "|" | ">" | "{" | "[")
-            || (is_number && word.len() < 12 && !may_be_a_number(self.name))
-            || (!is_marked && is_code(word, line));
-        if is_harmless {
+        let is_number = word.len() < 12 && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let is_harmless = word.is_empty() || matches!(word, "|" | ">" | "{" | "[");
+        if is_harmless || (is_number && !may_be_a_number(self.name)) {
             return None;
         }
         let is_setting = !self.name.bytes().any(|byte| byte.is_ascii_lowercase());
         let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
-        let stands_alone =
-            after.is_empty() || after.starts_with([',', ';', ')', '}', ']', '#', '"', '\'', '\\']);
-        let is_value = if self.is_colon {
-            stands_alone && word.chars().count() >= 8
-        } else {
-            true
-        };
+        let is_value = !self.is_colon || (word.chars().nth(7).is_some() && stands_alone(rest.get(word.len()..)?));
         (is_setting || has_digit || is_value).then_some(word.len())
     }
+}
+
+/// Where a value without quotes ends: at white space, a quote or a tag, also where these are written with a backslash.
+static WORD_END: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\s"'`<]|\\+[nrt"']"#));
+
+/// The first part of what is left of a line. What follows a value is judged by it alone, so that a long line does not
+/// cost its length again for every name in it.
+fn front(rest: &str) -> &str {
+    /// 256 bytes.
+    const FRONT_BYTES_MAX: usize = 256;
+    let front = rest.get(..rest.floor_char_boundary(FRONT_BYTES_MAX)).unwrap_or_default();
+    front.get(..line_bytes(front)).unwrap_or_default()
+}
+
+/// Whether a value is followed by the end of its line or by punctuation, and not by more words.
+fn stands_alone(after: &str) -> bool {
+    let after = front(after).trim_start();
+    after.is_empty() || after.starts_with([',', ';', ')', '}', ']', '#', '"', '\'', '`', '\\'])
 }
 
 /// The quote a value opens with: `"`, `'` or `` ` ``, with the backslashes before it where it stands inside a text.
 fn quote(rest: &str) -> Option<&str> {
     let backslashes = rest.bytes().take_while(|byte| *byte == b'\\').count();
-    let is_quote = rest
-        .as_bytes()
-        .get(backslashes)
-        .is_some_and(|byte| matches!(byte, b'"' | b'\'' | b'`'));
-    if is_quote {
-        rest.get(..=backslashes)
-    } else {
-        None
-    }
+    let is_quote = rest.as_bytes().get(backslashes).is_some_and(|byte| matches!(byte, b'"' | b'\'' | b'`'));
+    if is_quote { rest.get(..=backslashes) } else { None }
 }
 
 /// Where the quote closes again on the same line: a quote with as many backslashes as the opening one had. More of them
 /// make it part of the value.
 fn closing(inner: &str, quote: &str) -> Option<usize> {
     let own = quote.len() - 1;
-    let line = inner.split(['\r', '\n']).next()?;
     let mut backslashes = 0_usize;
-    for (at, byte) in line.bytes().enumerate() {
+    for (at, byte) in inner.bytes().take_while(|byte| !matches!(byte, b'\r' | b'\n')).enumerate() {
         if byte == b'\\' {
             backslashes += 1;
             continue;
         }
-        let closes = if own == 0 {
-            backslashes % 2 == 0
-        } else {
-            backslashes <= own
-        };
+        let closes = if own == 0 { backslashes.is_multiple_of(2) } else { backslashes <= own };
         if quote.bytes().next_back() == Some(byte) && closes {
             return Some(at - backslashes.min(own));
         }
@@ -270,35 +229,27 @@ fn line_bytes(rest: &str) -> usize {
 }
 
 /// A call, or a look at something that holds a secret, is not the secret.
-fn is_code(word: &str, line: &str) -> bool {
+fn is_code(line: &str) -> bool {
     static CALL: LazyLock<Regex> = LazyLock::new(|| pattern(r"^&?[A-Za-z_][A-Za-z0-9_.:]*[(\[]"));
     static LOOK: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r"^(?:self|this|config|settings|args|os|process|env|std|req|request|ctx|secrets|vars)(?:\.|::)[A-Za-z_.:]+$",
+            r"^(?:self|this|config|settings|args|os|process|env|std|req|request|ctx|secrets|vars)(?:\.|::)[A-Za-z_.:]+(?:[\s,;)}\]]|$)",
         )
     });
-    (CALL.is_match(line) && line.contains([')', ']'])) || LOOK.is_match(word)
+    (CALL.is_match(line) && line.contains([')', ']'])) || LOOK.is_match(line)
 }
 
 /// Where the credentials of an authorization header stand.
 fn credentials(text: &str, start: usize, scheme: Option<&str>) -> Option<Range<usize>> {
+    static LIST_END: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\r\n"'`]|\\+[nrt"']"#));
     let rest = text.get(start..)?;
-    let line = rest.get(..line_bytes(rest))?;
-    let line = line.split(['"', '\'', '`']).next()?;
     let is_list = scheme.is_some_and(|scheme| {
         let scheme = scheme.to_ascii_lowercase();
         scheme.starts_with("digest") || scheme.starts_with("aws4")
     });
-    if is_list {
-        return Some(start..start + line.trim_end().len());
-    }
-    let word = line
-        .split(|character: char| character.is_whitespace() || matches!(character, ',' | ';'))
-        .next()?;
-    let stands_alone = line
-        .get(word.len()..)
-        .is_some_and(|after| after.trim().is_empty());
+    let end = if is_list { LIST_END.find(rest) } else { WORD_END.find(rest) };
+    let value = rest.get(..end.map_or(rest.len(), |end| end.start()))?.trim_end_matches([' ', '\t', ',', ';']);
     // Without a scheme it is a header only where one word is all there is.
-    let is_value = scheme.is_some() || (stands_alone && word.len() >= 8);
-    (is_value && !word.is_empty()).then(|| start..start + word.len())
+    let is_value = scheme.is_some() || (value.len() >= 8 && stands_alone(rest.get(value.len()..)?));
+    (is_value && !value.is_empty()).then(|| start..start + value.len())
 }

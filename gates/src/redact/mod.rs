@@ -38,7 +38,7 @@ struct Found {
 /// The text with every secret replaced. Text without a secret is returned as it came.
 ///
 /// ```
-/// assert_eq!(cantrip_gates::redact("OPENAI_API_KEY=sk-proj-very-secret"), "OPENAI_API_KEY=[redacted:secret]");
+/// assert_eq!(cantrip_gates::redact("DB_PASSWORD=hunter2"), "DB_PASSWORD=[redacted:secret]");
 /// assert_eq!(cantrip_gates::redact("the key is under the mat"), "the key is under the mat");
 /// ```
 pub fn redact(text: &str) -> Cow<'_, str> {
@@ -73,18 +73,12 @@ pub fn redact_json(value: &mut Value) -> usize {
         Value::String(text) => redact_text(text),
         Value::Array(items) => items.iter_mut().map(redact_json).sum(),
         Value::Object(object) => {
-            let is_named = ["name", "key"]
-                .iter()
-                .filter_map(|name| object.get(*name)?.as_str())
-                .any(assigned::names_a_secret);
+            let is_named =
+                ["name", "key"].iter().filter_map(|name| object.get(*name)?.as_str()).any(assigned::names_a_secret);
             let mut count = 0;
             for (key, value) in object.iter_mut() {
                 let is_secret = assigned::names_a_secret(key) || (is_named && key == "value");
-                count += if is_secret {
-                    redact_named(key, value)
-                } else {
-                    redact_json(value)
-                };
+                count += if is_secret { redact_named(key, value) } else { redact_json(value) };
             }
             if object.keys().any(|key| !find(key).is_empty()) {
                 let entries = std::mem::take(object);
@@ -129,10 +123,7 @@ fn find(text: &str) -> Vec<Found> {
     pem::find(text, &mut found);
     shapes::find(text, &mut found);
     assigned::find(text, &mut found);
-    found.retain(|one| {
-        text.get(one.range.clone())
-            .is_some_and(|secret| !is_placeholder(secret))
-    });
+    found.retain(|one| text.get(one.range.clone()).is_some_and(|secret| !is_placeholder(secret)));
     merged(found)
 }
 
@@ -142,9 +133,7 @@ fn merged(mut found: Vec<Found>) -> Vec<Found> {
     let mut merged: Vec<Found> = Vec::with_capacity(found.len());
     for one in found {
         match merged.last_mut() {
-            Some(last) if one.range.start < last.range.end => {
-                last.range.end = last.range.end.max(one.range.end)
-            }
+            Some(last) if one.range.start < last.range.end => last.range.end = last.range.end.max(one.range.end),
             Some(_) | None => merged.push(one),
         }
     }
@@ -179,19 +168,12 @@ fn is_placeholder(text: &str) -> bool {
     if BLANK.is_match(text) {
         return true;
     }
-    let rest = if text.contains(MARKER) {
-        MARKERS.replace_all(text, "")
-    } else {
-        Cow::Borrowed(text)
-    };
+    let rest = if text.contains(MARKER) { MARKERS.replace_all(text, "") } else { Cow::Borrowed(text) };
     !rest.chars().any(char::is_alphanumeric)
 }
 
 /// A pattern that is written in this module.
-#[expect(
-    clippy::expect_used,
-    reason = "the patterns are literals of ours, and the tests compile every one of them"
-)]
+#[expect(clippy::expect_used, reason = "the patterns are literals of ours, and the tests compile every one of them")]
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("patterns of this module are regular expressions")
 }

@@ -10,15 +10,11 @@ use regex::Regex;
 
 use super::{Found, pattern};
 
-static BEGIN: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"));
-static END: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"^-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"));
+static BEGIN: LazyLock<Regex> = LazyLock::new(|| pattern(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"));
+static END: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"));
 /// One piece of a body: a line break in either spelling, a header line, or a run of base64.
 static PIECE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r#"^(?:[\s"'>|,+]|\\+[nrt"]|(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):[^\n\\]*|[A-Za-z0-9+/=]+)"#,
-    )
+    pattern(r#"^(?:[\s"'>|,+]|\\+[nrt"]|(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):[^\n\\]*|[A-Za-z0-9+/=]+)"#)
 });
 
 /// 20 characters. A shorter run of letters is a word, unless it ends a body.
@@ -28,10 +24,7 @@ pub(super) fn find(text: &str, found: &mut Vec<Found>) {
     for begin in BEGIN.find_iter(text) {
         let rest = text.get(begin.end()..).unwrap_or_default();
         let range = begin.start()..begin.end() + body_bytes(rest);
-        found.push(Found {
-            range,
-            kind: "private_key",
-        });
+        found.push(Found { range, kind: "private_key" });
     }
 }
 
@@ -45,17 +38,14 @@ fn body_bytes(rest: &str) -> usize {
             return at + end.end();
         }
         let Some(piece) = PIECE.find(left) else { break };
-        let is_run = piece.as_str().starts_with(|first: char| {
-            first.is_ascii_alphanumeric() || matches!(first, '+' | '/' | '=')
-        });
+        let is_run =
+            piece.as_str().starts_with(|first: char| first.is_ascii_alphanumeric() || matches!(first, '+' | '/' | '='));
         let is_header = piece.as_str().contains(':');
         let is_long = piece.len() >= RUN_CHARS_MIN;
         // A word of ordinary length ends the block, unless it can be the last line of a body and stands alone.
-        if is_run
-            && !is_header
-            && !is_long
-            && !(after_run && ends_line(left.get(piece.end()..).unwrap_or_default()))
-        {
+        let is_word = is_run && !is_header && !is_long;
+        let is_last_line = after_run && ends_line(left.get(piece.end()..).unwrap_or_default());
+        if is_word && !is_last_line {
             break;
         }
         at += piece.end();

@@ -101,13 +101,7 @@ impl fmt::Display for WardValue {
             Self::Number(number) => write!(f, "{number}"),
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Names(names) if names.is_empty() => f.write_str("(none)"),
-            Self::Names(names) => f.write_str(
-                &names
-                    .iter()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            ),
+            Self::Names(names) => f.write_str(&names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")),
             Self::Hosts(hosts) => write!(f, "{hosts}"),
         }
     }
@@ -144,10 +138,7 @@ impl Wards {
             max_tokens: smaller(self.max_tokens, other.max_tokens),
             max_gate_calls: smaller(self.max_gate_calls, other.max_gate_calls),
             max_children: smaller(self.max_children, other.max_children),
-            max_concurrent_children: smaller(
-                self.max_concurrent_children,
-                other.max_concurrent_children,
-            ),
+            max_concurrent_children: smaller(self.max_concurrent_children, other.max_concurrent_children),
             max_batch_size: smaller(self.max_batch_size, other.max_batch_size),
             max_eval_ms: smaller(self.max_eval_ms, other.max_eval_ms),
             timeout_ms: smaller(self.timeout_ms, other.timeout_ms),
@@ -156,46 +147,23 @@ impl Wards {
             max_output_bytes: smaller(self.max_output_bytes, other.max_output_bytes),
             require_done_tool: self.require_done_tool || other.require_done_tool,
             no_trifecta: self.no_trifecta || other.no_trifecta,
-            child_media: both(
-                self.child_media.as_ref(),
-                other.child_media.as_ref(),
-                common,
-            ),
-            child_gates: both(
-                self.child_gates.as_ref(),
-                other.child_gates.as_ref(),
-                common,
-            ),
-            allow_hosts: both(
-                self.allow_hosts.as_ref(),
-                other.allow_hosts.as_ref(),
-                HostPatterns::intersect,
-            ),
+            child_media: both(self.child_media.as_ref(), other.child_media.as_ref(), common),
+            child_gates: both(self.child_gates.as_ref(), other.child_gates.as_ref(), common),
+            allow_hosts: both(self.allow_hosts.as_ref(), other.allow_hosts.as_ref(), HostPatterns::intersect),
         }
     }
 
     /// Whether this set restricts at least as much as `wider` in every ward.
     pub fn is_within(&self, wider: &Self) -> bool {
         let numbers = self.numbers().into_iter().zip(wider.numbers());
-        numbers.into_iter().all(|((_, own), (_, bound))| {
-            within(own.as_ref(), bound.as_ref(), |own, bound| own <= bound)
-        }) && self.require_done_tool >= wider.require_done_tool
+        numbers
+            .into_iter()
+            .all(|((_, own), (_, bound))| within(own.as_ref(), bound.as_ref(), |own, bound| own <= bound))
+            && self.require_done_tool >= wider.require_done_tool
             && self.no_trifecta >= wider.no_trifecta
-            && within(
-                self.child_media.as_ref(),
-                wider.child_media.as_ref(),
-                BTreeSet::is_subset,
-            )
-            && within(
-                self.child_gates.as_ref(),
-                wider.child_gates.as_ref(),
-                BTreeSet::is_subset,
-            )
-            && within(
-                self.allow_hosts.as_ref(),
-                wider.allow_hosts.as_ref(),
-                HostPatterns::is_within,
-            )
+            && within(self.child_media.as_ref(), wider.child_media.as_ref(), BTreeSet::is_subset)
+            && within(self.child_gates.as_ref(), wider.child_gates.as_ref(), BTreeSet::is_subset)
+            && within(self.allow_hosts.as_ref(), wider.allow_hosts.as_ref(), HostPatterns::is_within)
     }
 
     /// Whether a ward guarantees an end (CIRCLE-2): `max_turns`, `max_tokens` or `timeout_ms`.
@@ -205,38 +173,21 @@ impl Wards {
 
     /// The wards that are set, in the order of [`Self::NAMES`].
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, WardValue)> {
-        let numbers = self
-            .numbers()
-            .into_iter()
-            .map(|(name, value)| (name, value.map(WardValue::Number)));
+        let numbers = self.numbers().into_iter().map(|(name, value)| (name, value.map(WardValue::Number)));
         let flag = |on: bool| on.then_some(WardValue::Flag(true));
         let rest = [
             ("require_done_tool", flag(self.require_done_tool)),
             ("no_trifecta", flag(self.no_trifecta)),
-            (
-                "child_media",
-                self.child_media.clone().map(WardValue::Names),
-            ),
-            (
-                "child_gates",
-                self.child_gates.clone().map(WardValue::Names),
-            ),
-            (
-                "allow_hosts",
-                self.allow_hosts.clone().map(WardValue::Hosts),
-            ),
+            ("child_media", self.child_media.clone().map(WardValue::Names)),
+            ("child_gates", self.child_gates.clone().map(WardValue::Names)),
+            ("allow_hosts", self.allow_hosts.clone().map(WardValue::Hosts)),
         ];
-        numbers
-            .chain(rest)
-            .filter_map(|(name, value)| value.map(|value| (name, value)))
+        numbers.chain(rest).filter_map(|(name, value)| value.map(|value| (name, value)))
     }
 
     /// The wards that are set as a JSON object.
     pub fn to_json(&self) -> Value {
-        self.iter()
-            .map(|(name, value)| (name.to_owned(), value.to_json()))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        self.iter().map(|(name, value)| (name.to_owned(), value.to_json())).collect::<serde_json::Map<_, _>>().into()
     }
 
     fn numbers(&self) -> [(&'static str, Option<u64>); 12] {

@@ -54,9 +54,7 @@ impl WardError {
     pub fn full_message(&self) -> String {
         match self {
             Self::Host(cause) => format!("{self}: {cause}"),
-            Self::Unknown { .. } | Self::Value { .. } | Self::Shape(_) | Self::TooMany(_) => {
-                self.to_string()
-            }
+            Self::Unknown { .. } | Self::Value { .. } | Self::Shape(_) | Self::TooMany(_) => self.to_string(),
         }
     }
 }
@@ -96,9 +94,7 @@ impl Wards {
             Value::Null => Ok(Self::default()),
             Value::Array(entries) => Self::from_list(entries.iter().cloned()),
             Value::Object(_) => Self::from_list([value.clone()]),
-            Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                Err(WardError::Shape(described(value)))
-            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => Err(WardError::Shape(described(value))),
         }
     }
 
@@ -117,9 +113,7 @@ impl Wards {
             _ => match single.number_mut(name) {
                 Some(place) => *place = Some(number(name, value)?),
                 None => {
-                    return Err(WardError::Unknown {
-                        name: name.to_owned(),
-                    });
+                    return Err(WardError::Unknown { name: name.to_owned() });
                 }
             },
         }
@@ -130,9 +124,7 @@ impl Wards {
 
 fn known(name: &str) -> Result<&'static str, WardError> {
     let found = Wards::NAMES.iter().find(|known| **known == name);
-    found.copied().ok_or_else(|| WardError::Unknown {
-        name: name.chars().take(64).collect(),
-    })
+    found.copied().ok_or_else(|| WardError::Unknown { name: name.chars().take(64).collect() })
 }
 
 fn number(name: &'static str, value: &Value) -> Result<u64, WardError> {
@@ -144,26 +136,16 @@ fn number(name: &'static str, value: &Value) -> Result<u64, WardError> {
 }
 
 fn flag(name: &'static str, value: &Value) -> Result<bool, WardError> {
-    value.as_bool().ok_or_else(|| WardError::Value {
-        name,
-        expected: "true or false",
-        got: described(value),
-    })
+    value.as_bool().ok_or_else(|| WardError::Value { name, expected: "true or false", got: described(value) })
 }
 
 fn names(name: &'static str, value: &Value) -> Result<BTreeSet<String>, WardError> {
-    let wrong = |got: &Value| WardError::Value {
-        name,
-        expected: "a list of strings",
-        got: described(got),
-    };
+    let wrong = |got: &Value| WardError::Value { name, expected: "a list of strings", got: described(got) };
     let list = value.as_array().ok_or_else(|| wrong(value))?;
     if list.len() > WARD_ENTRIES_MAX {
         return Err(WardError::TooMany(list.len()));
     }
-    list.iter()
-        .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wrong(item)))
-        .collect()
+    list.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wrong(item))).collect()
 }
 
 impl Serialize for Wards {
@@ -191,10 +173,7 @@ impl<'de> Visitor<'de> for WardsVisitor {
         let mut wards = Wards::default();
         // Name and value are refused inside their own seeds, so that a format with positions points at the right one.
         while let Some(KnownName(name)) = map.next_key()? {
-            map.next_value_seed(Tighten {
-                name,
-                wards: &mut wards,
-            })?;
+            map.next_value_seed(Tighten { name, wards: &mut wards })?;
         }
         Ok(wards)
     }
@@ -227,9 +206,7 @@ struct KnownName(&'static str);
 impl<'de> Deserialize<'de> for KnownName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        known(&name)
-            .map(Self)
-            .map_err(|error| serde::de::Error::custom(error.full_message()))
+        known(&name).map(Self).map_err(|error| serde::de::Error::custom(error.full_message()))
     }
 }
 
@@ -255,33 +232,20 @@ mod tests {
     use super::*;
 
     fn check(value: &Value, expected: &str) {
-        let read = Wards::from_value(value)
-            .map(|wards| wards.to_string())
-            .unwrap_or_else(|error| error.full_message());
+        let read = Wards::from_value(value).map_or_else(|error| error.full_message(), |wards| wards.to_string());
         assert!(read.contains(expected), "{value} gave {read}");
         let through_serde = serde_json::from_value::<Wards>(value.clone());
-        let read = through_serde
-            .map(|wards| wards.to_string())
-            .unwrap_or_else(|error| error.to_string());
+        let read = through_serde.map_or_else(|error| error.to_string(), |wards| wards.to_string());
         assert!(read.contains(expected), "{value} through serde gave {read}");
     }
 
     #[test]
     fn both_forms_are_read() {
-        check(
-            &json!({"max_turns": 10, "require_done_tool": true}),
-            "max_turns 10, require_done_tool",
-        );
-        check(
-            &json!([{"max_turns": 10}, {"require_done_tool": true}]),
-            "max_turns 10, require_done_tool",
-        );
+        check(&json!({"max_turns": 10, "require_done_tool": true}), "max_turns 10, require_done_tool");
+        check(&json!([{"max_turns": 10}, {"require_done_tool": true}]), "max_turns 10, require_done_tool");
         check(&json!([{"max_turns": 10}, {"max_turns": 3}]), "max_turns 3");
         check(&json!({"max_turns": 10.0}), "max_turns 10");
-        check(
-            &json!({"allow_hosts": ["*.b.net", "A.org"]}),
-            "allow_hosts [*.b.net, a.org]",
-        );
+        check(&json!({"allow_hosts": ["*.b.net", "A.org"]}), "allow_hosts [*.b.net, a.org]");
         check(&json!({"child_gates": []}), "child_gates [(none)]");
         check(&json!([]), "");
         assert_eq!(Wards::from_value(&Value::Null), Ok(Wards::default()));
@@ -293,59 +257,28 @@ mod tests {
             &json!({"max_turn": 10}),
             "unknown ward `max_turn`; did you mean `max_turns`?; allowed are max_turns, max_depth,",
         );
-        check(
-            &json!([{"max_turns": 1}, {"be_nice": true}]),
-            "unknown ward `be_nice`; allowed are",
-        );
-        assert!(
-            Wards::from_value(&json!({"be_nice": 1}))
-                .expect_err("unknown")
-                .to_string()
-                .contains("allow_hosts")
-        );
+        check(&json!([{"max_turns": 1}, {"be_nice": true}]), "unknown ward `be_nice`; allowed are");
+        assert!(Wards::from_value(&json!({"be_nice": 1})).expect_err("unknown").to_string().contains("allow_hosts"));
     }
 
     #[test]
     fn a_wrong_value_is_named_with_what_is_expected() {
-        check(
-            &json!({"max_turns": "ten"}),
-            "ward `max_turns` takes a whole number, 0 or more, not the string \"ten\"",
-        );
+        check(&json!({"max_turns": "ten"}), "ward `max_turns` takes a whole number, 0 or more, not the string \"ten\"");
         check(&json!({"max_turns": -1}), "not the number -1");
         check(&json!({"max_turns": 1.5}), "not the number 1.5");
-        check(
-            &json!({"max_turns": 1e300}),
-            "ward `max_turns` takes a whole number",
-        );
-        check(
-            &json!({"require_done_tool": 1}),
-            "ward `require_done_tool` takes true or false, not the number 1",
-        );
-        check(
-            &json!({"child_gates": "done"}),
-            "ward `child_gates` takes a list of strings, not the string \"done\"",
-        );
+        check(&json!({"max_turns": 1e300}), "ward `max_turns` takes a whole number");
+        check(&json!({"require_done_tool": 1}), "ward `require_done_tool` takes true or false, not the number 1");
+        check(&json!({"child_gates": "done"}), "ward `child_gates` takes a list of strings, not the string \"done\"");
         check(&json!({"child_media": [1]}), "not the number 1");
-        check(
-            &json!({"allow_hosts": ["http://x"]}),
-            "ward `allow_hosts`: `http://x` is more than a host",
-        );
+        check(&json!({"allow_hosts": ["http://x"]}), "ward `allow_hosts`: `http://x` is more than a host");
         check(&json!({"max_turns": null}), "not null");
     }
 
     #[test]
     fn other_shapes_are_refused() {
-        for value in [
-            json!("max_turns"),
-            json!(1),
-            json!([1]),
-            json!([["max_turns"]]),
-        ] {
+        for value in [json!("max_turns"), json!(1), json!([1]), json!([["max_turns"]])] {
             assert!(Wards::from_value(&value).is_err(), "{value}");
-            assert!(
-                serde_json::from_value::<Wards>(value.clone()).is_err(),
-                "{value} through serde"
-            );
+            assert!(serde_json::from_value::<Wards>(value.clone()).is_err(), "{value} through serde");
         }
         let many = Value::Array(vec![json!({"max_turns": 1}); WARD_ENTRIES_MAX + 1]);
         check(&many, "at most 256 entries, 257 came");
@@ -364,10 +297,7 @@ mod tests {
         }
         let object = Value::Object(object);
         let wards = Wards::from_value(&object).expect("all of them");
-        assert_eq!(
-            wards.iter().map(|(name, _)| name).collect::<Vec<_>>(),
-            Wards::NAMES
-        );
+        assert_eq!(wards.iter().map(|(name, _)| name).collect::<Vec<_>>(), Wards::NAMES);
         assert_eq!(wards.to_json(), object);
     }
 }

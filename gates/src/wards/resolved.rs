@@ -68,27 +68,15 @@ impl Wards {
     pub fn resolved(&self) -> ResolvedWards {
         ResolvedWards {
             max_depth: self.max_depth.unwrap_or(ResolvedWards::MAX_DEPTH_DEFAULT),
-            max_gate_calls: self
-                .max_gate_calls
-                .unwrap_or(ResolvedWards::MAX_GATE_CALLS_DEFAULT),
-            max_children: self
-                .max_children
-                .unwrap_or(ResolvedWards::MAX_CHILDREN_DEFAULT),
+            max_gate_calls: self.max_gate_calls.unwrap_or(ResolvedWards::MAX_GATE_CALLS_DEFAULT),
+            max_children: self.max_children.unwrap_or(ResolvedWards::MAX_CHILDREN_DEFAULT),
             max_concurrent_children: self
                 .max_concurrent_children
                 .unwrap_or(ResolvedWards::MAX_CONCURRENT_CHILDREN_DEFAULT),
-            max_batch_size: self
-                .max_batch_size
-                .unwrap_or(ResolvedWards::MAX_BATCH_SIZE_DEFAULT),
-            max_eval_ms: self
-                .max_eval_ms
-                .unwrap_or(ResolvedWards::MAX_EVAL_MS_DEFAULT),
-            max_memory_bytes: self
-                .max_memory_bytes
-                .unwrap_or(ResolvedWards::MAX_MEMORY_BYTES_DEFAULT),
-            max_output_bytes: self
-                .max_output_bytes
-                .unwrap_or(ResolvedWards::MAX_OUTPUT_BYTES_DEFAULT),
+            max_batch_size: self.max_batch_size.unwrap_or(ResolvedWards::MAX_BATCH_SIZE_DEFAULT),
+            max_eval_ms: self.max_eval_ms.unwrap_or(ResolvedWards::MAX_EVAL_MS_DEFAULT),
+            max_memory_bytes: self.max_memory_bytes.unwrap_or(ResolvedWards::MAX_MEMORY_BYTES_DEFAULT),
+            max_output_bytes: self.max_output_bytes.unwrap_or(ResolvedWards::MAX_OUTPUT_BYTES_DEFAULT),
             declared: self.clone(),
         }
     }
