@@ -57,10 +57,10 @@ pub trait Observer: Send + Sync {
 /// from inside of it, so whatever it does, a decision of the driver stands between it and the world.
 pub trait Medium: Send + Debug {
     /// Begins an evaluation.
-    fn evaluate<'a>(&'a mut self, evaluation: Evaluation) -> BoxFuture<'a, Yielded>;
+    fn evaluate(&mut self, evaluation: Evaluation) -> BoxFuture<'_, Yielded>;
 
     /// Goes on after a gate. `clock_us` is where the guest's clock stands now.
-    fn resume<'a>(&'a mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'a, Yielded>;
+    fn resume(&mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'_, Yielded>;
 }
 
 /// Where an evaluation stands.
@@ -132,7 +132,7 @@ pub trait LoomStore: Send + Sync + Debug {
     fn append(&self, sealed: Sealed) -> Result<(), StoreError>;
 
     /// Returns when everything of this loom that was handed over before is durable.
-    fn sync<'a>(&'a self, loom: LoomId) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn sync(&self, loom: LoomId) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// One entry by its id, its content checked against the id.
     fn entry(&self, id: EntryId) -> Result<Option<Sealed>, StoreError>;
@@ -270,7 +270,7 @@ pub trait Clock: Send + Sync + Debug {
     fn now_us(&self) -> u64;
 
     /// Waits.
-    fn sleep<'a>(&'a self, duration: Duration) -> BoxFuture<'a, ()>;
+    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()>;
 
     /// Fills with random bytes.
     fn random(&self, bytes: &mut [u8]);

@@ -18,7 +18,7 @@ impl Clock for SystemClock {
         self.latest_us.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
-    fn sleep<'a>(&'a self, duration: Duration) -> BoxFuture<'a, ()> {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
         Box::pin(tokio::time::sleep(duration))
     }
 
@@ -48,7 +48,7 @@ impl Clock for SteppingClock {
         self.now_us.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn sleep<'a>(&'a self, duration: Duration) -> BoxFuture<'a, ()> {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
             // A wait that bounds an episode must not be over before the work beside it was looked at.

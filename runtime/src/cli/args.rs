@@ -46,6 +46,7 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct CastArgs {
     /// The cantrip file
     pub(super) cantrip: PathBuf,

@@ -53,7 +53,7 @@ fn report(error: &CliError) {
 
 fn command(cli: Cli) -> Result<Exit, CliError> {
     let settings = Settings::new(cli.data)?;
-    settings.log();
+    Settings::log();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::fault)?;
     match cli.command {
         Command::Cast(args) => tokio.block_on(cast::run(&settings, args)),

@@ -32,7 +32,7 @@ impl Settings {
     }
 
     /// Sends logs to stderr. A provider's bodies are left out: they can hold what nobody wants in a log.
-    pub(super) fn log(&self) {
+    pub(super) fn log() {
         let words = std::env::var("CANTRIP_LOG").unwrap_or_else(|_| "warn".to_owned());
         let filter = EnvFilter::new(format!("{words},genai=off"));
         let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).finish();
@@ -98,8 +98,6 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
             Some(format!("`cantrip-runtime loom verify` lists all that is damaged; put a copy of {} in its place, or go on in another one: --data DIR", data.display())),
         ),
         StoreError::Open { .. } | StoreError::Poisoned { .. } | StoreError::Read(_) | StoreError::Sequence { .. } => (Exit::Fault, None),
-        #[expect(unreachable_patterns, reason = "the store may have more cases than are acted on here")]
-        _ => (Exit::Fault, None),
     };
     CliError { exit, source: error.into(), hint }
 }

@@ -52,7 +52,18 @@ impl Observer for Progress {
         let piece = match &event.kind {
             EventKind::Text { text } if event.depth == 0 => Some(text.as_str()),
             EventKind::Thinking { text } if event.depth == 0 => Some(visible_thinking(text)),
-            _ => None,
+            EventKind::Text { .. }
+            | EventKind::Thinking { .. }
+            | EventKind::TurnStarted { .. }
+            | EventKind::MessageStarted
+            | EventKind::MessageComplete { .. }
+            | EventKind::Usage { .. }
+            | EventKind::Retry { .. }
+            | EventKind::GateCalled { .. }
+            | EventKind::GateReturned { .. }
+            | EventKind::TurnComplete { .. }
+            | EventKind::Folded { .. }
+            | EventKind::Final { .. } => None,
         };
         if let Some(piece) = piece {
             if self.colour {

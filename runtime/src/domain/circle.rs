@@ -4,6 +4,7 @@
 //! IDENTITY-3), and the answer to "may this be called" (CIRCLE-6). Calls nothing itself.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use cantrip_gates::{ArgumentCheck, Exposure, GateError, GateSpec, ResolvedWards, Wards, suggest};
 use serde_json::{Value, json};
@@ -111,6 +112,16 @@ pub struct Held {
     check: ArgumentCheck,
 }
 
+impl Held {
+    /// The arguments of a call in code, by their names.
+    ///
+    /// # Errors
+    /// More of them than the gate takes.
+    pub fn named(&self, positional: Vec<Value>) -> Result<Value, GateError> {
+        self.check.named(positional)
+    }
+}
+
 /// A circle that can hold.
 #[derive(Debug)]
 pub struct Circle {
@@ -172,9 +183,8 @@ impl Circle {
         let mut names = distinct.iter();
         match (names.next(), names.next()) {
             (None, _) if strict => Err(CircleError::NoMedium(known().collect::<Vec<_>>().join(", "))),
-            (None, _) => Ok(MediumKind::Conversation),
             (Some(_), Some(_)) => Err(CircleError::SeveralMedia(distinct.into_iter().collect::<Vec<_>>().join(" and "))),
-            (Some(&"conversation"), None) => Ok(MediumKind::Conversation),
+            (None | Some(&"conversation"), _) => Ok(MediumKind::Conversation),
             (Some(&name), None) if code_media.iter().any(|medium| medium == name) => Ok(MediumKind::Code(name.to_owned())),
             (Some(&name), None) => Err(CircleError::UnknownMedium {
                 name: name.to_owned(),
@@ -320,7 +330,8 @@ impl Circle {
         );
         for Held { spec, .. } in &self.gates {
             let list = spec.positional.join(", ");
-            text.push_str(&format!("- {}({list}): {}\n", spec.name, spec.description));
+            // Writing into a String cannot fail.
+            let _infallible = writeln!(text, "- {}({list}): {}", spec.name, spec.description);
             if spec.name.as_str() == CALL_ENTITY {
                 text.push_str(
                     "- cantrip.new({identity: {system_prompt}, circle: {medium, gates, wards}}): a cantrip that can be cast many times\n\

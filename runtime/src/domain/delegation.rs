@@ -173,7 +173,8 @@ impl Proposal {
 
     fn circle(&self, grant: Grant<'_>) -> Result<Circle, GateError> {
         let parent = grant.circle;
-        let mut wards = parent.declared().meet(&self.wards()?);
+        // With the parent's defaults, not only with what it declares: a proposal must not exceed those either.
+        let mut wards = parent.wards().to_wards().meet(&self.wards()?);
         // The parent's own depth is what its children may at most have, less the level between them.
         let below = parent.wards().max_depth.saturating_sub(1);
         wards.max_depth = Some(wards.max_depth.map_or(below, |depth| depth.min(below)));
@@ -259,7 +260,7 @@ pub fn arguments(name: &str, positional: Vec<Value>) -> Result<Value, GateError>
                     .into_iter()
                     .map(|item| match item {
                         Value::Object(mut map) if map.contains_key("cantrip") => cast_form(map.remove("cantrip"), map.remove("intent")),
-                        other => Ok(other),
+                        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => Ok(other),
                     })
                     .collect();
                 Ok(json!({ "requests": requests? }))
@@ -273,7 +274,7 @@ pub fn arguments(name: &str, positional: Vec<Value>) -> Result<Value, GateError>
 fn cast_form(cantrip: Option<Value>, intent: Option<Value>) -> Result<Value, GateError> {
     let Some(Value::Object(mut map)) = cantrip.map(|value| match value {
         Value::Object(mut map) if map.contains_key(HANDLE) => map.remove(HANDLE).unwrap_or(Value::Null),
-        other => other,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => other,
     }) else {
         return Err(invalid("cantrip.cast: the first argument must be a cantrip made by cantrip.new"));
     };

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use cantrip_gates::{ArgumentCheck, Exposure, GateError, GateSpec, Reach};
+use cantrip_gates::{Exposure, GateError, GateSpec, Reach};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -312,7 +312,7 @@ impl Entity {
                 self.gate_returned(acting, result, now, &mut effects)?;
             }
             (Phase::Acting(acting), Input::Evaluated { evaluated, seed, clock_us }) => {
-                self.evaluated(acting, evaluated, seed, clock_us, now, &mut effects)?;
+                self.evaluated(acting, &evaluated, seed, clock_us, now, &mut effects)?;
             }
             (phase, input) => {
                 let error = OutOfStep { input: input_name(&input), phase: phase.name() };
@@ -492,7 +492,7 @@ impl Entity {
         let arguments = match self.nature.circle.gate(&gate) {
             None => Err(self.nature.circle.absent(&gate)),
             Some(held) if delegates(held.spec.name.as_str()) => delegation::arguments(&gate, positional),
-            Some(held) => ArgumentCheck::from_positional(&held.spec, positional),
+            Some(held) => held.named(positional),
         };
         match self.admit(&mut acting, call, gate, arguments, now, effects) {
             Ok((pending, ready)) => {
@@ -657,12 +657,12 @@ impl Entity {
         Ok(())
     }
 
-    fn evaluated(&mut self, mut acting: Box<Acting>, evaluated: Evaluated, seed: u64, clock_us: u64, now: &Now, effects: &mut Effects) -> Result<(), OutOfStep> {
+    fn evaluated(&mut self, mut acting: Box<Acting>, evaluated: &Evaluated, seed: u64, clock_us: u64, now: &Now, effects: &mut Effects) -> Result<(), OutOfStep> {
         let Waiting::Evaluation(running) = std::mem::replace(&mut acting.waiting, Waiting::Nothing) else {
             return Err(OutOfStep { input: "Evaluated", phase: "acting without an evaluation" });
         };
         self.nature.ledger.charge(Quantity::Fuel, evaluated.fuel);
-        let (mut content, is_error) = observe::describe(&evaluated, self.nature.circle.wards());
+        let (mut content, is_error) = observe::describe(evaluated, self.nature.circle.wards());
         if let Some((_, value)) = &acting.done {
             let separator = if content.is_empty() { "" } else { "\n" };
             content = format!("{content}{separator}done: {}", cut(&value.to_string(), observe::PREVIEW_CHARS_MAX));

@@ -151,95 +151,86 @@ ulid!(
     "cast id"
 );
 
-/// The id of an entry: the CIDv1 of its DAG-CBOR bytes, hashed with BLAKE3. It covers the content, the parent, the
-/// writer and the writer's sequence, so it cannot be forged without breaking the hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EntryId(Cid);
+macro_rules! content_id {
+    ($(#[$doc:meta])* $name:ident, $codec:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
 
-impl EntryId {
-    /// The id of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self::from_digest(*blake3::hash(bytes).as_bytes())
-    }
+        impl $name {
+            /// The id of these bytes.
+            pub fn of(bytes: &[u8]) -> Self {
+                Self(*blake3::hash(bytes).as_bytes())
+            }
 
-    /// The id with this digest.
-    pub fn from_digest(digest: [u8; 32]) -> Self {
-        Self(Cid::new_v1(CODEC_DAG_CBOR, wrap(digest)))
-    }
+            /// The id with this digest.
+            pub const fn from_digest(digest: [u8; 32]) -> Self {
+                Self(digest)
+            }
 
-    /// The 32 bytes of the hash: the id as it is stored.
-    pub fn digest(&self) -> [u8; 32] {
-        digest_of(&self.0)
-    }
+            /// The 32 bytes of the hash: the id as it is stored.
+            pub const fn digest(&self) -> [u8; 32] {
+                self.0
+            }
 
-    fn checked(cid: Cid) -> Option<Self> {
-        (cid.codec() == CODEC_DAG_CBOR && cid.hash().code() == HASH_BLAKE3 && cid.hash().digest().len() == 32).then_some(Self(cid))
-    }
+            fn cid(self) -> Cid {
+                // 32 bytes always fit into the 64 of the type; the default would only be reached if that changed.
+                Cid::new_v1($codec, Multihash::wrap(HASH_BLAKE3, &self.0).unwrap_or_default())
+            }
+
+            fn checked(cid: &Cid) -> Option<Self> {
+                let ours = cid.version() == cid::Version::V1 && cid.codec() == $codec && cid.hash().code() == HASH_BLAKE3;
+                ours.then(|| cid.hash().digest().try_into().ok().map(Self)).flatten()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.cid().fmt(out)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(out, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.cid().serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let cid = Cid::deserialize(deserializer)?;
+                Self::checked(&cid).ok_or_else(|| serde::de::Error::custom(format!("{cid} is not a content id of the kind used here")))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let cid = Cid::try_from(text).ok();
+                cid.as_ref().and_then(Self::checked).ok_or_else(|| IdError::Entry { text: text.chars().take(80).collect() })
+            }
+        }
+    };
 }
 
-fn wrap(digest: [u8; 32]) -> Multihash<64> {
-    // 32 bytes always fit into the 64 of the type; the default would only be reached if that changed.
-    Multihash::wrap(HASH_BLAKE3, &digest).unwrap_or_default()
-}
-
-fn digest_of(cid: &Cid) -> [u8; 32] {
-    let mut digest = [0; 32];
-    digest.iter_mut().zip(cid.hash().digest()).for_each(|(to, from)| *to = *from);
-    digest
-}
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
-    }
-}
-
-impl fmt::Debug for EntryId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "EntryId({})", self.0)
-    }
-}
-
-impl FromStr for EntryId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Cid::try_from(text)
-            .ok()
-            .and_then(Self::checked)
-            .ok_or_else(|| IdError::Entry { text: text.chars().take(80).collect() })
-    }
-}
-
-/// The id of a value that is kept beside its entry because it is large.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct BlobId(Cid);
-
-impl BlobId {
-    /// The id of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Cid::new_v1(CODEC_RAW, wrap(*blake3::hash(bytes).as_bytes())))
-    }
-
-    /// The 32 bytes of the hash: the id as it is stored.
-    pub fn digest(&self) -> [u8; 32] {
-        digest_of(&self.0)
-    }
-}
-
-impl fmt::Display for BlobId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
-    }
-}
-
-impl fmt::Debug for BlobId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "BlobId({})", self.0)
-    }
-}
+content_id!(
+    /// The id of an entry: the `CIDv1` of its DAG-CBOR bytes, hashed with BLAKE3. It covers the content, the parent, the
+    /// writer and the writer's sequence, so it cannot be forged without breaking the hash.
+    EntryId,
+    CODEC_DAG_CBOR
+);
+content_id!(
+    /// The id of a value that is kept beside its entry because it is large.
+    BlobId,
+    CODEC_RAW
+);
 
 /// The public Ed25519 key of the node that wrote an entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,12 +8,12 @@ use cantrip_gates::ResolvedWards;
 use super::medium::{Evaluated, EvaluationOutcome, StopReason};
 
 /// 2 000 characters. Enough to see the shape of a value; more is a `slice` away for the code.
-pub const PREVIEW_CHARS_MAX: usize = 2_000;
+pub(super) const PREVIEW_CHARS_MAX: usize = 2_000;
 /// How many lines of a stack trace help.
 const STACK_LINES_MAX: usize = 6;
 
 /// What the model is told about an evaluation, and whether it failed.
-pub fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String, bool) {
+pub(super) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String, bool) {
     let mut text = evaluated.output.clone();
     if evaluated.output_dropped_bytes > 0 {
         if !text.ends_with('\n') {

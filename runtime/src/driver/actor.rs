@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cantrip_gates::{CallContext, Exposure, GateError};
+use cantrip_gates::{CallContext, OUTPUT_BYTES_MAX_DEFAULT, Exposure, GateError};
 use serde_json::Value;
 
+use crate::domain::circle::MediumKind;
 use crate::domain::context::{History, Told};
 use crate::domain::entity::{Effect, Entity, Input, Nature, Now, StopCause};
 use crate::domain::event::{Event, EventKind};
@@ -207,10 +208,9 @@ impl Actor {
     }
 
     pub(super) fn record(&mut self, body: Body, blobs: Vec<Blob>) -> Result<EntryId, Fault> {
-        let parent = match &body {
-            Body::GateReturned { .. } => self.called.take().or(self.head),
-            _ => self.head,
-        };
+        // A result follows its call, whatever children came between the two.
+        let called = if matches!(body, Body::GateReturned { .. }) { self.called.take() } else { None };
+        let parent = called.or(self.head);
         let calls = matches!(body, Body::GateCalled { .. });
         let id = self.loom.append(self.entity.nature().id, parent, body, blobs)?;
         if calls {
@@ -255,11 +255,17 @@ impl Actor {
         let Some(gate) = self.cantrip.equipped().get(name) else {
             return Err(GateError::Failed(format!("{name}: declared, but nothing is behind it")));
         };
-        let wards = self.entity.nature().circle.wards();
+        let nature = self.entity.nature();
+        let wards = nature.circle.wards();
         let context = CallContext {
             deadline: self.time_left().and_then(|left| Instant::now().checked_add(left)),
             allow_hosts: wards.declared.allow_hosts.clone(),
-            output_bytes_max: wards.max_output_bytes,
+            // In code a result is a value to work on, and what of it is shown is bounded elsewhere; in a conversation all of
+            // it goes to the model.
+            output_bytes_max: match nature.circle.medium() {
+                MediumKind::Code(_) => OUTPUT_BYTES_MAX_DEFAULT,
+                MediumKind::Conversation => wards.max_output_bytes,
+            },
         };
         tokio::select! {
             biased;

@@ -80,16 +80,14 @@ impl Control {
     pub(super) fn child(&self) -> Self {
         let child = Self::default();
         let mut state = self.state();
-        match state.cause {
-            Some(_) => {
-                drop(state);
-                child.stop(StopCause::ParentTerminated);
-            }
-            None => {
-                state.children.retain(|child| child.strong_count() > 0);
-                state.children.push(Arc::downgrade(&child.0));
-            }
+        if state.cause.is_some() {
+            drop(state);
+            child.stop(StopCause::ParentTerminated);
+            return child;
         }
+        state.children.retain(|child| child.strong_count() > 0);
+        state.children.push(Arc::downgrade(&child.0));
+        drop(state);
         child
     }
 

@@ -10,7 +10,7 @@ use crate::domain::medium::{Evaluation, GateAnswer, StopFlag};
 use crate::ports::{Medium, Yielded};
 
 /// 10 minutes. The first run was bounded by its wards; a replay on a slower machine must not stop earlier than it did.
-const REPLAY_TIME_MAX: Duration = Duration::from_secs(600);
+const REPLAY_TIME_MAX: Duration = Duration::from_mins(10);
 
 /// Runs one evaluation again. What the code prints was observed before and is dropped.
 pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Option<u64>, stop: StopFlag) {

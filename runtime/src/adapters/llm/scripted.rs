@@ -196,6 +196,7 @@ impl Scripted {
             message: format!("the script {source} {what}"),
         };
         let mut script = String::new();
+        #[expect(clippy::disallowed_methods, reason = "the script is this adapter's file")]
         let file = std::fs::File::open(path).map_err(|error| broken(format!("cannot be read: {error}")))?;
         let read = file.take(SCRIPT_BYTES_MAX + 1).read_to_string(&mut script);
         read.map_err(|error| broken(format!("cannot be read: {error}")))?;

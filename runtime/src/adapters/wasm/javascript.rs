@@ -334,7 +334,7 @@ fn trapped(error: &wasmtime::Error, memory_refused: bool, run: &Run) -> (StopRea
 }
 
 impl Medium for JavascriptMedium {
-    fn evaluate<'a>(&'a mut self, evaluation: Evaluation) -> BoxFuture<'a, Yielded> {
+    fn evaluate(&mut self, evaluation: Evaluation) -> BoxFuture<'_, Yielded> {
         Box::pin(async move {
             match self.start(evaluation) {
                 Ok(()) => self.advance().await,
@@ -343,7 +343,7 @@ impl Medium for JavascriptMedium {
         })
     }
 
-    fn resume<'a>(&'a mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'a, Yielded> {
+    fn resume(&mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'_, Yielded> {
         Box::pin(async move {
             let waited = self.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             host::answer(&self.exchange, answer, waited, clock_us);

@@ -342,14 +342,14 @@ impl Tree {
     pub fn thread(&self, entity: EntityId) -> Result<Vec<Turn>, ViewError> {
         let view = self.entity(entity)?;
         let mut path = match (&view.opened.fork, view.follows) {
-            (Some(fork), Some(_)) => self.kept(self.thread(fork.of)?, fork),
+            (Some(fork), Some(_)) => Self::kept(self.thread(fork.of)?, fork),
             _ => Vec::new(),
         };
         path.extend(self.own_turns(entity).into_iter().map(|(_, turn)| turn));
         Ok(path)
     }
 
-    fn kept(&self, thread: Vec<Turn>, fork: &Fork) -> Vec<Turn> {
+    fn kept(thread: Vec<Turn>, fork: &Fork) -> Vec<Turn> {
         let mut spoken = 0;
         thread
             .into_iter()
@@ -364,7 +364,7 @@ impl Tree {
     fn own_turns(&self, entity: EntityId) -> Vec<(usize, Turn)> {
         let Some(view) = self.entities.get(&entity) else { return Vec::new() };
         let mut sequence = view.opened.fork.as_ref().map_or(0, |fork| {
-            self.thread(fork.of).map_or(0, |thread| u64::try_from(self.kept(thread, fork).len()).unwrap_or(u64::MAX))
+            self.thread(fork.of).map_or(0, |thread| u64::try_from(Self::kept(thread, fork).len()).unwrap_or(u64::MAX))
         });
         let mut parent = view.follows;
         let mut listed = Vec::new();
@@ -392,13 +392,13 @@ impl Tree {
     fn steps(&self, entity: EntityId) -> Result<Vec<&Step>, ViewError> {
         let view = self.entity(entity)?;
         let Some(fork) = &view.opened.fork else { return Ok(view.steps.iter().collect()) };
-        let mut steps = self.first_turns(self.steps(fork.of)?, fork.turns);
+        let mut steps = Self::first_turns(self.steps(fork.of)?, fork.turns);
         steps.extend(&view.steps);
         Ok(steps)
     }
 
     /// The steps up to and with a number of turns; what comes between that turn and the next is left out.
-    fn first_turns<'a>(&self, steps: Vec<&'a Step>, turns: u64) -> Vec<&'a Step> {
+    fn first_turns<'a>(steps: Vec<&'a Step>, turns: u64) -> Vec<&'a Step> {
         let mut spoken = 0;
         let mut kept = Vec::new();
         for step in steps {
@@ -427,7 +427,7 @@ impl Tree {
         let steps = match turns {
             None => all,
             Some(asked) if asked > count => return Err(ViewError::NoTurn { entity, turns: count, asked }),
-            Some(asked) => self.first_turns(all, asked),
+            Some(asked) => Self::first_turns(all, asked),
         };
         let mut restored = Restored {
             history: History::default(),
