@@ -267,7 +267,12 @@ pub fn arguments(name: &str, positional: Vec<Value>) -> Result<Value, GateError>
             }
             _ => Err(invalid("cantrip.cast_batch: expected a list of {cantrip, intent}")),
         },
-        _ => Ok(positional.next().unwrap_or(Value::Null)),
+        // In code the arguments stand alone: a list of requests, or an intent.
+        _ => Ok(match positional.next() {
+            Some(Value::Array(requests)) => json!({ "requests": requests }),
+            Some(Value::String(intent)) => json!({ "intent": intent }),
+            other => other.unwrap_or(Value::Null),
+        }),
     }
 }
 
