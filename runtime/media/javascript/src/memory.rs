@@ -15,8 +15,8 @@ use rquickjs_sys as qjs;
 const ROOM_BYTES: usize = 256 * 1024;
 /// 64 KiB: enough for an error, its stack and its outcome.
 const RESERVE_BYTES: usize = 64 * 1024;
-/// 4 MiB: how far such room can take the heap beyond its bound, over any number of evaluations.
-const BEYOND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// 1 MiB: how far such room can take the heap beyond its bound, over any number of evaluations.
+const BEYOND_BYTES_MAX: usize = 1024 * 1024;
 
 #[link(name = "c")]
 unsafe extern "C" {
