@@ -1,0 +1,368 @@
+//! The committer: the one thread that writes, and the queue before it.
+//!
+//! Callers put entries on the queue in the order of their sequence and never wait for a disk; whoever asks for a sync
+//! waits. While one batch is on its way to the disk the next gathers, so writers that wait together share one sync
+//! (group commit). The queue is bounded twice: a turn is synced before the next begins, and the committer starts by
+//! itself at [`EAGER_BYTES`]; past [`QUEUE_BYTES_MAX`] the disk has failed, and the store is poisoned.
+//!
+//! The first failed write poisons: nothing is written after it, and everybody who waits or comes later is told of it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::error::Error;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::domain::ids::LoomId;
+use crate::domain::loom::{Head, Sealed};
+use crate::ports::StoreError;
+
+/// 1 MiB. So much is written without being asked for.
+const EAGER_BYTES: usize = 1024 * 1024;
+/// 256 MiB. A disk that is this far behind does not answer any more.
+const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What an entry costs in memory beside its bytes.
+const ITEM_BYTES: usize = 512;
+/// Entries that nobody asks to sync are written after this time, and marks are synced.
+const SETTLE: Duration = Duration::from_secs(1);
+/// The heads of so many looms are kept in memory.
+const LOOMS_KEPT: usize = 4096;
+
+/// Writes what the committer hands it.
+pub(super) trait Sink: Send + 'static {
+    /// Writes the entries durably, all or none.
+    fn write(&mut self, items: &[Item]) -> Result<(), Box<dyn Error + Send + Sync>>;
+    /// Whether [`Self::settle`] has something to do.
+    fn is_unsettled(&self) -> bool;
+    /// Syncs what a write left behind because nobody waits for it.
+    fn settle(&mut self) -> Result<(), Box<dyn Error + Send + Sync>>;
+    /// Settles for good: nothing is written any more.
+    fn finish(&mut self) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+/// An entry on its way, and the head of its log after it.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) sealed: Arc<Sealed>,
+    pub(super) head: Head,
+}
+
+#[derive(Debug)]
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    looms: HashMap<LoomId, Progress>,
+    queue: Vec<Item>,
+    queue_bytes: usize,
+    /// Wait for the queue.
+    waiters: Vec<Waiter>,
+    flying: Arc<Vec<Item>>,
+    /// Wait for what is being written.
+    flying_waiters: Vec<Waiter>,
+    /// Somebody waits for the queue.
+    wanted: bool,
+    /// The thread waits until it is woken, without a limit.
+    asleep: bool,
+    closing: bool,
+    poison: Option<Arc<str>>,
+}
+
+type Waiter = oneshot::Sender<Result<(), Arc<str>>>;
+type Waiting = oneshot::Receiver<Result<(), Arc<str>>>;
+
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    head: Head,
+    /// The last sequence that the thread has taken.
+    taken: u64,
+    /// The last sequence that is on disk.
+    durable: u64,
+}
+
+enum Work {
+    Write(Arc<Vec<Item>>),
+    Settle,
+    Close,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poison(&self, what: &str) {
+        let mut state = self.lock();
+        let first = Arc::clone(state.poison.get_or_insert_with(|| what.into()));
+        state.queue = Vec::new();
+        state.queue_bytes = 0;
+        state.flying = Arc::default();
+        let waiters: Vec<Waiter> = state.take_all_waiters();
+        drop(state);
+        for waiter in waiters {
+            answer(waiter, Err(Arc::clone(&first)));
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn next(&self, is_unsettled: bool) -> Work {
+        let mut state = self.lock();
+        let mut until = None;
+        loop {
+            let is_due = until.is_some_and(|until| Instant::now() >= until);
+            if !state.queue.is_empty() && (state.wanted || state.closing || is_due || state.queue_bytes > EAGER_BYTES) {
+                return Work::Write(state.take_queue());
+            }
+            if state.closing || state.poison.is_some() {
+                return Work::Close;
+            }
+            if state.queue.is_empty() && !is_unsettled {
+                until = None;
+                state.asleep = true;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.asleep = false;
+                continue;
+            }
+            if is_due {
+                return Work::Settle;
+            }
+            let end = *until.get_or_insert_with(|| Instant::now() + SETTLE);
+            let left = end.saturating_duration_since(Instant::now());
+            (state, _) = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The batch is on disk: whoever waits for it is told.
+    fn written(&self) {
+        let mut state = self.lock();
+        let done = std::mem::take(&mut state.flying);
+        for item in done.iter() {
+            if let Some(progress) = state.looms.get_mut(&item.sealed.entry.loom) {
+                progress.durable = item.head.sequence;
+            }
+        }
+        if state.looms.len() > LOOMS_KEPT {
+            state.looms.retain(|_, progress| progress.head.sequence != progress.durable);
+        }
+        let waiters = std::mem::take(&mut state.flying_waiters);
+        drop(state);
+        for waiter in waiters {
+            answer(waiter, Ok(()));
+        }
+    }
+}
+
+/// Whoever gave up waiting does not need the answer.
+fn answer(waiter: Waiter, result: Result<(), Arc<str>>) {
+    drop(waiter.send(result));
+}
+
+impl State {
+    fn take_queue(&mut self) -> Arc<Vec<Item>> {
+        self.wanted = false;
+        self.queue_bytes = 0;
+        self.flying = Arc::new(std::mem::take(&mut self.queue));
+        self.flying_waiters.append(&mut self.waiters);
+        for item in self.flying.iter() {
+            if let Some(progress) = self.looms.get_mut(&item.sealed.entry.loom) {
+                progress.taken = item.head.sequence;
+            }
+        }
+        Arc::clone(&self.flying)
+    }
+
+    fn take_all_waiters(&mut self) -> Vec<Waiter> {
+        let mut waiters = std::mem::take(&mut self.waiters);
+        waiters.append(&mut self.flying_waiters);
+        waiters
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.poison {
+            Some(what) => Err(StoreError::Poisoned { what: what.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    fn progress(
+        &mut self,
+        loom: LoomId,
+        load: impl FnOnce() -> Result<Head, StoreError>,
+    ) -> Result<&mut Progress, StoreError> {
+        Ok(match self.looms.entry(loom) {
+            Slot::Occupied(known) => known.into_mut(),
+            Slot::Vacant(free) => {
+                let head = load()?;
+                free.insert(Progress { head, taken: head.sequence, durable: head.sequence })
+            }
+        })
+    }
+}
+
+impl Committer {
+    /// Starts the thread.
+    pub(super) fn start(sink: impl Sink) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("loom committer".to_owned()).spawn(move || run(&theirs, sink))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// This node's head of a loom, what is on its way included. `load` reads the head that is on disk.
+    pub(super) fn head(
+        &self,
+        loom: LoomId,
+        load: impl FnOnce() -> Result<Head, StoreError>,
+    ) -> Result<Head, StoreError> {
+        let known = self.shared.lock().looms.get(&loom).map(|progress| progress.head);
+        known.map_or_else(load, Ok)
+    }
+
+    /// Puts an entry on the queue if it follows the log.
+    pub(super) fn append(
+        &self,
+        sealed: Sealed,
+        load: impl FnOnce() -> Result<Head, StoreError>,
+    ) -> Result<(), StoreError> {
+        let loom = sealed.entry.loom;
+        let bytes = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
+        let mut state = self.shared.lock();
+        state.check()?;
+        if state.closing {
+            return Err(StoreError::Poisoned { what: "the record was closed".to_owned() });
+        }
+        let progress = state.progress(loom, load)?;
+        let head = progress.head.after(&sealed.id);
+        if sealed.entry.sequence != head.sequence {
+            let got = sealed.entry.sequence;
+            return Err(StoreError::Sequence { loom, head: progress.head.sequence, got });
+        }
+        progress.head = head;
+        state.queue.push(Item { sealed: Arc::new(sealed), head });
+        state.queue_bytes = state.queue_bytes.saturating_add(bytes).saturating_add(ITEM_BYTES);
+        let too_many = state.queue_bytes > QUEUE_BYTES_MAX;
+        let wake = state.asleep || state.queue_bytes > EAGER_BYTES;
+        drop(state);
+        if too_many {
+            self.shared.poison(&format!("more than {QUEUE_BYTES_MAX} bytes wait to be written"));
+        }
+        if wake {
+            self.shared.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Returns when what was handed over for this loom is on disk.
+    pub(super) async fn sync(&self, loom: LoomId) -> Result<(), StoreError> {
+        let Some(done) = self.wait_for(loom)? else { return Ok(()) };
+        match done.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(what)) => Err(StoreError::Poisoned { what: what.to_string() }),
+            Err(_) => Err(StoreError::Poisoned { what: "the thread that writes has ended".to_owned() }),
+        }
+    }
+
+    fn wait_for(&self, loom: LoomId) -> Result<Option<Waiting>, StoreError> {
+        let mut state = self.shared.lock();
+        state.check()?;
+        let Some(progress) = state.looms.get(&loom).copied() else { return Ok(None) };
+        if progress.durable >= progress.head.sequence {
+            return Ok(None);
+        }
+        let (waiter, done) = oneshot::channel();
+        if progress.taken >= progress.head.sequence {
+            state.flying_waiters.push(waiter);
+            return Ok(Some(done));
+        }
+        state.waiters.push(waiter);
+        let wake = !state.wanted;
+        state.wanted = true;
+        drop(state);
+        if wake {
+            self.shared.wake.notify_one();
+        }
+        Ok(Some(done))
+    }
+
+    /// What is on its way and meets a condition, in the order in which it was handed over.
+    pub(super) fn pending(&self, mut wanted: impl FnMut(&Sealed) -> bool) -> Vec<Arc<Sealed>> {
+        let state = self.shared.lock();
+        let items = state.flying.iter().chain(&state.queue);
+        items.filter(|item| wanted(&item.sealed)).map(|item| Arc::clone(&item.sealed)).collect()
+    }
+
+    /// Writes what is left and ends the thread.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            self.shared.poison("the thread that writes has panicked");
+        }
+        self.shared.lock().check()
+    }
+}
+
+/// Tells everybody when the thread ends by a panic.
+struct Farewell<'a>(&'a Shared);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison("the thread that writes has panicked");
+        }
+    }
+}
+
+fn run(shared: &Shared, mut sink: impl Sink) {
+    let _farewell = Farewell(shared);
+    let mut settled = Instant::now();
+    loop {
+        let result = match shared.next(sink.is_unsettled()) {
+            Work::Write(items) => sink.write(&items).and_then(|()| {
+                shared.written();
+                if settled.elapsed() < SETTLE {
+                    return Ok(());
+                }
+                settled = Instant::now();
+                sink.settle()
+            }),
+            Work::Settle => {
+                settled = Instant::now();
+                sink.settle()
+            }
+            Work::Close => {
+                if let Err(error) = sink.finish() {
+                    shared.poison(&chain(&*error));
+                }
+                return;
+            }
+        };
+        if let Err(error) = result {
+            shared.poison(&chain(&*error));
+            return;
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

@@ -1,0 +1,243 @@
+//! The durable store: the port on top of database, committer and marks.
+//!
+//! A read sees what this process handed over, durable or not, so that the driver never waits to read its own entries;
+//! only [`LoomStore::sync`] says what is durable.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::check::check_whole;
+use super::committer::Committer;
+use super::database::{CACHE_BYTES, Database};
+use super::findings::Findings;
+use super::key::NodeKey;
+use super::marks::Marks;
+use super::open::{self, Folder, Opened};
+use super::reading::ReadingStore;
+use super::rows::{self, Log, LogLine, Place, Space};
+use super::{examine, journal, manifest, verify};
+use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{Head, Sealed};
+use crate::ports::{BoxFuture, LoomStore, LoomSummary, StoreError, Verified};
+
+/// What can be chosen when a record is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How much memory is used to keep what was read, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: CACHE_BYTES }
+    }
+}
+
+/// The record on disk, open for writing. One process at a time.
+#[derive(Debug)]
+pub struct FjallStore {
+    folder: PathBuf,
+    key: NodeKey,
+    database: Database,
+    committer: Committer,
+    _lock: File,
+}
+
+impl FjallStore {
+    /// Opens the record in a folder, or makes one, with the key of its node.
+    ///
+    /// # Errors
+    /// A folder that cannot be used, is in use, or holds less than was acknowledged: the error then names what is
+    /// missing, and nothing was changed.
+    ///
+    /// ```
+    /// # use cantrip_runtime::adapters::store::{FjallStore, StoreOptions};
+    /// # use cantrip_runtime::ports::LoomStore;
+    /// # let folder = tempfile::tempdir()?;
+    /// let store = FjallStore::open(folder.path(), StoreOptions::default())?;
+    /// assert!(store.looms()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(folder: &Path, options: StoreOptions) -> Result<Arc<Self>, StoreError> {
+        let Opened { key, database, committer, lock } = open::open(folder, options.cache_bytes)?;
+        Ok(Arc::new(Self { folder: folder.to_owned(), key, database, committer, _lock: lock }))
+    }
+
+    /// Opens a copy of the record for reading, also while another process writes to it.
+    ///
+    /// # Errors
+    /// No record there, or one that cannot be read.
+    pub fn open_reading(folder: &Path) -> Result<Arc<ReadingStore>, StoreError> {
+        ReadingStore::open(folder).map(Arc::new)
+    }
+
+    /// Verifies a record without opening it: whatever can be read is read, whatever is wrong is listed, and nothing of
+    /// the record is changed. Works while another process writes to it.
+    ///
+    /// # Errors
+    /// No record there, or a folder that cannot be read at all.
+    pub fn examine(folder: &Path) -> Result<Verified, StoreError> {
+        examine::examine(folder)
+    }
+
+    /// This node's key.
+    pub const fn key(&self) -> &NodeKey {
+        &self.key
+    }
+
+    /// Writes what is left and syncs everything. Nothing is taken afterwards. Dropping the store does the same.
+    ///
+    /// # Errors
+    /// The write that failed, now or earlier.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.committer.close()
+    }
+
+    fn log(&self, loom: LoomId) -> Log {
+        Log { loom, writer: self.writer() }
+    }
+
+    fn durable_head(&self, loom: LoomId) -> Result<Head, StoreError> {
+        Ok(self.database.head(self.log(loom))?)
+    }
+
+    /// The places and ids in an index, with what is on its way.
+    fn indexed(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        belongs: impl FnMut(&Sealed) -> bool,
+    ) -> Result<Vec<(Place, EntryId)>, StoreError> {
+        let pending = self.committer.pending(belongs);
+        let mut found = self.database.indexed(space, prefix)?;
+        found.extend(pending.iter().map(|sealed| (Place::of(sealed), sealed.id)));
+        let own = self.writer();
+        found.sort_by_key(|(place, _)| order(own, place));
+        found.dedup();
+        Ok(found)
+    }
+
+    fn pending_entry(&self, id: EntryId) -> Option<Sealed> {
+        self.committer.pending(|sealed| sealed.id == id).first().map(|sealed| bare(sealed))
+    }
+}
+
+impl Drop for FjallStore {
+    fn drop(&mut self) {
+        // Whoever wants to know whether it was written closes or syncs.
+        drop(self.close());
+    }
+}
+
+/// By loom, this node's log first, then as the logs run.
+pub(super) fn order(own: WriterKey, place: &Place) -> (LoomId, bool, WriterKey, u64) {
+    (place.log.loom, place.log.writer != own, place.log.writer, place.sequence)
+}
+
+/// An entry as it is read: without the texts beside it.
+pub(super) fn bare(sealed: &Sealed) -> Sealed {
+    Sealed { id: sealed.id, bytes: sealed.bytes.clone(), entry: sealed.entry.clone(), blobs: Vec::new() }
+}
+
+impl LoomStore for FjallStore {
+    fn writer(&self) -> WriterKey {
+        self.key.writer()
+    }
+
+    fn head(&self, loom: LoomId) -> Result<Head, StoreError> {
+        self.committer.head(loom, || self.durable_head(loom))
+    }
+
+    fn append(&self, sealed: Sealed) -> Result<(), StoreError> {
+        check_whole(&sealed, self.writer())?;
+        let loom = sealed.entry.loom;
+        self.committer.append(sealed, || self.durable_head(loom))
+    }
+
+    fn sync(&self, loom: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.committer.sync(loom))
+    }
+
+    fn entry(&self, id: EntryId) -> Result<Option<Sealed>, StoreError> {
+        match self.pending_entry(id) {
+            Some(sealed) => Ok(Some(sealed)),
+            None => self.database.entry(id),
+        }
+    }
+
+    fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+        let pending = self.committer.pending(|sealed| sealed.entry.loom == loom);
+        let mut entries = self.database.entries(loom)?;
+        entries.extend(pending.iter().map(|sealed| bare(sealed)));
+        let own = self.writer();
+        entries.sort_by_key(|sealed| order(own, &Place::of(sealed)));
+        entries.dedup_by_key(|sealed| sealed.id);
+        Ok(entries)
+    }
+
+    fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {
+        let found = self.indexed(Space::Entities, entity.as_bytes(), |sealed| sealed.entry.entity == entity)?;
+        let read = |(place, id)| match self.pending_entry(id) {
+            Some(sealed) => Ok(sealed),
+            None => self.database.entry_at(place, id),
+        };
+        found.into_iter().map(read).collect()
+    }
+
+    fn children(&self, id: EntryId) -> Result<Vec<EntryId>, StoreError> {
+        let found = self.indexed(Space::Children, &id.digest(), |sealed| sealed.entry.parent == Some(id))?;
+        Ok(found.into_iter().map(|(_, child)| child).collect())
+    }
+
+    fn loom_of(&self, entity: EntityId) -> Result<Option<LoomId>, StoreError> {
+        let pending = self.committer.pending(|sealed| sealed.entry.entity == entity);
+        let durable = self.database.loom_of(entity)?;
+        Ok(durable.or_else(|| pending.first().map(|sealed| sealed.entry.loom)))
+    }
+
+    fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        let pending = self.committer.pending(|sealed| sealed.blobs.iter().any(|blob| blob.id == id));
+        let mut blobs = pending.iter().flat_map(|sealed| &sealed.blobs);
+        match blobs.find(|blob| blob.id == id) {
+            Some(blob) => Ok(Some(blob.bytes.clone())),
+            None => self.database.blob(id),
+        }
+    }
+
+    fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
+        let pending = self.committer.pending(|_| true);
+        let now = self.database.frozen();
+        let mut lines: BTreeMap<Log, LogLine> = now.lines(&[])?.into_iter().collect();
+        for sealed in pending {
+            let place = Place::of(&sealed);
+            let before = lines.get(&place.log).copied();
+            let head = before.map(|line| line.head).unwrap_or_default();
+            if head.sequence < place.sequence {
+                lines.insert(place.log, LogLine::after(before, &sealed, head.after(&sealed.id)));
+            }
+        }
+        Ok(rows::summaries(lines))
+    }
+
+    fn verify(&self, loom: Option<LoomId>) -> Result<Verified, StoreError> {
+        let folder = Folder(&self.folder);
+        let mut findings = Findings::default();
+        let commit = self.database.commit_row()?;
+        let marks = Marks::load(&self.folder).map_err(folder.cannot("read the head marks"))?;
+        let scan = journal::scan(&folder.database()).map_err(folder.cannot("read the journal"))?;
+        for what in &scan.damage {
+            findings.store(what.as_str());
+        }
+        if let Some(found) = scan.commit.filter(|found| found.number < commit.number) {
+            findings
+                .store(format!("the journal ends at commit {}, and commit {} is durable", found.number, commit.number));
+        }
+        for what in manifest::damage(&folder.database()) {
+            findings.store(what);
+        }
+        verify::run(&self.database.frozen(), marks.as_ref(), commit.marked, loom, &mut findings);
+        Ok(findings.finish())
+    }
+}

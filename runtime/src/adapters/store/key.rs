@@ -1,0 +1,109 @@
+//! The node's key: the name under which it writes, made once and kept beside the record.
+//!
+//! It must never be printed or leave this module other than as a signature.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use ed25519_dalek::{Signer, SigningKey};
+
+use crate::domain::ids::WriterKey;
+
+/// The name of the file in the record's folder: 32 secret bytes.
+pub(super) const KEY_FILE: &str = "node.key";
+
+/// The Ed25519 key of this node.
+pub struct NodeKey(SigningKey);
+
+impl NodeKey {
+    /// A key from its secret bytes.
+    pub fn from_secret(secret: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(secret))
+    }
+
+    /// The public half: the name under which this node writes.
+    pub fn writer(&self) -> WriterKey {
+        WriterKey::from_bytes(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+
+    /// Reads the key of a folder; nothing where it has none.
+    pub(super) fn load(folder: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(folder.join(KEY_FILE)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut secret = Vec::with_capacity(33);
+        file.take(33).read_to_end(&mut secret)?;
+        let secret: [u8; 32] = secret
+            .try_into()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the node's key is not 32 bytes long"))?;
+        Ok(Some(Self::from_secret(&secret)))
+    }
+
+    /// Makes a key and keeps it in the folder, whole or not at all.
+    pub(super) fn create(folder: &Path) -> io::Result<Self> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
+        let temporary = folder.join("node.key.new");
+        match std::fs::remove_file(&temporary) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&temporary)?;
+        file.write_all(&secret)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, folder.join(KEY_FILE))?;
+        super::files::sync_folder(folder)?;
+        Ok(Self::from_secret(&secret))
+    }
+}
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "NodeKey({}, secret ***)", self.writer())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_never_printed() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        assert!(NodeKey::load(folder.path())?.is_none());
+        let made = NodeKey::create(folder.path())?;
+        let loaded = NodeKey::load(folder.path())?.map(|key| key.writer());
+        assert_eq!(loaded, Some(made.writer()));
+        let printed = format!("{made:?}");
+        assert!(printed.ends_with("***)"), "{printed}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let permissions = std::fs::metadata(folder.path().join(KEY_FILE))?.permissions().mode();
+            assert_eq!(permissions & 0o777, 0o600);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_key_of_another_length_is_refused() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join(KEY_FILE), [1; 31])?;
+        assert!(NodeKey::load(folder.path()).is_err());
+        Ok(())
+    }
+}

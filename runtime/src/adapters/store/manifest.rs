@@ -1,0 +1,59 @@
+//! Checks the files that say which tables belong to the database, before the database may act on them.
+//!
+//! fjall deletes what its manifests do not name, and a keyspace without one altogether; so they have to be whole
+//! before it looks. It keeps a checksum of each manifest and does not compare it; we do. Never writes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::rows::Space;
+
+/// 64 MiB: a manifest has some 37 bytes for each table, so a longer one is damage.
+const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The number of the manifest, its checksum, the kind of the checksum.
+const CURRENT_BYTES: usize = 25;
+
+/// What is wrong with the manifests of a database that holds records.
+pub(super) fn damage(database: &Path) -> Vec<String> {
+    // Keyspace 0 is fjall's own list of keyspaces; ours follow in the order in which they were made.
+    (0..=Space::ALL.len())
+        .filter_map(|number| {
+            let folder = database.join("keyspaces").join(number.to_string());
+            let what = match check(&folder) {
+                Ok(None) => return None,
+                Ok(Some(what)) => what.to_owned(),
+                Err(error) => error.to_string(),
+            };
+            Some(format!("the list of tables of keyspace {number} is damaged: {what}"))
+        })
+        .collect()
+}
+
+fn check(folder: &Path) -> io::Result<Option<&'static str>> {
+    let current = read_bounded(&folder.join("current"), CURRENT_BYTES as u64)?;
+    let Some((version, rest)) = current.split_first_chunk::<8>() else {
+        return Ok(Some("`current` is cut short"));
+    };
+    let Some((expected, kind)) = rest.split_first_chunk::<16>() else {
+        return Ok(Some("`current` is cut short"));
+    };
+    if kind != [0] {
+        return Ok(Some("`current` has another form"));
+    }
+    let manifest = read_bounded(&folder.join(format!("v{}", u64::from_le_bytes(*version))), MANIFEST_BYTES_MAX)?;
+    Ok((xxh3_128(&manifest) != u128::from_le_bytes(*expected)).then_some("its checksum is another"))
+}
+
+fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let file =
+        File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is too long", path.display())));
+    }
+    Ok(content)
+}

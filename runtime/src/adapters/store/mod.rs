@@ -1,0 +1,37 @@
+//! Where looms are kept: on disk with fjall, or in memory.
+//!
+//! Owns the record's folder: `node.key` (this node's name and signature), `db` (the database), `heads` (how far each
+//! log is, kept outside the database's journal, because a damaged journal can open with its end missing), `lock`.
+//! Nothing here decides what an entry means, and nothing outside names fjall.
+//!
+//! A turn is durable before the next begins (LOOM-1): one thread writes, and writers that wait at the same time share
+//! one sync. After a failed write nothing more is taken. What was acknowledged and is not there any more is an error
+//! that names it, at every open, and nothing is changed before that is known.
+//!
+//! Read `durable` first, then `committer` (how a write becomes durable), `open` (what is compared), `verify`.
+
+#![expect(clippy::disallowed_methods, reason = "the record is files: this adapter owns them")]
+
+mod check;
+mod committer;
+mod database;
+mod durable;
+mod examine;
+mod files;
+mod findings;
+mod journal;
+mod key;
+mod manifest;
+mod marks;
+mod memory;
+mod open;
+mod reading;
+mod rows;
+mod scratch;
+mod sink;
+mod verify;
+
+pub use durable::{FjallStore, StoreOptions};
+pub use key::NodeKey;
+pub use memory::MemoryStore;
+pub use reading::ReadingStore;

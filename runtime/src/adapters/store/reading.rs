@@ -1,0 +1,125 @@
+//! The record as it was when it was opened, for commands that only read. Another process may go on writing to it.
+
+use std::path::Path;
+
+use super::database::Database;
+use super::durable::order;
+use super::examine::{self, Copied};
+use super::findings::Findings;
+use super::marks::Marks;
+use super::open::Folder;
+use super::rows::{self, Log, Place, Space};
+use super::verify;
+use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{Head, Sealed};
+use crate::ports::{BoxFuture, LoomStore, LoomSummary, StoreError, Verified};
+
+/// A copy of a record, open for reading. It takes no entries.
+#[derive(Debug)]
+pub struct ReadingStore {
+    folder: std::path::PathBuf,
+    writer: WriterKey,
+    copied: Copied,
+    marks: Option<Marks>,
+}
+
+impl ReadingStore {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let folder = Folder(path);
+        if !folder.has_database() {
+            return Err(folder.refuse("there is no record here"));
+        }
+        let mut tries = 3;
+        loop {
+            tries -= 1;
+            let marks = Marks::load(path).map_err(folder.cannot("read the head marks"))?;
+            let mut findings = Findings::default();
+            let (copied, _) = examine::copy(&folder, &mut findings)?;
+            let whole = findings.is_empty();
+            if let Some(copied) = copied
+                && (whole || tries == 0)
+                && let Some((_, writer)) = copied.database.made_by()?
+            {
+                return Ok(Self { folder: path.to_owned(), writer, copied, marks });
+            }
+            if tries == 0 {
+                let what = findings.finish().findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>();
+                return Err(folder.refuse(format!("{}; `loom verify` lists all of it", what.join("; "))));
+            }
+        }
+    }
+
+    const fn database(&self) -> &Database {
+        &self.copied.database
+    }
+
+    fn refused(&self) -> StoreError {
+        StoreError::Open {
+            folder: self.folder.display().to_string(),
+            what: "it was opened for reading only".to_owned(),
+            source: None,
+        }
+    }
+
+    fn indexed(&self, space: Space, prefix: &[u8]) -> Result<Vec<(Place, EntryId)>, StoreError> {
+        let mut found = self.database().indexed(space, prefix)?;
+        found.sort_by_key(|(place, _)| order(self.writer, place));
+        Ok(found)
+    }
+}
+
+impl LoomStore for ReadingStore {
+    fn writer(&self) -> WriterKey {
+        self.writer
+    }
+
+    fn head(&self, loom: LoomId) -> Result<Head, StoreError> {
+        Ok(self.database().head(Log { loom, writer: self.writer })?)
+    }
+
+    fn append(&self, _: Sealed) -> Result<(), StoreError> {
+        Err(self.refused())
+    }
+
+    fn sync(&self, _: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn entry(&self, id: EntryId) -> Result<Option<Sealed>, StoreError> {
+        self.database().entry(id)
+    }
+
+    fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+        let mut entries = self.database().entries(loom)?;
+        entries.sort_by_key(|sealed| order(self.writer, &Place::of(sealed)));
+        Ok(entries)
+    }
+
+    fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {
+        let found = self.indexed(Space::Entities, entity.as_bytes())?;
+        found.into_iter().map(|(place, id)| self.database().entry_at(place, id)).collect()
+    }
+
+    fn children(&self, id: EntryId) -> Result<Vec<EntryId>, StoreError> {
+        Ok(self.indexed(Space::Children, &id.digest())?.into_iter().map(|(_, child)| child).collect())
+    }
+
+    fn loom_of(&self, entity: EntityId) -> Result<Option<LoomId>, StoreError> {
+        Ok(self.database().loom_of(entity)?)
+    }
+
+    fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.database().blob(id)
+    }
+
+    fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
+        Ok(rows::summaries(self.database().lines(&[])?))
+    }
+
+    fn verify(&self, loom: Option<LoomId>) -> Result<Verified, StoreError> {
+        let mut findings = Findings::default();
+        let synced = self.database().commit_row()?.marked;
+        verify::run(self.database(), self.marks.as_ref(), synced, loom, &mut findings);
+        Ok(findings.finish())
+    }
+}

@@ -1,0 +1,260 @@
+//! How the record is laid out in rows: the keyspaces, their keys and their values.
+//!
+//! Owns every encoding that is on disk inside the database; nothing else builds or takes apart a key. All numbers are
+//! big-endian, so that keys sort as the log runs. A row that does not parse is `None`: damage, never a panic.
+
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{Head, Sealed};
+use crate::ports::LoomSummary;
+
+/// The version of the layout. A reader refuses any other.
+pub(super) const LAYOUT: u16 = 1;
+
+/// The row of [`Space::Meta`] with the layout's version.
+pub(super) const META_LAYOUT: &[u8] = b"layout";
+/// The row of [`Space::Meta`] with the public key of the node that writes here.
+pub(super) const META_WRITER: &[u8] = b"writer";
+/// The row of [`Space::Meta`] with a [`Commit`]. It is part of every batch, and no other space has a key of its
+/// length, so that it can be told apart in a journal whose keyspaces are not known yet.
+pub(super) const META_COMMIT: &[u8] = b"commit";
+
+/// A keyspace. Each has its own purpose, so that a range of one never meets another's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Space {
+    /// Layout, writer, commit number.
+    Meta,
+    /// Place → digest of the id, then the entry's bytes.
+    Entries,
+    /// Digest of the id → place.
+    Ids,
+    /// Digest of the parent, then place → digest of the child.
+    Children,
+    /// Entity, then place → digest of the entry.
+    Entities,
+    /// Log → how far it is, and a line about it.
+    Heads,
+    /// Digest → bytes.
+    Blobs,
+}
+
+impl Space {
+    /// All of them, in the order in which they are made.
+    pub(super) const ALL: [Self; 7] =
+        [Self::Meta, Self::Entries, Self::Ids, Self::Children, Self::Entities, Self::Heads, Self::Blobs];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Entries => "entries",
+            Self::Ids => "ids",
+            Self::Children => "children",
+            Self::Entities => "entities",
+            Self::Heads => "heads",
+            Self::Blobs => "blobs",
+        }
+    }
+}
+
+/// One writer's log of one loom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Log {
+    pub(super) loom: LoomId,
+    pub(super) writer: WriterKey,
+}
+
+impl Log {
+    pub(super) const BYTES: usize = 48;
+
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [self.loom.as_bytes().as_slice(), self.writer.as_bytes()].concat()
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (loom, rest) = bytes.split_first_chunk::<16>()?;
+        let writer = <[u8; 32]>::try_from(rest).ok()?;
+        Some(Self { loom: LoomId::from_bytes(*loom), writer: WriterKey::from_bytes(writer) })
+    }
+
+    pub(super) const fn at(self, sequence: u64) -> Place {
+        Place { log: self, sequence }
+    }
+}
+
+/// One place in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place {
+    pub(super) log: Log,
+    pub(super) sequence: u64,
+}
+
+impl Place {
+    /// Where an entry says that it is.
+    pub(super) const fn of(sealed: &Sealed) -> Self {
+        Self { log: Log { loom: sealed.entry.loom, writer: sealed.entry.writer }, sequence: sealed.entry.sequence }
+    }
+
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        self.after(&[])
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (log, sequence) = bytes.split_at_checked(Log::BYTES)?;
+        Some(Self { log: Log::parse(log)?, sequence: u64::from_be_bytes(sequence.try_into().ok()?) })
+    }
+
+    /// The key in [`Space::Children`].
+    pub(super) fn under_parent(self, parent: &EntryId) -> Vec<u8> {
+        self.after(&parent.digest())
+    }
+
+    /// The key in [`Space::Entities`].
+    pub(super) fn under_entity(self, entity: EntityId) -> Vec<u8> {
+        self.after(entity.as_bytes())
+    }
+
+    fn after(self, prefix: &[u8]) -> Vec<u8> {
+        [prefix, self.log.loom.as_bytes(), self.log.writer.as_bytes(), &self.sequence.to_be_bytes()].concat()
+    }
+}
+
+/// The digest that an index row carries.
+pub(super) fn digest(bytes: &[u8]) -> Option<EntryId> {
+    <[u8; 32]>::try_from(bytes).ok().map(EntryId::from_digest)
+}
+
+/// A key of [`Space::Children`] or [`Space::Entities`]: the part before the place, and the place.
+pub(super) fn split_indexed<const N: usize>(key: &[u8]) -> Option<([u8; N], Place)> {
+    let (prefix, place) = key.split_first_chunk::<N>()?;
+    Some((*prefix, Place::parse(place)?))
+}
+
+/// The value in [`Space::Entries`].
+pub(super) fn entry_value(sealed: &Sealed) -> Vec<u8> {
+    [sealed.id.digest().as_slice(), &sealed.bytes].concat()
+}
+
+/// The id and the bytes of a value in [`Space::Entries`].
+pub(super) fn split_entry(value: &[u8]) -> Option<(EntryId, &[u8])> {
+    let (id, bytes) = value.split_first_chunk::<32>()?;
+    Some((EntryId::from_digest(*id), bytes))
+}
+
+/// What is known of a log without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogLine {
+    pub(super) head: Head,
+    /// When its first entry was made, in microseconds since 1970.
+    pub(super) first_us: u64,
+    /// When its newest entry was made.
+    pub(super) last_us: u64,
+    /// Whose its first entry is.
+    pub(super) root: EntityId,
+}
+
+impl LogLine {
+    /// The line after one more entry, and with it this head.
+    pub(super) fn after(before: Option<Self>, sealed: &Sealed, head: Head) -> Self {
+        let entry = &sealed.entry;
+        match before {
+            Some(before) => Self { head, last_us: before.last_us.max(entry.at_us), ..before },
+            None => Self { head, first_us: entry.at_us, last_us: entry.at_us, root: entry.entity },
+        }
+    }
+
+    /// The value in [`Space::Heads`].
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [
+            self.head.sequence.to_be_bytes().as_slice(),
+            &self.head.chain,
+            &self.first_us.to_be_bytes(),
+            &self.last_us.to_be_bytes(),
+            self.root.as_bytes(),
+        ]
+        .concat()
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (sequence, rest) = bytes.split_first_chunk::<8>()?;
+        let (chain, rest) = rest.split_first_chunk::<32>()?;
+        let (first_us, rest) = rest.split_first_chunk::<8>()?;
+        let (last_us, root) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            head: Head { sequence: u64::from_be_bytes(*sequence), chain: *chain },
+            first_us: u64::from_be_bytes(*first_us),
+            last_us: u64::from_be_bytes(*last_us),
+            root: EntityId::from_bytes(root.try_into().ok()?),
+        })
+    }
+}
+
+/// A loom in one line, from the lines of its logs. Its root is that of the log that began first.
+pub(super) fn summarise(before: Option<LoomSummary>, loom: LoomId, line: &LogLine) -> LoomSummary {
+    let (entries, first_us, last_us) = (line.head.sequence, line.first_us, line.last_us);
+    match before {
+        None => LoomSummary { loom, entries, first_us, last_us, root: line.root },
+        Some(before) => LoomSummary {
+            loom,
+            entries: before.entries.saturating_add(entries),
+            first_us: before.first_us.min(first_us),
+            last_us: before.last_us.max(last_us),
+            root: if first_us < before.first_us { line.root } else { before.root },
+        },
+    }
+}
+
+/// Looms from the lines of their logs, in the order of the keys; the newest loom first.
+pub(super) fn summaries(lines: impl IntoIterator<Item = (Log, LogLine)>) -> Vec<LoomSummary> {
+    let mut summaries: Vec<LoomSummary> = Vec::new();
+    for (log, line) in lines {
+        let before = summaries.pop_if(|last| last.loom == log.loom);
+        summaries.push(summarise(before, log.loom, &line));
+    }
+    summaries.reverse();
+    summaries
+}
+
+/// The number of the last batch, and how much of the marks outside the journal is known to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Commit {
+    /// 1, 2, 3 … over the life of the store.
+    pub(super) number: u64,
+    /// The commit up to which the marks had been synced: a file of marks that ends earlier was cut or exchanged.
+    pub(super) marked: u64,
+}
+
+impl Commit {
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [self.number.to_be_bytes(), self.marked.to_be_bytes()].concat()
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (number, marked) = bytes.split_first_chunk::<8>()?;
+        Some(Self { number: u64::from_be_bytes(*number), marked: u64::from_be_bytes(marked.try_into().ok()?) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_parses_to_itself_and_sorts_as_the_log_runs() {
+        let log = Log { loom: LoomId::from_bytes([3; 16]), writer: WriterKey::from_bytes([4; 32]) };
+        assert_eq!(Place::parse(&log.at(258).to_bytes()), Some(log.at(258)));
+        assert!(log.at(255).to_bytes() < log.at(256).to_bytes());
+        assert_eq!(Place::parse(&log.to_bytes()), None);
+        let parent = EntryId::of(b"parent");
+        assert_eq!(split_indexed::<32>(&log.at(7).under_parent(&parent)), Some((parent.digest(), log.at(7))));
+    }
+
+    #[test]
+    fn values_parse_to_themselves_and_nothing_shorter_does() {
+        let head = Head { sequence: 9, chain: [1; 32] };
+        let line = LogLine { head, first_us: 1, last_us: 2, root: EntityId::from_bytes([5; 16]) };
+        assert_eq!(LogLine::parse(&line.to_bytes()), Some(line));
+        let commit = Commit { number: 8, marked: 7 };
+        assert_eq!(Commit::parse(&commit.to_bytes()), Some(commit));
+        assert_eq!(Commit::parse(&[0; 15]), None);
+        assert_eq!(LogLine::parse(&[0; 71]), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a durable write is: one batch in the database with its sync, then the marks outside of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+
+use super::committer::{Item, Sink};
+use super::database::{Batch, Database, DatabaseError};
+use super::marks::{Mark, MarkWriter};
+use super::rows::{Commit, Log, LogLine, Place};
+
+/// The lines of so many logs are kept in memory.
+const LINES_KEPT: usize = 4096;
+
+/// Writes to the database and to the marks.
+pub(super) struct RecordSink {
+    database: Database,
+    marks: MarkWriter,
+    commit: Commit,
+    /// What the database has of it.
+    recorded: Commit,
+    lines: HashMap<Log, LogLine>,
+}
+
+impl RecordSink {
+    /// Goes on after the commit that the database is at.
+    pub(super) fn new(database: Database, marks: MarkWriter, commit: Commit) -> Self {
+        Self { database, marks, commit, recorded: commit, lines: HashMap::new() }
+    }
+
+    /// The lines of the logs that these entries move.
+    fn lines(&mut self, items: &[Item]) -> Result<BTreeMap<Log, LogLine>, DatabaseError> {
+        if self.lines.len() > LINES_KEPT {
+            self.lines.clear();
+        }
+        let mut moved: BTreeMap<Log, LogLine> = BTreeMap::new();
+        for item in items {
+            let log = Place::of(&item.sealed).log;
+            let before = match moved.get(&log).or_else(|| self.lines.get(&log)) {
+                Some(known) => Some(*known),
+                None => self.database.line(log)?,
+            };
+            moved.insert(log, LogLine::after(before, &item.sealed, item.head));
+        }
+        Ok(moved)
+    }
+}
+
+impl Sink for RecordSink {
+    fn write(&mut self, items: &[Item]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let commit = Commit { number: self.commit.number.saturating_add(1), marked: self.commit.marked };
+        let lines: Vec<(Log, LogLine)> = self.lines(items)?.into_iter().collect();
+        let mut entries = items.iter().map(|item| &*item.sealed);
+        self.database.commit(Batch { entries: &mut entries, lines: &lines, commit })?;
+        let mark = |(log, line): &(Log, LogLine)| Mark { log: *log, head: line.head, commit: commit.number };
+        let marks: Vec<Mark> = lines.iter().map(mark).collect();
+        self.marks.append(&marks)?;
+        self.commit = commit;
+        self.recorded = commit;
+        self.lines.extend(lines);
+        Ok(())
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.marks.is_dirty()
+    }
+
+    fn settle(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.marks.sync()?;
+        self.commit.marked = self.commit.number;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.settle()?;
+        if self.recorded != self.commit {
+            self.database.settle(self.commit)?;
+            self.recorded = self.commit;
+        }
+        Ok(())
+    }
+}

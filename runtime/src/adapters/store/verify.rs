@@ -1,0 +1,285 @@
+//! Recomputes a database: every hash, chain, parent, blob and index, and compares with the marks outside of it.
+//!
+//! Reads one snapshot, so a store can be verified while it is written to. Never writes.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use super::database::{Database, DatabaseError};
+use super::findings::{self, Findings};
+use super::marks::{MARKS_FILE, Marks};
+use super::rows::{self, Log, LogLine, Place, Space};
+use crate::domain::ids::{EntryId, LoomId};
+use crate::domain::loom::{Head, Sealed};
+
+/// Checks one loom, or all and the store itself. The marks must have been read before the snapshot was taken, and
+/// `synced` before the marks.
+pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Option<LoomId>, findings: &mut Findings) {
+    check_marks(view, marks, synced, findings);
+    let logs = match logs(view, marks, loom) {
+        Ok(logs) => logs,
+        Err(error) => return findings.store(unreadable("the list of logs", &error)),
+    };
+    for log in logs {
+        findings.count_loom(log.loom);
+        Walk { view, findings, log, line: None }.run(marks);
+    }
+    for space in [Space::Ids, Space::Children, Space::Entities] {
+        if let Err(error) = check_index(view, space, loom, findings) {
+            findings.store(unreadable(space.name(), &error));
+        }
+    }
+    if loom.is_none()
+        && let Err(error) = check_blobs(view, findings)
+    {
+        findings.store(unreadable("blobs", &error));
+    }
+}
+
+fn unreadable(what: &str, error: &DatabaseError) -> String {
+    format!("reading {what} failed: {error}")
+}
+
+fn check_marks(view: &Database, marks: Option<&Marks>, synced: u64, findings: &mut Findings) {
+    let Some(marks) = marks else {
+        return findings.store(format!("the file `{MARKS_FILE}` is missing: nothing vouches for the newest entries"));
+    };
+    if let Some(what) = marks.damage(synced) {
+        findings.store(what);
+    }
+    match view.commit_row() {
+        Ok(commit) if commit.number < marks.commit => findings.store(format!(
+            "commit {} was acknowledged, and the database is at commit {}",
+            marks.commit, commit.number
+        )),
+        Ok(_) => {}
+        Err(error) => findings.store(unreadable("the commit number", &error)),
+    }
+}
+
+/// The logs that anything knows of.
+fn logs(view: &Database, marks: Option<&Marks>, loom: Option<LoomId>) -> Result<BTreeSet<Log>, DatabaseError> {
+    let prefix = loom.map(|loom| loom.as_bytes().to_vec()).unwrap_or_default();
+    let mut logs: BTreeSet<Log> = view.lines(&prefix)?.into_iter().map(|(log, _)| log).collect();
+    let marked = marks.iter().flat_map(|marks| marks.by_log.keys()).copied();
+    logs.extend(marked.filter(|log| loom.is_none_or(|loom| loom == log.loom)));
+    let mut from = prefix.clone();
+    while let Some(key) = view.first_from(Space::Entries, &from)? {
+        let Some(log) = key.get(..Log::BYTES).and_then(Log::parse).filter(|_| key.starts_with(&prefix)) else { break };
+        logs.insert(log);
+        from = [log.to_bytes().as_slice(), &[u8::MAX; 9]].concat();
+    }
+    Ok(logs)
+}
+
+/// Goes through one log.
+struct Walk<'a> {
+    view: &'a Database,
+    findings: &'a mut Findings,
+    log: Log,
+    /// What its line should be.
+    line: Option<LogLine>,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, marks: Option<&Marks>) {
+        let mark = marks.and_then(|marks| marks.by_log.get(&self.log)).map(|mark| mark.head);
+        let line = match self.view.line(self.log) {
+            Ok(line) => line,
+            Err(error) => {
+                self.findings.loom(self.log.loom, unreadable("the head", &error));
+                None
+            }
+        };
+        let stored = line.map(|line| line.head).unwrap_or_default();
+        let of = stored.sequence.max(mark.unwrap_or_default().sequence);
+        let mut head = Head::default();
+        let view = self.view;
+        let walked = view.each(Space::Entries, &self.log.to_bytes(), |key, value| {
+            let Some(place) = Place::parse(key) else {
+                self.findings.loom(self.log.loom, "a key of `entries` is unreadable");
+                return Ok(ControlFlow::<()>::Continue(()));
+            };
+            let expected = head.sequence.saturating_add(1);
+            if place.sequence > expected {
+                self.findings.missing(self.log, expected, place.sequence.saturating_sub(1), of);
+            }
+            self.entry(place, value, &mut head);
+            self.compare(&head, mark, "the mark outside the journal");
+            self.compare(&head, Some(stored), "the stored head");
+            Ok(ControlFlow::Continue(()))
+        });
+        if let Err(error) = walked {
+            let place = self.log.at(head.sequence.saturating_add(1));
+            self.findings.place(place, None, unreadable("the log from here on", &error));
+            return;
+        }
+        if head.sequence < of {
+            self.findings.missing(self.log, head.sequence.saturating_add(1), of, of);
+        }
+        if let Some((line, own)) = line.zip(self.line).filter(|(line, own)| line.head == own.head && line != own) {
+            let what = format!("its line says {line:?}, and its entries say {own:?}");
+            self.findings.loom(self.log.loom, what);
+        }
+        if stored.sequence < head.sequence {
+            let what = format!("the stored head is {} and the log goes on", stored.sequence);
+            self.findings.place(self.log.at(stored.sequence.saturating_add(1)), None, what);
+        }
+    }
+
+    fn compare(&mut self, head: &Head, other: Option<Head>, name: &str) {
+        if other.is_some_and(|other| other.sequence == head.sequence && other.chain != head.chain) {
+            let place = self.log.at(head.sequence);
+            self.findings.place(place, None, format!("{name} has another chain: an entry up to here was exchanged"));
+        }
+    }
+
+    fn entry(&mut self, place: Place, value: &[u8], head: &mut Head) {
+        let Some((id, bytes)) = rows::split_entry(value) else {
+            head.sequence = place.sequence;
+            return self.findings.place(place, None, "the row is cut short");
+        };
+        head.sequence = place.sequence.saturating_sub(1);
+        *head = head.after(&id);
+        self.findings.count_entry();
+        let sealed = match Sealed::open(id, bytes.to_vec()) {
+            Ok(sealed) => sealed,
+            Err(error) => return self.findings.place(place, Some(id), super::committer::chain(&error)),
+        };
+        if let Some(what) = findings::misplaced(&sealed, place) {
+            self.findings.place(place, Some(id), what);
+        }
+        self.line = Some(LogLine::after(self.line, &sealed, *head));
+        if let Err(error) = self.neighbours(place, &sealed) {
+            self.findings.place(place, Some(id), unreadable("what belongs to it", &error));
+        }
+    }
+
+    /// Its rows in the indexes, its parent and its blobs.
+    fn neighbours(&mut self, place: Place, sealed: &Sealed) -> Result<(), DatabaseError> {
+        let id = sealed.id;
+        let digest = id.digest();
+        let mut rows = vec![
+            (Space::Ids, digest.to_vec(), place.to_bytes()),
+            (Space::Entities, place.under_entity(sealed.entry.entity), digest.to_vec()),
+        ];
+        if let Some(parent) = &sealed.entry.parent {
+            rows.push((Space::Children, place.under_parent(parent), digest.to_vec()));
+            self.parent(place, sealed, parent)?;
+        }
+        for (space, key, value) in rows {
+            if self.view.get(space, &key)?.is_none_or(|row| *row != *value) {
+                self.findings.place(place, Some(id), format!("the index `{}` does not lead to it", space.name()));
+            }
+        }
+        for (digest, link) in findings::blob_links(&sealed.bytes) {
+            if !self.findings.meet_blob(digest) {
+                continue;
+            }
+            match self.view.get(Space::Blobs, &digest)? {
+                None => self.findings.place(place, Some(id), format!("the text {link} it refers to is missing")),
+                Some(bytes) if *blake3::hash(&bytes).as_bytes() != digest => {
+                    self.findings.place(place, Some(id), format!("the text {link} it refers to is damaged"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn parent(&mut self, place: Place, sealed: &Sealed, parent: &EntryId) -> Result<(), DatabaseError> {
+        let found = self.view.get(Space::Ids, &parent.digest())?;
+        let what = match found.map(|row| Place::parse(&row)) {
+            None => format!("its parent {parent} is missing"),
+            Some(None) => format!("the place of its parent {parent} is unreadable"),
+            Some(Some(at)) if at.log.loom != place.log.loom && !findings::may_cross_looms(&sealed.entry.body) => {
+                format!("its parent {parent} belongs to loom {}", at.log.loom)
+            }
+            Some(Some(at)) if at.log == place.log && at.sequence >= place.sequence => {
+                format!("its parent {parent} comes after it")
+            }
+            Some(Some(_)) => return Ok(()),
+        };
+        self.findings.place(place, Some(sealed.id), what);
+        Ok(())
+    }
+}
+
+/// The other way: every row of an index leads to an entry that it belongs to.
+fn check_index(
+    view: &Database,
+    space: Space,
+    loom: Option<LoomId>,
+    findings: &mut Findings,
+) -> Result<(), DatabaseError> {
+    view.each(space, &[], |key, value| {
+        let parsed = match space {
+            Space::Ids => Place::parse(value).zip(rows::digest(key)),
+            Space::Children => rows::split_indexed::<32>(key).map(|(_, place)| place).zip(rows::digest(value)),
+            Space::Entities => rows::split_indexed::<16>(key).map(|(_, place)| place).zip(rows::digest(value)),
+            Space::Meta | Space::Entries | Space::Heads | Space::Blobs => None,
+        };
+        let Some((place, id)) = parsed else {
+            findings.store(format!("a row of `{}` is unreadable", space.name()));
+            return Ok(ControlFlow::<()>::Continue(()));
+        };
+        if loom.is_some_and(|loom| loom != place.log.loom) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let row = view.get(Space::Entries, &place.to_bytes())?;
+        let found = row.as_deref().and_then(rows::split_entry).filter(|(found, _)| *found == id);
+        let Some((_, bytes)) = found else {
+            findings.place(
+                place,
+                Some(id),
+                format!("the index `{}` leads to an entry that is not there", space.name()),
+            );
+            return Ok(ControlFlow::Continue(()));
+        };
+        // An entry that is no entry is reported by the walk through its log.
+        let belongs = Sealed::open(id, bytes.to_vec()).is_ok_and(|sealed| belongs(space, key, &sealed));
+        if !belongs {
+            findings.place(place, Some(id), format!("the index `{}` puts it where it does not belong", space.name()));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(())
+}
+
+fn belongs(space: Space, key: &[u8], sealed: &Sealed) -> bool {
+    match space {
+        Space::Children => sealed.entry.parent.is_some_and(|parent| key.starts_with(&parent.digest())),
+        Space::Entities => key.starts_with(sealed.entry.entity.as_bytes()),
+        Space::Meta | Space::Entries | Space::Ids | Space::Heads | Space::Blobs => true,
+    }
+}
+
+/// Blobs that no entry refers to any more are none of ours to judge, but they have to be what they say.
+fn check_blobs(view: &Database, findings: &mut Findings) -> Result<(), DatabaseError> {
+    view.each(Space::Blobs, &[], |key, value| {
+        let digest = <[u8; 32]>::try_from(key).ok();
+        if digest.is_none_or(|digest| findings.meet_blob(digest)) && digest != Some(*blake3::hash(value).as_bytes()) {
+            findings.store("a text that no entry refers to is damaged");
+        }
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    Ok(())
+}
+
+/// Which logs end before their marks, in words; the newest first.
+pub(super) fn shortfall(view: &Database, marks: &Marks, marks_max: usize) -> Result<Vec<String>, DatabaseError> {
+    let mut newest: Vec<_> = marks.by_log.values().collect();
+    newest.sort_by_key(|mark| std::cmp::Reverse((mark.commit, mark.log)));
+    let mut said = Vec::new();
+    for mark in newest.into_iter().take(marks_max) {
+        let head = view.head(mark.log)?;
+        let (there, of) = (head.sequence, mark.head.sequence);
+        if there < of {
+            let what = findings::missing(there.saturating_add(1), of, of);
+            said.push(format!("loom {}: {what}", mark.log.loom));
+        } else if there == of && head.chain != mark.head.chain {
+            said.push(format!("loom {}: its {of} entries are not those that were acknowledged", mark.log.loom));
+        }
+    }
+    Ok(said)
+}
