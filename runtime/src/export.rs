@@ -105,7 +105,10 @@ pub fn turn(turn: &Turn) -> Value {
         json!({ "content": said.content, "calls": calls.collect::<Vec<_>>(), "usage": said.usage, "model": said.model })
     });
     let observation = turn.observation.as_ref().map(|seen| {
-        let answers = seen.answers.iter().map(|answer| json!({ "call": answer.call, "content": answer.content, "is_error": answer.is_error }));
+        let answers = seen
+            .answers
+            .iter()
+            .map(|answer| json!({ "call": answer.call, "content": answer.content, "is_error": answer.is_error }));
         answers.collect::<Vec<_>>()
     });
     let mut value = json!({

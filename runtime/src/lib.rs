@@ -13,10 +13,15 @@ pub mod embed;
 pub mod export;
 pub mod ports;
 
-pub use cantrip_gates::{CallContext, Exposure, FunctionGate, Gate, GateError, GateName, GateSet, GateSpec, Reach, Root, Wards, builtin};
+pub use cantrip_gates::{
+    CallContext, Exposure, FunctionGate, Gate, GateError, GateName, GateSet, GateSpec, Reach, Root, Wards, builtin,
+};
 pub use domain::event::{Event, EventKind};
 pub use domain::loom::{How, Tree, Turn};
 pub use domain::outcome::Outcome;
-pub use driver::{AmendError, Amendment, Cantrip, CantripBuilder, CantripError, CastError, CastOptions, ChildModels, Control, Fault, Runtime, Summoned};
+pub use driver::{
+    AmendError, Amendment, Cantrip, CantripBuilder, CantripError, CastError, CastOptions, ChildModels, Control, Fault,
+    Runtime, Summoned,
+};
 pub use embed::NoMedia;
 pub use ports::{Llm, Observer};

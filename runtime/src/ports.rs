@@ -34,7 +34,11 @@ pub trait Llm: Send + Sync + Debug {
     }
 
     /// Asks once, without retries. Pieces of the answer go to `pieces` as they come.
-    fn ask<'a>(&'a self, question: &'a Question, pieces: &'a dyn Pieces) -> BoxFuture<'a, Result<RawAnswer, ModelError>>;
+    fn ask<'a>(
+        &'a self,
+        question: &'a Question,
+        pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, Result<RawAnswer, ModelError>>;
 }
 
 /// Takes the pieces of an answer as they come.

@@ -6,7 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs agents whose every action crosses a WebAssembly sandbox, and records what they do.
 #[derive(Debug, Parser)]
-#[command(name = "cantrip-runtime", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "cantrip-runtime",
+    version,
+    max_term_width = 100,
+    after_help = "\
 Exit codes:
   0  done
   1  the entity failed or was truncated, or a case of a suite failed
@@ -16,7 +20,8 @@ Exit codes:
 
 Environment:
   CANTRIP_DATA  the data directory, where --data is not given
-  CANTRIP_LOG   what is logged to stderr, such as `debug` or `cantrip_runtime=trace` (default: warn)")]
+  CANTRIP_LOG   what is logged to stderr, such as `debug` or `cantrip_runtime=trace` (default: warn)"
+)]
 pub(super) struct Cli {
     /// The data directory: looms, the node's key, compiled code [default: the platform's data directory]
     #[arg(long, global = true, value_name = "DIR", env = "CANTRIP_DATA", hide_env = true)]

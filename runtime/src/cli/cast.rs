@@ -48,16 +48,28 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     let ended = match &args.intent {
         Some(intent) => entity.send(intent).await,
         None if entity.is_unfinished() => entity.go_on().await,
-        None => return Err(CliError::usage(anyhow::anyhow!("the last episode of this loom has ended")).hint("give an intent to go on with")),
+        None => {
+            return Err(CliError::usage(anyhow::anyhow!("the last episode of this loom has ended"))
+                .hint("give an intent to go on with"));
+        }
     };
     stopping.abort();
     finish(&args, &entity, ended)
 }
 
-pub(super) fn resume(runtime: &Runtime, cantrip: &crate::driver::Cantrip, name: &str, options: &CastOptions) -> Result<Summoned, CliError> {
+pub(super) fn resume(
+    runtime: &Runtime,
+    cantrip: &crate::driver::Cantrip,
+    name: &str,
+    options: &CastOptions,
+) -> Result<Summoned, CliError> {
     let loom = settings::find_loom(&**runtime.store(), Some(name))?;
     let tree = runtime.tree(loom).map_err(CliError::fault)?;
-    let root = tree.entities().next().map(|(id, _)| id).ok_or_else(|| CliError::usage(anyhow::anyhow!("the loom {loom} has no entity")))?;
+    let root = tree
+        .entities()
+        .next()
+        .map(|(id, _)| id)
+        .ok_or_else(|| CliError::usage(anyhow::anyhow!("the loom {loom} has no entity")))?;
     runtime.resume(cantrip, loom, root, options).map_err(CliError::fault)
 }
 
@@ -102,7 +114,11 @@ fn finish(args: &CastArgs, entity: &Summoned, ended: Result<Outcome, CastError>)
     }
     say(&summary(&outcome, &loom));
     match failure {
-        Some(failure) => Err(CliError { exit: Exit::Failed, source: failure.into(), hint: Some(format!("what was done until then is kept: cantrip-runtime loom show {loom}")) }),
+        Some(failure) => Err(CliError {
+            exit: Exit::Failed,
+            source: failure.into(),
+            hint: Some(format!("what was done until then is kept: cantrip-runtime loom show {loom}")),
+        }),
         None if outcome.how == How::Terminated => Ok(Exit::Done),
         None => Ok(Exit::Failed),
     }

@@ -56,9 +56,14 @@ pub(super) fn run(settings: &Settings, args: &CheckArgs) -> Result<Exit, CliErro
 
 fn look(cantrip: &Cantrip) -> Checked {
     let circle = cantrip.circle();
-    let for_children = cantrip.equipped_specs().iter().filter(|spec| !circle.holds(spec.name.as_str()) && !circle.removed().contains(spec.name.as_str()));
-    let delegates = circle.holds(crate::domain::circle::CALL_ENTITY) || circle.holds(crate::domain::circle::CALL_ENTITY_BATCH);
-    let lent: Vec<_> = for_children.filter(|spec| delegates && !crate::domain::circle::delegates(spec.name.as_str())).collect();
+    let for_children = cantrip
+        .equipped_specs()
+        .iter()
+        .filter(|spec| !circle.holds(spec.name.as_str()) && !circle.removed().contains(spec.name.as_str()));
+    let delegates =
+        circle.holds(crate::domain::circle::CALL_ENTITY) || circle.holds(crate::domain::circle::CALL_ENTITY_BATCH);
+    let lent: Vec<_> =
+        for_children.filter(|spec| delegates && !crate::domain::circle::delegates(spec.name.as_str())).collect();
     let exposure = lent.iter().fold(circle.exposure(), |sum, spec| sum.union(spec.exposure));
     Checked {
         medium: circle.medium().name().to_owned(),
@@ -84,8 +89,12 @@ fn look(cantrip: &Cantrip) -> Checked {
 fn trifecta(circle: &Circle, exposure: Exposure) -> Trifecta {
     let (possible, warded) = (exposure.is_trifecta(), circle.declared().no_trifecta);
     let verdict = match (possible, warded) {
-        (true, false) => "an entity could read private data, meet untrusted content, and send something out; the ward no_trifecta = true would prevent that",
-        (true, true) => "all three are there, and the ward no_trifecta closes outbound gates once an entity has met the other two",
+        (true, false) => {
+            "an entity could read private data, meet untrusted content, and send something out; the ward no_trifecta = true would prevent that"
+        }
+        (true, true) => {
+            "all three are there, and the ward no_trifecta closes outbound gates once an entity has met the other two"
+        }
         (false, _) => "private data, untrusted content and a way out never come together here",
     };
     Trifecta { possible, warded, verdict: verdict.to_owned() }

@@ -141,7 +141,12 @@ impl Source<'_> {
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub fn load(file: &Path, media: &dyn MediumFactory, env: &dyn Fn(&str) -> Option<String>, strict: bool) -> Result<Cantrip, FileError> {
+pub fn load(
+    file: &Path,
+    media: &dyn MediumFactory,
+    env: &dyn Fn(&str) -> Option<String>,
+    strict: bool,
+) -> Result<Cantrip, FileError> {
     let read_error = |source| FileError::Read { file: file.to_owned(), source };
     let bytes = std::fs::metadata(file).map_err(read_error)?.len();
     if bytes > FILE_BYTES_MAX {
@@ -171,9 +176,17 @@ fn key_at(text: &str, offset: usize) -> String {
     }
 }
 
-fn build(parsed: CantripFile, source: &Source<'_>, folder: &Path, media: &dyn MediumFactory, env: &dyn Fn(&str) -> Option<String>, strict: bool) -> Result<Cantrip, FileError> {
+fn build(
+    parsed: CantripFile,
+    source: &Source<'_>,
+    folder: &Path,
+    media: &dyn MediumFactory,
+    env: &dyn Fn(&str) -> Option<String>,
+    strict: bool,
+) -> Result<Cantrip, FileError> {
     let model = |key: &str, table: &Spanned<LlmConfig>| {
-        llm::build(table.get_ref(), folder, env).map_err(|error| source.wrong(table.span().start, key, error.to_string()))
+        llm::build(table.get_ref(), folder, env)
+            .map_err(|error| source.wrong(table.span().start, key, error.to_string()))
     };
     let mut builder = Cantrip::builder();
     if let Some(table) = &parsed.llm {
@@ -216,13 +229,21 @@ fn build(parsed: CantripFile, source: &Source<'_>, folder: &Path, media: &dyn Me
             return Err(unknown_gate(source, name.span().start, &format!("gate.{}", name.get_ref()), name.get_ref()));
         }
         let gate = equip(name.get_ref(), Some(table), source, folder, table.span().start)?;
-        builder = if held.iter().any(|(_, held)| held == name.get_ref()) { builder.gate(gate) } else { builder.gate_for_children(gate) };
+        builder = if held.iter().any(|(_, held)| held == name.get_ref()) {
+            builder.gate(gate)
+        } else {
+            builder.gate_for_children(gate)
+        };
     }
     for (at, name) in &held {
         if parsed.gate.keys().any(|table| table.get_ref() == name) {
             continue;
         }
-        builder = if delegates(name) { builder.hold(name.clone()) } else { builder.gate(equip(name, None, source, folder, *at)?) };
+        builder = if delegates(name) {
+            builder.hold(name.clone())
+        } else {
+            builder.gate(equip(name, None, source, folder, *at)?)
+        };
     }
     if strict {
         builder = builder.strict();
@@ -230,9 +251,15 @@ fn build(parsed: CantripFile, source: &Source<'_>, folder: &Path, media: &dyn Me
     builder.build(media).map_err(|error| {
         let (at, key) = match &error {
             CantripError::NoLlm => (0, "llm"),
-            CantripError::Circle(CircleError::NoTruncation | CircleError::Zero(_)) | CantripError::Ward(_) => (wards_at, "circle.wards"),
-            CantripError::Circle(CircleError::SeveralMedia(_) | CircleError::NoMedium(_) | CircleError::UnknownMedium { .. }) => (medium_at, "circle.medium"),
-            CantripError::Circle(CircleError::RequiredDone | CircleError::NoDone | CircleError::Duplicate(_) | CircleError::Gate { .. })
+            CantripError::Circle(CircleError::NoTruncation | CircleError::Zero(_)) | CantripError::Ward(_) => {
+                (wards_at, "circle.wards")
+            }
+            CantripError::Circle(
+                CircleError::SeveralMedia(_) | CircleError::NoMedium(_) | CircleError::UnknownMedium { .. },
+            ) => (medium_at, "circle.medium"),
+            CantripError::Circle(
+                CircleError::RequiredDone | CircleError::NoDone | CircleError::Duplicate(_) | CircleError::Gate { .. },
+            )
             | CantripError::Gates(_)
             | CantripError::UnknownGate { .. } => (gates_at, "circle.gates"),
             CantripError::UnknownModel { .. } => (0, "children"),
@@ -241,7 +268,10 @@ fn build(parsed: CantripFile, source: &Source<'_>, folder: &Path, media: &dyn Me
     })
 }
 
-fn wards(table: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>, source: &Source<'_>) -> Result<Wards, FileError> {
+fn wards(
+    table: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>,
+    source: &Source<'_>,
+) -> Result<Wards, FileError> {
     let mut sum = Wards::default();
     for (name, value) in table.map(Spanned::into_inner).unwrap_or_default() {
         let at = name.span().start;
@@ -253,7 +283,10 @@ fn wards(table: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>
     Ok(sum)
 }
 
-fn held_gates(entries: Option<Spanned<Vec<Spanned<GateEntry>>>>, source: &Source<'_>) -> Result<Vec<(usize, String)>, FileError> {
+fn held_gates(
+    entries: Option<Spanned<Vec<Spanned<GateEntry>>>>,
+    source: &Source<'_>,
+) -> Result<Vec<(usize, String)>, FileError> {
     let mut held: Vec<(usize, String)> = Vec::new();
     for entry in entries.map(Spanned::into_inner).unwrap_or_default() {
         let at = entry.span().start;
@@ -261,10 +294,18 @@ fn held_gates(entries: Option<Spanned<Vec<Spanned<GateEntry>>>>, source: &Source
             GateEntry::Name(name) => name,
             GateEntry::Table(table) => {
                 if let Some(place) = table.at.filter(|place| place != "host") {
-                    return Err(source.wrong(at, "circle.gates", format!("at = \"{place}\": gates run on the host; other places come with peers")));
+                    return Err(source.wrong(
+                        at,
+                        "circle.gates",
+                        format!("at = \"{place}\": gates run on the host; other places come with peers"),
+                    ));
                 }
                 if table.ask {
-                    return Err(source.wrong(at, "circle.gates", "ask = true: asking a person before a call is not available in this version"));
+                    return Err(source.wrong(
+                        at,
+                        "circle.gates",
+                        "ask = true: asking a person before a call is not available in this version",
+                    ));
                 }
                 table.name
             }
@@ -282,11 +323,21 @@ fn held_gates(entries: Option<Spanned<Vec<Spanned<GateEntry>>>>, source: &Source
 
 fn unknown_gate(source: &Source<'_>, at: usize, key: &str, name: &str) -> FileError {
     let known = builtin::NAMES.join(", ");
-    source.wrong(at, key, format!("there is no gate `{name}`; there are {known}{}", suggest::hint(name, builtin::NAMES.iter().copied())))
+    source.wrong(
+        at,
+        key,
+        format!("there is no gate `{name}`; there are {known}{}", suggest::hint(name, builtin::NAMES.iter().copied())),
+    )
 }
 
 /// Constructs a gate with its dependencies (CIRCLE-10).
-fn equip(name: &str, table: Option<&Spanned<toml::Table>>, source: &Source<'_>, folder: &Path, at: usize) -> Result<Arc<dyn Gate>, FileError> {
+fn equip(
+    name: &str,
+    table: Option<&Spanned<toml::Table>>,
+    source: &Source<'_>,
+    folder: &Path,
+    at: usize,
+) -> Result<Arc<dyn Gate>, FileError> {
     let key = format!("gate.{name}");
     let wrong = |what: String| source.wrong(at, key.clone(), what);
     let no_settings = |gate: Arc<dyn Gate>| match table {
@@ -294,9 +345,13 @@ fn equip(name: &str, table: Option<&Spanned<toml::Table>>, source: &Source<'_>, 
         _ => Ok(gate),
     };
     let root = || -> Result<Root, FileError> {
-        let Some(table) = table else { return Err(wrong(format!("the gate `{name}` needs a folder: add `[gate.{name}]` with `root = \"…\"`"))) };
-        let settings: RootTable = table.get_ref().clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
-        Root::open(&folder.join(&settings.root)).map_err(|error| source.wrong(at, format!("{key}.root"), error.to_string()))
+        let Some(table) = table else {
+            return Err(wrong(format!("the gate `{name}` needs a folder: add `[gate.{name}]` with `root = \"…\"`")));
+        };
+        let settings: RootTable =
+            table.get_ref().clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+        Root::open(&folder.join(&settings.root))
+            .map_err(|error| source.wrong(at, format!("{key}.root"), error.to_string()))
     };
     match name {
         "done" => no_settings(builtin::done()),
@@ -306,8 +361,17 @@ fn equip(name: &str, table: Option<&Spanned<toml::Table>>, source: &Source<'_>, 
         "search" => Ok(builtin::search(root()?)),
         "write_file" => Ok(builtin::write_file(root()?)),
         "http_fetch" => {
-            let Some(table) = table else { return Err(wrong("the gate `http_fetch` needs to know where to: add `[gate.http_fetch]` with `hosts = [\"…\"]`".to_owned())) };
-            let policy: HttpPolicy = table.get_ref().clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+            let Some(table) = table else {
+                return Err(wrong(
+                    "the gate `http_fetch` needs to know where to: add `[gate.http_fetch]` with `hosts = [\"…\"]`"
+                        .to_owned(),
+                ));
+            };
+            let policy: HttpPolicy = table
+                .get_ref()
+                .clone()
+                .try_into()
+                .map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
             builtin::http_fetch(policy).map_err(|error| wrong(error.to_string()))
         }
         other => Err(wrong(format!("the gate `{other}` takes no settings"))),

@@ -7,7 +7,7 @@ use serde_json::{Value, json as object};
 
 use crate::adapters::store::FjallStore;
 use crate::domain::ids::EntryId;
-use crate::domain::loom::{Turn, Tree};
+use crate::domain::loom::{Tree, Turn};
 use crate::driver::Amendment;
 use crate::export;
 
@@ -42,7 +42,10 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
             let tree = reader.tree(find_loom(&**reader.store(), Some(&loom))?).map_err(CliError::fault)?;
             let wanted = entity.unwrap_or_default();
             let found = tree.entities().map(|(id, _)| id).find(|id| id.to_string().ends_with(&wanted));
-            let id = found.ok_or_else(|| CliError::usage(anyhow::anyhow!("the loom has no entity `{wanted}`")).hint("`cantrip-runtime loom show` names them"))?;
+            let id = found.ok_or_else(|| {
+                CliError::usage(anyhow::anyhow!("the loom has no entity `{wanted}`"))
+                    .hint("`cantrip-runtime loom show` names them")
+            })?;
             turns(&tree.thread(id).map_err(CliError::fault)?, &tree, json)
         }
         LoomCommand::Export { loom, format: Format::Jsonl, no_redaction } => {
@@ -74,13 +77,24 @@ fn list(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
     let looms = settings.reading()?.looms().map_err(CliError::fault)?;
     let lines: Vec<LoomLine> = looms
         .iter()
-        .map(|loom| LoomLine { loom: loom.loom.to_string(), root: loom.root.to_string(), entries: loom.entries, first_us: loom.first_us, last_us: loom.last_us })
+        .map(|loom| LoomLine {
+            loom: loom.loom.to_string(),
+            root: loom.root.to_string(),
+            entries: loom.entries,
+            first_us: loom.first_us,
+            last_us: loom.last_us,
+        })
         .collect();
     if as_json {
         print(&json(&lines)?)?;
     } else {
         for line in &lines {
-            print(&format!("{}  {:>7} entries  {:>9} ms", line.loom, line.entries, line.last_us.saturating_sub(line.first_us) / 1_000))?;
+            print(&format!(
+                "{}  {:>7} entries  {:>9} ms",
+                line.loom,
+                line.entries,
+                line.last_us.saturating_sub(line.first_us) / 1_000
+            ))?;
         }
     }
     Ok(Exit::Done)
@@ -89,9 +103,22 @@ fn list(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
 fn header(id: &str, tree: &Tree) -> String {
     let mut out = format!("loom {id}");
     for (entity, view) in tree.entities() {
-        let how = view.ended.as_ref().map_or("not ended".to_owned(), |ended| format!("{} ({})", if ended.how == crate::How::Terminated { "terminated" } else { "truncated" }, ended.reason));
+        let how = view.ended.as_ref().map_or("not ended".to_owned(), |ended| {
+            format!(
+                "{} ({})",
+                if ended.how == crate::How::Terminated { "terminated" } else { "truncated" },
+                ended.reason
+            )
+        });
         // Writing into a String cannot fail.
-        let _infallible = write!(out, "\nentity {entity}  depth {}  {}  {}  {how}\n  intent: {}", view.opened.depth, view.opened.medium, view.opened.model, line(&view.intent));
+        let _infallible = write!(
+            out,
+            "\nentity {entity}  depth {}  {}  {}  {how}\n  intent: {}",
+            view.opened.depth,
+            view.opened.medium,
+            view.opened.model,
+            line(&view.intent)
+        );
     }
     out
 }
@@ -111,7 +138,12 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
         let indent = "  ".repeat(usize::try_from(depth).unwrap_or(0));
         let mut out = format!("{indent}{:>3}  {}", turn.sequence, turn.id);
         if let Some(said) = &turn.said {
-            for text in said.content.iter().map(String::as_str).chain(said.calls.iter().filter_map(|call| call.arguments.as_ref().ok()?.get("code")?.as_str())) {
+            for text in said
+                .content
+                .iter()
+                .map(String::as_str)
+                .chain(said.calls.iter().filter_map(|call| call.arguments.as_ref().ok()?.get("code")?.as_str()))
+            {
                 for code in cantrip_gates::redact(text).trim().lines() {
                     let _infallible = write!(out, "\n{indent}     | {code}");
                 }
@@ -123,7 +155,8 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
                 Some(Err(error)) => format!("failed: {}", line(error.message())),
                 None => "may or may not have run".to_owned(),
             };
-            let _infallible = write!(out, "\n{indent}     {}({}) {result}", gate.gate, line(&gate.arguments.to_string()));
+            let _infallible =
+                write!(out, "\n{indent}     {}({}) {result}", gate.gate, line(&gate.arguments.to_string()));
         }
         if let Some((how, reason)) = &turn.ended {
             let how = if *how == crate::How::Terminated { "terminated" } else { "truncated" };
@@ -140,7 +173,8 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
 fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
     let folder = settings.folder();
     if !folder.exists() {
-        return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display())).hint("`cantrip-runtime cast` makes one"));
+        return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display()))
+            .hint("`cantrip-runtime cast` makes one"));
     }
     let verified = match named {
         None => FjallStore::examine(&folder).map_err(|error| settings::store_error(error, &folder))?,
@@ -156,14 +190,30 @@ fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exi
             .iter()
             .map(|finding| object!({ "loom": finding.loom.map(|id| id.to_string()), "sequence": finding.sequence, "entry": finding.entry.map(|id| id.to_string()), "what": finding.what }))
             .collect();
-        print(&json(&object!({ "looms": verified.looms, "entries": verified.entries, "blobs": verified.blobs, "findings": findings }))?)?;
+        print(&json(
+            &object!({ "looms": verified.looms, "entries": verified.entries, "blobs": verified.blobs, "findings": findings }),
+        )?)?;
     } else {
         for finding in &verified.findings {
-            let place = [finding.loom.map(|id| format!("loom {id}")), finding.sequence.map(|sequence| format!("entry {sequence}")), finding.entry.map(|id| id.to_string())];
+            let place = [
+                finding.loom.map(|id| format!("loom {id}")),
+                finding.sequence.map(|sequence| format!("entry {sequence}")),
+                finding.entry.map(|id| id.to_string()),
+            ];
             let place: Vec<String> = place.into_iter().flatten().collect();
             print(&format!("{}{}{}", place.join(" "), if place.is_empty() { "" } else { ": " }, finding.what))?;
         }
-        say(&format!("{} looms, {} entries, {} texts recomputed: {}", verified.looms, verified.entries, verified.blobs, if verified.findings.is_empty() { "clean".to_owned() } else { format!("{} findings", verified.findings.len()) }));
+        say(&format!(
+            "{} looms, {} entries, {} texts recomputed: {}",
+            verified.looms,
+            verified.entries,
+            verified.blobs,
+            if verified.findings.is_empty() {
+                "clean".to_owned()
+            } else {
+                format!("{} findings", verified.findings.len())
+            }
+        ));
     }
     Ok(if verified.findings.is_empty() { Exit::Done } else { Exit::Damaged })
 }

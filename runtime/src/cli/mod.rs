@@ -69,7 +69,10 @@ fn command(cli: Cli) -> Result<Exit, CliError> {
 }
 
 async fn conform(settings: &Settings, args: ConformArgs) -> Result<Exit, CliError> {
-    let _ = (settings, args); Ok(Exit::Failed) // TEMP
+    let options = crate::conform::Options { filter: args.filter, artefacts: Some(settings.artefacts()) };
+    let report = crate::conform::run(&args.file, options).await.map_err(CliError::usage)?;
+    print(&if args.json { json(&report)? } else { report.to_string() })?;
+    Ok(if report.failed == 0 { Exit::Done } else { Exit::Failed })
 }
 
 /// Prints data. A reader that went away is no error of ours.

@@ -24,9 +24,11 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn new(data: Option<PathBuf>) -> Result<Self, CliError> {
-        let platform = || directories::ProjectDirs::from("", "", "cantrip-runtime").map(|dirs| dirs.data_dir().to_owned());
+        let platform =
+            || directories::ProjectDirs::from("", "", "cantrip-runtime").map(|dirs| dirs.data_dir().to_owned());
         let data = data.or_else(platform).ok_or_else(|| {
-            CliError::usage(anyhow::anyhow!("there is no home folder to keep the record in")).hint("name a folder with --data or CANTRIP_DATA")
+            CliError::usage(anyhow::anyhow!("there is no home folder to keep the record in"))
+                .hint("name a folder with --data or CANTRIP_DATA")
         })?;
         Ok(Self { data })
     }
@@ -35,7 +37,8 @@ impl Settings {
     pub(super) fn log() {
         let words = std::env::var("CANTRIP_LOG").unwrap_or_else(|_| "warn".to_owned());
         let filter = EnvFilter::new(format!("{words},genai=off"));
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).finish();
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).finish();
         // A second subscriber, in a program that embeds the command line, is that program's affair.
         let _already = tracing::subscriber::set_global_default(subscriber);
     }
@@ -73,7 +76,8 @@ impl Settings {
     }
 
     pub(super) fn runtime(&self, scratch: bool) -> Result<Runtime, CliError> {
-        let store: Arc<dyn LoomStore> = if scratch { MemoryStore::new(WriterKey::from_bytes([0; 32])) } else { self.store()? };
+        let store: Arc<dyn LoomStore> =
+            if scratch { MemoryStore::new(WriterKey::from_bytes([0; 32])) } else { self.store()? };
         Ok(Runtime::new(store, self.sandbox()?, Arc::new(SystemClock::default()), "local"))
     }
 
@@ -106,7 +110,9 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
 pub(super) fn find_loom(store: &dyn LoomStore, named: Option<&str>) -> Result<LoomId, CliError> {
     let looms = store.looms().map_err(CliError::fault)?;
     let Some(name) = named else {
-        let newest = looms.first().ok_or_else(|| CliError::usage(anyhow::anyhow!("there is no loom yet")).hint("`cantrip-runtime cast` makes one"))?;
+        let newest = looms.first().ok_or_else(|| {
+            CliError::usage(anyhow::anyhow!("there is no loom yet")).hint("`cantrip-runtime cast` makes one")
+        })?;
         return Ok(newest.loom);
     };
     if let Ok(id) = name.parse::<LoomId>()
@@ -114,10 +120,17 @@ pub(super) fn find_loom(store: &dyn LoomStore, named: Option<&str>) -> Result<Lo
     {
         return Ok(id);
     }
-    let fits: Vec<LoomId> = looms.iter().map(|loom| loom.loom).filter(|id| id.to_string().starts_with(name) || id.to_string().ends_with(name)).collect();
+    let fits: Vec<LoomId> = looms
+        .iter()
+        .map(|loom| loom.loom)
+        .filter(|id| id.to_string().starts_with(name) || id.to_string().ends_with(name))
+        .collect();
     match fits.as_slice() {
         [one] => Ok(*one),
-        [] => Err(CliError::usage(anyhow::anyhow!("there is no loom `{name}` among {}", looms.len())).hint("`cantrip-runtime loom ls` lists them")),
-        several => Err(CliError::usage(anyhow::anyhow!("`{name}` fits {} looms", several.len())).hint("give more of the id")),
+        [] => Err(CliError::usage(anyhow::anyhow!("there is no loom `{name}` among {}", looms.len()))
+            .hint("`cantrip-runtime loom ls` lists them")),
+        several => {
+            Err(CliError::usage(anyhow::anyhow!("`{name}` fits {} looms", several.len())).hint("give more of the id"))
+        }
     }
 }

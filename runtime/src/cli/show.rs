@@ -84,7 +84,12 @@ impl Observer for Progress {
             }
             EventKind::GateReturned { gate, is_error, preview, duration_us } => {
                 let mark = if *is_error { self.paint("31", "failed") } else { self.paint("32", "->") };
-                say(&format!("{indent}  {} {mark} {} {}", self.paint("36", gate), short(preview), self.paint("2", &millis(*duration_us))));
+                say(&format!(
+                    "{indent}  {} {mark} {} {}",
+                    self.paint("36", gate),
+                    short(preview),
+                    self.paint("2", &millis(*duration_us))
+                ));
             }
             EventKind::TurnComplete { observation, is_error, .. } => {
                 let text = short(observation);
@@ -94,7 +99,11 @@ impl Observer for Progress {
                 }
             }
             EventKind::Retry { attempt, wait_ms, reason } => {
-                say(&format!("{indent}  {} asking again in {wait_ms} ms (try {attempt}): {}", self.paint("33", "wait"), short(reason)));
+                say(&format!(
+                    "{indent}  {} asking again in {wait_ms} ms (try {attempt}): {}",
+                    self.paint("33", "wait"),
+                    short(reason)
+                ));
             }
             EventKind::Folded { first, last } => say(&format!("{indent}  folded turns {first}-{last}")),
             EventKind::MessageStarted

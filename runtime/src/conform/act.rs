@@ -98,7 +98,8 @@ async fn cast(stage: &Stage, cantrip: &Cantrip, value: &Value, played: &mut Play
 async fn then(stage: &Stage, cantrip: &Cantrip, key: &str, value: &Value, played: &mut Played) -> Result<(), String> {
     match key {
         "mutate_identity" => {
-            let system_prompt = value.get("system_prompt").and_then(Value::as_str).ok_or("a prompt is missing")?.to_owned();
+            let system_prompt =
+                value.get("system_prompt").and_then(Value::as_str).ok_or("a prompt is missing")?.to_owned();
             amend(stage, first_entry(stage)?, Amendment::Identity { system_prompt }, played).await;
         }
         "delete_turn" => amend(stage, turn(stage, value)?, Amendment::Delete, played).await,
@@ -120,15 +121,21 @@ async fn then(stage: &Stage, cantrip: &Cantrip, key: &str, value: &Value, played
             }
         }
         "extract_thread" => {
-            let index = value.as_u64().and_then(|index| usize::try_from(index).ok()).ok_or("`extract_thread` is not a number")?;
+            let index = value
+                .as_u64()
+                .and_then(|index| usize::try_from(index).ok())
+                .ok_or("`extract_thread` is not a number")?;
             played.extracted = Some(played.outcomes.get(index).ok_or("there is no such thread")?.entity);
         }
         "export_loom" => {
             only(key, value.as_object().ok_or("`export_loom` is not an object")?, &["format", "redaction"])?;
-            if value.get("format").and_then(Value::as_str) != Some("jsonl") || value.get("redaction").and_then(Value::as_str) != Some("default") {
+            if value.get("format").and_then(Value::as_str) != Some("jsonl")
+                || value.get("redaction").and_then(Value::as_str) != Some("default")
+            {
                 return Err("only jsonl with default redaction is known".to_owned());
             }
-            let lines = export::jsonl(&*stage.store, stage.loom, export::Redaction::Default).map_err(|error| error.to_string())?;
+            let lines = export::jsonl(&*stage.store, stage.loom, export::Redaction::Default)
+                .map_err(|error| error.to_string())?;
             played.export = Some(lines.join("\n"));
         }
         _ => return Err(unknown("then", key)),
@@ -143,7 +150,8 @@ async fn amend(stage: &Stage, entry: EntryId, amendment: Amendment, played: &mut
 }
 
 fn turn(stage: &Stage, index: &Value) -> Result<EntryId, String> {
-    let index = index.as_u64().and_then(|index| usize::try_from(index).ok()).ok_or("the index of a turn is not a number")?;
+    let index =
+        index.as_u64().and_then(|index| usize::try_from(index).ok()).ok_or("the index of a turn is not a number")?;
     let tree = stage.runtime.tree(stage.loom).map_err(|error| error.to_string())?;
     Ok(tree.turns().get(index).ok_or("there is no such turn")?.id)
 }

@@ -59,13 +59,26 @@ impl Scene<'_> {
             "result" => same("the result", value, &self.result()?),
             "result_contains" => {
                 let result = self.result()?;
-                contains("the result", value, result.as_str().map_or_else(|| result.to_string(), str::to_owned).as_str(), true)
+                contains(
+                    "the result",
+                    value,
+                    result.as_str().map_or_else(|| result.to_string(), str::to_owned).as_str(),
+                    true,
+                )
             }
-            "results" => same("the results", value, &self.played.outcomes.iter().map(|outcome| outcome.result.clone().unwrap_or_default()).collect()),
+            "results" => same(
+                "the results",
+                value,
+                &self.played.outcomes.iter().map(|outcome| outcome.result.clone().unwrap_or_default()).collect(),
+            ),
             "entities" => same("the number of entities", value, &self.threads.len().into()),
             "entity_ids_unique" => {
                 let distinct: BTreeSet<_> = self.played.outcomes.iter().map(|outcome| outcome.entity).collect();
-                same("whether ids are unique", value, &(distinct.len() == self.played.outcomes.len() && distinct.len() > 1).into())
+                same(
+                    "whether ids are unique",
+                    value,
+                    &(distinct.len() == self.played.outcomes.len() && distinct.len() > 1).into(),
+                )
             }
             "turns" => same("the number of turns", value, &self.spoken(self.root()?)?.into()),
             "terminated" => same("terminated", value, &(self.outcome()?.how == How::Terminated).into()),
@@ -79,7 +92,12 @@ impl Scene<'_> {
                 same("the calls of turn 1", value, &names)
             }
             "gate_results" => {
-                let results: Value = self.first_turn()?.gates.iter().map(|run| run.result.clone().and_then(Result::ok).unwrap_or_default()).collect();
+                let results: Value = self
+                    .first_turn()?
+                    .gates
+                    .iter()
+                    .map(|run| run.result.clone().and_then(Result::ok).unwrap_or_default())
+                    .collect();
                 same("the results of turn 1", value, &results)
             }
             "turn_1_observation" => self.observation(value),
@@ -94,10 +112,16 @@ impl Scene<'_> {
             "child_turns" => same("the child's turns", value, &self.spoken(self.child()?)?.into()),
             "child_truncated" => {
                 let ended = self.tree.entity(self.child()?).map_err(|error| error.to_string())?.ended.as_ref();
-                same("whether the child was truncated", value, &ended.is_some_and(|ended| ended.how == How::Truncated).into())
+                same(
+                    "whether the child was truncated",
+                    value,
+                    &ended.is_some_and(|ended| ended.how == How::Truncated).into(),
+                )
             }
             "logs_exclude" => contains("the log", value, &self.stage.logs.text(), false),
-            "loom_export_exclude" => contains("the export", value, self.played.export.as_deref().ok_or("nothing was exported")?, false),
+            "loom_export_exclude" => {
+                contains("the export", value, self.played.export.as_deref().ok_or("nothing was exported")?, false)
+            }
             _ => Err(unknown("the expectation", key)),
         }
     }
@@ -178,9 +202,14 @@ impl Scene<'_> {
     fn thread(&self, value: &Value) -> Checked {
         let path = self.path(self.played.extracted.map_or_else(|| self.root(), Ok)?)?;
         if let Some(roles) = value.as_array() {
-            let said = path.iter().flat_map(|turn| [turn.said.is_some().then_some("entity"), turn.observation.is_some().then_some("circle")]);
+            let said = path.iter().flat_map(|turn| {
+                [turn.said.is_some().then_some("entity"), turn.observation.is_some().then_some("circle")]
+            });
             let said: Vec<&str> = said.flatten().collect();
-            let expected: Result<Vec<&str>, String> = roles.iter().map(|role| role.get("role").and_then(Value::as_str).ok_or_else(|| "a role is missing".to_owned())).collect();
+            let expected: Result<Vec<&str>, String> = roles
+                .iter()
+                .map(|role| role.get("role").and_then(Value::as_str).ok_or_else(|| "a role is missing".to_owned()))
+                .collect();
             return if expected? == said { Ok(()) } else { Err(format!("the roles are {said:?}")) };
         }
         value.as_object().ok_or("not an object")?.iter().try_for_each(|(key, expected)| match key.as_str() {
@@ -231,9 +260,14 @@ impl Scene<'_> {
         for (key, expected) in expected.as_object().ok_or("not an object")? {
             match key.as_str() {
                 "id" => special(key, expected, Some(&turn.id.to_string().into()))?,
-                "parent_id" => match expected.as_str().and_then(|text| text.strip_prefix("turns[")).and_then(|text| text.strip_suffix("].id")) {
+                "parent_id" => match expected
+                    .as_str()
+                    .and_then(|text| text.strip_prefix("turns["))
+                    .and_then(|text| text.strip_suffix("].id"))
+                {
                     Some(index) => {
-                        let index: usize = index.parse().map_err(|_| "a reference to a turn has no number".to_owned())?;
+                        let index: usize =
+                            index.parse().map_err(|_| "a reference to a turn has no number".to_owned())?;
                         let referred = self.turns.get(index).ok_or("it refers to a turn that is not there")?.id;
                         if turn.parent != Some(referred) {
                             return Err(format!("its parent is {:?} and not turn {index}", turn.parent));
@@ -250,14 +284,22 @@ impl Scene<'_> {
                     }
                 }
                 "sequence" => same(key, expected, &turn.sequence.into())?,
-                "gate_calls" => same(key, expected, &turn.gates.iter().map(|run| Value::from(run.gate.clone())).collect())?,
+                "gate_calls" => {
+                    same(key, expected, &turn.gates.iter().map(|run| Value::from(run.gate.clone())).collect())?
+                }
                 "terminated" => same(key, expected, &matches!(turn.ended, Some((How::Terminated, _))).into())?,
                 "truncated" => same(key, expected, &matches!(turn.ended, Some((How::Truncated, _))).into())?,
                 "reward" => same(key, expected, &turn.reward.into())?,
                 "utterance" => special(key, expected, turn.said.as_ref().map(|_| &Value::Bool(true)))?,
                 "observation" => special(key, expected, turn.observation.as_ref().map(|_| &Value::Bool(true)))?,
                 "observation_contains" => {
-                    let content = turn.observation.iter().flat_map(|seen| &seen.answers).map(|answer| answer.content.as_str()).collect::<Vec<_>>().join("\n");
+                    let content = turn
+                        .observation
+                        .iter()
+                        .flat_map(|seen| &seen.answers)
+                        .map(|answer| answer.content.as_str())
+                        .collect::<Vec<_>>()
+                        .join("\n");
                     contains(key, expected, &content, true)?;
                 }
                 "metadata" => metadata(turn, expected)?,
@@ -285,7 +327,8 @@ fn metadata(turn: &Turn, expected: &Value) -> Checked {
 
 /// Compares with a value, or with one of the texts that have a meaning.
 fn special(what: &str, expected: &Value, actual: Option<&Value>) -> Checked {
-    let bound = expected.as_str().and_then(|text| text.strip_prefix("greater_than(")).and_then(|text| text.strip_suffix(')'));
+    let bound =
+        expected.as_str().and_then(|text| text.strip_prefix("greater_than(")).and_then(|text| text.strip_suffix(')'));
     match (expected, bound, actual) {
         (Value::Null, _, None) => Ok(()),
         (Value::Null, _, Some(actual)) => Err(format!("{what} is {actual} and not null")),
@@ -293,7 +336,11 @@ fn special(what: &str, expected: &Value, actual: Option<&Value>) -> Checked {
         (Value::String(text), _, Some(_)) if text == "not_null" => Ok(()),
         (_, Some(bound), Some(actual)) => {
             let bound: f64 = bound.parse().map_err(|_| format!("{what}: the bound is not a number"))?;
-            if actual.as_f64().is_some_and(|actual| actual > bound) { Ok(()) } else { Err(format!("{what} is {actual} and not above {bound}")) }
+            if actual.as_f64().is_some_and(|actual| actual > bound) {
+                Ok(())
+            } else {
+                Err(format!("{what} is {actual} and not above {bound}"))
+            }
         }
         (expected, None, Some(actual)) => same(what, expected, actual),
     }
@@ -305,12 +352,18 @@ fn invocations(questions: &[Question], expected: &Value) -> Checked {
     }
     expected.as_array().ok_or("neither a number nor a list")?.iter().enumerate().try_for_each(|(index, expected)| {
         let question = questions.get(index).ok_or_else(|| format!("the model was asked {} times", questions.len()))?;
-        expected.as_object().ok_or("not an object")?.iter().try_for_each(|(key, expected)| invocation(question, key, expected)).map_err(|why| format!("question {}: {why}", index + 1))
+        expected
+            .as_object()
+            .ok_or("not an object")?
+            .iter()
+            .try_for_each(|(key, expected)| invocation(question, key, expected))
+            .map_err(|why| format!("question {}: {why}", index + 1))
     })
 }
 
 fn invocation(question: &Question, key: &str, expected: &Value) -> Checked {
-    let contents = || question.messages.iter().map(crate::domain::model::Message::content).collect::<Vec<_>>().join("\n");
+    let contents =
+        || question.messages.iter().map(crate::domain::model::Message::content).collect::<Vec<_>>().join("\n");
     let message = |message: &crate::domain::model::Message| serde_json::json!({ "role": message.role(), "content": message.content() });
     match key {
         "messages" => same(key, expected, &question.messages.iter().map(message).collect()),

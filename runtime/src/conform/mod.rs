@@ -107,14 +107,26 @@ const DEVIATIONS: [Deviation; 7] = [
         what: "a cast without a declared medium converses; construction alone demands one, as its last check",
         why: "most cases declare none and are cast, and one demands that this is an error (MEDIUM-1)",
     },
-    Deviation { what: "messages are compared without the circle's presentation", why: "it is given as tools, on every question (CIRCLE-11)" },
-    Deviation { what: "the opened entry is not a turn", why: "it is the root context (IDENTITY-4), and the cases count from the first utterance" },
+    Deviation {
+        what: "messages are compared without the circle's presentation",
+        why: "it is given as tools, on every question (CIRCLE-11)",
+    },
+    Deviation {
+        what: "the opened entry is not a turn",
+        why: "it is the root context (IDENTITY-4), and the cases count from the first utterance",
+    },
     Deviation {
         what: "a turn of code that casts a child is listed as two, with the child's between them",
         why: "COMP-5 and LOOM-8 count its continuation as the parent's next turn",
     },
-    Deviation { what: "a truncation is flagged on the last turn that was taken", why: "a turn that a ward prevented does not exist" },
-    Deviation { what: "a model that calls a gate in a code circle is understood", why: "gates are in the action space; children of code circles in the suite do that" },
+    Deviation {
+        what: "a truncation is flagged on the last turn that was taken",
+        why: "a turn that a ward prevented does not exist",
+    },
+    Deviation {
+        what: "a model that calls a gate in a code circle is understood",
+        why: "gates are in the action space; children of code circles in the suite do that",
+    },
     Deviation {
         what: "an ephemeral result is replaced in the very next question",
         why: "the rule's text lets it stay for a turn; the case for it does not",

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cantrip_gates::{CallContext, Exposure, FunctionGate, Gate, GateError, GateName, GateSpec, Reach, Root, Wards, builtin};
+use cantrip_gates::{
+    CallContext, Exposure, FunctionGate, Gate, GateError, GateName, GateSpec, Reach, Root, Wards, builtin,
+};
 use serde_json::{Map, Value, json};
 
 use crate::adapters::clock::SteppingClock;
@@ -143,7 +145,11 @@ impl Stage {
             builder = builder.strict();
         }
         // Where a case names a model for each cast, any of them serves for construction.
-        if let Some(model) = self.models.get("llm").or_else(|| (!self.setup.contains_key("llm")).then(|| self.models.values().next()).flatten()) {
+        if let Some(model) = self
+            .models
+            .get("llm")
+            .or_else(|| (!self.setup.contains_key("llm")).then(|| self.models.values().next()).flatten())
+        {
             builder = builder.llm(Arc::clone(&model.llm));
         }
         builder = self.children(builder)?;
@@ -202,9 +208,13 @@ impl Stage {
                 }
                 "gates" => {
                     for entry in value.as_array().ok_or("gates is not a list")? {
-                        let name = entry.as_str().or_else(|| entry.get("name").and_then(Value::as_str)).ok_or("a gate has no name")?;
+                        let name = entry
+                            .as_str()
+                            .or_else(|| entry.get("name").and_then(Value::as_str))
+                            .ok_or("a gate has no name")?;
                         has_fetch |= name == "fetch";
-                        builder = if delegates(name) { builder.hold(name) } else { builder.gate(self.gate(name, entry)?) };
+                        builder =
+                            if delegates(name) { builder.hold(name) } else { builder.gate(self.gate(name, entry)?) };
                     }
                 }
                 _ => return Err(unknown("circle", key)),
@@ -220,7 +230,8 @@ impl Stage {
     fn gate(&self, name: &str, entry: &Value) -> Result<Arc<dyn Gate>, String> {
         let empty = Map::new();
         let settings = entry.as_object().unwrap_or(&empty);
-        let known = ["name", "parameters", "behavior", "error", "delay_ms", "result", "ephemeral", "stateful", "dependencies"];
+        let known =
+            ["name", "parameters", "behavior", "error", "delay_ms", "result", "ephemeral", "stateful", "dependencies"];
         if let Some(key) = settings.keys().find(|key| !known.contains(&key.as_str())) {
             return Err(unknown("a gate", key));
         }
@@ -263,8 +274,13 @@ impl Stage {
                 alias(name, ephemeral, parameters, inner)
             }
             "read" | "read_file" => {
-                let root = settings.get("dependencies").and_then(|all| all.get("root")).and_then(Value::as_str).unwrap_or_default();
-                let root = Root::open(&self.folder.join(root.trim_start_matches('/'))).map_err(|error| error.to_string())?;
+                let root = settings
+                    .get("dependencies")
+                    .and_then(|all| all.get("root"))
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                let root =
+                    Root::open(&self.folder.join(root.trim_start_matches('/'))).map_err(|error| error.to_string())?;
                 alias(name, ephemeral, parameters, builtin::read_file(root))
             }
             _ => Err(format!("the suite says nothing of what the gate `{name}` does")),
@@ -284,8 +300,14 @@ fn spec(name: &str, ephemeral: bool, parameters: Option<Value>) -> Result<GateSp
     })
 }
 
-fn function(name: &str, ephemeral: bool, parameters: Option<Value>, run: impl Fn(Value) -> Result<Value, GateError> + Send + Sync + 'static) -> Result<Arc<dyn Gate>, String> {
-    let gate = FunctionGate::new(spec(name, ephemeral, parameters)?, move |arguments| std::future::ready(run(arguments)));
+fn function(
+    name: &str,
+    ephemeral: bool,
+    parameters: Option<Value>,
+    run: impl Fn(Value) -> Result<Value, GateError> + Send + Sync + 'static,
+) -> Result<Arc<dyn Gate>, String> {
+    let gate =
+        FunctionGate::new(spec(name, ephemeral, parameters)?, move |arguments| std::future::ready(run(arguments)));
     Ok(Arc::new(gate))
 }
 
@@ -294,10 +316,16 @@ fn constant(name: &str, result: Value, ephemeral: bool) -> Result<Arc<dyn Gate>,
 }
 
 /// A built-in gate under another name or with another declaration.
-fn alias(name: &str, ephemeral: bool, parameters: Option<Value>, inner: Arc<dyn Gate>) -> Result<Arc<dyn Gate>, String> {
+fn alias(
+    name: &str,
+    ephemeral: bool,
+    parameters: Option<Value>,
+    inner: Arc<dyn Gate>,
+) -> Result<Arc<dyn Gate>, String> {
     let mut spec = spec(name, ephemeral, Some(parameters.unwrap_or_else(|| inner.spec().parameters.clone())))?;
     spec.positional.clone_from(&inner.spec().positional);
-    spec.positional.retain(|parameter| spec.parameters.pointer("/properties").is_some_and(|all| all.get(parameter).is_some()));
+    spec.positional
+        .retain(|parameter| spec.parameters.pointer("/properties").is_some_and(|all| all.get(parameter).is_some()));
     let gate = FunctionGate::new(spec, move |arguments| {
         let inner = Arc::clone(&inner);
         async move { inner.call(arguments, &CallContext::default()).await }
@@ -306,7 +334,17 @@ fn alias(name: &str, ephemeral: bool, parameters: Option<Value>, inner: Arc<dyn 
 }
 
 async fn model(key: &str, value: &Value) -> Result<Model, String> {
-    let known = ["responses", "type", "name", "usage", "provider", "raw_response", "record_inputs", "stateless", "retry_behavior"];
+    let known = [
+        "responses",
+        "type",
+        "name",
+        "usage",
+        "provider",
+        "raw_response",
+        "record_inputs",
+        "stateless",
+        "retry_behavior",
+    ];
     let settings = object(key, value)?;
     if let Some(unknown_key) = settings.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(unknown(key, unknown_key));
@@ -314,7 +352,8 @@ async fn model(key: &str, value: &Value) -> Result<Model, String> {
     if let Some(raw) = settings.get("raw_response") {
         // The real provider reads it, from a server that gives nothing else.
         let provider = settings.get("provider").and_then(Value::as_str).unwrap_or_default().trim_start_matches("mock_");
-        let (provider, server) = provider_over_replies(provider, vec![raw.clone()]).await.map_err(|error| error.to_string())?;
+        let (provider, server) =
+            provider_over_replies(provider, vec![raw.clone()]).await.map_err(|error| error.to_string())?;
         return Ok(Model { llm: Arc::new(provider), scripted: None, _server: Some(server) });
     }
     let responses: Vec<Value> = typed(key, settings.get("responses").unwrap_or(&Value::Null))?;

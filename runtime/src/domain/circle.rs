@@ -64,7 +64,9 @@ pub struct CircleDraft {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CircleError {
     /// LOOP-2, CIRCLE-2.
-    #[error("cantrip must have at least one truncation ward: max_turns, max_tokens or timeout_ms, so that every loop ends")]
+    #[error(
+        "cantrip must have at least one truncation ward: max_turns, max_tokens or timeout_ms, so that every loop ends"
+    )]
     NoTruncation,
     /// LOOP-2.
     #[error("cantrip with require_done must have a done gate: without it nothing could end the cast")]
@@ -150,16 +152,23 @@ impl Circle {
         if !has_done {
             return Err(CircleError::NoDone);
         }
-        let zero: Vec<&str> = [("max_turns", wards.max_turns), ("max_tokens", wards.max_tokens), ("timeout_ms", wards.timeout_ms)]
-            .into_iter()
-            .filter_map(|(name, bound)| (bound == Some(0)).then_some(name))
-            .collect();
+        let zero: Vec<&str> =
+            [("max_turns", wards.max_turns), ("max_tokens", wards.max_tokens), ("timeout_ms", wards.timeout_ms)]
+                .into_iter()
+                .filter_map(|(name, bound)| (bound == Some(0)).then_some(name))
+                .collect();
         if !zero.is_empty() {
             return Err(CircleError::Zero(zero.join(", ")));
         }
         let medium = Self::medium_of(&media, code_media, strict)?;
         let resolved = wards.resolved();
-        let mut circle = Self { medium, gates: Vec::with_capacity(gates.len()), removed: BTreeSet::new(), declared: wards, wards: resolved };
+        let mut circle = Self {
+            medium,
+            gates: Vec::with_capacity(gates.len()),
+            removed: BTreeSet::new(),
+            declared: wards,
+            wards: resolved,
+        };
         for spec in gates {
             let name = spec.name.as_str();
             if circle.holds(name) {
@@ -183,9 +192,13 @@ impl Circle {
         let mut names = distinct.iter();
         match (names.next(), names.next()) {
             (None, _) if strict => Err(CircleError::NoMedium(known().collect::<Vec<_>>().join(", "))),
-            (Some(_), Some(_)) => Err(CircleError::SeveralMedia(distinct.into_iter().collect::<Vec<_>>().join(" and "))),
+            (Some(_), Some(_)) => {
+                Err(CircleError::SeveralMedia(distinct.into_iter().collect::<Vec<_>>().join(" and ")))
+            }
             (None | Some(&"conversation"), _) => Ok(MediumKind::Conversation),
-            (Some(&name), None) if code_media.iter().any(|medium| medium == name) => Ok(MediumKind::Code(name.to_owned())),
+            (Some(&name), None) if code_media.iter().any(|medium| medium == name) => {
+                Ok(MediumKind::Code(name.to_owned()))
+            }
             (Some(&name), None) => Err(CircleError::UnknownMedium {
                 name: name.to_owned(),
                 known: known().collect::<Vec<_>>().join(", "),
@@ -276,7 +289,9 @@ impl Circle {
             other => other,
         };
         if self.removed.contains(base) {
-            return GateError::Denied(format!("{name}: not available here, because the ward max_depth is 0: this entity may not cast children"));
+            return GateError::Denied(format!(
+                "{name}: not available here, because the ward max_depth is 0: this entity may not cast children"
+            ));
         }
         let names: Vec<&str> = self.gates.iter().map(|held| held.spec.name.as_str()).collect();
         GateError::NotFound(format!(
@@ -339,7 +354,9 @@ impl Circle {
                 );
             }
             if spec.name.as_str() == CALL_ENTITY_BATCH {
-                text.push_str("- cantrip.cast_batch([{cantrip, intent}, …]): casts several at once; answers in the same order\n");
+                text.push_str(
+                    "- cantrip.cast_batch([{cantrip, intent}, …]): casts several at once; answers in the same order\n",
+                );
             }
         }
         text

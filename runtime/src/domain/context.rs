@@ -185,7 +185,9 @@ fn mechanical(turns: &[&Told]) -> String {
         let seen: Vec<String> = told
             .answers
             .iter()
-            .map(|answer| format!("{}{}", if answer.is_error { "error: " } else { "" }, cut(answer.text(), SUMMARY_PIECE_CHARS)))
+            .map(|answer| {
+                format!("{}{}", if answer.is_error { "error: " } else { "" }, cut(answer.text(), SUMMARY_PIECE_CHARS))
+            })
             .collect();
         // Writing into a String cannot fail.
         let _infallible = writeln!(text, "turn {}: {said} -> {}", told.number, seen.join("; "));

@@ -15,7 +15,8 @@ use super::circle::{CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, Circl
 use super::model::Sampling;
 
 /// The prompt of a child that was given none: never the parent's (COMP-10).
-pub const GENERIC_PROMPT: &str = "You are a helpful assistant working on one task. Use the gates you have, and end by calling done with the answer.";
+pub const GENERIC_PROMPT: &str =
+    "You are a helpful assistant working on one task. Use the gates you have, and end by calling done with the answer.";
 /// The key under which `cantrip.new` hands a proposal back to the code.
 const HANDLE: &str = "$cantrip";
 
@@ -149,19 +150,27 @@ impl Proposal {
     /// # Errors
     /// What the proposal asks for and the parent cannot give, with what it could.
     pub fn plan(&self, grant: Grant<'_>) -> Result<ChildPlan, GateError> {
-        let intent = self.intent.as_deref().map(str::trim).filter(|text| !text.is_empty()).ok_or_else(|| invalid("call_entity: intent is required"))?;
+        let intent = self
+            .intent
+            .as_deref()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| invalid("call_entity: intent is required"))?;
         let intent = match &self.context {
             None | Some(Value::Null) => intent.to_owned(),
             Some(Value::String(text)) => format!("{intent}\n\nContext:\n{text}"),
             Some(value) => format!("{intent}\n\nContext:\n{value}"),
         };
         if let Some(node) = &self.node {
-            return Err(GateError::NotFound(format!("there is no node {node}: this runtime has no peers, so children run here; leave `node` out")));
+            return Err(GateError::NotFound(format!(
+                "there is no node {node}: this runtime has no peers, so children run here; leave `node` out"
+            )));
         }
         if let Some(name) = &self.llm
             && !grant.models.contains(name)
         {
-            let known = if grant.models.is_empty() { "none beside its own".to_owned() } else { grant.models.join(", ") };
+            let known =
+                if grant.models.is_empty() { "none beside its own".to_owned() } else { grant.models.join(", ") };
             return Err(GateError::NotFound(format!(
                 "this cantrip names no model `{name}`; it names {known}{}",
                 suggest::hint(name, grant.models.iter().map(String::as_str))
@@ -184,7 +193,8 @@ impl Proposal {
         };
         let gates = self.child_gates(grant, &media)?;
         let draft = CircleDraft { media, gates, wards };
-        let circle = Circle::new(draft, grant.code_media, false).map_err(|error| invalid(format!("the child's circle: {error}")))?;
+        let circle = Circle::new(draft, grant.code_media, false)
+            .map_err(|error| invalid(format!("the child's circle: {error}")))?;
         if let Some(allowed) = &parent.declared().child_media
             && !allowed.contains(circle.medium().name())
         {
@@ -251,7 +261,9 @@ pub fn arguments(name: &str, positional: Vec<Value>) -> Result<Value, GateError>
     match name {
         CANTRIP_NEW => match positional.next() {
             Some(Value::Object(map)) => Ok(Value::Object(map)),
-            _ => Err(invalid("cantrip.new: expected an object such as {identity: {system_prompt}, circle: {medium, gates, wards}}")),
+            _ => Err(invalid(
+                "cantrip.new: expected an object such as {identity: {system_prompt}, circle: {medium, gates, wards}}",
+            )),
         },
         CANTRIP_CAST => cast_form(positional.next(), positional.next()),
         CANTRIP_CAST_BATCH => match positional.next() {
@@ -259,8 +271,15 @@ pub fn arguments(name: &str, positional: Vec<Value>) -> Result<Value, GateError>
                 let requests: Result<Vec<Value>, GateError> = items
                     .into_iter()
                     .map(|item| match item {
-                        Value::Object(mut map) if map.contains_key("cantrip") => cast_form(map.remove("cantrip"), map.remove("intent")),
-                        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => Ok(other),
+                        Value::Object(mut map) if map.contains_key("cantrip") => {
+                            cast_form(map.remove("cantrip"), map.remove("intent"))
+                        }
+                        other @ (Value::Null
+                        | Value::Bool(_)
+                        | Value::Number(_)
+                        | Value::String(_)
+                        | Value::Array(_)
+                        | Value::Object(_)) => Ok(other),
                     })
                     .collect();
                 Ok(json!({ "requests": requests? }))
@@ -279,7 +298,12 @@ pub fn arguments(name: &str, positional: Vec<Value>) -> Result<Value, GateError>
 fn cast_form(cantrip: Option<Value>, intent: Option<Value>) -> Result<Value, GateError> {
     let Some(Value::Object(mut map)) = cantrip.map(|value| match value {
         Value::Object(mut map) if map.contains_key(HANDLE) => map.remove(HANDLE).unwrap_or(Value::Null),
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => other,
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_)) => other,
     }) else {
         return Err(invalid("cantrip.cast: the first argument must be a cantrip made by cantrip.new"));
     };
@@ -301,7 +325,9 @@ pub fn request(name: &str, arguments: &Value, batch_size_max: u64) -> Result<Req
         Some(Value::Array(items)) if name != "call_entity" && name != CANTRIP_CAST => {
             let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
             if count > batch_size_max {
-                return Err(GateError::Exhausted(format!("a batch of {count} children is over the ward max_batch_size = {batch_size_max}")));
+                return Err(GateError::Exhausted(format!(
+                    "a batch of {count} children is over the ward max_batch_size = {batch_size_max}"
+                )));
             }
             Ok(Request::Many(items.clone()))
         }

@@ -288,14 +288,17 @@ impl Entity {
         match (std::mem::replace(&mut self.phase, Phase::Idle), input) {
             (Phase::Idle, Input::Intent { text, recorded }) => self.begin(&text, recorded, now, &mut effects),
             (Phase::Idle, Input::Continue) => self.turn_boundary(now, &mut effects),
-            (Phase::Asking { since_us }, Input::Answered { answer, retries }) => self.answered(answer, retries, since_us, now, &mut effects),
+            (Phase::Asking { since_us }, Input::Answered { answer, retries }) => {
+                self.answered(answer, retries, since_us, now, &mut effects)
+            }
             (Phase::Asking { .. }, Input::Unanswered(error)) => self.fail(Failure::Model(error), &mut effects),
             (Phase::Asking { .. } | Phase::Folding(_), Input::Abandoned) => {
                 let cause = now.stop.unwrap_or(StopCause::Cancelled);
                 self.end(How::Truncated, cause.as_str(), None, None, &mut effects);
             }
             (Phase::Folding(plan), Input::Answered { answer, .. }) => {
-                let summary = answer.content.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| plan.summary.clone());
+                let summary =
+                    answer.content.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| plan.summary.clone());
                 self.fold(&plan, &summary, answer.usage, &mut effects);
                 self.ask(now, &mut effects);
             }
@@ -305,7 +308,9 @@ impl Entity {
                 self.fold(&plan, &summary, Usage::default(), &mut effects);
                 self.ask(now, &mut effects);
             }
-            (Phase::Acting(acting), Input::GateAsked { gate, arguments }) => self.gate_asked(acting, gate, arguments, now, &mut effects)?,
+            (Phase::Acting(acting), Input::GateAsked { gate, arguments }) => {
+                self.gate_asked(acting, gate, arguments, now, &mut effects)?
+            }
             (Phase::Acting(acting), Input::GateReturned { result, seen, spent }) => {
                 self.seen = self.seen.union(seen);
                 self.children_usage += spent.usage + spent.children_usage;
@@ -339,7 +344,10 @@ impl Entity {
         for text in std::mem::take(&mut self.steers) {
             let mut payloads = Payloads::default();
             let payload = payloads.text(&text);
-            effects.push(Effect::Record { body: Body::Intent { text: payload, steer: true }, blobs: payloads.into_blobs() });
+            effects.push(Effect::Record {
+                body: Body::Intent { text: payload, steer: true },
+                blobs: payloads.into_blobs(),
+            });
             self.history.intent(&text);
         }
         if let Some((reason, why)) = self.ward_met(now) {
@@ -423,7 +431,11 @@ impl Entity {
         effects.push(Effect::Tell(EventKind::MessageComplete { said: spoken(&said) }));
         effects.push(Effect::Tell(EventKind::Usage { usage }));
         let acting = Box::new(Acting::new(said, since_us));
-        if acting.said.calls.is_empty() { self.text_alone(acting, now, effects) } else { self.next_call(acting, now, effects) }
+        if acting.said.calls.is_empty() {
+            self.text_alone(acting, now, effects)
+        } else {
+            self.next_call(acting, now, effects)
+        }
     }
 
     /// LOOP-6: text without a call ends the episode, unless `done` is required.
@@ -484,7 +496,14 @@ impl Entity {
         }
     }
 
-    fn gate_asked(&mut self, mut acting: Box<Acting>, gate: String, positional: Vec<Value>, now: &Now, effects: &mut Effects) -> Result<(), OutOfStep> {
+    fn gate_asked(
+        &mut self,
+        mut acting: Box<Acting>,
+        gate: String,
+        positional: Vec<Value>,
+        now: &Now,
+        effects: &mut Effects,
+    ) -> Result<(), OutOfStep> {
         let Waiting::Evaluation(running) = &mut acting.waiting else {
             return Err(OutOfStep { input: "GateAsked", phase: "acting without an evaluation" });
         };
@@ -534,7 +553,13 @@ impl Entity {
             }
         }
         let mut payloads = Payloads::default();
-        let body = Body::GateCalled { call: call.clone(), gate: gate.clone(), arguments: payloads.json(&shown), reach, place: "here".to_owned() };
+        let body = Body::GateCalled {
+            call: call.clone(),
+            gate: gate.clone(),
+            arguments: payloads.json(&shown),
+            reach,
+            place: "here".to_owned(),
+        };
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Tell(EventKind::GateCalled { gate: gate.clone(), arguments: shown }));
         match decision {
@@ -554,10 +579,20 @@ impl Entity {
             }
             Err(error) => {
                 effects.push(Effect::Record {
-                    body: Body::GateReturned { call, result: Returned::Error(error.clone()), duration_us: 0, ephemeral: false },
+                    body: Body::GateReturned {
+                        call,
+                        result: Returned::Error(error.clone()),
+                        duration_us: 0,
+                        ephemeral: false,
+                    },
                     blobs: Vec::new(),
                 });
-                effects.push(Effect::Tell(EventKind::GateReturned { gate, is_error: true, preview: error.message().to_owned(), duration_us: 0 }));
+                effects.push(Effect::Tell(EventKind::GateReturned {
+                    gate,
+                    is_error: true,
+                    preview: error.message().to_owned(),
+                    duration_us: 0,
+                }));
                 Err(error)
             }
         }
@@ -611,10 +646,21 @@ impl Entity {
 
     fn plan(&self, proposal: &Proposal) -> Result<ChildPlan, GateError> {
         let nature = &self.nature;
-        proposal.plan(Grant { circle: &nature.circle, equipped: &nature.equipped, code_media: &nature.code_media, models: &nature.models })
+        proposal.plan(Grant {
+            circle: &nature.circle,
+            equipped: &nature.equipped,
+            code_media: &nature.code_media,
+            models: &nature.models,
+        })
     }
 
-    fn gate_returned(&mut self, mut acting: Box<Acting>, result: Result<Value, GateError>, now: &Now, effects: &mut Effects) -> Result<(), OutOfStep> {
+    fn gate_returned(
+        &mut self,
+        mut acting: Box<Acting>,
+        result: Result<Value, GateError>,
+        now: &Now,
+        effects: &mut Effects,
+    ) -> Result<(), OutOfStep> {
         let Some(pending) = acting.take_pending() else {
             return Err(OutOfStep { input: "GateReturned", phase: "acting without a gate call" });
         };
@@ -628,14 +674,26 @@ impl Entity {
             Err(error) => (Returned::Error(error.clone()), error.message().to_owned(), true),
         };
         effects.push(Effect::Record {
-            body: Body::GateReturned { call: pending.call.clone(), result: returned, duration_us, ephemeral: pending.ephemeral },
+            body: Body::GateReturned {
+                call: pending.call.clone(),
+                result: returned,
+                duration_us,
+                ephemeral: pending.ephemeral,
+            },
             blobs: payloads.into_blobs(),
         });
-        effects.push(Effect::Tell(EventKind::GateReturned { gate: pending.gate.clone(), is_error, preview, duration_us }));
+        effects.push(Effect::Tell(EventKind::GateReturned {
+            gate: pending.gate.clone(),
+            is_error,
+            preview,
+            duration_us,
+        }));
         if !is_error {
             self.seen = self.seen.union(pending.exposure);
         }
-        if pending.is_done && let Ok(value) = &result {
+        if pending.is_done
+            && let Ok(value) = &result
+        {
             acting.done = Some(("done", value.clone()));
         }
         if let Waiting::Evaluation(running) = &mut acting.waiting {
@@ -650,14 +708,23 @@ impl Entity {
             Ok(value) => (value.to_string(), false),
             Err(error) => (error.message().to_owned(), true),
         };
-        let shown_instead = (pending.ephemeral && !is_error)
-            .then(|| format!("[ephemeral result of {}: {} bytes, not kept in the context]", pending.gate, content.len()));
+        let shown_instead = (pending.ephemeral && !is_error).then(|| {
+            format!("[ephemeral result of {}: {} bytes, not kept in the context]", pending.gate, content.len())
+        });
         acting.answer(&pending.call, content, is_error, shown_instead);
         self.next_call(acting, now, effects);
         Ok(())
     }
 
-    fn evaluated(&mut self, mut acting: Box<Acting>, evaluated: &Evaluated, seed: u64, clock_us: u64, now: &Now, effects: &mut Effects) -> Result<(), OutOfStep> {
+    fn evaluated(
+        &mut self,
+        mut acting: Box<Acting>,
+        evaluated: &Evaluated,
+        seed: u64,
+        clock_us: u64,
+        now: &Now,
+        effects: &mut Effects,
+    ) -> Result<(), OutOfStep> {
         let Waiting::Evaluation(running) = std::mem::replace(&mut acting.waiting, Waiting::Nothing) else {
             return Err(OutOfStep { input: "Evaluated", phase: "acting without an evaluation" });
         };
@@ -668,7 +735,10 @@ impl Entity {
             content = format!("{content}{separator}done: {}", cut(&value.to_string(), observe::PREVIEW_CHARS_MAX));
         }
         if acting.refusals > REFUSALS_RECORDED_MAX {
-            content = format!("{content}\n[{} refused gate calls, the first {REFUSALS_RECORDED_MAX} of them recorded]", acting.refusals);
+            content = format!(
+                "{content}\n[{} refused gate calls, the first {REFUSALS_RECORDED_MAX} of them recorded]",
+                acting.refusals
+            );
         }
         acting.output_dropped_bytes += evaluated.output_dropped_bytes;
         acting.evaluations.push(EvaluationRecord {
@@ -697,7 +767,12 @@ impl Entity {
             duration_us,
         }));
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
-        effects.push(Effect::Tell(EventKind::TurnComplete { turn: self.turn, observation: cut(&observation, EVENT_PREVIEW_CHARS), is_error, duration_us }));
+        effects.push(Effect::Tell(EventKind::TurnComplete {
+            turn: self.turn,
+            observation: cut(&observation, EVENT_PREVIEW_CHARS),
+            is_error,
+            duration_us,
+        }));
         self.history.turn(Told { number: self.turn, said: acting.said, answers: acting.answers });
         match acting.done {
             Some((reason, value)) => self.end(How::Terminated, reason, Some(value), None, effects),
@@ -718,10 +793,19 @@ impl Entity {
         self.end_with(how, reason, result, why, None, effects);
     }
 
-    fn end_with(&mut self, how: How, reason: &str, result: Option<Value>, why: Option<String>, failure: Option<Failure>, effects: &mut Effects) {
+    fn end_with(
+        &mut self,
+        how: How,
+        reason: &str,
+        result: Option<Value>,
+        why: Option<String>,
+        failure: Option<Failure>,
+        effects: &mut Effects,
+    ) {
         let spent = self.spent();
         let summary = (how == How::Truncated).then(|| {
-            let last = self.history.last_words().map(|words| format!(" The last thing seen: {words}")).unwrap_or_default();
+            let last =
+                self.history.last_words().map(|words| format!(" The last thing seen: {words}")).unwrap_or_default();
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             format!("[truncated by {reason} after {} turns{why}]{last}", spent.turns)
         });
@@ -736,7 +820,16 @@ impl Entity {
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Sync);
         effects.push(Effect::Tell(EventKind::Final { how, reason: reason.to_owned(), result: result.clone() }));
-        let outcome = Outcome { entity: self.nature.id, how, reason: reason.to_owned(), result, summary, spent, seen: self.seen, failure };
+        let outcome = Outcome {
+            entity: self.nature.id,
+            how,
+            reason: reason.to_owned(),
+            result,
+            summary,
+            spent,
+            seen: self.seen,
+            failure,
+        };
         effects.push(Effect::Finish(Box::new(outcome)));
         self.phase = Phase::Idle;
     }

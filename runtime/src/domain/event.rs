@@ -120,7 +120,9 @@ impl EventKind {
         match self {
             Self::MessageComplete { said } => Self::MessageComplete { said: clean(said) },
             Self::GateCalled { gate, arguments } => Self::GateCalled { gate, arguments: clean_json(arguments) },
-            Self::GateReturned { gate, is_error, preview, duration_us } => Self::GateReturned { gate, is_error, preview: clean(preview), duration_us },
+            Self::GateReturned { gate, is_error, preview, duration_us } => {
+                Self::GateReturned { gate, is_error, preview: clean(preview), duration_us }
+            }
             Self::TurnComplete { turn, observation, is_error, duration_us } => {
                 Self::TurnComplete { turn, observation: clean(observation), is_error, duration_us }
             }

@@ -276,7 +276,13 @@ pub fn check(raw: RawAnswer, turn: u64, made: &BTreeSet<CallId>) -> Result<Utter
     if content.is_none() && calls.is_empty() {
         return Err(ContractError::Empty);
     }
-    Ok(Utterance { content, thinking: raw.thinking.filter(|text| !text.is_empty()), calls, usage: raw.usage, model: raw.model })
+    Ok(Utterance {
+        content,
+        thinking: raw.thinking.filter(|text| !text.is_empty()),
+        calls,
+        usage: raw.usage,
+        model: raw.model,
+    })
 }
 
 /// Why a model gave no answer.
@@ -354,7 +360,8 @@ impl RetryPolicy {
         if attempt >= self.max_retries {
             return None;
         }
-        let backoff = self.base_delay_ms.saturating_mul(1_u64.checked_shl(attempt).unwrap_or(u64::MAX)).min(self.max_delay_ms);
+        let backoff =
+            self.base_delay_ms.saturating_mul(1_u64.checked_shl(attempt).unwrap_or(u64::MAX)).min(self.max_delay_ms);
         match error {
             ModelError::Status { status, retry_after, .. } => {
                 let worth = match &self.retryable_status_codes {
@@ -390,7 +397,8 @@ mod tests {
     #[test]
     fn llm_4_calls_get_distinct_ids_and_a_doubled_one_is_refused() {
         let raw = RawAnswer { calls: vec![call(None), call(Some("")), call(Some("x"))], ..RawAnswer::default() };
-        let ids: Vec<String> = check(raw, 3, &BTreeSet::new()).map_or_else(|_| Vec::new(), |said| said.calls.iter().map(|call| call.id.to_string()).collect());
+        let ids: Vec<String> = check(raw, 3, &BTreeSet::new())
+            .map_or_else(|_| Vec::new(), |said| said.calls.iter().map(|call| call.id.to_string()).collect());
         assert_eq!(ids, ["call_3_1", "call_3_2", "x"]);
         let raw = RawAnswer { calls: vec![call(Some("x")), call(Some("x"))], ..RawAnswer::default() };
         assert_eq!(check(raw, 1, &BTreeSet::new()), Err(ContractError::DuplicateCall { id: "x".to_owned() }));
@@ -416,7 +424,10 @@ mod tests {
     fn prod_2_waits_double_from_one_second_and_end_after_three() {
         let policy = RetryPolicy::default();
         let waits: Vec<_> = (0..4).map(|attempt| policy.delay(attempt, &status(429, None))).collect();
-        assert_eq!(waits, [1, 2, 4].map(|seconds| Some(Duration::from_secs(seconds))).into_iter().chain([None]).collect::<Vec<_>>());
+        assert_eq!(
+            waits,
+            [1, 2, 4].map(|seconds| Some(Duration::from_secs(seconds))).into_iter().chain([None]).collect::<Vec<_>>()
+        );
         assert_eq!(policy.delay(0, &status(503, Some(7))), Some(Duration::from_secs(7)));
     }
 

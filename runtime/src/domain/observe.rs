@@ -20,7 +20,11 @@ pub(super) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String,
             text.push('\n');
         }
         // Writing into a String cannot fail, here and below.
-        let _infallible = write!(text, "[{} more bytes of output dropped: the ward max_output_bytes = {}]", evaluated.output_dropped_bytes, wards.max_output_bytes);
+        let _infallible = write!(
+            text,
+            "[{} more bytes of output dropped: the ward max_output_bytes = {}]",
+            evaluated.output_dropped_bytes, wards.max_output_bytes
+        );
     }
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -43,7 +47,8 @@ pub(super) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String,
         }
         EvaluationOutcome::Done => false,
         EvaluationOutcome::Stopped(reason) => {
-            let _infallible = write!(text, "stopped: {}. What ran before stays, the rest did not run.", limit(*reason, wards));
+            let _infallible =
+                write!(text, "stopped: {}. What ran before stays, the rest did not run.", limit(*reason, wards));
             true
         }
         EvaluationOutcome::Lost { reason, detail } => {
@@ -63,8 +68,12 @@ pub(super) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String,
 fn limit(reason: StopReason, wards: &ResolvedWards) -> String {
     match reason {
         StopReason::Time => format!("it computed longer than the ward max_eval_ms = {}", wards.max_eval_ms),
-        StopReason::Fuel => format!("it used all instructions of the ward max_fuel = {}", wards.declared.max_fuel.unwrap_or(0)),
-        StopReason::Memory => format!("it needed more memory than the ward max_memory_bytes = {}", wards.max_memory_bytes),
+        StopReason::Fuel => {
+            format!("it used all instructions of the ward max_fuel = {}", wards.declared.max_fuel.unwrap_or(0))
+        }
+        StopReason::Memory => {
+            format!("it needed more memory than the ward max_memory_bytes = {}", wards.max_memory_bytes)
+        }
         StopReason::Stack => "it used up the stack".to_owned(),
         StopReason::Outside => "it was stopped from outside".to_owned(),
         StopReason::Trap => "the sandbox ended it".to_owned(),

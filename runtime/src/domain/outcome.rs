@@ -55,7 +55,9 @@ impl Outcome {
             How::Truncated if matches!(self.reason.as_str(), "cancelled" | "parent_terminated" | "interrupted") => {
                 Err(GateError::Failed(format!("the child was stopped: {}", self.reason)))
             }
-            How::Truncated => Ok(Value::String(self.summary.clone().unwrap_or_else(|| format!("[truncated by {}]", self.reason)))),
+            How::Truncated => {
+                Ok(Value::String(self.summary.clone().unwrap_or_else(|| format!("[truncated by {}]", self.reason))))
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cantrip_gates::{CallContext, OUTPUT_BYTES_MAX_DEFAULT, Exposure, GateError};
+use cantrip_gates::{CallContext, Exposure, GateError, OUTPUT_BYTES_MAX_DEFAULT};
 use serde_json::Value;
 
 use crate::domain::circle::MediumKind;
@@ -50,7 +50,10 @@ pub(super) struct Actor {
 
 impl std::fmt::Debug for Actor {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Actor").field("entity", &self.entity.nature().id).field("loom", &self.loom.id()).finish_non_exhaustive()
+        out.debug_struct("Actor")
+            .field("entity", &self.entity.nature().id)
+            .field("loom", &self.loom.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +119,12 @@ impl Actor {
         if let Some(answers) = closing {
             let mut payloads = Payloads::default();
             let answers = answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
-            let body = Body::Observation(Box::new(Observed { answers, output_dropped_bytes: 0, evaluations: Vec::new(), duration_us: 0 }));
+            let body = Body::Observation(Box::new(Observed {
+                answers,
+                output_dropped_bytes: 0,
+                evaluations: Vec::new(),
+                duration_us: 0,
+            }));
             actor.record(body, payloads.into_blobs())?;
         }
         Ok(actor)
@@ -162,7 +170,13 @@ impl Actor {
     /// Runs an episode to its end.
     pub(super) async fn episode(&mut self, input: Input) -> Result<Outcome, Fault> {
         self.now_us = self.host.clock.now_us();
-        let own = self.entity.nature().circle.declared().timeout_ms.map(|ms| self.now_us.saturating_add(ms.saturating_mul(1_000)));
+        let own = self
+            .entity
+            .nature()
+            .circle
+            .declared()
+            .timeout_ms
+            .map(|ms| self.now_us.saturating_add(ms.saturating_mul(1_000)));
         let inherited = self.deadline_us;
         self.deadline_us = [own, inherited].into_iter().flatten().min();
         let outcome = self.drive(input).await;
@@ -192,7 +206,9 @@ impl Actor {
                         let result = self.call(&gate, arguments).await;
                         next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
                     }
-                    Effect::Cast { call, children, batch } => next = Some(self.cast_children(call, children, batch).await?),
+                    Effect::Cast { call, children, batch } => {
+                        next = Some(self.cast_children(call, children, batch).await?)
+                    }
                     Effect::Evaluate { source } => next = Some(self.evaluate(source).await?),
                     Effect::Resume(answer) => {
                         let now_us = self.now_us;

@@ -39,14 +39,26 @@ impl Actor {
                 Ok(answer) if self.has_to_be_reminded(&question, &answer, reminders) => {
                     reminders += 1;
                     usage += answer.usage;
-                    question.messages.push(Message::Assistant { content: answer.content, thinking: None, calls: Vec::new() });
+                    question.messages.push(Message::Assistant {
+                        content: answer.content,
+                        thinking: None,
+                        calls: Vec::new(),
+                    });
                     question.messages.push(Message::User(reminder(&question)));
                 }
-                Ok(answer) => return Input::Answered { answer: RawAnswer { usage: answer.usage + usage, ..answer }, retries },
+                Ok(answer) => {
+                    return Input::Answered { answer: RawAnswer { usage: answer.usage + usage, ..answer }, retries };
+                }
                 Err(error) => {
-                    let Some(wait) = self.cantrip.retry().delay(retries, &error) else { return Input::Unanswered(error) };
+                    let Some(wait) = self.cantrip.retry().delay(retries, &error) else {
+                        return Input::Unanswered(error);
+                    };
                     retries += 1;
-                    self.tell(EventKind::Retry { attempt: retries + 1, wait_ms: millis(wait), reason: cantrip_gates::redact(&error.to_string()).into_owned() });
+                    self.tell(EventKind::Retry {
+                        attempt: retries + 1,
+                        wait_ms: millis(wait),
+                        reason: cantrip_gates::redact(&error.to_string()).into_owned(),
+                    });
                     tokio::select! {
                         biased;
                         () = self.stopped() => return Input::Abandoned,

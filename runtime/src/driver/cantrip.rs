@@ -213,7 +213,8 @@ impl CantripBuilder {
     /// Lets the entity cast children: `call_entity`, `call_entity_batch` and, in code, `cantrip.new` … Default: it may not.
     #[must_use]
     pub fn delegation(mut self) -> Self {
-        self.held.extend([crate::domain::circle::CALL_ENTITY, crate::domain::circle::CALL_ENTITY_BATCH].map(str::to_owned));
+        self.held
+            .extend([crate::domain::circle::CALL_ENTITY, crate::domain::circle::CALL_ENTITY_BATCH].map(str::to_owned));
         self
     }
 
@@ -285,15 +286,17 @@ impl CantripBuilder {
         for gate in self.equipped {
             equipped.insert(gate)?;
         }
-        let delegating = || builtin::NAMES.iter().filter(|name| delegates(name)).filter_map(|name| builtin::spec_of(name));
+        let delegating =
+            || builtin::NAMES.iter().filter(|name| delegates(name)).filter_map(|name| builtin::spec_of(name));
         let specs: Vec<GateSpec> = equipped.iter().map(|gate| gate.spec().clone()).chain(delegating()).collect();
         let mut gates = Vec::with_capacity(self.held.len());
         for name in &self.held {
-            let spec = specs.iter().find(|spec| spec.name.as_str() == name).ok_or_else(|| CantripError::UnknownGate {
-                name: name.clone(),
-                known: specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", "),
-                hint: suggest::hint(name, specs.iter().map(|spec| spec.name.as_str())),
-            })?;
+            let spec =
+                specs.iter().find(|spec| spec.name.as_str() == name).ok_or_else(|| CantripError::UnknownGate {
+                    name: name.clone(),
+                    known: specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", "),
+                    hint: suggest::hint(name, specs.iter().map(|spec| spec.name.as_str())),
+                })?;
             gates.push(spec.clone());
         }
         let draft = CircleDraft { media: self.media, gates, wards: self.wards };

@@ -31,7 +31,8 @@ impl Actor {
         requests: Vec<(Value, Result<Box<ChildPlan>, GateError>)>,
         batch: bool,
     ) -> Result<Input, Fault> {
-        let at_once = usize::try_from(self.entity.nature().circle.wards().max_concurrent_children).unwrap_or(usize::MAX).max(1);
+        let at_once =
+            usize::try_from(self.entity.nature().circle.wards().max_concurrent_children).unwrap_or(usize::MAX).max(1);
         let mut children = Vec::with_capacity(requests.len());
         for (index, (proposal, plan)) in requests.into_iter().enumerate() {
             children.push(match plan {
@@ -46,8 +47,10 @@ impl Actor {
                 Err(error) => Ok(Err(error)),
             }
         });
-        let ended: Vec<Result<Result<Outcome, GateError>, Fault>> = futures_util::stream::iter(runs).buffered(at_once).collect().await;
-        let (mut seen, mut spent, mut answers) = (Exposure::default(), Spent::default(), Vec::with_capacity(ended.len()));
+        let ended: Vec<Result<Result<Outcome, GateError>, Fault>> =
+            futures_util::stream::iter(runs).buffered(at_once).collect().await;
+        let (mut seen, mut spent, mut answers) =
+            (Exposure::default(), Spent::default(), Vec::with_capacity(ended.len()));
         for child in ended {
             answers.push(child?.and_then(|outcome| {
                 seen = seen.union(outcome.seen);
@@ -56,11 +59,21 @@ impl Actor {
                 outcome.for_parent()
             }));
         }
-        let result = if batch { Ok(batch_answer(answers)) } else { answers.pop().unwrap_or_else(|| Err(GateError::Failed("no child was cast".to_owned()))) };
+        let result = if batch {
+            Ok(batch_answer(answers))
+        } else {
+            answers.pop().unwrap_or_else(|| Err(GateError::Failed("no child was cast".to_owned())))
+        };
         Ok(Input::GateReturned { result, seen, spent })
     }
 
-    fn delegate(&mut self, call: &CallId, index: usize, proposal: &Value, plan: Box<ChildPlan>) -> Result<Child, Fault> {
+    fn delegate(
+        &mut self,
+        call: &CallId,
+        index: usize,
+        proposal: &Value,
+        plan: Box<ChildPlan>,
+    ) -> Result<Child, Fault> {
         let entity = self.host.entity_id();
         let mut payloads = Payloads::default();
         let body = Body::Delegated {

@@ -1,7 +1,8 @@
 //! One loom being written: gives every entry its place, time and id, and hands it to the store.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Blob, Body, Entry, FORMAT, Payload, Sealed, Tree};
@@ -11,6 +12,25 @@ use super::fault::Fault;
 
 /// 1 MiB. A turn that records more waits for the store in between, so that a flood of gate calls cannot fill memory.
 const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The looms that are written at the moment. Entities of one loom, such as an entity and its fork, go on side by side:
+/// they take their places from one sequence.
+#[derive(Debug, Default)]
+pub(super) struct Looms(Mutex<BTreeMap<LoomId, Weak<Shared>>>);
+
+impl Looms {
+    /// Opens a loom for writing, or joins those who write it.
+    pub(super) fn open(&self, id: LoomId, store: &Arc<dyn LoomStore>, clock: &Arc<dyn Clock>) -> Result<Loom, Fault> {
+        let mut looms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = looms.get(&id).and_then(Weak::upgrade) {
+            return Ok(Loom(shared));
+        }
+        looms.retain(|_, shared| shared.strong_count() > 0);
+        let loom = Loom::open(id, Arc::clone(store), Arc::clone(clock))?;
+        looms.insert(id, Arc::downgrade(&loom.0));
+        Ok(loom)
+    }
+}
 
 /// One loom of a store, shared by everybody who writes into it.
 #[derive(Debug, Clone)]
@@ -27,7 +47,7 @@ struct Shared {
 }
 
 impl Loom {
-    pub(super) fn open(id: LoomId, store: Arc<dyn LoomStore>, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
+    fn open(id: LoomId, store: Arc<dyn LoomStore>, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
         let sequence = Mutex::new(store.head(id)?.sequence);
         let writer = store.writer();
         Ok(Self(Arc::new(Shared { id, store, clock, writer, sequence, unsynced_bytes: AtomicU64::new(0) })))
@@ -39,7 +59,13 @@ impl Loom {
     }
 
     /// Appends an entry. It is durable after the next [`Loom::sync`].
-    pub(super) fn append(&self, entity: EntityId, parent: Option<EntryId>, body: Body, blobs: Vec<Blob>) -> Result<EntryId, Fault> {
+    pub(super) fn append(
+        &self,
+        entity: EntityId,
+        parent: Option<EntryId>,
+        body: Body,
+        blobs: Vec<Blob>,
+    ) -> Result<EntryId, Fault> {
         let shared = &*self.0;
         // Held over the hand-over, so that the store sees the entries in the order of their sequence.
         let mut sequence = shared.sequence.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use super::actor::{Actor, ActorParts, Opening};
 use super::cantrip::Cantrip;
 use super::control::Control;
 use super::fault::Fault;
-use super::recorder::{Loom, read_tree};
+use super::recorder::{Loom, Looms, read_tree};
 
 /// What every entity of this process shares.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Host {
     pub(super) media: Arc<dyn MediumFactory>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) node: String,
+    looms: Looms,
 }
 
 impl Host {
@@ -143,8 +144,13 @@ pub enum AmendError {
 
 impl Runtime {
     /// A runtime on these parts. `node` is its name in the record.
-    pub fn new(store: Arc<dyn LoomStore>, media: Arc<dyn MediumFactory>, clock: Arc<dyn Clock>, node: impl Into<String>) -> Self {
-        Self { host: Arc::new(Host { store, media, clock, node: node.into() }) }
+    pub fn new(
+        store: Arc<dyn LoomStore>,
+        media: Arc<dyn MediumFactory>,
+        clock: Arc<dyn Clock>,
+        node: impl Into<String>,
+    ) -> Self {
+        Self { host: Arc::new(Host { store, media, clock, node: node.into(), looms: Looms::default() }) }
     }
 
     /// The media of this runtime, for checking cantrips.
@@ -181,7 +187,14 @@ impl Runtime {
     ///
     /// # Errors
     /// No such entity or turn, or a store that cannot be read.
-    pub fn fork(&self, cantrip: &Cantrip, loom: LoomId, of: EntityId, turns: u64, options: CastOptions) -> Result<Summoned, Fault> {
+    pub fn fork(
+        &self,
+        cantrip: &Cantrip,
+        loom: LoomId,
+        of: EntityId,
+        turns: u64,
+        options: CastOptions,
+    ) -> Result<Summoned, Fault> {
         let restored = self.tree(loom)?.restore(of, Some(turns))?;
         let parts = self.parts(cantrip, loom, self.host.entity_id(), &options)?;
         let fork = Some(Fork { of, turns, strategy: ForkStrategy::Replay });
@@ -195,7 +208,13 @@ impl Runtime {
     ///
     /// # Errors
     /// No such entity, or a store that cannot be read.
-    pub fn resume(&self, cantrip: &Cantrip, loom: LoomId, entity: EntityId, options: &CastOptions) -> Result<Summoned, Fault> {
+    pub fn resume(
+        &self,
+        cantrip: &Cantrip,
+        loom: LoomId,
+        entity: EntityId,
+        options: &CastOptions,
+    ) -> Result<Summoned, Fault> {
         let tree = self.tree(loom)?;
         let unfinished = tree.entity(entity)?.ended.is_none();
         let restored = tree.restore(entity, None)?;
@@ -231,7 +250,7 @@ impl Runtime {
     }
 
     fn open(&self, loom: LoomId) -> Result<Loom, Fault> {
-        Loom::open(loom, Arc::clone(&self.host.store), Arc::clone(&self.host.clock))
+        self.host.looms.open(loom, &self.host.store, &self.host.clock)
     }
 
     fn parts(&self, cantrip: &Cantrip, loom: LoomId, id: EntityId, options: &CastOptions) -> Result<ActorParts, Fault> {

@@ -16,14 +16,10 @@ const OLLAMA_PORT: u16 = 11434;
 /// What is wrong with the address.
 pub(super) fn parse(entry: &Entry, text: &str) -> Result<Url, String> {
     let text = text.trim();
-    let mut url = if entry.wire == Wire::Ollama {
-        parse_ollama(text)?
-    } else {
-        parse_http(text)?
-    };
+    let mut url = if entry.wire == Wire::Ollama { parse_ollama(text)? } else { parse_http(text)? };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(
-            "an address must not carry a user or a password; name the variable with the key in `key_env`".to_owned(),
+            "an address must not carry a user or a password; name the variable with the key in `key_env`".to_owned()
         );
     }
     url.set_fragment(None);
@@ -77,10 +73,7 @@ fn path(entry: &Entry, path: &str) -> String {
     };
     path = path.strip_suffix(pasted).unwrap_or(path);
     if entry.wire == Wire::Ollama {
-        let path = ["/v1", "/api"]
-            .iter()
-            .find_map(|suffix| path.strip_suffix(suffix))
-            .unwrap_or(path);
+        let path = ["/v1", "/api"].iter().find_map(|suffix| path.strip_suffix(suffix)).unwrap_or(path);
         return format!("{path}/");
     }
     if path.is_empty() {
@@ -92,17 +85,12 @@ fn path(entry: &Entry, path: &str) -> String {
         Wire::Gemini => "/v1beta",
         Wire::OpenAi | Wire::Responses | Wire::Ollama => "",
     };
-    if ends_in_version(path) {
-        format!("{path}/")
-    } else {
-        format!("{path}{version}/")
-    }
+    if ends_in_version(path) { format!("{path}/") } else { format!("{path}{version}/") }
 }
 
 fn ends_in_version(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
-    last.strip_prefix('v')
-        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -113,11 +101,7 @@ mod tests {
 
     fn check(provider: &str, text: &str, expected: &str) {
         let entry = find(provider).unwrap();
-        assert_eq!(
-            parse(entry, text).map(|url| url.to_string()),
-            Ok(expected.to_owned()),
-            "{provider} {text}"
-        );
+        assert_eq!(parse(entry, text).map(|url| url.to_string()), Ok(expected.to_owned()), "{provider} {text}");
     }
 
     #[test]
@@ -129,13 +113,7 @@ mod tests {
 
     #[test]
     fn slash_and_version_may_be_there_or_not() {
-        for text in [
-            "http://h:1",
-            "http://h:1/",
-            "http://h:1/v1",
-            "http://h:1/v1/",
-            "http://h:1/v1/chat/completions",
-        ] {
+        for text in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/", "http://h:1/v1/chat/completions"] {
             check("openai_compatible", text, "http://h:1/v1/");
             check("openai", text, "http://h:1/v1/");
         }
@@ -150,11 +128,7 @@ mod tests {
     #[test]
     fn a_path_in_front_of_the_version_is_kept() {
         check("openai", "https://gate/openai", "https://gate/openai/");
-        check(
-            "openai",
-            "https://gate/x?api-version=1",
-            "https://gate/x/?api-version=1",
-        );
+        check("openai", "https://gate/x?api-version=1", "https://gate/x/?api-version=1");
         check("anthropic", "https://gate/anthropic", "https://gate/anthropic/v1/");
         check("gemini", "https://gate/google/v1", "https://gate/google/v1/");
         check("groq", "https://gate", "https://gate/openai/v1/");

@@ -50,11 +50,8 @@ impl Frames {
         let Some(frame) = frame.json() else { return };
         if seen.model.is_none() {
             let places = ["/model", "/message/model", "/modelVersion", "/response/model"];
-            seen.model = places
-                .iter()
-                .find_map(|place| frame.pointer(place))
-                .and_then(Value::as_str)
-                .map(str::to_owned);
+            seen.model =
+                places.iter().find_map(|place| frame.pointer(place)).and_then(Value::as_str).map(str::to_owned);
         }
         if by_line {
             seen.ended |= frame.get("done").and_then(Value::as_bool).unwrap_or_default();
@@ -88,13 +85,7 @@ pub(super) struct Assembly {
 
 impl Assembly {
     pub(super) fn new(entry: &'static Entry) -> Self {
-        Self {
-            entry,
-            text: String::new(),
-            thinking: String::new(),
-            whole_calls: Vec::new(),
-            bytes: 0,
-        }
+        Self { entry, text: String::new(), thinking: String::new(), whole_calls: Vec::new(), bytes: 0 }
     }
 
     /// Takes an event; gives its end back.
@@ -122,11 +113,7 @@ impl Assembly {
             }
             ChatStreamEvent::ToolCallChunk(chunk) => {
                 let call = chunk.tool_call;
-                if call
-                    .fn_arguments
-                    .as_str()
-                    .is_some_and(|text| text.len() > ANSWER_BYTES_MAX)
-                {
+                if call.fn_arguments.as_str().is_some_and(|text| text.len() > ANSWER_BYTES_MAX) {
                     return Err(too_large());
                 }
                 if self.entry.wire == Wire::Gemini {
@@ -140,11 +127,7 @@ impl Assembly {
 
     fn grow(&mut self, bytes: usize) -> Result<(), ModelError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > ANSWER_BYTES_MAX {
-            Err(too_large())
-        } else {
-            Ok(())
-        }
+        if self.bytes > ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
     }
 
     /// The whole answer; nothing if the stream ended before its end.
@@ -162,21 +145,11 @@ impl Assembly {
         if !whole {
             return Ok(None);
         }
-        let parts = end
-            .captured_content
-            .map(genai::chat::MessageContent::into_parts)
-            .unwrap_or_default();
+        let parts = end.captured_content.map(genai::chat::MessageContent::into_parts).unwrap_or_default();
         let (blocks, captured) = sort(self.entry.wire, parts, &self.whole_calls);
-        let wire_calls = if self.entry.wire == Wire::Gemini {
-            self.whole_calls
-        } else {
-            captured
-        };
-        let calls: Vec<RawCall> = wire_calls
-            .into_iter()
-            .enumerate()
-            .map(|(index, call)| raw_call(self.entry.wire, index, call))
-            .collect();
+        let wire_calls = if self.entry.wire == Wire::Gemini { self.whole_calls } else { captured };
+        let calls: Vec<RawCall> =
+            wire_calls.into_iter().enumerate().map(|(index, call)| raw_call(self.entry.wire, index, call)).collect();
         let empty = self.text.is_empty() && calls.is_empty();
         match end.captured_stop_reason {
             Some(StopReason::ToolCall(reason)) if calls.is_empty() => {
@@ -205,9 +178,7 @@ impl Assembly {
 }
 
 fn too_large() -> ModelError {
-    ModelError::Malformed {
-        message: format!("it is longer than {ANSWER_BYTES_MAX} bytes"),
-    }
+    ModelError::Malformed { message: format!("it is longer than {ANSWER_BYTES_MAX} bytes") }
 }
 
 /// What goes back next time, and the calls.
@@ -216,19 +187,13 @@ fn sort(wire: Wire, parts: Vec<ContentPart>, whole_calls: &[ToolCall]) -> (Vec<B
     let mut calls = Vec::new();
     for (index, call) in whole_calls.iter().enumerate() {
         let signatures = call.thought_signatures.iter().flatten();
-        blocks.extend(signatures.map(|signature| Block::Call {
-            index,
-            signature: signature.clone(),
-        }));
+        blocks.extend(signatures.map(|signature| Block::Call { index, signature: signature.clone() }));
     }
     for part in parts {
         match part {
             // Where calls carry Gemini's signatures, the loose copies of them are not wanted.
             ContentPart::ThoughtSignature(_) if wire == Wire::Gemini && !whole_calls.is_empty() => {}
-            ContentPart::ThoughtSignature(signature) => blocks.push(Block::Signed {
-                text: String::new(),
-                signature,
-            }),
+            ContentPart::ThoughtSignature(signature) => blocks.push(Block::Signed { text: String::new(), signature }),
             ContentPart::ReasoningContent(reasoning) => {
                 if let Some(Block::Signed { text, .. }) = blocks.last_mut() {
                     *text = reasoning;
@@ -243,12 +208,7 @@ fn sort(wire: Wire, parts: Vec<ContentPart>, whole_calls: &[ToolCall]) -> (Vec<B
 }
 
 fn raw_call(wire: Wire, index: usize, call: ToolCall) -> RawCall {
-    let ToolCall {
-        call_id,
-        fn_name,
-        fn_arguments,
-        ..
-    } = call;
+    let ToolCall { call_id, fn_name, fn_arguments, .. } = call;
     let made_up = match wire {
         // Where a provider gives no id, genai counts from 0 in every answer, or in every chunk.
         Wire::OpenAi => call_id == format!("call_{index}"),
@@ -266,11 +226,7 @@ fn raw_call(wire: Wire, index: usize, call: ToolCall) -> RawCall {
         },
         other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Ok(other),
     };
-    RawCall {
-        id: (!made_up && !call_id.is_empty()).then_some(call_id),
-        gate: fn_name,
-        arguments,
-    }
+    RawCall { id: (!made_up && !call_id.is_empty()).then_some(call_id), gate: fn_name, arguments }
 }
 
 fn usage(usage: genai::chat::Usage) -> Usage {

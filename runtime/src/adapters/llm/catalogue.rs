@@ -52,27 +52,12 @@ const fn openai_like(
     base_variables: &'static [&'static str],
 ) -> Entry {
     let wire = Wire::OpenAi;
-    Entry {
-        name,
-        kind,
-        wire,
-        base_url,
-        key_variables,
-        base_variables,
-        keeps_required: true,
-        wants_thinking: false,
-    }
+    Entry { name, kind, wire, base_url, key_variables, base_variables, keeps_required: true, wants_thinking: false }
 }
 
 /// Every provider, in the order in which they are listed to people.
 pub(super) const ENTRIES: &[Entry] = &[
-    openai_like(
-        "openai",
-        AdapterKind::OpenAI,
-        "https://api.openai.com/v1/",
-        &["OPENAI_API_KEY"],
-        &["OPENAI_BASE_URL"],
-    ),
+    openai_like("openai", AdapterKind::OpenAI, "https://api.openai.com/v1/", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL"]),
     Entry {
         wire: Wire::Responses,
         ..openai_like(
@@ -125,13 +110,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         wire: Wire::Ollama,
         keeps_required: false,
-        ..openai_like(
-            "ollama_cloud",
-            AdapterKind::OllamaCloud,
-            "https://ollama.com/",
-            &["OLLAMA_API_KEY"],
-            &[],
-        )
+        ..openai_like("ollama_cloud", AdapterKind::OllamaCloud, "https://ollama.com/", &["OLLAMA_API_KEY"], &[])
     },
     openai_like(
         "openrouter",
@@ -140,13 +119,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         &["OPENROUTER_API_KEY", "OPEN_ROUTER_API_KEY"],
         &["OPENROUTER_BASE_URL"],
     ),
-    openai_like(
-        "groq",
-        AdapterKind::Groq,
-        "https://api.groq.com/openai/v1/",
-        &["GROQ_API_KEY"],
-        &["GROQ_BASE_URL"],
-    ),
+    openai_like("groq", AdapterKind::Groq, "https://api.groq.com/openai/v1/", &["GROQ_API_KEY"], &["GROQ_BASE_URL"]),
     Entry {
         wants_thinking: true,
         ..openai_like(
@@ -157,13 +130,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             &["DEEPSEEK_BASE_URL"],
         )
     },
-    openai_like(
-        "xai",
-        AdapterKind::Xai,
-        "https://api.x.ai/v1/",
-        &["XAI_API_KEY"],
-        &["XAI_BASE_URL"],
-    ),
+    openai_like("xai", AdapterKind::Xai, "https://api.x.ai/v1/", &["XAI_API_KEY"], &["XAI_BASE_URL"]),
     Entry {
         wants_thinking: true,
         ..openai_like(
@@ -209,13 +176,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         )
     },
     // genai's own `zai` adapter ignores a configured address.
-    openai_like(
-        "zai",
-        AdapterKind::OpenAI,
-        "https://api.z.ai/api/paas/v4/",
-        &["ZAI_API_KEY"],
-        &["ZAI_BASE_URL"],
-    ),
+    openai_like("zai", AdapterKind::OpenAI, "https://api.z.ai/api/paas/v4/", &["ZAI_API_KEY"], &["ZAI_BASE_URL"]),
     openai_like(
         "qwen",
         AdapterKind::QwenCloud,
@@ -245,8 +206,6 @@ pub(super) fn find(name: &str) -> Result<&'static Entry, ModelError> {
         let names = || ENTRIES.iter().map(|entry| entry.name).chain(["scripted"]);
         let known = names().collect::<Vec<_>>().join(", ");
         let hint = hint(name, names());
-        ModelError::Setup {
-            message: format!("there is no provider `{name}`{hint} (known are {known})"),
-        }
+        ModelError::Setup { message: format!("there is no provider `{name}`{hint} (known are {known})") }
     })
 }

@@ -65,9 +65,7 @@ pub enum Place {
 /// What is missing, unknown or senseless in the table, with the key's name.
 pub fn build(config: &LlmConfig, base_dir: &Path, env: Environment<'_>) -> Result<Arc<dyn Llm>, ModelError> {
     if config.at == Place::Caller {
-        return Err(setup(
-            "`at = \"caller\"` comes with peers; leave it out, or say `at = \"host\"`".to_owned(),
-        ));
+        return Err(setup("`at = \"caller\"` comes with peers; leave it out, or say `at = \"host\"`".to_owned()));
     }
     let scripted = config.provider == "scripted";
     let senseless = if scripted {
@@ -82,15 +80,8 @@ pub fn build(config: &LlmConfig, base_dir: &Path, env: Environment<'_>) -> Resul
         vec![("path", config.path.is_some()), ("usage", config.usage.is_some())]
     };
     if let Some((key, _)) = senseless.into_iter().find(|(_, given)| *given) {
-        let whose = if scripted {
-            "a provider that is asked over the network"
-        } else {
-            "`provider = \"scripted\"`"
-        };
-        return Err(setup(format!(
-            "`{key}` goes with {whose}, not with `{}`",
-            config.provider
-        )));
+        let whose = if scripted { "a provider that is asked over the network" } else { "`provider = \"scripted\"`" };
+        return Err(setup(format!("`{key}` goes with {whose}, not with `{}`", config.provider)));
     }
     if scripted {
         let Some(path) = &config.path else {
@@ -100,9 +91,7 @@ pub fn build(config: &LlmConfig, base_dir: &Path, env: Environment<'_>) -> Resul
         };
         let script = Scripted::from_file(&base_dir.join(path))?;
         return Ok(Arc::new(
-            script
-                .with_usage(config.usage.unwrap_or_default())
-                .with_context_tokens(config.context_tokens),
+            script.with_usage(config.usage.unwrap_or_default()).with_context_tokens(config.context_tokens),
         ));
     }
     if config.idle_timeout_ms == Some(0) {
@@ -151,48 +140,24 @@ mod tests {
     fn a_table_that_makes_no_sense_is_refused_by_key() {
         check(json!({"provider": "openai", "modle": "x"}), "unknown field `modle`");
         check(json!({"provider": "opnai", "model": "x"}), "did you mean `openai`?");
-        check(
-            json!({"provider": "opnai", "model": "x"}),
-            "known are openai, openai_responses",
-        );
+        check(json!({"provider": "opnai", "model": "x"}), "known are openai, openai_responses");
         check(json!({"provider": "openai"}), "`model` is missing");
-        check(
-            json!({"provider": "openai", "model": "x", "path": "p"}),
-            "`path` goes with `provider = \"scripted\"`",
-        );
-        check(
-            json!({"provider": "scripted", "path": "p", "model": "x"}),
-            "`model` goes with a provider",
-        );
+        check(json!({"provider": "openai", "model": "x", "path": "p"}), "`path` goes with `provider = \"scripted\"`");
+        check(json!({"provider": "scripted", "path": "p", "model": "x"}), "`model` goes with a provider");
         check(json!({"provider": "scripted"}), "`path` is missing");
         check(json!({"provider": "scripted", "path": "p.jsonl"}), "/nowhere/p.jsonl");
-        check(
-            json!({"provider": "scripted", "path": "p", "at": "caller"}),
-            "comes with peers",
-        );
-        check(
-            json!({"provider": "openai", "model": "x", "idle_timeout_ms": 0}),
-            "`idle_timeout_ms`",
-        );
+        check(json!({"provider": "scripted", "path": "p", "at": "caller"}), "comes with peers");
+        check(json!({"provider": "openai", "model": "x", "idle_timeout_ms": 0}), "`idle_timeout_ms`");
     }
 
     #[test]
     fn a_missing_key_names_its_variable() {
         check(json!({"provider": "anthropic", "model": "x"}), "ANTHROPIC_API_KEY");
-        check(
-            json!({"provider": "gemini", "model": "x"}),
-            "GEMINI_API_KEY or GOOGLE_API_KEY",
-        );
-        check(
-            json!({"provider": "openai", "model": "x", "key_env": "OTHER_KEY"}),
-            "OTHER_KEY",
-        );
+        check(json!({"provider": "gemini", "model": "x"}), "GEMINI_API_KEY or GOOGLE_API_KEY");
+        check(json!({"provider": "openai", "model": "x", "key_env": "OTHER_KEY"}), "OTHER_KEY");
         check(json!({"provider": "openai_compatible", "model": "x"}), "`base_url`");
         let pasted = refused(json!({"provider": "openai", "model": "x", "key_env": "sk-abcdef"}));
-        assert!(
-            pasted.contains("name of a variable") && !pasted.contains("sk-abcdef"),
-            "{pasted}"
-        );
+        assert!(pasted.contains("name of a variable") && !pasted.contains("sk-abcdef"), "{pasted}");
     }
 
     #[test]

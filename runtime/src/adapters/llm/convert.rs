@@ -22,12 +22,7 @@ pub(super) fn request(entry: &Entry, question: &Question) -> ChatRequest {
     let mut messages: Vec<ChatMessage> = Vec::with_capacity(question.messages.len());
     let mut results: Vec<ContentPart> = Vec::new();
     for message in &question.messages {
-        if let Message::Tool {
-            call,
-            content,
-            is_error,
-        } = message
-        {
+        if let Message::Tool { call, content, is_error } = message {
             results.push(result(entry, call, content, *is_error));
             // Ollama has one result in a message; everybody else wants the results of an utterance together.
             if entry.wire == Wire::Ollama {
@@ -39,11 +34,7 @@ pub(super) fn request(entry: &Entry, question: &Question) -> ChatRequest {
         match message {
             Message::System(text) => messages.push(ChatMessage::system(text.as_str())),
             Message::User(text) => messages.push(ChatMessage::user(text.as_str())),
-            Message::Assistant {
-                content,
-                thinking,
-                calls,
-            } => {
+            Message::Assistant { content, thinking, calls } => {
                 let parts = utterance(entry, content.as_deref(), thinking.as_deref(), calls);
                 messages.push(ChatMessage::assistant(MessageContent::from_parts(parts)));
             }
@@ -59,9 +50,7 @@ pub(super) fn request(entry: &Entry, question: &Question) -> ChatRequest {
         return request;
     }
     request.with_tools(question.tools.iter().map(|tool| {
-        Tool::new(tool.name.as_str())
-            .with_description(tool.description.as_str())
-            .with_schema(tool.parameters.clone())
+        Tool::new(tool.name.as_str()).with_description(tool.description.as_str()).with_schema(tool.parameters.clone())
     }))
 }
 
@@ -75,12 +64,7 @@ pub(super) fn options(
     question: &Question,
     idle: Duration,
 ) -> Result<ChatOptions, ModelError> {
-    let Sampling {
-        temperature,
-        top_p,
-        max_output_tokens,
-        reasoning_effort,
-    } = &question.sampling;
+    let Sampling { temperature, top_p, max_output_tokens, reasoning_effort } = &question.sampling;
     let effort = reasoning_effort.as_deref().map(parse_effort).transpose()?;
     let mut options = ChatOptions::default()
         .with_capture_usage(true)
@@ -118,9 +102,7 @@ fn keep_name(entry: &Entry, model: &str) -> Option<ReasoningEffort> {
 
 fn gemini_reasons(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
-    !["gemini-1", "gemini-2.0", "gemma"]
-        .iter()
-        .any(|old| name.starts_with(old))
+    !["gemini-1", "gemini-2.0", "gemma"].iter().any(|old| name.starts_with(old))
 }
 
 fn choice(entry: &Entry, choice: ToolChoice, effort: Option<&ReasoningEffort>) -> WireChoice {
@@ -146,9 +128,7 @@ fn flush(messages: &mut Vec<ChatMessage>, results: &mut Vec<ContentPart>) {
 
 /// The instructions do not change, and the conversation only grows at its end: both are worth keeping at the provider.
 fn mark_for_cache(messages: &mut [ChatMessage]) {
-    let system = messages
-        .iter()
-        .rposition(|message| message.role == genai::chat::ChatRole::System);
+    let system = messages.iter().rposition(|message| message.role == genai::chat::ChatRole::System);
     let last = messages.len().checked_sub(1);
     for index in [system, last].into_iter().flatten() {
         if let Some(message) = messages.get_mut(index) {
@@ -214,11 +194,7 @@ fn wire_id(entry: &Entry, id: &CallId) -> String {
         .strip_prefix("call_")
         .and_then(|rest| rest.split_once('_'))
         .is_some_and(|(turn, index)| turn.parse::<u64>().is_ok() && index.parse::<u64>().is_ok());
-    if entry.wire == Wire::Gemini && minted {
-        format!("call#{id}#0")
-    } else {
-        id.to_string()
-    }
+    if entry.wire == Wire::Gemini && minted { format!("call#{id}#0") } else { id.to_string() }
 }
 
 /// Every wire wants an object; what the model wrote instead is shown to it under a name that says so.

@@ -50,17 +50,12 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// There was no answer, or only the beginning of one.
     pub(super) fn unreachable(&self, message: &str) -> ModelError {
-        ModelError::Unreachable {
-            address: self.address.to_owned(),
-            message: self.clean(message),
-        }
+        ModelError::Unreachable { address: self.address.to_owned(), message: self.clean(message) }
     }
 
     /// The answer cannot be read.
     pub(super) fn malformed(&self, message: &str) -> ModelError {
-        ModelError::Malformed {
-            message: self.clean(message),
-        }
+        ModelError::Malformed { message: self.clean(message) }
     }
 
     /// The provider refused.
@@ -71,10 +66,7 @@ impl Place<'_> {
     /// genai's error.
     pub(super) fn failure(&self, error: &genai::Error) -> ModelError {
         use genai::Error;
-        if let Error::HttpError {
-            status, body, headers, ..
-        } = error
-        {
+        if let Error::HttpError { status, body, headers, .. } = error {
             return self.refused(status.as_u16(), body, headers);
         }
         if let Error::WebStream { error, .. } = error {
@@ -109,11 +101,7 @@ impl Place<'_> {
         }
         // The code often says more than the message, and only the code is the same for every model.
         if let Some(code) = json.as_ref().and_then(code).filter(|code| !said.contains(code)) {
-            said = if said.is_empty() {
-                code.to_owned()
-            } else {
-                format!("{said} ({code})")
-            };
+            said = if said.is_empty() { code.to_owned() } else { format!("{said} ({code})") };
         }
         self.status(status, &said, retry_after)
     }
@@ -161,11 +149,7 @@ impl Place<'_> {
             "overloaded_error" => 529,
             _ => 500,
         });
-        let said = if code.is_empty() || said.contains(code) {
-            said
-        } else {
-            format!("{said} ({code})")
-        };
+        let said = if code.is_empty() || said.contains(code) { said } else { format!("{said} ({code})") };
         self.status(status, &said, retry_info(body))
     }
 
@@ -191,22 +175,12 @@ pub(super) fn refusal(status: u16, message: String, retry_after: Option<Duration
     if about_the_question && TOO_LONG.iter().any(|words| lower.contains(words)) {
         return ModelError::TooLong { message };
     }
-    ModelError::Status {
-        status,
-        message,
-        retry_after,
-    }
+    ModelError::Status { status, message, retry_after }
 }
 
 fn message(body: &Value) -> Option<String> {
     let body = body.get(0).unwrap_or(body);
-    let places = [
-        "/error/message",
-        "/message",
-        "/error",
-        "/detail",
-        "/response/error/message",
-    ];
+    let places = ["/error/message", "/message", "/error", "/detail", "/response/error/message"];
     places.iter().find_map(|place| match body.pointer(place) {
         Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
         Some(other @ Value::Array(_)) => Some(other.to_string()),
@@ -217,11 +191,7 @@ fn message(body: &Value) -> Option<String> {
 fn code(body: &Value) -> Option<&str> {
     let body = body.get(0).unwrap_or(body);
     let places = ["/error/code", "/code", "/error/type", "/error/status", "/type"];
-    places.iter().find_map(|place| {
-        body.pointer(place)
-            .and_then(Value::as_str)
-            .filter(|code| *code != "error")
-    })
+    places.iter().find_map(|place| body.pointer(place).and_then(Value::as_str).filter(|code| *code != "error"))
 }
 
 /// When the provider may be asked again: milliseconds, seconds, or a date that is compared with the answer's own.
@@ -241,11 +211,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// Gemini's `{"error": {"details": [{"@type": "…RetryInfo", "retryDelay": "34s"}]}}`.
 fn retry_info(body: &Value) -> Option<Duration> {
     let body = body.get(0).unwrap_or(body);
-    let delay = body
-        .pointer("/error/details")?
-        .as_array()?
-        .iter()
-        .find_map(|detail| detail.get("retryDelay")?.as_str())?;
+    let delay =
+        body.pointer("/error/details")?.as_array()?.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
     Duration::try_from_secs_f64(delay.strip_suffix('s')?.parse().ok()?).ok()
 }
 
@@ -255,15 +222,9 @@ fn http_date(text: &str) -> Option<u64> {
     let mut words = rest.strip_suffix(" GMT")?.split([' ', ':']);
     let day: u64 = words.next()?.parse().ok()?;
     let name = words.next()?;
-    let months = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = u64::try_from(months.iter().position(|month| *month == name)?).ok()? + 1;
-    let year: u64 = words
-        .next()?
-        .parse()
-        .ok()
-        .filter(|year| (1970..10_000).contains(year))?;
+    let year: u64 = words.next()?.parse().ok().filter(|year| (1970..10_000).contains(year))?;
     let mut clock = [0_u64; 3];
     for part in &mut clock {
         *part = words.next()?.parse().ok().filter(|part| *part < 61)?;
@@ -272,16 +233,10 @@ fn http_date(text: &str) -> Option<u64> {
         return None;
     }
     // Days from civil date, counted in years that begin in March.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
     let [hour, minute, second] = clock;
-    days.checked_sub(719_468)?
-        .checked_mul(86_400)?
-        .checked_add(hour * 3600 + minute * 60 + second)
+    days.checked_sub(719_468)?.checked_mul(86_400)?.checked_add(hour * 3600 + minute * 60 + second)
 }
 
 /// The causes under reqwest's own sentence, which repeats the address.
@@ -312,10 +267,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
     #[test]
@@ -326,14 +278,8 @@ mod tests {
         assert_eq!(seconds(&[("retry-after", "-1")]), None);
         assert_eq!(seconds(&[("retry-after", "soon")]), None);
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(
-            seconds(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]),
-            Some(30.0)
-        );
-        assert_eq!(
-            seconds(&[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]),
-            Some(0.0)
-        );
+        assert_eq!(seconds(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(30.0));
+        assert_eq!(seconds(&[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), Some(0.0));
         let gemini = serde_json::json!({"error": {"details": [{"a": 1}, {"retryDelay": "34.5s"}]}});
         assert_eq!(retry_info(&gemini), Some(Duration::from_millis(34_500)));
     }
@@ -343,12 +289,7 @@ mod tests {
         assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(http_date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
-        for text in [
-            "",
-            "Sun, 06 Nov",
-            "Sun, 06 Foo 1994 08:49:37 GMT",
-            "Sun, 99 Nov 1994 08:49:37 GMT",
-        ] {
+        for text in ["", "Sun, 06 Nov", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 99 Nov 1994 08:49:37 GMT"] {
             assert_eq!(http_date(text), None, "{text}");
         }
     }
@@ -361,10 +302,7 @@ mod tests {
             "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
             "the request exceeds the available context size, try increasing it",
         ] {
-            assert!(
-                matches!(refusal(400, said.to_owned(), None), ModelError::TooLong { .. }),
-                "{said}"
-            );
+            assert!(matches!(refusal(400, said.to_owned(), None), ModelError::TooLong { .. }), "{said}");
         }
         let busy = refusal(429, "maximum context length per minute".to_owned(), None);
         assert!(matches!(busy, ModelError::Status { status: 429, .. }));
@@ -373,10 +311,7 @@ mod tests {
     #[test]
     fn no_key_and_no_page_of_text_gets_out() {
         let key = Secret::new("key-of-mine".to_owned());
-        let place = Place {
-            address: "http://h",
-            key: Some(&key),
-        };
+        let place = Place { address: "http://h", key: Some(&key) };
         let said = format!("bad\n key key-of-mine {}", "x".repeat(2_000));
         let cleaned = place.clean(&said);
         assert!(
@@ -388,29 +323,14 @@ mod tests {
 
     #[test]
     fn an_error_inside_of_a_stream_has_a_status() {
-        let place = Place {
-            address: "http://h",
-            key: None,
-        };
+        let place = Place { address: "http://h", key: None };
         let check = |body: Value, expected: u16| {
             let found = place.in_stream(&body);
-            assert!(
-                matches!(&found, ModelError::Status { status, .. } if *status == expected),
-                "{body} {found:?}"
-            );
+            assert!(matches!(&found, ModelError::Status { status, .. } if *status == expected), "{body} {found:?}");
         };
-        check(
-            serde_json::json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}),
-            529,
-        );
-        check(
-            serde_json::json!({"error": {"code": 503, "message": "m", "status": "UNAVAILABLE"}}),
-            503,
-        );
-        check(
-            serde_json::json!({"message": "m", "type": "server_error", "code": null}),
-            500,
-        );
+        check(serde_json::json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}), 529);
+        check(serde_json::json!({"error": {"code": 503, "message": "m", "status": "UNAVAILABLE"}}), 503);
+        check(serde_json::json!({"message": "m", "type": "server_error", "code": null}), 500);
         check(serde_json::json!({"message": "m", "code": "rate_limit_exceeded"}), 429);
     }
 }

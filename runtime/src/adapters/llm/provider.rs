@@ -125,11 +125,7 @@ impl Provider {
 
     fn target(&self) -> ServiceTarget {
         // A name with `::` would be taken for genai's namespace.
-        let model = if self.model.contains("::") {
-            format!("model::{}", self.model)
-        } else {
-            self.model.clone()
-        };
+        let model = if self.model.contains("::") { format!("model::{}", self.model) } else { self.model.clone() };
         let auth = match &self.key {
             Some(key) => AuthData::from_single(key.expose()),
             None if matches!(self.entry.wire, Wire::OpenAi) => {
@@ -138,10 +134,7 @@ impl Provider {
                     url.set_query(self.base.query());
                     url.to_string()
                 });
-                AuthData::RequestOverride {
-                    url: url.unwrap_or_default(),
-                    headers: Headers::default(),
-                }
+                AuthData::RequestOverride { url: url.unwrap_or_default(), headers: Headers::default() }
             }
             None => AuthData::None,
         };
@@ -153,10 +146,7 @@ impl Provider {
     }
 
     async fn stream(&self, question: &Question, pieces: &dyn Pieces) -> Result<RawAnswer, ModelError> {
-        let place = Place {
-            address: &self.address,
-            key: self.key.as_ref(),
-        };
+        let place = Place { address: &self.address, key: self.key.as_ref() };
         let frames = Arc::new(Frames::default());
         let (wire, sink) = (self.entry.wire, Arc::clone(&frames));
         let mut options = convert::options(self.entry, &self.model, question, self.idle)?
@@ -166,10 +156,7 @@ impl Provider {
             options = options.with_extra_headers(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
         }
         let request = convert::request(self.entry, question);
-        let response = self
-            .client
-            .exec_chat_stream(self.target(), request, Some(&options))
-            .await;
+        let response = self.client.exec_chat_stream(self.target(), request, Some(&options)).await;
         let mut stream = response.map_err(|error| place.failure(&error))?.stream;
         let mut assembly = Assembly::new(self.entry);
         while let Some(event) = stream.next().await {
@@ -223,10 +210,7 @@ impl Llm for Provider {
 
 fn base(entry: &Entry, configured: Option<&str>, env: Environment<'_>) -> Result<Url, ModelError> {
     let from_variable = || {
-        entry
-            .base_variables
-            .iter()
-            .find_map(|name| Some((*name, env(name).filter(|value| !value.trim().is_empty())?)))
+        entry.base_variables.iter().find_map(|name| Some((*name, env(name).filter(|value| !value.trim().is_empty())?)))
     };
     let (origin, text) = match configured {
         Some(text) => ("base_url".to_owned(), text.to_owned()),
@@ -234,18 +218,13 @@ fn base(entry: &Entry, configured: Option<&str>, env: Environment<'_>) -> Result
             Some((name, value)) => (format!("the variable {name}"), value),
             None if entry.base_url.is_empty() => {
                 let variables = entry.base_variables.join(" or ");
-                let message = format!(
-                    "`{}` needs `base_url` (or {variables}): where is the server?",
-                    entry.name
-                );
+                let message = format!("`{}` needs `base_url` (or {variables}): where is the server?", entry.name);
                 return Err(ModelError::Setup { message });
             }
             None => ("the usual address".to_owned(), entry.base_url.to_owned()),
         },
     };
-    address::parse(entry, &text).map_err(|what| ModelError::Setup {
-        message: format!("{origin}: {what}"),
-    })
+    address::parse(entry, &text).map_err(|what| ModelError::Setup { message: format!("{origin}: {what}") })
 }
 
 fn key(
@@ -277,10 +256,8 @@ fn key(
         None if names.is_empty() => Ok((None, None)),
         None => {
             let names = names.join(" or ");
-            let message = format!(
-                "`{}` needs a key: set the variable {names}, or name another with `key_env`",
-                entry.name
-            );
+            let message =
+                format!("`{}` needs a key: set the variable {names}, or name another with `key_env`", entry.name);
             Err(ModelError::Setup { message })
         }
     }

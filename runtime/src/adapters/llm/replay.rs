@@ -44,22 +44,13 @@ impl ReplayServer {
     /// # Errors
     /// No port can be had.
     pub async fn start(replies: Vec<Value>) -> Result<Self, ModelError> {
-        let setup = |error: std::io::Error| ModelError::Setup {
-            message: format!("no port on this machine: {error}"),
-        };
+        let setup = |error: std::io::Error| ModelError::Setup { message: format!("no port on this machine: {error}") };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(setup)?;
         let address = listener.local_addr().map_err(setup)?;
-        let state = Arc::new(Mutex::new(State {
-            replies: replies.into(),
-            requests: Vec::new(),
-        }));
+        let state = Arc::new(Mutex::new(State { replies: replies.into(), requests: Vec::new() }));
         let mut tasks = JoinSet::new();
         tasks.spawn(listen(listener, Arc::clone(&state)));
-        Ok(Self {
-            address,
-            state,
-            _tasks: tasks,
-        })
+        Ok(Self { address, state, _tasks: tasks })
     }
 
     /// The address to give to a provider.
@@ -146,11 +137,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         state.replies.pop_front()
     };
     let (status, kind, body) = match reply {
-        None => (
-            "410 Gone",
-            "application/json",
-            json!({"error": {"message": "no reply is left"}}).to_string(),
-        ),
+        None => ("410 Gone", "application/json", json!({"error": {"message": "no reply is left"}}).to_string()),
         Some(reply) if streams => ("200 OK", "text/event-stream", events(&reply)),
         Some(reply) => ("200 OK", "application/json", reply.to_string()),
     };
@@ -175,8 +162,7 @@ async fn read(stream: &mut TcpStream) -> Option<Value> {
     let head = std::str::from_utf8(bytes.get(..body_at)?).ok()?;
     let length: usize = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())?
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     })?;
     if length > BODY_BYTES_MAX {
         return None;
@@ -205,22 +191,14 @@ fn events(reply: &Value) -> String {
     let mut delta = message.clone();
     let calls = delta.as_object_mut().and_then(|fields| fields.remove("tool_calls"));
     let mut events = chunk(delta, Value::Null);
-    for (index, call) in calls
-        .as_ref()
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    for (index, call) in calls.as_ref().and_then(Value::as_array).into_iter().flatten().enumerate() {
         let mut call = call.clone();
         if let Some(fields) = call.as_object_mut() {
             fields.insert("index".to_owned(), json!(index));
         }
         events += &chunk(json!({"tool_calls": [call]}), Value::Null);
     }
-    let reason = reply
-        .pointer("/choices/0/finish_reason")
-        .filter(|reason| !reason.is_null());
+    let reason = reply.pointer("/choices/0/finish_reason").filter(|reason| !reason.is_null());
     events += &chunk(json!({}), reason.cloned().unwrap_or_else(|| json!("stop")));
     if let Some(usage) = reply.get("usage") {
         events += &event(&json!({"choices": [], "usage": usage}));
@@ -243,14 +221,7 @@ mod tests {
         let answer = normalise("openai", raw).await.unwrap();
         assert_eq!(answer.content.as_deref(), Some("hello"));
         assert_eq!(answer.calls, Vec::new());
-        assert_eq!(
-            answer.usage,
-            Usage {
-                prompt_tokens: 10,
-                completion_tokens: 5,
-                cached_tokens: 0
-            }
-        );
+        assert_eq!(answer.usage, Usage { prompt_tokens: 10, completion_tokens: 5, cached_tokens: 0 });
     }
 
     #[tokio::test]
@@ -264,15 +235,8 @@ mod tests {
             }],
         });
         let answer = normalise("openai", raw).await.unwrap();
-        let expected = |id: &str, arguments| RawCall {
-            id: Some(id.to_owned()),
-            gate: "echo".to_owned(),
-            arguments,
-        };
-        assert_eq!(
-            answer.calls,
-            [expected("a", Ok(json!({"n": 1}))), expected("b", Err("{n".to_owned()))]
-        );
+        let expected = |id: &str, arguments| RawCall { id: Some(id.to_owned()), gate: "echo".to_owned(), arguments };
+        assert_eq!(answer.calls, [expected("a", Ok(json!({"n": 1}))), expected("b", Err("{n".to_owned()))]);
         assert_eq!((answer.content, answer.model.as_str()), (None, "m-2026"));
     }
 

@@ -34,15 +34,7 @@ use crate::ports::{BoxFuture, Llm, Pieces};
 const SCRIPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The keys of a response.
-const KEYS: &[&str] = &[
-    "code",
-    "content",
-    "tool_calls",
-    "thinking",
-    "tool_result",
-    "error",
-    "usage",
-];
+const KEYS: &[&str] = &["code", "content", "tool_calls", "thinking", "tool_result", "error", "usage"];
 
 /// One response of a script.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -80,12 +72,7 @@ impl Response {
             return Err(format!("a response has one of {}", KEYS.join(", ")));
         }
         let has = |key: &str| fields.get(key).is_some_and(|value| !value.is_null());
-        for (one, other) in [
-            ("code", "tool_calls"),
-            ("error", "code"),
-            ("error", "content"),
-            ("error", "tool_calls"),
-        ] {
+        for (one, other) in [("code", "tool_calls"), ("error", "code"), ("error", "content"), ("error", "tool_calls")] {
             if has(one) && has(other) {
                 return Err(format!("`{one}` and `{other}` exclude each other"));
             }
@@ -153,9 +140,7 @@ impl Scripted {
     /// The response that is wrong, counted from 1, and its key.
     pub fn from_values(values: Vec<Value>) -> Result<Self, ModelError> {
         let responses = values.into_iter().enumerate().map(|(index, value)| {
-            let at = |what: String| ModelError::Setup {
-                message: format!("response {}: {what}", index + 1),
-            };
+            let at = |what: String| ModelError::Setup { message: format!("response {}: {what}", index + 1) };
             Response::parse(value).map_err(at)
         });
         Ok(Self::new(responses.collect::<Result<_, _>>()?))
@@ -172,9 +157,8 @@ impl Scripted {
             if text.is_empty() || text.starts_with("//") {
                 continue;
             }
-            let at = |what: &dyn Display| ModelError::Setup {
-                message: format!("{source}, line {}: {what}", index + 1),
-            };
+            let at =
+                |what: &dyn Display| ModelError::Setup { message: format!("{source}, line {}: {what}", index + 1) };
             let value: Value = serde_json::from_str(text).map_err(|error| {
                 // serde_json counts lines too, and here there is only ever one.
                 let said = error.to_string();
@@ -192,9 +176,7 @@ impl Scripted {
     /// The file cannot be read, or the line that is wrong.
     pub fn from_file(path: &Path) -> Result<Self, ModelError> {
         let source = path.display().to_string();
-        let broken = |what: String| ModelError::Setup {
-            message: format!("the script {source} {what}"),
-        };
+        let broken = |what: String| ModelError::Setup { message: format!("the script {source} {what}") };
         let mut script = String::new();
         #[expect(clippy::disallowed_methods, reason = "the script is this adapter's file")]
         let file = std::fs::File::open(path).map_err(|error| broken(format!("cannot be read: {error}")))?;
@@ -294,9 +276,7 @@ impl Llm for Scripted {
 
 /// A text comes in pieces, so that whoever shows them is used with more than one.
 fn stream(text: Option<&str>, mut take: impl FnMut(&str)) {
-    text.unwrap_or_default()
-        .split_inclusive(['\n', ' '])
-        .for_each(&mut take);
+    text.unwrap_or_default().split_inclusive(['\n', ' ']).for_each(&mut take);
 }
 
 /// A circle with a code medium shows one tool that takes code.
@@ -306,11 +286,7 @@ fn code_call(question: &Question, code: &str) -> Result<RawCall, ModelError> {
         let message = "the script's response is code, but the circle has no code medium to run it".to_owned();
         return Err(ModelError::Malformed { message });
     };
-    Ok(RawCall {
-        id: None,
-        gate: tool.name.clone(),
-        arguments: Ok(json!({"code": code})),
-    })
+    Ok(RawCall { id: None, gate: tool.name.clone(), arguments: Ok(json!({"code": code})) })
 }
 
 fn nullable(value: Value) -> Option<Value> {
@@ -318,22 +294,12 @@ fn nullable(value: Value) -> Option<Value> {
 }
 
 fn field<T: DeserializeOwned>(key: &str, value: Value) -> Result<Option<T>, String> {
-    nullable(value)
-        .map(|value| serde_json::from_value(value).map_err(|error| format!("`{key}`: {error}")))
-        .transpose()
+    nullable(value).map(|value| serde_json::from_value(value).map_err(|error| format!("`{key}`: {error}"))).transpose()
 }
 
 fn unknown_key(of: &str, key: &str, known: &[&str]) -> String {
-    let of = if of.is_empty() {
-        String::new()
-    } else {
-        format!("`{of}`: ")
-    };
-    format!(
-        "{of}there is no key `{key}`{} (known are {})",
-        hint(key, known.iter().copied()),
-        known.join(", ")
-    )
+    let of = if of.is_empty() { String::new() } else { format!("`{of}`: ") };
+    format!("{of}there is no key `{key}`{} (known are {})", hint(key, known.iter().copied()), known.join(", "))
 }
 
 fn object(at: &str, value: Value, known: &[&str]) -> Result<Map<String, Value>, String> {
@@ -364,11 +330,7 @@ fn call_of(at: &str, value: Value) -> Result<RawCall, String> {
         },
         Some(value) => Ok(value),
     };
-    Ok(RawCall {
-        id: optional(at, &mut fields, "id")?,
-        gate: required(at, &mut fields, "gate")?,
-        arguments,
-    })
+    Ok(RawCall { id: optional(at, &mut fields, "id")?, gate: required(at, &mut fields, "gate")?, arguments })
 }
 
 fn result_of(value: Value) -> Result<ProviderResult, String> {
@@ -380,10 +342,7 @@ fn result_of(value: Value) -> Result<ProviderResult, String> {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
     };
-    Ok(ProviderResult {
-        call: required(at, &mut fields, "tool_call_id")?,
-        content,
-    })
+    Ok(ProviderResult { call: required(at, &mut fields, "tool_call_id")?, content })
 }
 
 fn error_of(value: Value) -> Result<ModelError, String> {
@@ -392,11 +351,7 @@ fn error_of(value: Value) -> Result<ModelError, String> {
     let status: u16 = required(at, &mut fields, "status")?;
     let message: Option<String> = optional(at, &mut fields, "message")?;
     let wait: Option<u64> = optional(at, &mut fields, "retry_after_ms")?;
-    Ok(refusal(
-        status,
-        message.unwrap_or_default(),
-        wait.map(Duration::from_millis),
-    ))
+    Ok(refusal(status, message.unwrap_or_default(), wait.map(Duration::from_millis)))
 }
 
 #[cfg(test)]
@@ -421,11 +376,7 @@ mod tests {
         let tool = |name: &&str| ToolDefinition {
             name: (*name).to_owned(),
             description: String::new(),
-            parameters: if *name == "javascript" {
-                json!({"properties": {"code": {}}})
-            } else {
-                json!({})
-            },
+            parameters: if *name == "javascript" { json!({"properties": {"code": {}}}) } else { json!({}) },
         };
         Question {
             messages: Vec::new(),
@@ -436,9 +387,7 @@ mod tests {
     }
 
     fn answer(line: &str, tools: &[&str]) -> Result<RawAnswer, ModelError> {
-        Scripted::parse("s", line)
-            .unwrap()
-            .answer(&question(tools), &Heard::default())
+        Scripted::parse("s", line).unwrap().answer(&question(tools), &Heard::default())
     }
 
     fn refused(script: &str, expected: &str) {
@@ -448,14 +397,8 @@ mod tests {
 
     #[test]
     fn code_calls_the_tool_that_takes_code() {
-        let call = answer(r#"{"code": "1 + 1"}"#, &["done", "javascript"])
-            .unwrap()
-            .calls
-            .remove(0);
-        assert_eq!(
-            (call.gate.as_str(), call.arguments),
-            ("javascript", Ok(json!({"code": "1 + 1"})))
-        );
+        let call = answer(r#"{"code": "1 + 1"}"#, &["done", "javascript"]).unwrap().calls.remove(0);
+        assert_eq!((call.gate.as_str(), call.arguments), ("javascript", Ok(json!({"code": "1 + 1"}))));
         let error = answer(r#"{"code": "1"}"#, &["done"]).unwrap_err().to_string();
         assert!(error.contains("no code medium"), "{error}");
     }
@@ -467,19 +410,8 @@ mod tests {
             .replace('\n', " ");
         let answer = answer(&line, &[]).unwrap();
         let arguments: Vec<_> = answer.calls.iter().map(|call| call.arguments.clone()).collect();
-        assert_eq!(
-            arguments,
-            [
-                Ok(json!({})),
-                Ok(json!({"n": 1})),
-                Ok(json!({"n": 2})),
-                Err("{n".to_owned())
-            ]
-        );
-        assert_eq!(
-            answer.calls.iter().map(|call| call.id.as_deref()).nth(1).flatten(),
-            Some("x")
-        );
+        assert_eq!(arguments, [Ok(json!({})), Ok(json!({"n": 1})), Ok(json!({"n": 2})), Err("{n".to_owned())]);
+        assert_eq!(answer.calls.iter().map(|call| call.id.as_deref()).nth(1).flatten(), Some("x"));
         assert_eq!(answer.content.as_deref(), Some("t"));
     }
 
@@ -492,31 +424,14 @@ mod tests {
     #[test]
     fn llm_7_a_result_of_the_provider_is_handed_over() {
         let answer = answer(r#"{"tool_result": {"tool_call_id": "call_2", "content": "r"}}"#, &[]).unwrap();
-        assert_eq!(
-            answer.provider_results,
-            [ProviderResult {
-                call: "call_2".to_owned(),
-                content: "r".to_owned()
-            }]
-        );
+        assert_eq!(answer.provider_results, [ProviderResult { call: "call_2".to_owned(), content: "r".to_owned() }]);
     }
 
     #[test]
     fn an_error_is_an_error() {
         let wait = Some(Duration::from_millis(5));
-        let error = answer(
-            r#"{"error": {"status": 429, "message": "slow", "retry_after_ms": 5}}"#,
-            &[],
-        )
-        .unwrap_err();
-        assert_eq!(
-            error,
-            ModelError::Status {
-                status: 429,
-                message: "slow".to_owned(),
-                retry_after: wait
-            }
-        );
+        let error = answer(r#"{"error": {"status": 429, "message": "slow", "retry_after_ms": 5}}"#, &[]).unwrap_err();
+        assert_eq!(error, ModelError::Status { status: 429, message: "slow".to_owned(), retry_after: wait });
         let long = answer(r#"{"error": {"status": 400, "message": "prompt is too long"}}"#, &[]).unwrap_err();
         assert!(matches!(long, ModelError::TooLong { .. }), "{long:?}");
     }
@@ -525,11 +440,7 @@ mod tests {
     fn responses_are_handed_out_in_order_and_run_out() {
         let script = "\n// first\n{\"content\": \"a b\"}\n\n{\"thinking\": \"t\", \"content\": \"c\", \"usage\": \
                       {\"prompt_tokens\": 1, \"completion_tokens\": 2}}\n";
-        let usage = Usage {
-            prompt_tokens: 7,
-            completion_tokens: 8,
-            cached_tokens: 0,
-        };
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 8, cached_tokens: 0 };
         let model = Scripted::parse("s", script).unwrap().with_usage(usage).recording();
         let heard = Heard::default();
         assert_eq!(model.answer(&question(&[]), &heard).unwrap().usage, usage);
@@ -538,48 +449,23 @@ mod tests {
         assert_eq!(*heard.0.lock().unwrap(), ["a ", "b", "<t>", "c"]);
         let exhausted = model.answer(&question(&[]), &heard);
         assert_eq!(exhausted, Err(ModelError::ScriptExhausted { used: 2 }));
-        assert_eq!(
-            model
-                .recorded()
-                .iter()
-                .map(|question| question.tools.len())
-                .collect::<Vec<_>>(),
-            [0, 1, 0]
-        );
+        assert_eq!(model.recorded().iter().map(|question| question.tools.len()).collect::<Vec<_>>(), [0, 1, 0]);
     }
 
     #[test]
     fn a_wrong_script_names_file_line_and_key() {
-        refused(
-            "\n{\"cod\": \"x\"}",
-            "turns.jsonl, line 2: there is no key `cod`; did you mean `code`?",
-        );
+        refused("\n{\"cod\": \"x\"}", "turns.jsonl, line 2: there is no key `cod`; did you mean `code`?");
         refused("{\"content\": 3}", "`content`: invalid type");
-        refused(
-            "{\"content\": \"x\"",
-            "line 1: no JSON: EOF while parsing an object, at character",
-        );
+        refused("{\"content\": \"x\"", "line 1: no JSON: EOF while parsing an object, at character");
         refused("[]", "a response is an object");
         refused("{}", "a response has one of code");
         refused("{\"usage\": {}}", "a response has one of code");
-        refused(
-            "{\"content\": \"x\", \"usage\": {\"prompt\": 1}}",
-            "`usage`: unknown field `prompt`",
-        );
-        refused(
-            "{\"tool_calls\": [{\"args\": {}}]}",
-            "`tool_calls[0]`: `gate` is missing",
-        );
-        refused(
-            "{\"tool_calls\": [{\"gate\": \"a\", \"argz\": {}}]}",
-            "did you mean `args`?",
-        );
+        refused("{\"content\": \"x\", \"usage\": {\"prompt\": 1}}", "`usage`: unknown field `prompt`");
+        refused("{\"tool_calls\": [{\"args\": {}}]}", "`tool_calls[0]`: `gate` is missing");
+        refused("{\"tool_calls\": [{\"gate\": \"a\", \"argz\": {}}]}", "did you mean `args`?");
         refused("{\"tool_calls\": {\"gate\": \"a\"}}", "`tool_calls`: invalid type");
         refused("{\"error\": {\"message\": \"x\"}}", "`error`: `status` is missing");
         refused("{\"code\": \"x\", \"tool_calls\": []}", "exclude each other");
-        refused(
-            "{\"error\": {\"status\": 500}, \"content\": \"x\"}",
-            "exclude each other",
-        );
+        refused("{\"error\": {\"status\": 500}, \"content\": \"x\"}", "exclude each other");
     }
 }

@@ -58,10 +58,7 @@ pub(super) fn close(provider: &str, visible: &str, blocks: Vec<Block>) -> Option
     if blocks.is_empty() {
         return (!visible.is_empty()).then_some(visible);
     }
-    let seal = Seal {
-        provider: provider.to_owned(),
-        blocks,
-    };
+    let seal = Seal { provider: provider.to_owned(), blocks };
     match serde_json::to_string(&seal) {
         Ok(seal) => Some(format!("{visible}{SEPARATOR}{seal}")),
         Err(_) => (!visible.is_empty()).then_some(visible),
@@ -86,10 +83,7 @@ mod tests {
 
     #[test]
     fn a_seal_opens_for_its_provider_alone() {
-        let blocks = vec![Block::Signed {
-            text: "a".to_owned(),
-            signature: "s".to_owned(),
-        }];
+        let blocks = vec![Block::Signed { text: "a".to_owned(), signature: "s".to_owned() }];
         let thinking = close("anthropic", "a", blocks.clone()).unwrap();
         assert_eq!(visible_thinking(&thinking), "a");
         assert_eq!(open("anthropic", &thinking), blocks);

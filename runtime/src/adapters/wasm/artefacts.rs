@@ -84,7 +84,11 @@ fn deserialize(engine: &Engine, path: &Path) -> Option<Module> {
     // `precompile_module`; `load` has just compared it with the digest that `keep` wrote beside it. The folder is ours
     // alone (mode 0700), so who could replace both files already is this user.
     let module = unsafe { Module::deserialize_file(engine, path) };
-    module.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "compiled code does not fit; compiling again")).ok()
+    module
+        .inspect_err(
+            |error| tracing::warn!(path = %path.display(), %error, "compiled code does not fit; compiling again"),
+        )
+        .ok()
 }
 
 fn keep(folder: &Path, path: &Path, compiled: &[u8]) -> std::io::Result<()> {

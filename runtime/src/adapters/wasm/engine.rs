@@ -81,7 +81,12 @@ impl Sandbox {
     /// # Errors
     /// Too little address space, or no thread for the ticker.
     pub fn new(instances_max: u32, artefacts: Option<PathBuf>) -> Result<Arc<Self>, SandboxError> {
-        Ok(Arc::new(Self { plain: Ticked::new(instances_max, false)?, metered: OnceLock::new(), instances_max, artefacts }))
+        Ok(Arc::new(Self {
+            plain: Ticked::new(instances_max, false)?,
+            metered: OnceLock::new(),
+            instances_max,
+            artefacts,
+        }))
     }
 
     pub(super) fn engine(&self, metered: bool) -> Result<&Engine, SandboxError> {

@@ -38,7 +38,9 @@ pub(super) type SharedExchange = Arc<Mutex<Exchange>>;
 pub(super) fn answer(exchange: &SharedExchange, answer: GateAnswer, waited: Duration, clock_us: u64) {
     let text = match answer {
         GateAnswer::Returned(Ok(value)) => Ok(value.to_string()),
-        GateAnswer::Returned(Err(error)) => Err(json!({ "kind": error.kind(), "message": error.message() }).to_string()),
+        GateAnswer::Returned(Err(error)) => {
+            Err(json!({ "kind": error.kind(), "message": error.message() }).to_string())
+        }
         GateAnswer::Stop => Err(json!({ "kind": "stop", "message": "" }).to_string()),
     };
     exchange.lock().unwrap_or_else(PoisonError::into_inner).answer = Some(Delivery { text, waited, clock_us });
@@ -134,7 +136,10 @@ impl ResourceLimiter for State {
 }
 
 fn memory(caller: &mut Caller<'_, State>) -> wasmtime::Result<Memory> {
-    caller.get_export("memory").and_then(wasmtime::Extern::into_memory).ok_or_else(|| wasmtime::Error::msg("the guest exports no memory"))
+    caller
+        .get_export("memory")
+        .and_then(wasmtime::Extern::into_memory)
+        .ok_or_else(|| wasmtime::Error::msg("the guest exports no memory"))
 }
 
 fn range(pointer: u32, length: u32) -> std::ops::Range<usize> {
@@ -142,21 +147,34 @@ fn range(pointer: u32, length: u32) -> std::ops::Range<usize> {
     start..start.saturating_add(length as usize)
 }
 
-fn bytes<'a>(caller: &'a mut Caller<'_, State>, pointer: u32, length: u32) -> wasmtime::Result<(&'a [u8], &'a mut State)> {
+fn bytes<'a>(
+    caller: &'a mut Caller<'_, State>,
+    pointer: u32,
+    length: u32,
+) -> wasmtime::Result<(&'a [u8], &'a mut State)> {
     let memory = memory(caller)?;
     let (data, state) = memory.data_and_store_mut(caller);
-    let slice = data.get(range(pointer, length)).ok_or_else(|| wasmtime::Error::msg("the guest named bytes outside of its memory"))?;
+    let slice = data
+        .get(range(pointer, length))
+        .ok_or_else(|| wasmtime::Error::msg("the guest named bytes outside of its memory"))?;
     Ok((slice, state))
 }
 
 /// Reads a request out of the guest's memory. What cannot be a call is answered at once, as an error that code can catch.
-fn request(caller: &mut Caller<'_, State>, name: (u32, u32), arguments: (u32, u32)) -> wasmtime::Result<Result<(String, Vec<Value>), String>> {
+fn request(
+    caller: &mut Caller<'_, State>,
+    name: (u32, u32),
+    arguments: (u32, u32),
+) -> wasmtime::Result<Result<(String, Vec<Value>), String>> {
     let invalid = |what: String| Err(json!({ "kind": "invalid", "message": what }).to_string());
     if name.1 as usize > NAME_BYTES_MAX {
         return Ok(invalid(format!("a gate's name has at most {NAME_BYTES_MAX} bytes")));
     }
     if arguments.1 as usize > ARGUMENTS_BYTES_MAX {
-        return Ok(invalid(format!("the arguments have {} bytes, and the limit is {ARGUMENTS_BYTES_MAX}", arguments.1)));
+        return Ok(invalid(format!(
+            "the arguments have {} bytes, and the limit is {ARGUMENTS_BYTES_MAX}",
+            arguments.1
+        )));
     }
     let name = String::from_utf8_lossy(bytes(caller, name.0, name.1)?.0).into_owned();
     let parsed = serde_json::from_slice(bytes(caller, arguments.0, arguments.1)?.0);
@@ -179,35 +197,51 @@ fn hold(caller: &mut Caller<'_, State>, answer: Result<String, String>) -> i64 {
 /// The imports of a code medium.
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap_async("cantrip", "gate_call", |mut caller: Caller<'_, State>, (name, name_len, arguments, arguments_len): (u32, u32, u32, u32)| {
-        Box::new(async move {
-            let request = match request(&mut caller, (name, name_len), (arguments, arguments_len))? {
-                Ok(request) => request,
-                Err(refusal) => return Ok(hold(&mut caller, Err(refusal))),
-            };
-            let exchange = Arc::clone(&caller.data().exchange);
-            exchange.lock().unwrap_or_else(PoisonError::into_inner).request = Some(request);
-            // Whoever polls the evaluation sees the request, and polls again when the answer is there.
-            let answer = std::future::poll_fn(|_| match exchange.lock().unwrap_or_else(PoisonError::into_inner).answer.take() {
-                Some(answer) => Poll::Ready(answer),
-                None => Poll::Pending,
-            })
-            .await;
-            caller.data_mut().run.go_on(answer.waited, answer.clock_us);
-            Ok(hold(&mut caller, answer.text))
-        }) as Box<dyn Future<Output = wasmtime::Result<i64>> + Send>
+    linker.func_wrap_async(
+        "cantrip",
+        "gate_call",
+        |mut caller: Caller<'_, State>, (name, name_len, arguments, arguments_len): (u32, u32, u32, u32)| {
+            Box::new(async move {
+                let request = match request(&mut caller, (name, name_len), (arguments, arguments_len))? {
+                    Ok(request) => request,
+                    Err(refusal) => return Ok(hold(&mut caller, Err(refusal))),
+                };
+                let exchange = Arc::clone(&caller.data().exchange);
+                exchange.lock().unwrap_or_else(PoisonError::into_inner).request = Some(request);
+                // Whoever polls the evaluation sees the request, and polls again when the answer is there.
+                let answer = std::future::poll_fn(|_| {
+                    match exchange.lock().unwrap_or_else(PoisonError::into_inner).answer.take() {
+                        Some(answer) => Poll::Ready(answer),
+                        None => Poll::Pending,
+                    }
+                })
+                .await;
+                caller.data_mut().run.go_on(answer.waited, answer.clock_us);
+                Ok(hold(&mut caller, answer.text))
+            }) as Box<dyn Future<Output = wasmtime::Result<i64>> + Send>
+        },
+    )?;
+    linker.func_wrap(
+        "cantrip",
+        "gate_take",
+        |mut caller: Caller<'_, State>, pointer: u32| -> wasmtime::Result<()> {
+            let memory = memory(&mut caller)?;
+            let held = std::mem::take(&mut caller.data_mut().held);
+            memory.write(&mut caller, pointer as usize, &held).map_err(wasmtime::Error::from)
+        },
+    )?;
+    linker.func_wrap(
+        "cantrip",
+        "output",
+        |mut caller: Caller<'_, State>, _stream: i32, pointer: u32, length: u32| -> wasmtime::Result<()> {
+            let (text, state) = bytes(&mut caller, pointer, length)?;
+            state.run.write(text);
+            Ok(())
+        },
+    )?;
+    linker.func_wrap("cantrip", "interrupted", |mut caller: Caller<'_, State>| -> i32 {
+        i32::from(caller.data_mut().run.poll())
     })?;
-    linker.func_wrap("cantrip", "gate_take", |mut caller: Caller<'_, State>, pointer: u32| -> wasmtime::Result<()> {
-        let memory = memory(&mut caller)?;
-        let held = std::mem::take(&mut caller.data_mut().held);
-        memory.write(&mut caller, pointer as usize, &held).map_err(wasmtime::Error::from)
-    })?;
-    linker.func_wrap("cantrip", "output", |mut caller: Caller<'_, State>, _stream: i32, pointer: u32, length: u32| -> wasmtime::Result<()> {
-        let (text, state) = bytes(&mut caller, pointer, length)?;
-        state.run.write(text);
-        Ok(())
-    })?;
-    linker.func_wrap("cantrip", "interrupted", |mut caller: Caller<'_, State>| -> i32 { i32::from(caller.data_mut().run.poll()) })?;
     linker.func_wrap("cantrip", "clock_ns", |mut caller: Caller<'_, State>| -> i64 {
         let run = &mut caller.data_mut().run;
         run.clock_ns = run.clock_ns.saturating_add(CLOCK_STEP_NS);

@@ -56,7 +56,12 @@ fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> MediumF
 impl Javascript {
     /// A factory on a sandbox. Compiles nothing yet.
     pub fn new(sandbox: Arc<Sandbox>) -> Self {
-        Self { sandbox, plain: OnceLock::new(), metered: OnceLock::new(), digest: format!("blake3:{}", blake3::hash(WASM).to_hex()) }
+        Self {
+            sandbox,
+            plain: OnceLock::new(),
+            metered: OnceLock::new(),
+            digest: format!("blake3:{}", blake3::hash(WASM).to_hex()),
+        }
     }
 
     fn prepared(&self, metered: bool) -> Result<&InstancePre<State>, MediumFault> {
@@ -101,7 +106,8 @@ impl Javascript {
             memory,
             store,
         };
-        let configure: TypedFunc<(u32, u32, i64), i32> = instance.get_typed_func(&mut guest.store, "configure").map_err(broken)?;
+        let configure: TypedFunc<(u32, u32, i64), i32> =
+            instance.get_typed_func(&mut guest.store, "configure").map_err(broken)?;
         let gates = serde_json::to_vec(&opening.gates).map_err(broken)?;
         let heap = memory_bytes_max.saturating_sub(OVERHEAD_BYTES).max(HEAP_BYTES_MIN);
         let (pointer, length) = guest.put(&gates).await.map_err(broken)?;
@@ -109,12 +115,20 @@ impl Javascript {
         if configure.call_async(&mut guest.store, (pointer, length, heap)).await.map_err(broken)? < 0 {
             return Err(broken("it could not take its list of gates"));
         }
-        Ok(JavascriptMedium { stage: Stage::Idle(Box::new(guest)), exchange, metered: opening.metered, waiting_since: None })
+        Ok(JavascriptMedium {
+            stage: Stage::Idle(Box::new(guest)),
+            exchange,
+            metered: opening.metered,
+            waiting_since: None,
+        })
     }
 
     fn refused(&self, error: wasmtime::Error) -> MediumFault {
         if error.is::<PoolConcurrencyLimitError>() {
-            let limit = format!("{} instances live at once in this process; end some entities, or start the runtime with more", self.sandbox.instances_max);
+            let limit = format!(
+                "{} instances live at once in this process; end some entities, or start the runtime with more",
+                self.sandbox.instances_max
+            );
             return MediumFault::Full { limit };
         }
         broken(error)
@@ -184,14 +198,21 @@ impl Guest {
 
     async fn run(&mut self, source: &str, seed: u64) -> wasmtime::Result<Account> {
         let (pointer, length) = self.put(source.as_bytes()).await?;
-        let packed = self.evaluate.call_async(&mut self.store, (pointer, length, i64::from_le_bytes(seed.to_le_bytes()))).await?;
+        let packed = self
+            .evaluate
+            .call_async(&mut self.store, (pointer, length, i64::from_le_bytes(seed.to_le_bytes())))
+            .await?;
         let packed = u64::from_le_bytes(packed.to_le_bytes());
         let (pointer, length) = (usize::try_from(packed >> 32)?, usize::try_from(packed & 0xffff_ffff)?);
         if length > OUTCOME_BYTES_MAX {
-            return Err(wasmtime::Error::msg(format!("the account of the evaluation has {length} bytes, and the limit is {OUTCOME_BYTES_MAX}")));
+            return Err(wasmtime::Error::msg(format!(
+                "the account of the evaluation has {length} bytes, and the limit is {OUTCOME_BYTES_MAX}"
+            )));
         }
         let data = self.memory.data(&self.store);
-        let bytes = data.get(pointer..pointer.saturating_add(length)).ok_or_else(|| wasmtime::Error::msg("the account lies outside of the memory"))?;
+        let bytes = data
+            .get(pointer..pointer.saturating_add(length))
+            .ok_or_else(|| wasmtime::Error::msg("the account lies outside of the memory"))?;
         serde_json::from_slice(bytes).map_err(wasmtime::Error::from)
     }
 }
@@ -224,7 +245,13 @@ impl std::fmt::Debug for JavascriptMedium {
 
 fn lost(reason: StopReason, detail: impl Into<String>) -> Yielded {
     let outcome = EvaluationOutcome::Lost { reason, detail: detail.into() };
-    Yielded::Finished(Box::new(Evaluated { outcome, output: String::new(), output_dropped_bytes: 0, fuel: 0, stopped_at_poll: None }))
+    Yielded::Finished(Box::new(Evaluated {
+        outcome,
+        output: String::new(),
+        output_dropped_bytes: 0,
+        fuel: 0,
+        stopped_at_poll: None,
+    }))
 }
 
 impl JavascriptMedium {
@@ -234,9 +261,16 @@ impl JavascriptMedium {
         };
         if evaluation.source.len() > SOURCE_BYTES_MAX {
             self.stage = Stage::Idle(guest);
-            let message = format!("the source has {} bytes, and the limit is {SOURCE_BYTES_MAX}", evaluation.source.len());
+            let message =
+                format!("the source has {} bytes, and the limit is {SOURCE_BYTES_MAX}", evaluation.source.len());
             let outcome = EvaluationOutcome::Threw { name: "RangeError".to_owned(), message, stack: String::new() };
-            return Err(Yielded::Finished(Box::new(Evaluated { outcome, output: String::new(), output_dropped_bytes: 0, fuel: 0, stopped_at_poll: None })));
+            return Err(Yielded::Finished(Box::new(Evaluated {
+                outcome,
+                output: String::new(),
+                output_dropped_bytes: 0,
+                fuel: 0,
+                stopped_at_poll: None,
+            })));
         }
         let now = Instant::now();
         guest.store.data_mut().memory_refused = false;
@@ -315,9 +349,17 @@ fn outcome(account: Account, run: &Run) -> EvaluationOutcome {
     match (account.stopped.as_deref(), account.error) {
         (Some("done"), _) => EvaluationOutcome::Done,
         (Some(_), _) => EvaluationOutcome::Stopped(run.stopped.unwrap_or(StopReason::Outside)),
-        (None, Some(error)) => EvaluationOutcome::Threw { name: error.name, message: error.message, stack: error.stack },
-        (None, None) if account.ok => EvaluationOutcome::Value { value: account.value, text: account.text, kind: account.kind },
-        (None, None) => EvaluationOutcome::Threw { name: "Error".to_owned(), message: "the interpreter gave no account".to_owned(), stack: String::new() },
+        (None, Some(error)) => {
+            EvaluationOutcome::Threw { name: error.name, message: error.message, stack: error.stack }
+        }
+        (None, None) if account.ok => {
+            EvaluationOutcome::Value { value: account.value, text: account.text, kind: account.kind }
+        }
+        (None, None) => EvaluationOutcome::Threw {
+            name: "Error".to_owned(),
+            message: "the interpreter gave no account".to_owned(),
+            stack: String::new(),
+        },
     }
 }
 

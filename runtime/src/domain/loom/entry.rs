@@ -505,7 +505,8 @@ impl Sealed {
         if actual != id {
             return Err(EntryError::Hash { expected: id, actual });
         }
-        let entry: Entry = serde_ipld_dagcbor::from_slice(&bytes).map_err(|error| EntryError::Decode(Box::new(error)))?;
+        let entry: Entry =
+            serde_ipld_dagcbor::from_slice(&bytes).map_err(|error| EntryError::Decode(Box::new(error)))?;
         if entry.format != FORMAT {
             return Err(EntryError::Format { found: entry.format });
         }

@@ -4,7 +4,8 @@ mod entry;
 mod view;
 
 pub use entry::{
-    Answer, Blob, Body, CallRecord, ENTRY_BYTES_MAX, Ended, Entry, EntryError, EvaluationRecord, FORMAT, Fork, ForkStrategy,
-    GateRecord, Head, How, INLINE_BYTES_MAX, Observed, Opened, Payload, Payloads, Returned, Said, Sealed, Spent,
+    Answer, Blob, Body, CallRecord, ENTRY_BYTES_MAX, Ended, Entry, EntryError, EvaluationRecord, FORMAT, Fork,
+    ForkStrategy, GateRecord, Head, How, INLINE_BYTES_MAX, Observed, Opened, Payload, Payloads, Returned, Said, Sealed,
+    Spent,
 };
-pub use view::{CutOff, EntityView, GateRun, Observation, Replay, Restored, Tree, Turn, TextOf, ViewError};
+pub use view::{CutOff, EntityView, GateRun, Observation, Replay, Restored, TextOf, Tree, Turn, ViewError};

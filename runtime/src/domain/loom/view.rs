@@ -15,7 +15,9 @@ use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
 use crate::domain::medium::GateAnswer;
 use crate::domain::model::{Call, Usage, Utterance};
 
-use super::entry::{Body, CallRecord, Ended, Entry, EvaluationRecord, Fork, How, Observed, Opened, Payload, Returned, Said, Sealed};
+use super::entry::{
+    Body, CallRecord, Ended, Entry, EvaluationRecord, Fork, How, Observed, Opened, Payload, Returned, Said, Sealed,
+};
 
 /// A record that cannot be read as turns.
 #[derive(Debug, Error)]
@@ -248,7 +250,11 @@ impl Tree {
             return Ok(());
         }
         if let Body::Opened(opened) = &entry.body {
-            let follows = entry.parent.and_then(|parent| self.turn_of_entry.get(&parent)).and_then(|&turn| self.spoken.get(turn)).map(|turn| turn.id);
+            let follows = entry
+                .parent
+                .and_then(|parent| self.turn_of_entry.get(&parent))
+                .and_then(|&turn| self.spoken.get(turn))
+                .map(|turn| turn.id);
             let intent = text(&opened.intent)?;
             let view = EntityView {
                 id,
@@ -307,7 +313,11 @@ impl Tree {
                 let turn = current.and_then(|turn| self.spoken.get_mut(turn)).ok_or_else(orphan)?;
                 turn.add(id, position, entry, &text)?;
             }
-            Body::Snapshot { .. } | Body::Approved { .. } | Body::Denied { .. } | Body::Rewarded { .. } | Body::Opened(_) => {}
+            Body::Snapshot { .. }
+            | Body::Approved { .. }
+            | Body::Denied { .. }
+            | Body::Rewarded { .. }
+            | Body::Opened(_) => {}
         }
         if let Some(turn) = current {
             self.turn_of_entry.insert(id, turn);
@@ -386,7 +396,12 @@ impl Tree {
     }
 
     fn reward(&self, turn: EntryId, observation: Option<EntryId>) -> Option<f64> {
-        [Some(turn), observation].into_iter().flatten().filter_map(|id| self.rewards.get(&id)).max_by_key(|(at, by, _)| (*at, *by)).map(|(_, _, value)| *value)
+        [Some(turn), observation]
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.rewards.get(&id))
+            .max_by_key(|(at, by, _)| (*at, *by))
+            .map(|(_, _, value)| *value)
     }
 
     fn steps(&self, entity: EntityId) -> Result<Vec<&Step>, ViewError> {
@@ -398,7 +413,7 @@ impl Tree {
     }
 
     /// The steps up to and with a number of turns; what comes between that turn and the next is left out.
-    fn first_turns<'a>(steps: Vec<&'a Step>, turns: u64) -> Vec<&'a Step> {
+    fn first_turns(steps: Vec<&Step>, turns: u64) -> Vec<&Step> {
         let mut spoken = 0;
         let mut kept = Vec::new();
         for step in steps {
@@ -457,7 +472,11 @@ impl Tree {
                     }
                     restored.seen = restored.seen.union(self.exposure(spoken));
                     restored.replays.extend(spoken.replays(seen));
-                    restored.history.turn(Told { number: restored.turns, said: spoken.said.clone(), answers: seen.answers.clone() });
+                    restored.history.turn(Told {
+                        number: restored.turns,
+                        said: spoken.said.clone(),
+                        answers: seen.answers.clone(),
+                    });
                 }
             }
         }
@@ -466,19 +485,34 @@ impl Tree {
 
     fn exposure(&self, spoken: &Spoken) -> Exposure {
         let gates = self.entities.get(&spoken.entity).map(|view| view.opened.gates.as_slice()).unwrap_or_default();
-        let own = spoken.gates.iter().filter(|run| matches!(run.result, Some(Ok(_)))).filter_map(|run| gates.iter().find(|gate| gate.name == run.gate));
+        let own = spoken
+            .gates
+            .iter()
+            .filter(|run| matches!(run.result, Some(Ok(_))))
+            .filter_map(|run| gates.iter().find(|gate| gate.name == run.gate));
         let own = own.fold(Exposure::default(), |sum, gate| sum.union(gate.exposure));
         // What children met, their parent met.
-        let children = spoken.children.iter().filter_map(|child| self.entities.get(child)).flat_map(|view| &view.steps).filter_map(|step| match step {
-            Step::Turn(turn) => self.spoken.get(*turn),
-            Step::Intent(_) | Step::Folded { .. } => None,
-        });
+        let children = spoken
+            .children
+            .iter()
+            .filter_map(|child| self.entities.get(child))
+            .flat_map(|view| &view.steps)
+            .filter_map(|step| match step {
+                Step::Turn(turn) => self.spoken.get(*turn),
+                Step::Intent(_) | Step::Folded { .. } => None,
+            });
         children.fold(own, |sum, turn| sum.union(self.exposure(turn)))
     }
 }
 
 impl Spoken {
-    fn add(&mut self, id: EntryId, position: usize, entry: &Entry, text: &dyn Fn(&Payload) -> Result<String, ViewError>) -> Result<(), ViewError> {
+    fn add(
+        &mut self,
+        id: EntryId,
+        position: usize,
+        entry: &Entry,
+        text: &dyn Fn(&Payload) -> Result<String, ViewError>,
+    ) -> Result<(), ViewError> {
         match &entry.body {
             Body::GateCalled { call, gate, arguments, reach, .. } => self.gates.push(GateRun {
                 call: call.clone(),
@@ -538,14 +572,8 @@ impl Spoken {
             return vec![(self.position, first)];
         };
         let rest = first.gates.split_off(split.min(first.gates.len()));
-        let continuation = Turn {
-            id: seen.id,
-            at_us: seen.at_us,
-            said: None,
-            gates: rest,
-            children: Vec::new(),
-            ..first.clone()
-        };
+        let continuation =
+            Turn { id: seen.id, at_us: seen.at_us, said: None, gates: rest, children: Vec::new(), ..first.clone() };
         first.observation = None;
         first.ended = None;
         vec![(self.position, first), (seen.position, continuation)]
@@ -565,11 +593,23 @@ impl Spoken {
                 })
                 .collect();
             let known = if lines.is_empty() { "No gate had been called.".to_owned() } else { lines.join("\n") };
-            Shown { call: Some(call.id.clone()), content: format!("The runtime was stopped during this call; bindings are as they were before it.\n{known}"), is_error: true, shown_instead: None }
+            Shown {
+                call: Some(call.id.clone()),
+                content: format!(
+                    "The runtime was stopped during this call; bindings are as they were before it.\n{known}"
+                ),
+                is_error: true,
+                shown_instead: None,
+            }
         };
         let mut answers: Vec<Shown> = self.said.calls.iter().map(told).collect();
         if answers.is_empty() {
-            answers.push(Shown { call: None, content: "The runtime was stopped after this.".to_owned(), is_error: true, shown_instead: None });
+            answers.push(Shown {
+                call: None,
+                content: "The runtime was stopped after this.".to_owned(),
+                is_error: true,
+                shown_instead: None,
+            });
         }
         CutOff { said: self.said.clone(), answers }
     }
@@ -579,7 +619,8 @@ impl Spoken {
             let call = self.said.calls.iter().find(|call| call.id == record.call)?;
             let source = call.arguments.as_ref().ok()?.get("code")?.as_str()?.to_owned();
             let prefix = format!("{}.", record.call);
-            let mut answers: Vec<GateAnswer> = self.gates.iter().filter(|run| run.call.as_str().starts_with(&prefix)).map(GateRun::answer).collect();
+            let mut answers: Vec<GateAnswer> =
+                self.gates.iter().filter(|run| run.call.as_str().starts_with(&prefix)).map(GateRun::answer).collect();
             // Refusals beyond the recorded ones are all alike.
             if let Some(last) = answers.last().cloned() {
                 answers.resize(answers.len().max(record.gate_clocks_us.len()), last);
@@ -596,7 +637,10 @@ impl GateRun {
         match &self.result {
             Some(Ok(_)) if self.gate == crate::domain::circle::DONE => GateAnswer::Stop,
             Some(result) => GateAnswer::Returned(result.clone()),
-            None => GateAnswer::Returned(Err(GateError::Failed(format!("{}: the record ends before it returned", self.gate)))),
+            None => GateAnswer::Returned(Err(GateError::Failed(format!(
+                "{}: the record ends before it returned",
+                self.gate
+            )))),
         }
     }
 }
@@ -608,7 +652,11 @@ fn json(text: String) -> Value {
 fn utterance(said: &Said, text: &dyn Fn(&Payload) -> Result<String, ViewError>) -> Result<Utterance, ViewError> {
     let call = |record: &CallRecord| {
         let arguments = text(&record.arguments)?;
-        Ok(Call { id: record.id.clone(), gate: record.gate.clone(), arguments: serde_json::from_str(&arguments).map_err(|_| arguments) })
+        Ok(Call {
+            id: record.id.clone(),
+            gate: record.gate.clone(),
+            arguments: serde_json::from_str(&arguments).map_err(|_| arguments),
+        })
     };
     Ok(Utterance {
         content: said.content.as_ref().map(text).transpose()?,
@@ -619,9 +667,20 @@ fn utterance(said: &Said, text: &dyn Fn(&Payload) -> Result<String, ViewError>) 
     })
 }
 
-fn observation(id: EntryId, position: usize, at_us: u64, seen: &Observed, text: &dyn Fn(&Payload) -> Result<String, ViewError>) -> Result<Observation, ViewError> {
+fn observation(
+    id: EntryId,
+    position: usize,
+    at_us: u64,
+    seen: &Observed,
+    text: &dyn Fn(&Payload) -> Result<String, ViewError>,
+) -> Result<Observation, ViewError> {
     let answers = seen.answers.iter().map(|answer| {
-        Ok(Shown { call: answer.call.clone(), content: text(&answer.content)?, is_error: answer.is_error, shown_instead: answer.shown_instead.clone() })
+        Ok(Shown {
+            call: answer.call.clone(),
+            content: text(&answer.content)?,
+            is_error: answer.is_error,
+            shown_instead: answer.shown_instead.clone(),
+        })
     });
     Ok(Observation {
         id,
