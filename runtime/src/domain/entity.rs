@@ -292,7 +292,10 @@ impl Entity {
                 self.answered(answer, retries, since_us, now, &mut effects)
             }
             (Phase::Asking { .. }, Input::Unanswered(error)) => self.fail(Failure::Model(error), &mut effects),
-            (Phase::Asking { .. } | Phase::Folding(_), Input::Abandoned) => {
+            (phase @ (Phase::Asking { .. } | Phase::Folding(_)), Input::Abandoned) => {
+                if matches!(phase, Phase::Asking { .. }) {
+                    self.unask();
+                }
                 let cause = now.stop.unwrap_or(StopCause::Cancelled);
                 self.end(How::Truncated, cause.as_str(), None, None, &mut effects);
             }
@@ -780,7 +783,14 @@ impl Entity {
         }
     }
 
+    /// A question that nothing was said to is no turn: the record, which numbers the turns again when it is read, has none.
+    fn unask(&mut self) {
+        self.turn = self.turn.saturating_sub(1);
+        self.episode_turns = self.episode_turns.saturating_sub(1);
+    }
+
     fn fail(&mut self, failure: Failure, effects: &mut Effects) {
+        self.unask();
         let reason = match failure {
             Failure::Model(_) => "model_failed",
             Failure::Contract(_) => "contract_broken",
