@@ -31,6 +31,9 @@ struct Printed<'a> {
 pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, CliError> {
     // The file is checked before anything is opened or written.
     super::file::load(&args.cantrip, &*settings.sandbox()?, &Settings::env, false).map_err(CliError::usage)?;
+    if args.intent.as_ref().is_some_and(|intent| intent.trim().is_empty()) {
+        return Err(CliError::usage(CastError::NoIntent));
+    }
     let runtime = settings.runtime(args.scratch)?;
     let cantrip = settings::cantrip(&args.cantrip, &runtime, false)?;
     let observer: Option<Arc<dyn Observer>> = match (args.quiet, args.events) {
