@@ -1,0 +1,182 @@
+//! The shape of the source: which way dependencies point, who may name which crate, and how long a file gets.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may stop, and reads the source"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// 1 000. A longer file holds more than one thing.
+const LINES_MAX: usize = 1_000;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every Rust file below a folder, as (path from the folder, text).
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(folder).unwrap().to_string_lossy().replace('\\', "/");
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{} holds no source", folder.display());
+    found
+}
+
+/// The code of a file: without comments, and without the unit tests at its end, which may use more than the product.
+fn code(text: &str) -> String {
+    let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    // A module of tests that is only declared here ends no file.
+    let product = if product.len() < text.len() && text.contains("#[cfg(test)]\nmod tests {") { product } else { text };
+    let lines = product.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn names(code: &str, word: &str) -> bool {
+    let inner = |char: char| char.is_alphanumeric() || char == '_';
+    let path = word.ends_with(':');
+    code.match_indices(word).any(|(at, _)| {
+        let before = code.get(..at).and_then(|text| text.chars().next_back());
+        let after = code.get(at + word.len()..).and_then(|text| text.chars().next());
+        !before.is_some_and(inner) && (path || !after.is_some_and(inner))
+    })
+}
+
+/// Fails where a file in `folder` of the runtime names one of the words.
+fn check(folder: &str, forbidden: &[&str]) {
+    let found: Vec<String> = sources(&root().join("runtime/src"))
+        .into_iter()
+        .filter(|(file, _)| file.starts_with(folder))
+        .flat_map(|(file, text)| {
+            let code = code(&text);
+            let words = forbidden.iter().filter(|word| names(&code, word)).map(|word| format!("{file} names {word}"));
+            words.collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(found.is_empty(), "the arrows are cli → adapters → driver → domain → gates:\n{}", found.join("\n"));
+}
+
+/// Fails where a file outside of `folder` names the crate.
+fn check_only(folder: &str, krate: &str) {
+    let path = format!("{krate}::");
+    let all = sources(&root().join("runtime/src"));
+    let (inside, outside): (Vec<_>, Vec<_>) =
+        all.into_iter().filter(|(_, text)| names(&code(text), &path)).partition(|(file, _)| file.starts_with(folder));
+    assert!(!inside.is_empty(), "nothing in {folder} names {krate}: does this test still look for the right thing?");
+    let outside: Vec<String> = outside.into_iter().map(|(file, _)| file).collect();
+    assert!(outside.is_empty(), "only {folder} may name {krate}, and so do {}", outside.join(", "));
+}
+
+#[test]
+fn the_domain_decides_and_performs_nothing() {
+    check(
+        "domain/",
+        &[
+            "crate::ports",
+            "crate::driver",
+            "crate::adapters",
+            "crate::cli",
+            "crate::embed",
+            "crate::export",
+            "crate::conform",
+        ],
+    );
+    check(
+        "domain/",
+        &["tokio", "std::fs", "SystemTime", "Instant", "std::net", "std::env", "std::process", "async fn"],
+    );
+}
+
+#[test]
+fn the_driver_knows_ports_and_no_adapter() {
+    check("driver/", &["crate::adapters", "crate::cli", "crate::embed", "crate::export", "crate::conform"]);
+    check("driver/", &["std::fs", "SystemTime", "std::env", "std::process"]);
+    check("ports.rs", &["crate::adapters", "crate::driver", "crate::cli", "tokio"]);
+}
+
+#[test]
+fn adapters_name_neither_the_command_line_nor_each_other() {
+    check("adapters/", &["crate::cli", "crate::embed", "crate::conform"]);
+    check("adapters/wasm/", &["adapters::store", "adapters::llm", "adapters::clock"]);
+    check("adapters/store/", &["adapters::wasm", "adapters::llm", "adapters::clock"]);
+    check("adapters/llm/", &["adapters::wasm", "adapters::store", "adapters::clock"]);
+    check("adapters/clock.rs", &["adapters::wasm", "adapters::store", "adapters::llm"]);
+}
+
+#[test]
+fn a_large_crate_is_named_in_one_place() {
+    check_only("adapters/wasm/", "wasmtime");
+    check_only("adapters/store/", "fjall");
+    check_only("adapters/llm/", "genai");
+    check_only("cli/", "clap");
+}
+
+#[test]
+fn gates_run_without_the_runtime() {
+    let gates = root().join("gates");
+    for (file, text) in sources(&gates.join("src")) {
+        let code = code(&text);
+        for word in ["cantrip_runtime", "wasmtime", "fjall", "genai"] {
+            assert!(!names(&code, word), "gates/src/{file} names {word}");
+        }
+    }
+    let manifest = std::fs::read_to_string(gates.join("Cargo.toml")).unwrap();
+    assert!(!manifest.contains("cantrip-runtime"), "gates must not depend on the runtime");
+}
+
+#[test]
+fn no_file_is_longer_than_a_thousand_lines() {
+    for folder in ["gates/src", "runtime/src", "tests", "examples"] {
+        for (file, text) in sources(&root().join(folder)) {
+            let lines = text.lines().count();
+            assert!(lines <= LINES_MAX, "{folder}/{file} has {lines} lines");
+        }
+    }
+}
+
+#[test]
+fn the_top_level_is_what_the_readme_describes() {
+    const ALLOWED: &[&str] = &[
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "SECURITY.md",
+        "benches",
+        "clippy.toml",
+        "deny.toml",
+        "docs",
+        "examples",
+        "gates",
+        "guest-sdk",
+        "runtime",
+        "rustfmt.toml",
+        "shared",
+        "target",
+        "tests",
+        "wit",
+    ];
+    let allowed: BTreeSet<&str> = ALLOWED.iter().copied().collect();
+    for entry in std::fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        // What begins with a dot belongs to tools.
+        assert!(
+            name.starts_with('.') || allowed.contains(name.as_str()),
+            "`{name}` is new at the top level: put it into a folder, or into this list"
+        );
+    }
+}
