@@ -62,7 +62,12 @@ impl Settings {
 
     /// The record, for reading: also while another process writes.
     pub(super) fn reading(&self) -> Result<Arc<dyn LoomStore>, CliError> {
-        let store = FjallStore::open_reading(&self.loom_folder()).map_err(|error| store_error(error, &self.data))?;
+        let folder = self.loom_folder();
+        if !folder.exists() {
+            return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display()))
+                .hint("`cantrip-runtime cast` makes one"));
+        }
+        let store = FjallStore::open_reading(&folder).map_err(|error| store_error(error, &self.data))?;
         Ok(store)
     }
 
