@@ -1,5 +1,5 @@
 //! The loop, asked directly: inputs go into `step`, effects come out. No model, no gate, no store, no clock.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop")]
 
 use std::sync::Arc;
 
