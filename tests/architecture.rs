@@ -1,5 +1,5 @@
 //! The shape of the source: which way dependencies point, who may name which crate, and how long a file gets.
-#![expect(clippy::disallowed_methods, reason = "a test may stop, and reads the source")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may stop, and reads the source")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

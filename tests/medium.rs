@@ -1,7 +1,7 @@
 //! The committed interpreter is what its source builds.
 //!
 //! Needs a wasm toolchain, so it runs where `CANTRIP_WASM_TESTS=required` says that there is one, as in `.ci/run`.
-#![expect(clippy::expect_used, clippy::disallowed_methods, reason = "a test may stop, and runs the build script")]
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a test may stop, and runs the build script")]
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,9 @@ use std::process::Command;
 #[test]
 fn the_committed_javascript_medium_is_what_its_source_builds() {
     if std::env::var("CANTRIP_WASM_TESTS").as_deref() != Ok("required") {
-        println!("skipped: the_committed_javascript_medium_is_what_its_source_builds needs CANTRIP_WASM_TESTS=required and a wasm toolchain");
+        println!(
+            "skipped: the_committed_javascript_medium_is_what_its_source_builds needs CANTRIP_WASM_TESTS=required and a wasm toolchain"
+        );
         return;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/javascript/build");
@@ -20,5 +22,10 @@ fn the_committed_javascript_medium_is_what_its_source_builds() {
         .env_remove("RUSTFLAGS")
         .output()
         .expect("the build script runs");
-    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

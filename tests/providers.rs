@@ -2,12 +2,7 @@
 //!
 //! Nothing sleeps and nothing leaves the machine: a server answers each request with the next reply that a test wrote
 //! down, byte for byte, and keeps what was asked.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may stop where it is"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop where it is")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,11 +51,7 @@ impl Server {
                 stream.shutdown().await.unwrap();
             }
         });
-        Self {
-            address,
-            asked,
-            _tasks: tasks,
-        }
+        Self { address, asked, _tasks: tasks }
     }
 
     fn asked(&self) -> Vec<Asked> {
@@ -78,26 +69,18 @@ async fn read(stream: &mut TcpStream) -> Asked {
         };
         let length = head.lines().find_map(|line| {
             let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.parse::<usize>().unwrap())
+            name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().unwrap())
         });
         if body.len() < length.unwrap() {
             continue;
         }
         let path = head.split(' ').nth(1).unwrap().to_owned();
-        return Asked {
-            path,
-            head: head.to_lowercase(),
-            body: serde_json::from_str(body).unwrap(),
-        };
+        return Asked { path, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap() };
     }
 }
 
 fn reply(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// A stream of events that ends where it should.
@@ -106,16 +89,12 @@ fn stream(body: &str) -> String {
 }
 
 fn data(values: &[Value]) -> String {
-    values
-        .iter()
-        .fold(String::new(), |body, value| body + &format!("data: {value}\n\n"))
+    values.iter().fold(String::new(), |body, value| body + &format!("data: {value}\n\n"))
 }
 
 fn named(values: &[Value]) -> String {
     let kind = |value: &Value| value["type"].as_str().unwrap().to_owned();
-    values.iter().fold(String::new(), |body, value| {
-        body + &format!("event: {}\ndata: {value}\n\n", kind(value))
-    })
+    values.iter().fold(String::new(), |body, value| body + &format!("event: {}\ndata: {value}\n\n", kind(value)))
 }
 
 #[derive(Default)]
@@ -153,28 +132,16 @@ fn question(messages: Vec<Message>) -> Question {
         description: "says it again".to_owned(),
         parameters: json!({"type": "object", "properties": {"text": {"type": "string"}}}),
     };
-    Question {
-        messages,
-        tools: vec![tool],
-        tool_choice: ToolChoice::Required,
-        sampling: Sampling::default(),
-    }
+    Question { messages, tools: vec![tool], tool_choice: ToolChoice::Required, sampling: Sampling::default() }
 }
 
 fn first() -> Question {
-    question(vec![
-        Message::System("be kind".to_owned()),
-        Message::User("hello".to_owned()),
-    ])
+    question(vec![Message::System("be kind".to_owned()), Message::User("hello".to_owned())])
 }
 
 /// A conversation with two calls in one utterance, one of which failed.
 fn conversation(thinking: Option<String>) -> Question {
-    let call = |id: &str, arguments| Call {
-        id: CallId::new(id),
-        gate: "echo".to_owned(),
-        arguments,
-    };
+    let call = |id: &str, arguments| Call { id: CallId::new(id), gate: "echo".to_owned(), arguments };
     let result = |id: &str, content: &str, is_error| Message::Tool {
         call: CallId::new(id),
         content: content.to_owned(),
@@ -186,10 +153,7 @@ fn conversation(thinking: Option<String>) -> Question {
         Message::Assistant {
             content: Some("so".to_owned()),
             thinking,
-            calls: vec![
-                call("call_1_1", Ok(json!({"text": "a"}))),
-                call("b", Err("{tex".to_owned())),
-            ],
+            calls: vec![call("call_1_1", Ok(json!({"text": "a"}))), call("b", Err("{tex".to_owned()))],
         },
         result("call_1_1", "a!", false),
         result("b", "no JSON", true),
@@ -252,24 +216,10 @@ async fn llm_6_openai_streams_text_calls_in_pieces_and_usage() {
     assert_eq!(answer.thinking.as_deref(), Some("hm"));
     assert_eq!(*heard.text.lock().unwrap(), ["hel", "lo"]);
     assert_eq!(*heard.thinking.lock().unwrap(), ["hm"]);
-    let call = |id: &str, gate: &str, arguments| RawCall {
-        id: Some(id.to_owned()),
-        gate: gate.to_owned(),
-        arguments,
-    };
-    let expected = [
-        call("x", "echo", Ok(json!({"text": "a"}))),
-        call("y", "done", Err("{\"answer\": 42".to_owned())),
-    ];
+    let call = |id: &str, gate: &str, arguments| RawCall { id: Some(id.to_owned()), gate: gate.to_owned(), arguments };
+    let expected = [call("x", "echo", Ok(json!({"text": "a"}))), call("y", "done", Err("{\"answer\": 42".to_owned()))];
     assert_eq!(answer.calls, expected);
-    assert_eq!(
-        answer.usage,
-        Usage {
-            prompt_tokens: 20,
-            completion_tokens: 9,
-            cached_tokens: 16
-        }
-    );
+    assert_eq!(answer.usage, Usage { prompt_tokens: 20, completion_tokens: 9, cached_tokens: 16 });
     assert_eq!(answer.model, "m-1-2026");
     assert!(asked.head.contains(&format!("authorization: bearer {KEY}")));
     assert_eq!(asked.body["model"], "m-1");
@@ -288,18 +238,9 @@ async fn llm_5_the_choice_and_the_sampling_are_on_the_wire() {
     let (_, asked, _) = ask("openai", openai_answer(), &question).await;
     assert_eq!(asked.body["tool_choice"], "required");
     assert_eq!(asked.body["tools"][0]["function"]["name"], "echo");
-    assert_eq!(
-        asked.body["tools"][0]["function"]["parameters"],
-        question.tools[0].parameters
-    );
-    assert_eq!(
-        (&asked.body["temperature"], &asked.body["top_p"]),
-        (&json!(0.25), &json!(0.5))
-    );
-    assert_eq!(
-        (&asked.body["max_tokens"], &asked.body["reasoning_effort"]),
-        (&json!(77), &json!("low"))
-    );
+    assert_eq!(asked.body["tools"][0]["function"]["parameters"], question.tools[0].parameters);
+    assert_eq!((&asked.body["temperature"], &asked.body["top_p"]), (&json!(0.25), &json!(0.5)));
+    assert_eq!((&asked.body["max_tokens"], &asked.body["reasoning_effort"]), (&json!(77), &json!("low")));
     for (choice, openai, anthropic, gemini) in [
         (ToolChoice::Required, "required", "any", "ANY"),
         (ToolChoice::Auto, "auto", "auto", "AUTO"),
@@ -315,27 +256,14 @@ async fn llm_5_the_choice_and_the_sampling_are_on_the_wire() {
         assert_eq!(asked.body["toolConfig"]["functionCallingConfig"]["mode"], gemini);
         question.tools.clear();
         let (_, asked, _) = ask("openai", openai_answer(), &question).await;
-        assert!(
-            asked.body.get("tool_choice").is_none(),
-            "no choice without tools: {}",
-            asked.body
-        );
+        assert!(asked.body.get("tool_choice").is_none(), "no choice without tools: {}", asked.body);
     }
 }
 
 #[tokio::test]
 async fn llm_5_a_provider_that_does_not_keep_the_choice_says_so() {
-    for (name, keeps) in [
-        ("openai", true),
-        ("gemini", true),
-        ("ollama", false),
-        ("openai_compatible", false),
-    ] {
-        assert_eq!(
-            provider(name, "http://127.0.0.1:1").can_require_calls(),
-            keeps,
-            "{name}"
-        );
+    for (name, keeps) in [("openai", true), ("gemini", true), ("ollama", false), ("openai_compatible", false)] {
+        assert_eq!(provider(name, "http://127.0.0.1:1").can_require_calls(), keeps, "{name}");
     }
     // Anthropic answers 400 to a forced call while it thinks.
     let mut question = first();
@@ -349,27 +277,16 @@ async fn llm_5_a_provider_that_does_not_keep_the_choice_says_so() {
 async fn llm_7_calls_and_results_keep_their_order_for_openai() {
     let (_, asked, _) = ask("openai", openai_answer(), &conversation(None)).await;
     let messages = asked.body["messages"].as_array().unwrap();
-    let roles: Vec<_> = messages
-        .iter()
-        .map(|message| message["role"].as_str().unwrap())
-        .collect();
+    let roles: Vec<_> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["system", "user", "assistant", "tool", "tool", "user"]);
     assert_eq!(messages[2]["tool_calls"][0]["id"], "call_1_1");
-    assert_eq!(
-        messages[2]["tool_calls"][0]["function"]["arguments"],
-        "{\"text\":\"a\"}"
-    );
+    assert_eq!(messages[2]["tool_calls"][0]["function"]["arguments"], "{\"text\":\"a\"}");
     let broken: Value =
         serde_json::from_str(messages[2]["tool_calls"][1]["function"]["arguments"].as_str().unwrap()).unwrap();
     assert_eq!(broken, json!({"arguments_not_json": "{tex"}));
-    let results: Vec<_> = messages[3..5]
-        .iter()
-        .map(|message| (&message["tool_call_id"], &message["content"]))
-        .collect();
-    assert_eq!(
-        results,
-        [(&json!("call_1_1"), &json!("a!")), (&json!("b"), &json!("no JSON"))]
-    );
+    let results: Vec<_> =
+        messages[3..5].iter().map(|message| (&message["tool_call_id"], &message["content"])).collect();
+    assert_eq!(results, [(&json!("call_1_1"), &json!("a!")), (&json!("b"), &json!("no JSON"))]);
     assert!(messages[2].get("reasoning_content").is_none());
 }
 
@@ -393,17 +310,11 @@ fn anthropic_answer() -> String {
         start(2, json!({"type": "text", "text": ""})),
         delta(2, json!({"type": "text_delta", "text": "four"})),
         stop(2),
-        start(
-            3,
-            json!({"type": "tool_use", "id": "toolu_1", "name": "echo", "input": {}}),
-        ),
+        start(3, json!({"type": "tool_use", "id": "toolu_1", "name": "echo", "input": {}})),
         delta(3, json!({"type": "input_json_delta", "partial_json": "{\"text\":"})),
         delta(3, json!({"type": "input_json_delta", "partial_json": "\"four\"}"})),
         stop(3),
-        start(
-            4,
-            json!({"type": "tool_use", "id": "toolu_2", "name": "done", "input": {}}),
-        ),
+        start(4, json!({"type": "tool_use", "id": "toolu_2", "name": "done", "input": {}})),
         stop(4),
         json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 30}}),
         json!({"type": "message_stop"}),
@@ -417,24 +328,10 @@ async fn llm_6_anthropic_streams_thinking_text_and_calls() {
     assert_eq!(answer.content.as_deref(), Some("four"));
     assert_eq!(answer.thinking.as_deref().map(visible_thinking), Some("two and two"));
     assert_eq!(*heard.thinking.lock().unwrap(), ["two and ", "two"]);
-    let call = |id: &str, gate: &str, arguments| RawCall {
-        id: Some(id.to_owned()),
-        gate: gate.to_owned(),
-        arguments,
-    };
-    let expected = [
-        call("toolu_1", "echo", Ok(json!({"text": "four"}))),
-        call("toolu_2", "done", Ok(json!({}))),
-    ];
+    let call = |id: &str, gate: &str, arguments| RawCall { id: Some(id.to_owned()), gate: gate.to_owned(), arguments };
+    let expected = [call("toolu_1", "echo", Ok(json!({"text": "four"}))), call("toolu_2", "done", Ok(json!({})))];
     assert_eq!(answer.calls, expected);
-    assert_eq!(
-        answer.usage,
-        Usage {
-            prompt_tokens: 16,
-            completion_tokens: 30,
-            cached_tokens: 11
-        }
-    );
+    assert_eq!(answer.usage, Usage { prompt_tokens: 16, completion_tokens: 30, cached_tokens: 11 });
     assert_eq!(answer.model, "m-1-2026");
     assert_eq!(asked.path, "/v1/messages");
     assert!(asked.head.contains(&format!("x-api-key: {KEY}")));
@@ -448,20 +345,13 @@ async fn llm_7_anthropic_gets_its_signed_thinking_back_and_results_with_their_fa
     let thinking = answer.unwrap().thinking;
     let (_, asked, _) = ask("anthropic", anthropic_answer(), &conversation(thinking.clone())).await;
     let said = &asked.body["messages"][1]["content"];
-    assert_eq!(
-        said[0],
-        json!({"type": "thinking", "thinking": "two and two", "signature": "c2ln"})
-    );
+    assert_eq!(said[0], json!({"type": "thinking", "thinking": "two and two", "signature": "c2ln"}));
     assert_eq!(said[1], json!({"type": "redacted_thinking", "data": "opaque"}));
     assert_eq!(said[2]["text"], "so");
     assert_eq!((&said[3]["id"], &said[4]["id"]), (&json!("call_1_1"), &json!("b")));
     let results = &asked.body["messages"][2]["content"];
-    let ids: Vec<_> = results
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|result| (&result["tool_use_id"], &result["is_error"]))
-        .collect();
+    let ids: Vec<_> =
+        results.as_array().unwrap().iter().map(|result| (&result["tool_use_id"], &result["is_error"])).collect();
     assert_eq!(ids, [(&json!("call_1_1"), &Value::Null), (&json!("b"), &json!(true))]);
     // Nobody else is shown another provider's seal.
     let (_, asked, _) = ask("openai", openai_answer(), &conversation(thinking.clone())).await;
@@ -495,20 +385,9 @@ async fn llm_6_gemini_streams_and_its_calls_get_no_made_up_ids() {
     assert_eq!(*heard.text.lock().unwrap(), ["he", "llo"]);
     assert_eq!(*heard.thinking.lock().unwrap(), ["hm"]);
     assert_eq!(answer.thinking.as_deref().map(visible_thinking), Some("hm"));
-    let call = |text: &str| RawCall {
-        id: None,
-        gate: "echo".to_owned(),
-        arguments: Ok(json!({"text": text})),
-    };
+    let call = |text: &str| RawCall { id: None, gate: "echo".to_owned(), arguments: Ok(json!({"text": text})) };
     assert_eq!(answer.calls, [call("a"), call("b")]);
-    assert_eq!(
-        answer.usage,
-        Usage {
-            prompt_tokens: 12,
-            completion_tokens: 7,
-            cached_tokens: 8
-        }
-    );
+    assert_eq!(answer.usage, Usage { prompt_tokens: 12, completion_tokens: 7, cached_tokens: 8 });
     assert_eq!(answer.model, "m-1-2026");
     assert_eq!(asked.path, "/v1beta/models/m-1:streamGenerateContent?alt=sse");
     assert!(asked.head.contains(&format!("x-goog-api-key: {KEY}")));
@@ -534,39 +413,19 @@ async fn llm_6_ollama_streams_lines() {
         json!({"model": "m-1:8b", "message": {"content": ""}, "done": true, "done_reason": "stop",
             "prompt_eval_count": 6, "eval_count": 2}),
     ];
-    let body = lines
-        .iter()
-        .fold(String::new(), |body, line| body + &format!("{line}\n"));
+    let body = lines.iter().fold(String::new(), |body, line| body + &format!("{line}\n"));
     let reply = reply("200 OK", "content-type: application/x-ndjson\r\n", &body);
     let (answer, asked, heard) = ask("ollama", reply, &conversation(None)).await;
     let answer = answer.unwrap();
-    assert_eq!(
-        (answer.content.as_deref(), answer.thinking.as_deref()),
-        (Some("hello"), Some("hm"))
-    );
+    assert_eq!((answer.content.as_deref(), answer.thinking.as_deref()), (Some("hello"), Some("hm")));
     assert_eq!(*heard.text.lock().unwrap(), ["hel", "lo"]);
-    let call = RawCall {
-        id: None,
-        gate: "echo".to_owned(),
-        arguments: Ok(json!({"text": "a"})),
-    };
+    let call = RawCall { id: None, gate: "echo".to_owned(), arguments: Ok(json!({"text": "a"})) };
     assert_eq!(answer.calls, [call]);
-    assert_eq!(
-        answer.usage,
-        Usage {
-            prompt_tokens: 6,
-            completion_tokens: 2,
-            cached_tokens: 0
-        }
-    );
+    assert_eq!(answer.usage, Usage { prompt_tokens: 6, completion_tokens: 2, cached_tokens: 0 });
     assert_eq!((answer.model.as_str(), asked.path.as_str()), ("m-1:8b", "/api/chat"));
     assert!(!asked.head.contains("authorization"));
-    let contents: Vec<_> = asked.body["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|message| message["content"].clone())
-        .collect();
+    let contents: Vec<_> =
+        asked.body["messages"].as_array().unwrap().iter().map(|message| message["content"].clone()).collect();
     assert_eq!(contents, ["be kind", "hello", "so", "a!", "no JSON", "go on"]);
 }
 
@@ -575,23 +434,13 @@ async fn prod_2_a_busy_provider_says_when_to_ask_again() {
     let body = json!({"error": {"message": format!("slow down, {KEY}"), "code": "rate_limit_exceeded"}}).to_string();
     let error = refused("openai", reply("429 Too Many Requests", "retry-after: 7\r\n", &body)).await;
     let message = "slow down, *** (rate_limit_exceeded)".to_owned();
-    assert_eq!(
-        error,
-        ModelError::Status {
-            status: 429,
-            message,
-            retry_after: Some(Duration::from_secs(7))
-        }
-    );
+    assert_eq!(error, ModelError::Status { status: 429, message, retry_after: Some(Duration::from_secs(7)) });
 }
 
 #[tokio::test]
 async fn a_refusal_keeps_its_status_and_its_words() {
-    let check = |status: u16, message: &str| ModelError::Status {
-        status,
-        message: message.to_owned(),
-        retry_after: None,
-    };
+    let check =
+        |status: u16, message: &str| ModelError::Status { status, message: message.to_owned(), retry_after: None };
     let error = refused("openai", reply("500 Internal Server Error", "", "<html>\n<b>oops</b>")).await;
     assert_eq!(error, check(500, "<html> <b>oops</b>"));
     let body = json!({"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}});
@@ -600,11 +449,7 @@ async fn a_refusal_keeps_its_status_and_its_words() {
     let body = json!([{"error": {"code": 404, "message": "no such model", "status": "NOT_FOUND"}}]);
     let error = refused("gemini", reply("404 Not Found", "", &body.to_string())).await;
     assert_eq!(error, check(404, "no such model (NOT_FOUND)"));
-    let error = refused(
-        "ollama",
-        reply("404 Not Found", "", &json!({"error": "pull it first"}).to_string()),
-    )
-    .await;
+    let error = refused("ollama", reply("404 Not Found", "", &json!({"error": "pull it first"}).to_string())).await;
     assert_eq!(error, check(404, "pull it first"));
     let long = refused("openai", reply("502 Bad Gateway", "", &"é".repeat(9_000))).await;
     assert!(matches!(long, ModelError::Status { message, .. } if message.chars().count() == 501));
@@ -612,11 +457,7 @@ async fn a_refusal_keeps_its_status_and_its_words() {
 
 #[tokio::test]
 async fn a_key_is_never_carried_to_another_address() {
-    let error = refused(
-        "anthropic",
-        reply("307 Temporary Redirect", "location: http://elsewhere/\r\n", ""),
-    )
-    .await;
+    let error = refused("anthropic", reply("307 Temporary Redirect", "location: http://elsewhere/\r\n", "")).await;
     assert!(matches!(&error, ModelError::Status { status: 307, message, .. } if message.contains("http://elsewhere/")));
 }
 
@@ -627,11 +468,7 @@ async fn llm_2_a_conversation_that_does_not_fit_is_told_apart() {
         "message": "prompt is too long: 213462 tokens > 200000 maximum"}});
     let llama = json!({"error": {"code": 400, "type": "exceed_context_size_error",
         "message": "the request exceeds the available context size, try increasing it"}});
-    for (name, body) in [
-        ("openai", openai),
-        ("anthropic", anthropic),
-        ("openai_compatible", llama),
-    ] {
+    for (name, body) in [("openai", openai), ("anthropic", anthropic), ("openai_compatible", llama)] {
         let error = refused(name, reply("400 Bad Request", "", &body.to_string())).await;
         assert!(matches!(error, ModelError::TooLong { .. }), "{name}: {error:?}");
     }
@@ -643,17 +480,8 @@ async fn nobody_there_is_said_with_the_address() {
     let address = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for name in ["openai", "anthropic", "gemini", "ollama"] {
-        let error = provider(name, &address)
-            .ask(&first(), &Heard::default())
-            .await
-            .unwrap_err();
-        let ModelError::Unreachable {
-            address: found,
-            message,
-        } = &error
-        else {
-            panic!("{name}: {error:?}")
-        };
+        let error = provider(name, &address).ask(&first(), &Heard::default()).await.unwrap_err();
+        let ModelError::Unreachable { address: found, message } = &error else { panic!("{name}: {error:?}") };
         assert_eq!(*found, address);
         assert!(message.to_lowercase().contains("refused"), "{name}: {message}");
     }
@@ -671,10 +499,7 @@ async fn garbage_is_not_an_answer() {
         ("ollama", "nonsense\n"),
     ] {
         let error = refused(name, stream(body)).await;
-        assert!(
-            matches!(error, ModelError::Malformed { .. }),
-            "{name} {body}: {error:?}"
-        );
+        assert!(matches!(error, ModelError::Malformed { .. }), "{name} {body}: {error:?}");
     }
     let none = data(&[json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})]) + "data: [DONE]\n\n";
     let error = refused("openai", stream(&none)).await;
@@ -709,10 +534,7 @@ async fn an_answer_that_breaks_off_is_no_answer() {
 #[tokio::test]
 async fn an_error_inside_of_a_stream_is_not_passed_over() {
     let check = |error: ModelError, expected: u16| {
-        assert!(
-            matches!(&error, ModelError::Status { status, .. } if *status == expected),
-            "{expected}: {error:?}"
-        );
+        assert!(matches!(&error, ModelError::Status { status, .. } if *status == expected), "{expected}: {error:?}");
     };
     let overloaded = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
     check(refused("anthropic", stream(&named(&[overloaded]))).await, 529);
@@ -762,15 +584,9 @@ async fn the_environment_gives_address_and_key() {
     without.ask(&first(), &Heard::default()).await.unwrap();
     let asked = server.asked();
     assert_eq!(asked[0].path, "/proxy/v1/chat/completions");
-    assert!(
-        asked[0].head.contains(&format!("authorization: bearer {KEY}\r")),
-        "{}",
-        asked[0].head
-    );
+    assert!(asked[0].head.contains(&format!("authorization: bearer {KEY}\r")), "{}", asked[0].head);
     assert!(!asked[1].head.contains("authorization"), "{}", asked[1].head);
-    let missing = Provider::from_config(&config("openai", None), &env)
-        .unwrap_err()
-        .to_string();
+    let missing = Provider::from_config(&config("openai", None), &env).unwrap_err().to_string();
     assert!(missing.contains("OPENAI_API_KEY"), "{missing}");
     assert_eq!((with_key.key_variable(), with_key.name()), (Some("MY_KEY"), "openai/m"));
     assert!(!format!("{with_key:?}").contains(KEY), "{with_key:?}");
@@ -778,12 +594,9 @@ async fn the_environment_gives_address_and_key() {
 
 #[tokio::test]
 async fn a_model_keeps_its_name() {
-    for (name, model) in [
-        ("mistral", "mistral-medium"),
-        ("qwen", "qwen-max"),
-        ("openai", "a::b"),
-        ("openai", "gpt-high"),
-    ] {
+    for (name, model) in
+        [("mistral", "mistral-medium"), ("qwen", "qwen-max"), ("openai", "a::b"), ("openai", "gpt-high")]
+    {
         let server = Server::start(vec![openai_answer()]).await;
         let provider = make(&ProviderConfig {
             provider: name.to_owned(),
@@ -811,14 +624,8 @@ async fn llm_1_nothing_is_kept_between_two_questions() {
 async fn an_effort_that_has_no_meaning_is_refused_before_anybody_is_asked() {
     let mut question = first();
     question.sampling.reasoning_effort = Some("hgih".to_owned());
-    let error = provider("openai", "http://127.0.0.1:1")
-        .ask(&question, &Heard::default())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&error, ModelError::Setup { message } if message.contains("`hgih`")),
-        "{error:?}"
-    );
+    let error = provider("openai", "http://127.0.0.1:1").ask(&question, &Heard::default()).await.unwrap_err();
+    assert!(matches!(&error, ModelError::Setup { message } if message.contains("`hgih`")), "{error:?}");
 }
 
 #[tokio::test]
@@ -833,12 +640,6 @@ async fn a_provider_that_says_nothing_is_given_up() {
         ..ProviderConfig::default()
     });
     let error = provider.ask(&first(), &Heard::default()).await.unwrap_err();
-    let ModelError::Unreachable {
-        address: found,
-        message,
-    } = &error
-    else {
-        panic!("{error:?}")
-    };
+    let ModelError::Unreachable { address: found, message } = &error else { panic!("{error:?}") };
     assert!(*found == address && message.contains("timed out"), "{error}");
 }

@@ -356,7 +356,7 @@ async fn cancelling_ends_an_infinite_loop_at_once() {
     let begun = Instant::now();
     let ran = cast_with(builder(&["echo('started'); while (true) {}", "done('never')"], &wards), options).await;
     assert_eq!((ran.outcome.how, ran.outcome.reason.as_str()), (How::Truncated, "cancelled"));
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,7 +73,11 @@ pub(super) async fn play(stage: &Stage, action: &Value) -> Result<Played, String
 }
 
 fn options(stage: &Stage) -> CastOptions {
-    CastOptions { loom: Some(stage.loom), observer: Some(stage.logs.clone()), ..CastOptions::default() }
+    CastOptions {
+        loom: Some(stage.loom),
+        observer: Some(Arc::<super::setup::Logs>::clone(&stage.logs)),
+        ..CastOptions::default()
+    }
 }
 
 fn only(what: &str, map: &Map<String, Value>, known: &[&str]) -> Result<(), String> {

@@ -285,7 +285,7 @@ impl Scene<'_> {
                 }
                 "sequence" => same(key, expected, &turn.sequence.into())?,
                 "gate_calls" => {
-                    same(key, expected, &turn.gates.iter().map(|run| Value::from(run.gate.clone())).collect())?
+                    same(key, expected, &turn.gates.iter().map(|run| Value::from(run.gate.clone())).collect())?;
                 }
                 "terminated" => same(key, expected, &matches!(turn.ended, Some((How::Terminated, _))).into())?,
                 "truncated" => same(key, expected, &matches!(turn.ended, Some((How::Truncated, _))).into())?,

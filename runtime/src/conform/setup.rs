@@ -94,7 +94,12 @@ impl Stage {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("cantrip-conform-{}-{number}", std::process::id()));
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([7; 32]));
-        let runtime = Runtime::new(Arc::clone(&store), media.clone(), Arc::new(SteppingClock::new(number)), "conform");
+        let runtime = Runtime::new(
+            Arc::clone(&store),
+            Arc::<Javascript>::clone(&media),
+            Arc::new(SteppingClock::new(number)),
+            "conform",
+        );
         let mut stage = Self {
             runtime,
             store,
@@ -360,5 +365,5 @@ async fn model(key: &str, value: &Value) -> Result<Model, String> {
     let usage = settings.get("usage").map(|usage| typed::<Usage>("usage", usage)).transpose()?.unwrap_or_default();
     let scripted = Scripted::from_values(responses).map_err(|error| error.to_string())?;
     let scripted = Arc::new(scripted.with_usage(usage).recording());
-    Ok(Model { llm: scripted.clone(), scripted: Some(scripted), _server: None })
+    Ok(Model { llm: Arc::<Scripted>::clone(&scripted), scripted: Some(scripted), _server: None })
 }

@@ -6,7 +6,7 @@
 //!
 //! An episode goes: `Intent` → (fold) → ask → utterance → calls, one after the other → observation → ask … → ended. A call
 //! of the medium runs code; the code's gate calls come back in here as `GateAsked`, so every gate call of every medium
-//! passes [`Entity::admit`].
+//! passes `Entity::admit`.
 
 use std::sync::Arc;
 
@@ -289,7 +289,7 @@ impl Entity {
             (Phase::Idle, Input::Intent { text, recorded }) => self.begin(&text, recorded, now, &mut effects),
             (Phase::Idle, Input::Continue) => self.turn_boundary(now, &mut effects),
             (Phase::Asking { since_us }, Input::Answered { answer, retries }) => {
-                self.answered(answer, retries, since_us, now, &mut effects)
+                self.answered(answer, retries, since_us, now, &mut effects);
             }
             (Phase::Asking { .. }, Input::Unanswered(error)) => self.fail(Failure::Model(error), &mut effects),
             (phase @ (Phase::Asking { .. } | Phase::Folding(_)), Input::Abandoned) => {
@@ -312,7 +312,7 @@ impl Entity {
                 self.ask(now, &mut effects);
             }
             (Phase::Acting(acting), Input::GateAsked { gate, arguments }) => {
-                self.gate_asked(acting, gate, arguments, now, &mut effects)?
+                self.gate_asked(acting, gate, arguments, now, &mut effects)?;
             }
             (Phase::Acting(acting), Input::GateReturned { result, seen, spent }) => {
                 self.seen = self.seen.union(seen);
@@ -435,9 +435,9 @@ impl Entity {
         effects.push(Effect::Tell(EventKind::Usage { usage }));
         let acting = Box::new(Acting::new(said, since_us));
         if acting.said.calls.is_empty() {
-            self.text_alone(acting, now, effects)
+            self.text_alone(acting, now, effects);
         } else {
-            self.next_call(acting, now, effects)
+            self.next_call(acting, now, effects);
         }
     }
 

@@ -207,7 +207,7 @@ impl Actor {
                         next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
                     }
                     Effect::Cast { call, children, batch } => {
-                        next = Some(self.cast_children(call, children, batch).await?)
+                        next = Some(self.cast_children(call, children, batch).await?);
                     }
                     Effect::Evaluate { source } => next = Some(self.evaluate(source).await?),
                     Effect::Resume(answer) => {

@@ -94,7 +94,6 @@ fn ends_in_version(path: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::super::catalogue::{ENTRIES, find};
     use super::*;

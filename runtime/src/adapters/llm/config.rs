@@ -115,7 +115,6 @@ fn setup(message: String) -> ModelError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use serde_json::{Value, json};
 

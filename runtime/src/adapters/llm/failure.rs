@@ -262,7 +262,6 @@ fn chain(error: &dyn StdError) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::*;
 

@@ -207,7 +207,6 @@ fn events(reply: &Value) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::*;
     use crate::domain::model::{RawCall, Usage};

@@ -355,7 +355,6 @@ fn error_of(value: Value) -> Result<ModelError, String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::*;
     use crate::domain::model::{Sampling, ToolChoice, ToolDefinition};

@@ -77,7 +77,6 @@ pub(super) fn open(provider: &str, thinking: &str) -> Vec<Block> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::*;
 

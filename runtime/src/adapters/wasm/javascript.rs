@@ -83,6 +83,26 @@ impl Javascript {
         self.prepared(false).map(|_| ())
     }
 
+    /// The median time of an instance that is made and dropped, with nothing of ours around it: the floor that the
+    /// benchmark compares with.
+    ///
+    /// # Errors
+    /// As [`MediumFactory::open`].
+    pub async fn instantiate_bare(&self, times: usize) -> Result<Duration, MediumFault> {
+        let pre = self.prepared(false)?;
+        let mut measured = Vec::with_capacity(times);
+        for _ in 0..times {
+            let start = Instant::now();
+            let mut store = Store::new(pre.module().engine(), State::new(SharedExchange::default(), MEMORY_BYTES_MAX));
+            store.set_epoch_deadline(1_000);
+            pre.instantiate_async(&mut store).await.map_err(|error| self.refused(error))?;
+            drop(store);
+            measured.push(start.elapsed());
+        }
+        measured.sort_unstable();
+        Ok(measured.get(times / 2).copied().unwrap_or_default())
+    }
+
     async fn instance(&self, opening: &MediumOpening) -> Result<JavascriptMedium, MediumFault> {
         let pre = self.prepared(opening.metered)?;
         let exchange = SharedExchange::default();
