@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::committer::chain;
-use super::database::{Database, guarded};
+use super::database::{CACHE_BYTES, Database, guarded};
 use super::findings::Findings;
 use super::journal::Scan;
 use super::key::{KEY_FILE, NodeKey};
@@ -37,7 +37,7 @@ pub(super) fn copy(folder: &Folder<'_>, findings: &mut Findings) -> Result<(Opti
         }
         return Ok((None, scan));
     }
-    match Database::open(&scratch.database(), 0) {
+    match Database::open(&scratch.database(), CACHE_BYTES) {
         Ok(database) => Ok((Some(Copied { database, _scratch: scratch }), scan)),
         Err(error) => {
             findings.store(format!("the database does not open: {}", chain(&error)));

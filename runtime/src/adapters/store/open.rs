@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::committer::{Committer, chain};
-use super::database::{DATABASE_FOLDER, Database, DatabaseError};
+use super::database::{CACHE_BYTES, DATABASE_FOLDER, Database, DatabaseError};
 use super::files;
 use super::journal::{self, Scan};
 use super::key::{KEY_FILE, NodeKey};
@@ -188,7 +188,7 @@ fn before_the_engine(folder: &Folder<'_>, scan: &Scan, marks: &Marks) -> Result<
 /// Opens a copy of what is left, to say what is not in it.
 fn what_is_missing(folder: &Folder<'_>, marks: &Marks) -> Vec<String> {
     let Ok((scratch, _)) = Scratch::copy(folder.0) else { return Vec::new() };
-    let missing = Database::open(&scratch.database(), 0)
+    let missing = Database::open(&scratch.database(), CACHE_BYTES)
         .and_then(|database| verify::shortfall(&database, marks, MARKS_COMPARED))
         .unwrap_or_default();
     named(missing)

@@ -2,7 +2,7 @@
 //!
 //! Reads one snapshot, so a store can be verified while it is written to. Never writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use super::database::{Database, DatabaseError};
@@ -20,20 +20,93 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
         Ok(logs) => logs,
         Err(error) => return findings.store(unreadable("the list of logs", &error)),
     };
-    for log in logs {
+    let mut expected = Indexes::default();
+    for log in &logs {
         findings.count_loom(log.loom);
-        Walk { view, findings, log, line: None }.run(marks);
+        let known = HashSet::new();
+        Walk { view, findings, log: *log, line: None, expected: &mut expected, known }.run(marks);
     }
-    for space in [Space::Ids, Space::Children, Space::Entities] {
-        if let Err(error) = check_index(view, space, loom, findings) {
-            findings.store(unreadable(space.name(), &error));
+    match indexes(view, loom, findings) {
+        Ok(found) if found == expected => {}
+        Ok(_) => {
+            for log in logs {
+                name_missing_rows(view, log, findings);
+            }
+            for space in INDEXES {
+                name_wrong_rows(view, space, loom, findings);
+            }
         }
+        Err(error) => findings.store(unreadable("the indexes", &error)),
     }
     if loom.is_none()
         && let Err(error) = check_blobs(view, findings)
     {
         findings.store(unreadable("blobs", &error));
     }
+}
+
+/// The spaces that only say in another order what the entries say.
+const INDEXES: [Space; 3] = [Space::Ids, Space::Children, Space::Entities];
+
+/// What the indexes hold, as sums over their rows: two equal sums are two equal sets of rows, whatever the order.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Indexes {
+    rows: [u64; INDEXES.len()],
+    sums: [u128; INDEXES.len()],
+}
+
+impl Indexes {
+    fn add(&mut self, space: Space, key: &[u8], value: &[u8]) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(key.len() as u64).to_be_bytes()).update(key).update(value);
+        let hash = hasher.finalize();
+        let hash = hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
+        for ((rows, sum), own) in self.rows.iter_mut().zip(&mut self.sums).zip(INDEXES) {
+            if own == space {
+                *rows = rows.wrapping_add(1);
+                *sum = sum.wrapping_add(u128::from_be_bytes(hash));
+            }
+        }
+    }
+}
+
+/// The rows that the indexes must have for an entry.
+fn index_rows(place: Place, sealed: &Sealed) -> Vec<(Space, Vec<u8>, Vec<u8>)> {
+    let digest = sealed.id.digest();
+    let mut rows = vec![
+        (Space::Ids, digest.to_vec(), place.to_bytes()),
+        (Space::Entities, place.under_entity(sealed.entry.entity), digest.to_vec()),
+    ];
+    if let Some(parent) = &sealed.entry.parent {
+        rows.push((Space::Children, place.under_parent(parent), digest.to_vec()));
+    }
+    rows
+}
+
+/// Which entry a row of an index is about.
+fn subject(space: Space, key: &[u8], value: &[u8]) -> Option<(Place, EntryId)> {
+    match space {
+        Space::Ids => Place::parse(value).zip(rows::digest(key)),
+        Space::Children => rows::split_indexed::<32>(key).map(|(_, place)| place).zip(rows::digest(value)),
+        Space::Entities => rows::split_indexed::<16>(key).map(|(_, place)| place).zip(rows::digest(value)),
+        Space::Meta | Space::Entries | Space::Heads | Space::Blobs => None,
+    }
+}
+
+/// What the indexes hold of one loom, or of all.
+fn indexes(view: &Database, loom: Option<LoomId>, findings: &mut Findings) -> Result<Indexes, DatabaseError> {
+    let mut found = Indexes::default();
+    for space in INDEXES {
+        view.each(space, &[], |key, value| {
+            match subject(space, key, value) {
+                None => findings.store(format!("a row of `{}` is unreadable", space.name())),
+                Some((place, _)) if loom.is_some_and(|loom| loom != place.log.loom) => {}
+                Some(_) => found.add(space, key, value),
+            }
+            Ok(ControlFlow::<()>::Continue(()))
+        })?;
+    }
+    Ok(found)
 }
 
 fn unreadable(what: &str, error: &DatabaseError) -> String {
@@ -72,6 +145,9 @@ fn logs(view: &Database, marks: Option<&Marks>, loom: Option<LoomId>) -> Result<
     Ok(logs)
 }
 
+/// So many ids of a log are remembered while it is read.
+const KNOWN_MAX: usize = 65_536;
+
 /// Goes through one log.
 struct Walk<'a> {
     view: &'a Database,
@@ -79,6 +155,10 @@ struct Walk<'a> {
     log: Log,
     /// What its line should be.
     line: Option<LogLine>,
+    /// What the indexes should hold.
+    expected: &'a mut Indexes,
+    /// Ids of this log that were read before: most parents are among them.
+    known: HashSet<[u8; 32]>,
 }
 
 impl Walk<'_> {
@@ -150,28 +230,24 @@ impl Walk<'_> {
             self.findings.place(place, Some(id), what);
         }
         self.line = Some(LogLine::after(self.line, &sealed, *head));
+        for (space, key, value) in index_rows(place, &sealed) {
+            self.expected.add(space, &key, &value);
+        }
         if let Err(error) = self.neighbours(place, &sealed) {
             self.findings.place(place, Some(id), unreadable("what belongs to it", &error));
         }
     }
 
-    /// Its rows in the indexes, its parent and its blobs.
+    /// Its parent and its blobs.
     fn neighbours(&mut self, place: Place, sealed: &Sealed) -> Result<(), DatabaseError> {
         let id = sealed.id;
-        let digest = id.digest();
-        let mut rows = vec![
-            (Space::Ids, digest.to_vec(), place.to_bytes()),
-            (Space::Entities, place.under_entity(sealed.entry.entity), digest.to_vec()),
-        ];
-        if let Some(parent) = &sealed.entry.parent {
-            rows.push((Space::Children, place.under_parent(parent), digest.to_vec()));
+        if let Some(parent) = sealed.entry.parent.as_ref().filter(|parent| !self.known.contains(&parent.digest())) {
             self.parent(place, sealed, parent)?;
         }
-        for (space, key, value) in rows {
-            if self.view.get(space, &key)?.is_none_or(|row| *row != *value) {
-                self.findings.place(place, Some(id), format!("the index `{}` does not lead to it", space.name()));
-            }
+        if self.known.len() > KNOWN_MAX {
+            self.known.clear();
         }
+        self.known.insert(id.digest());
         for (digest, link) in findings::blob_links(&sealed.bytes) {
             if !self.findings.meet_blob(digest) {
                 continue;
@@ -205,45 +281,46 @@ impl Walk<'_> {
     }
 }
 
-/// The other way: every row of an index leads to an entry that it belongs to.
-fn check_index(
-    view: &Database,
-    space: Space,
-    loom: Option<LoomId>,
-    findings: &mut Findings,
-) -> Result<(), DatabaseError> {
-    view.each(space, &[], |key, value| {
-        let parsed = match space {
-            Space::Ids => Place::parse(value).zip(rows::digest(key)),
-            Space::Children => rows::split_indexed::<32>(key).map(|(_, place)| place).zip(rows::digest(value)),
-            Space::Entities => rows::split_indexed::<16>(key).map(|(_, place)| place).zip(rows::digest(value)),
-            Space::Meta | Space::Entries | Space::Heads | Space::Blobs => None,
-        };
-        let Some((place, id)) = parsed else {
-            findings.store(format!("a row of `{}` is unreadable", space.name()));
+/// Names the entries of a log that an index does not lead to.
+fn name_missing_rows(view: &Database, log: Log, findings: &mut Findings) {
+    let walked = view.each(Space::Entries, &log.to_bytes(), |key, value| {
+        // What does not parse has been reported by the walk.
+        let Some((place, (id, bytes))) = Place::parse(key).zip(rows::split_entry(value)) else {
             return Ok(ControlFlow::<()>::Continue(()));
         };
-        if loom.is_some_and(|loom| loom != place.log.loom) {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let row = view.get(Space::Entries, &place.to_bytes())?;
-        let found = row.as_deref().and_then(rows::split_entry).filter(|(found, _)| *found == id);
-        let Some((_, bytes)) = found else {
-            findings.place(
-                place,
-                Some(id),
-                format!("the index `{}` leads to an entry that is not there", space.name()),
-            );
-            return Ok(ControlFlow::Continue(()));
-        };
-        // An entry that is no entry is reported by the walk through its log.
-        let belongs = Sealed::open(id, bytes.to_vec()).is_ok_and(|sealed| belongs(space, key, &sealed));
-        if !belongs {
-            findings.place(place, Some(id), format!("the index `{}` puts it where it does not belong", space.name()));
+        let Ok(sealed) = Sealed::open(id, bytes.to_vec()) else { return Ok(ControlFlow::Continue(())) };
+        for (space, key, value) in index_rows(place, &sealed) {
+            if view.get(space, &key)?.is_none_or(|row| *row != *value) {
+                findings.place(place, Some(id), format!("the index `{}` does not lead to it", space.name()));
+            }
         }
         Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(())
+    });
+    if let Err(error) = walked {
+        findings.loom(log.loom, unreadable("the indexes of its entries", &error));
+    }
+}
+
+/// Names the rows of an index that lead to nothing, or to an entry that does not belong there.
+fn name_wrong_rows(view: &Database, space: Space, loom: Option<LoomId>, findings: &mut Findings) {
+    let walked = view.each(space, &[], |key, value| {
+        let subject = subject(space, key, value).filter(|(place, _)| loom.is_none_or(|loom| loom == place.log.loom));
+        let Some((place, id)) = subject else { return Ok(ControlFlow::<()>::Continue(())) };
+        let row = view.get(Space::Entries, &place.to_bytes())?;
+        let what = match row.as_deref().and_then(rows::split_entry).filter(|(found, _)| *found == id) {
+            None => "leads to an entry that is not there",
+            // An entry that is no entry has been reported by the walk.
+            Some((_, bytes)) if Sealed::open(id, bytes.to_vec()).is_ok_and(|sealed| !belongs(space, key, &sealed)) => {
+                "puts it where it does not belong"
+            }
+            Some(_) => return Ok(ControlFlow::Continue(())),
+        };
+        findings.place(place, Some(id), format!("the index `{}` {what}", space.name()));
+        Ok(ControlFlow::Continue(()))
+    });
+    if let Err(error) = walked {
+        findings.store(unreadable(space.name(), &error));
+    }
 }
 
 fn belongs(space: Space, key: &[u8], sealed: &Sealed) -> bool {
