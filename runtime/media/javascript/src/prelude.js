@@ -39,6 +39,11 @@
     defineProperty(object, name, { __proto__: null, value, writable: true, enumerable: false, configurable: true });
   };
 
+  // A string may hold half a character. JSON escapes it, but readers of JSON refuse it.
+  const escapes = /\\(?:u(d[89a-f][0-9a-f]{2})|.)/g;
+  const carried = (json) =>
+    typeof json === "string" && includes(json, "\\ud") ? replace(json, escapes, (all, half) => (half ? "\ufffd" : all)) : json;
+
   // ---- Showing values ------------------------------------------------------------------------------------------------
 
   const DEPTH_MAX = 4; // levels below the value shown
@@ -324,7 +329,7 @@
     while (args.length > 0 && args[args.length - 1] === undefined) args.length--;
     let fast = true;
     for (let i = 0; fast && i < args.length; i++) fast = simple(args[i]);
-    if (fast) return stringify(args);
+    if (fast) return carried(stringify(args));
     let argument = 0;
     const check = function (key, value) {
       if (this === args) argument = +key + 1;
@@ -336,7 +341,7 @@
       return value;
     };
     try {
-      return stringify(args, check);
+      return carried(stringify(args, check));
     } catch (error) {
       if (error instanceof TypeErrorHere && includes(StringHere(error.message), "circular")) {
         throw new TypeErrorHere(gate + ": argument " + argument + " contains itself, which JSON cannot carry");
@@ -352,7 +357,7 @@
 
   const outcome = (value) => {
     let json;
-    try { json = stringify(value); } catch {}
+    try { json = carried(stringify(value)); } catch {}
     if (typeof json !== "string" || json.length > VALUE_CHARS_MAX) json = "null";
     const type = value === null ? "null" : isArray(value) ? "array" : typeof value;
     let text;
@@ -363,7 +368,7 @@
   const redeclared = /^redeclaration of '(.*)'$/;
   const found = method(RegExp, "exec");
 
-  const failure = (error) => {
+  const describe = (error) => {
     let name = "Thrown", message = "", stack = "", more = "";
     if (typeof error === "object" && error !== null && (error instanceof ErrorHere || error instanceof DOMExceptionHere)) {
       try { name = StringHere(error.name); } catch { name = "Error"; }
@@ -389,12 +394,21 @@
       ',"stack":' + text(stack, 16384) + more + "}}";
   };
 
+  const failure = (error) => {
+    try {
+      return describe(error);
+    } catch {
+      return '{"ok":false,"error":{"name":"Thrown","message":"(something that cannot be shown)","stack":""}}';
+    }
+  };
+
   const unhandled = (reason) => print(2, ["Uncaught (in promise)", reason]);
 
   // ---- The rest of what a reader expects -----------------------------------------------------------------------------
 
   // The engine's own is seeded when a context is made, so every instance of a snapshot would draw the same numbers.
   hidden(Math, "random", random);
+  hidden(globalThis, "performance", performance);
 
   hidden(globalThis, "TextEncoder", class TextEncoder {
     get encoding() { return "utf-8"; }

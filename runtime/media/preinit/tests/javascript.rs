@@ -39,6 +39,8 @@ static READY: LazyLock<InstancePre<Host>> = LazyLock::new(|| {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_core_instances(200).total_memories(200).max_memory_size(256 << 20);
     let mut config = Config::new();
+    // Three quarters of what the runtime gives: how much of it compiled code takes differs a little between machines.
+    config.max_wasm_stack(768 * 1024);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&config).expect("an engine");
     let module = Module::new(&engine, WASM).expect("a module");
@@ -232,13 +234,11 @@ fn completion_values_come_back_as_json_type_and_text() {
         ("(function f() {})", json!(null), "function", "[Function: f]"),
         ("var x = 1", json!(null), "undefined", "undefined"),
         ("if (true) { 5 }", json!(5), "number", "5"),
-        ("'\\ud800'", json!(null), "string", "\"\\ud800\""),
+        ("'\\ud800'", json!("\u{fffd}"), "string", "\"\\ud800\""),
     ] {
         let outcome = session.eval(source);
         assert_eq!(outcome["ok"], json!(true), "{source}: {outcome}");
-        if source != "'\\ud800'" {
-            assert_eq!(outcome["value"], value, "{source}");
-        }
+        assert_eq!(outcome["value"], value, "{source}");
         assert_eq!(outcome["type"], json!(kind), "{source}");
         assert_eq!(outcome["text"], json!(text), "{source}");
     }
@@ -307,7 +307,7 @@ fn a_second_declaration_is_refused_with_a_hint() {
 fn a_declaration_that_failed_can_be_made_again() {
     let mut session = Session::new();
     assert_eq!(session.error("const text = fail('a'); function show() { return text }"), "GateError: outside of the root: /etc/passwd");
-    assert_eq!(session.value("const text = read_file('b'); show().length"), json!(31));
+    assert_eq!(session.value("const text = read_file('b'); show().length"), json!(30));
     assert_eq!(session.error("let a = 1, b = a.b.c"), "TypeError: cannot read property 'c' of undefined");
     assert_eq!(session.value("let b = 2; a + b"), json!(3));
     assert_eq!(session.stopped("const late = done()"), "done");
@@ -334,7 +334,7 @@ fn errors_come_with_name_message_and_a_stack_of_the_code_alone() {
     check_error("let = = 1", "SyntaxError: unexpected token in expression: '='");
     check_error("throw new Error('outer', { cause: 'inner' })", "Error: outer");
     check_error("class Mine extends Error { name = 'Mine' }; throw new Mine('own')", "Mine: own");
-    check_error("throw new Proxy({}, { getPrototypeOf() { throw 1 } })", "Thrown: ");
+    check_error("throw new Proxy({}, { getPrototypeOf() { throw 1 } })", "Thrown: (something that cannot be shown)");
 }
 
 #[test]
@@ -360,6 +360,7 @@ fn gates_take_and_give_json() {
     );
     assert_eq!(session.value("echo()"), json!([]));
     assert_eq!(session.value("echo(undefined, 'a\\u0000\\ud83d\\ude00\"')"), json!([null, "a\u{0}😀\""]));
+    assert_eq!(session.value(r"echo('\ud800', '\\ud800', { '\udfff\\': 1 }, ['a\udc00😀'])"), json!(["\u{fffd}", "\\ud800", {"\u{fffd}\\": 1}, ["a\u{fffd}😀"]]));
     assert_eq!(session.value("echo({ toJSON() { return echo('nested') } })"), json!([["nested"]]));
     let calls = &session.store.data().calls;
     assert_eq!(calls[0], ("read_file".to_owned(), json!(["a.txt"])));
@@ -428,7 +429,7 @@ fn configuring_twice_keeps_what_is_there() {
     let mut session = Session::unconfigured(standard_gate, HEAP_BYTES_MAX);
     assert_eq!(session.configure(&["echo"], HEAP_BYTES_MAX), 1);
     assert_eq!(session.configure(&["echo", "read_file"], HEAP_BYTES_MAX), 2);
-    assert_eq!(session.value("echo(read_file('a').length)"), json!([31]));
+    assert_eq!(session.value("echo(read_file('a').length)"), json!([30]));
     let (at, len) = session.put(b"[not json");
     assert_eq!(session.configure.call(&mut session.store, (at, len, HEAP_BYTES_MAX)).expect("no trap"), -1);
     assert_eq!(session.value("1"), json!(1));
@@ -557,10 +558,10 @@ const DEEP: &[&str] = &[
     "const p = new Proxy({}, { get(t, k, r) { return r[k] } }); p.x",
     "const p = {}; Object.setPrototypeOf(p, new Proxy({}, { get(t, k, r) { return r[k] } })); p.x",
     "let p = {}; const q = new Proxy({}, {}); try { Object.setPrototypeOf(q, q) } catch {} q.x",
-    "let f = () => 1; for (let i = 0; i < 100000; i++) f = f.bind(null, i); f()",
-    "let f = () => 1; for (let i = 0; i < 100000; i++) f = f.bind(null); f()",
-    "let f = class {}; for (let i = 0; i < 100000; i++) f = f.bind(null); new f()",
-    "let f = class {}; for (let i = 0; i < 100000; i++) f = f.bind(null); ({}) instanceof f",
+    "let f = () => 1; for (let i = 0; i < 2500; i++) f = f.bind(null, i); f()",
+    "let f = () => 1; for (let i = 0; i < 2500; i++) f = f.bind(null); f()",
+    "let f = class {}; for (let i = 0; i < 2500; i++) f = f.bind(null); new f()",
+    "let f = class {}; for (let i = 0; i < 2500; i++) f = f.bind(null); ({}) instanceof f",
     "JSON.parse('['.repeat(1e6))",
     "JSON.parse('['.repeat(1e6) + ']'.repeat(1e6))",
     "JSON.parse('{\"a\":'.repeat(1e6))",
@@ -592,6 +593,13 @@ const DEEP: &[&str] = &[
     "[1].map(function m(x) { return [x].map(m) })",
     "[1].reduce(function r() { return [1, 2].reduce(r) }, 0)",
     "Array.from({ length: 1 }, function f() { return Array.from({ length: 1 }, f) })",
+    "let it = [1].values(); for (let i = 0; i < 100000; i++) it = it.filter(() => true); for (const x of it) ;",
+    "let it = [1].values(); for (let i = 0; i < 100000; i++) it = it.take(5); [...it]",
+    "let it = [1].values(); for (let i = 0; i < 100000; i++) it = it.drop(0); it.toArray()",
+    "let it = [1].values(); for (let i = 0; i < 100000; i++) { const j = it; it = [1].values().flatMap(() => j) } it.next()",
+    "let it = { next() { return { done: true } } }; for (let i = 0; i < 1000; i++) it = Iterator.from({ next: it.next, __proto__: it }); it.next()",
+    "let it = [1].values(); for (let i = 0; i < 20000; i++) it = Iterator.concat ? Iterator.concat(it) : it; it.next()",
+    "let it = [1].values(); for (let i = 0; i < 100000; i++) it = it.map((x) => x); it.return()",
     "const it = { [Symbol.iterator]() { return [...this] } }; [...it]",
     "function* g() { yield* g() } [...g()]",
     "function* g() { yield* g() } g().next()",
@@ -647,7 +655,7 @@ const DEEP: &[&str] = &[
     "async function* g() { yield* g() } for await (const x of g()) ;",
     "let s = 'a'; for (let i = 0; i < 200000; i++) s = s + 'b'; s.length",
     "let s = ''; for (let i = 0; i < 200000; i++) s = 'b' + s; s.length",
-    "let s = 'a'; for (let i = 0; i < 200000; i++) s = 'x' + s + 'y'; s.charCodeAt(1) + s.indexOf('zz')",
+    "let s = 'a'; for (let i = 0; i < 5000; i++) s = 'x' + s + 'y'; s.charCodeAt(1) + s.indexOf('zz')",
     "Error.prepareStackTrace = () => { throw new Error('x') }; null.x",
     "Error.prepareStackTrace = function p() { return new Error('x').stack }; new Error('y').stack",
     "const e = new Error('x'); Object.defineProperty(e, 'message', { get() { return this.message } }); throw e",
@@ -681,12 +689,13 @@ fn no_recursion_costs_the_instance() {
     for &source in DEEP {
         let mut session = Session::new();
         session.value("var kept = 1");
-        session.store.data_mut().stop_at_poll = 3_000;
+        // A deep recursion that catches its own overflow would go on for hours.
+        session.store.data_mut().stop_at_poll = 100;
         match session.try_seeded(source, 1) {
             Err(trap) => trapped.push(format!("{source}: {:#}", trap.root_cause())),
             Ok(outcome) => {
                 session.store.data_mut().stop_at_poll = u64::MAX;
-                println!("{:.60} | {:.140}", source, outcome.to_string());
+                println!("{source:.60} | {:.140}", outcome.to_string());
                 assert_eq!(session.value("kept + 1"), json!(2), "{source}");
             }
         }
@@ -713,7 +722,7 @@ fn a_full_heap_can_be_caught_and_emptied() {
     for source in [
         "var big = []; for (;;) big.push(big.length)",
         "var big = []; for (;;) big.push({ a: 1, b: [2] })",
-        "var big = 'x'; for (;;) big += big",
+        "var big = 'x'; for (;;) { big += big; big.charCodeAt(0) }",
         "var big = 'x'; for (;;) big = big + 'é'.repeat(1000); big.length",
         "var big = 'x'.repeat(2 ** 29); big.length",
         "var big = ['x'.repeat(1e6)]; for (;;) big.push(big[0].toUpperCase() + big.length)",
@@ -730,7 +739,7 @@ fn a_full_heap_can_be_caught_and_emptied() {
         "var big = 'x'.repeat(1e6).split(''); for (;;) big = big.concat(big)",
         "var big = JSON.parse('[' + '[1,2,3],'.repeat(2e6) + '1]')",
         "var big = JSON.stringify(Array(3e6).fill('abcdefgh'))",
-        "var big = 1n; for (;;) big = big << 100000n | big",
+        "var big = []; for (;;) big.push(1n << 100000n)",
         "var big = /(?:)/; big = 'a'.repeat(1e7).replace(/a/g, 'bbbbbbbbbb')",
         "var big = 'a'.repeat(5e6).match(/a/g)",
         "var big = []; for (;;) big.push(Promise.resolve(1).then(() => 1))",
@@ -871,7 +880,7 @@ fn values_are_shown_bounded_and_without_cycles() {
         ("const a = { n: 1 }; a.self = a; a", "{ n: 1, self: [Circular] }"),
         ("({ a: { b: { c: { d: { e: 1 } } } } })", "{ a: { b: { c: { d: [Object] } } } }"),
         ("class P { x = 1 } ; new P()", "P { x: 1 }"),
-        ("[class A {}, () => 1, new Date(0), /a/g, Symbol.iterator]", "[[class A], [Function: (anonymous)], 1970-01-01T00:00:00.000Z, /a/g, Symbol(Symbol.iterator)]"),
+        ("[class A {}, () => 1, new Date(0), /a/g, Symbol.iterator]", "[\n  [class A],\n  [Function: (anonymous)],\n  1970-01-01T00:00:00.000Z, /a/g,\n  Symbol(Symbol.iterator)\n]"),
         ("[1, , 3]", "[1, <empty>, 3]"),
         ("Object.create(null)", "[null prototype] {}"),
         ("({ get a() { return 1 }, 'x-y': 2, [Symbol('s')]: 3 })", "{ a: [Getter], \"x-y\": 2, [Symbol(s)]: 3 }"),
@@ -952,8 +961,21 @@ fn timings() {
         println!("{name}: p50 {:.1} µs, p99 {:.1} µs", samples[250], samples[495]);
         assert!(samples[250] < 5_000.0, "{name}");
     }
-    let mut session = Session::new();
-    println!("memory after configure: {} pages", session.memory.size(&session.store));
+    let mut session = Session::unconfigured(standard_gate, HEAP_BYTES_MAX);
+    let mut before = session.memory.data(&session.store).to_vec();
+    let mut dirty = |session: &Session| {
+        let after = session.memory.data(&session.store).to_vec();
+        let pages = before.chunks(4096).zip(after.chunks(4096)).filter(|(one, other)| one != other).count();
+        before = after;
+        pages
+    };
+    session.configure(&GATES, HEAP_BYTES_MAX);
+    print!("4 KiB pages changed: {} by configure", dirty(&session));
+    session.value("1 + 1");
+    print!(", {} by the first evaluation", dirty(&session));
+    session.value("2 + 2");
+    println!(", {} by the second", dirty(&session));
+    println!("memory after configure: {} pages of 64 KiB", session.memory.size(&session.store));
     for source in [
         "function fib(n) { return n < 2 ? n : fib(n - 1) + fib(n - 2) } fib(27)",
         "let s = 0; for (let i = 0; i < 3e6; i++) s += i; s",
