@@ -1,6 +1,5 @@
 //! What the runtime decides. Pure and synchronous: no I/O, no clock, no randomness, no await. Read [`entity`] first.
 
-mod acting;
 pub mod budget;
 pub mod cantrip;
 pub mod circle;

@@ -3,10 +3,10 @@
 use cantrip_gates::Exposure;
 use serde_json::Value;
 
-use super::context::Shown;
-use super::ids::CallId;
-use super::loom::{Answer, EvaluationRecord, Payloads};
-use super::model::Utterance;
+use crate::domain::context::Shown;
+use crate::domain::ids::CallId;
+use crate::domain::loom::{Answer, EvaluationRecord, Payloads};
+use crate::domain::model::Utterance;
 
 /// A turn at work.
 #[derive(Debug)]

@@ -1,0 +1,194 @@
+//! What goes into a step of the loop and what comes out of it.
+
+use std::sync::Arc;
+
+use cantrip_gates::{Exposure, GateError, GateSpec};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::domain::budget::Ledger;
+use crate::domain::cantrip::{Folding, Identity};
+use crate::domain::circle::Circle;
+use crate::domain::delegation::ChildPlan;
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CallId, EntityId};
+use crate::domain::loom::{Blob, Body, Spent};
+use crate::domain::medium::{Evaluated, GateAnswer};
+use crate::domain::model::{ModelError, Question, RawAnswer};
+use crate::domain::outcome::Outcome;
+
+/// What is fixed for an entity's life.
+#[derive(Debug)]
+pub struct Nature {
+    /// Its name.
+    pub id: EntityId,
+    /// How deep below the root.
+    pub depth: u32,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it works.
+    pub circle: Arc<Circle>,
+    /// When its past is folded.
+    pub folding: Folding,
+    /// How much its model takes, where known.
+    pub context_tokens: Option<u64>,
+    /// Every gate that its cantrip has equipped, for children.
+    pub equipped: Vec<GateSpec>,
+    /// The code media of this host.
+    pub code_media: Arc<[String]>,
+    /// The models that its cantrip names.
+    pub models: Vec<String>,
+    /// What it may spend.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Why an episode is stopped from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// Somebody cancelled the cast.
+    Cancelled,
+    /// The parent ended (COMP-9).
+    ParentTerminated,
+    /// Somebody interrupted the episode; a summoned entity lives on.
+    Interrupted,
+    /// `timeout_ms` is over.
+    Timeout,
+}
+
+impl StopCause {
+    /// The reason as it is recorded.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::ParentTerminated => "parent_terminated",
+            Self::Interrupted => "interrupted",
+            Self::Timeout => "timeout_ms",
+        }
+    }
+}
+
+/// The world as a step sees it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Now {
+    /// Microseconds since 1970.
+    pub us: u64,
+    /// Whether somebody wants the episode stopped.
+    pub stop: Option<StopCause>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// An intent: begins an episode.
+    Intent {
+        /// What to do.
+        text: String,
+        /// Whether the `opened` entry already holds it.
+        recorded: bool,
+    },
+    /// Goes on with an episode that a crash cut off, without a new intent.
+    Continue,
+    /// The model answered.
+    Answered {
+        /// The answer, unchecked.
+        answer: RawAnswer,
+        /// How often it was asked again.
+        retries: u32,
+    },
+    /// The model gave no answer, retries included.
+    Unanswered(ModelError),
+    /// The question was given up because of [`Now::stop`].
+    Abandoned,
+    /// The code calls a function.
+    GateAsked {
+        /// The name it used.
+        gate: String,
+        /// The arguments in their order.
+        arguments: Vec<Value>,
+    },
+    /// A gate has run, or its children have.
+    GateReturned {
+        /// What came of it.
+        result: Result<Value, GateError>,
+        /// What its children have met.
+        seen: Exposure,
+        /// What its children have spent.
+        spent: Spent,
+    },
+    /// The code has run.
+    Evaluated {
+        /// What came of it.
+        evaluated: Evaluated,
+        /// The seed it ran with.
+        seed: u64,
+        /// Where its clock stood at the start.
+        clock_us: u64,
+    },
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Append an entry.
+    Record {
+        /// What happened.
+        body: Body,
+        /// Its large texts.
+        blobs: Vec<Blob>,
+    },
+    /// Go on when everything so far is durable.
+    Sync,
+    /// Tell observers.
+    Tell(EventKind),
+    /// Ask the model; comes back as `Answered`, `Unanswered` or `Abandoned`.
+    Ask(Question),
+    /// Call a gate; comes back as `GateReturned`.
+    Call {
+        /// The gate.
+        gate: String,
+        /// Its arguments, checked.
+        arguments: Value,
+    },
+    /// Cast children; comes back as `GateReturned`.
+    Cast {
+        /// The call.
+        call: CallId,
+        /// The children, or why one cannot be.
+        children: Vec<(Value, Result<Box<ChildPlan>, GateError>)>,
+        /// Whether the answer is a list.
+        batch: bool,
+    },
+    /// Run code; comes back as `GateAsked` or `Evaluated`.
+    Evaluate {
+        /// The code.
+        source: String,
+    },
+    /// Let the code go on; comes back as `GateAsked` or `Evaluated`.
+    Resume(GateAnswer),
+    /// The episode is over.
+    Finish(Box<Outcome>),
+}
+
+/// An input that does not fit the state: a defect of the driver, never of a guest.
+#[derive(Debug, Error)]
+#[error("the entity got the input {input} while it was {phase}")]
+pub struct OutOfStep {
+    pub(super) input: &'static str,
+    pub(super) phase: &'static str,
+}
+
+impl Input {
+    /// Its name, for [`OutOfStep`].
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Intent { .. } => "Intent",
+            Self::Continue => "Continue",
+            Self::Answered { .. } => "Answered",
+            Self::Unanswered(_) => "Unanswered",
+            Self::Abandoned => "Abandoned",
+            Self::GateAsked { .. } => "GateAsked",
+            Self::GateReturned { .. } => "GateReturned",
+            Self::Evaluated { .. } => "Evaluated",
+        }
+    }
+}
