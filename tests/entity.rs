@@ -310,8 +310,8 @@ fn loop_5_the_intent_stays_in_front_and_is_never_changed() {
     for _ in 0..5 {
         run.turn("look", "seen");
         let messages = &run.question().messages;
-        assert_eq!(messages[0], Message::System("You are tested.".to_owned()));
-        assert_eq!(messages[1], Message::User("do it".to_owned()));
+        assert_eq!(*messages[0], Message::System("You are tested.".to_owned()));
+        assert_eq!(*messages[1], Message::User("do it".to_owned()));
     }
 }
 
@@ -381,7 +381,7 @@ fn a_steer_is_heard_at_the_next_turn() {
     run.returns(Ok(json!("seen")));
     assert_eq!(run.words(), ["gate_returned", "observation", "intent", "sync", "ask"]);
     assert_eq!(run.heard(), "the other one");
-    assert_eq!(run.question().messages[1], Message::User("do it".to_owned()), "the intent itself stays");
+    assert_eq!(*run.question().messages[1], Message::User("do it".to_owned()), "the intent itself stays");
     assert!(run.recorded.iter().any(|body| matches!(body, Body::Intent { steer: true, .. })));
 }
 
@@ -396,7 +396,7 @@ fn prod_4_older_turns_are_folded_and_the_rest_stays() {
     run.turn("look", "four");
     assert_eq!(run.words(), ["gate_returned", "observation", "sync", "folded", "ask"]);
     assert!(matches!(run.recorded.last(), Some(Body::Folded { first: 1, last: 2, .. })));
-    let texts: Vec<&str> = run.question().messages.iter().map(Message::content).collect();
+    let texts: Vec<&str> = run.question().messages.iter().map(|message| message.content()).collect();
     assert_eq!((texts[0], texts[1]), ("You are tested.", "do it"));
     assert!(texts[2].starts_with("[Folded: turns 1-2]") && texts[2].contains("one"), "{texts:?}");
     assert_eq!(texts[3..], ["", "three", "", "four"]);
@@ -462,10 +462,10 @@ fn circle_5_a_failed_gate_is_an_observation() {
     run.returns(Ok(json!("luck")));
     let messages = &run.question().messages;
     assert!(
-        matches!(&messages[3], Message::Tool { content, is_error: true, .. } if content == "no luck"),
+        matches!(&*messages[3], Message::Tool { content, is_error: true, .. } if content == "no luck"),
         "{messages:?}"
     );
-    assert!(matches!(&messages[4], Message::Tool { content, is_error: false, .. } if content == "luck"));
+    assert!(matches!(&*messages[4], Message::Tool { content, is_error: false, .. } if content == "luck"));
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn what_cannot_be_called_is_said_and_recorded() {
     let messages = &run.question().messages;
     let expect = |index: usize, text: &str| {
         assert!(
-            matches!(&messages[index], Message::Tool { content, is_error: true, .. } if content.contains(text)),
+            matches!(&*messages[index], Message::Tool { content, is_error: true, .. } if content.contains(text)),
             "{:?}",
             messages[index]
         );

@@ -132,7 +132,8 @@ fn question(messages: Vec<Message>) -> Question {
         description: "says it again".to_owned(),
         parameters: json!({"type": "object", "properties": {"text": {"type": "string"}}}),
     };
-    Question { messages, tools: vec![tool], tool_choice: ToolChoice::Required, sampling: Sampling::default() }
+    let messages = messages.into_iter().map(Arc::new).collect();
+    Question { messages, tools: Arc::new([tool]), tool_choice: ToolChoice::Required, sampling: Sampling::default() }
 }
 
 fn first() -> Question {
@@ -254,7 +255,7 @@ async fn llm_5_the_choice_and_the_sampling_are_on_the_wire() {
         assert_eq!(asked.body["tool_choice"]["type"], anthropic);
         let (_, asked, _) = ask("gemini", gemini_answer(), &question).await;
         assert_eq!(asked.body["toolConfig"]["functionCallingConfig"]["mode"], gemini);
-        question.tools.clear();
+        question.tools = Arc::default();
         let (_, asked, _) = ask("openai", openai_answer(), &question).await;
         assert!(asked.body.get("tool_choice").is_none(), "no choice without tools: {}", asked.body);
     }

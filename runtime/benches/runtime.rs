@@ -1,6 +1,6 @@
 //! What the runtime costs, beside the raw parts in the same run: `cargo bench --bench runtime`.
 //!
-//! Prints the table of `docs/benchmarks.md`. Figures move between machines and runs; the ratios are what is promised.
+//! Prints the table of `docs/benchmarks.md`; `-- store` only its rows of durable turns a second. Figures move between machines and runs; the ratios are what is promised.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -140,10 +140,50 @@ async fn throughput(runtime: &Runtime, entities: usize, turns: usize) -> f64 {
     (entities * (turns + 1)) as f64 / start.elapsed().as_secs_f64()
 }
 
-fn resident_kib() -> u64 {
+/// The pages that are this process's own: those of the interpreter's image are shared, however many map them.
+fn private_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Turns a second of raw fjall: one thread commits, with one sync, whatever so many writers have handed it.
+fn group_commit(folder: &Path, writers: usize, records: usize) -> f64 {
+    let database = fjall::Database::builder(folder).open().expect("a database");
+    let keyspace = database.keyspace("log", fjall::KeyspaceCreateOptions::default).expect("a keyspace");
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<(u64, std::sync::mpsc::SyncSender<()>)>(writers);
+    let start = Instant::now();
+    let committer = std::thread::spawn(move || {
+        while let Ok(first) = receiver.recv() {
+            let mut waiting = vec![first];
+            waiting.extend(receiver.try_iter());
+            let mut batch = database.batch().durability(Some(fjall::PersistMode::SyncData));
+            for (key, _) in &waiting {
+                batch.insert(&keyspace, key.to_be_bytes(), [7; 1024].as_slice());
+            }
+            batch.commit().expect("a commit");
+            for (_, done) in waiting {
+                done.send(()).expect("a writer that waits");
+            }
+        }
+    });
+    let writing: Vec<_> = (0..writers)
+        .map(|writer| {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                let (done, is_done) = std::sync::mpsc::sync_channel(1);
+                for record in 0..records {
+                    sender.send(((writer * records + record) as u64, done.clone())).expect("a committer");
+                    is_done.recv().expect("a commit");
+                }
+            })
+        })
+        .collect();
+    drop(sender);
+    for thread in writing.into_iter().chain([committer]) {
+        thread.join().expect("a thread that ends");
+    }
+    (writers * records) as f64 / start.elapsed().as_secs_f64()
 }
 
 async fn bare_gate(medium: &mut dyn Medium, calls: u32) -> Duration {
@@ -153,6 +193,17 @@ async fn bare_gate(medium: &mut dyn Medium, calls: u32) -> Duration {
         yielded = medium.resume(GateAnswer::Returned(Ok(Value::String("x".to_owned()))), 1).await;
     }
     start.elapsed() / calls
+}
+
+async fn side_by_side(durable: &Runtime, folder: &Path) {
+    for entities in [1, 16, 64] {
+        let rate = throughput(durable, entities, 300).await;
+        let raw = group_commit(&folder.join(format!("raw-{entities}")), entities, 300);
+        println!(
+            "| durable turns a second, {entities} entities | {rate:.0} | fjall, 1 KiB records, one sync a group: {raw:.0} | {:.2} |",
+            rate / raw
+        );
+    }
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -172,6 +223,9 @@ async fn main() {
     let durable = Runtime::new(store, Arc::<Javascript>::clone(&media), clock, "bench");
     media.prepare().expect("the interpreter");
     println!("| what | ours | floor | ratio |\n|---|---|---|---|");
+    if std::env::args().any(|argument| argument == "store") {
+        return side_by_side(&durable, folder.path()).await;
+    }
 
     let floor = media.instantiate_bare(2_000).await.expect("bare instances");
     let ready = repeat(2_000, || async { media.open(&opening()).await.expect("a medium") }).await;
@@ -205,22 +259,15 @@ async fn main() {
     memory.cast(&with_children, "delegate", CastOptions::default()).await.expect("a cast");
     row("child cast in code, memory loom", start.elapsed() / 500, "medium + evaluate", evaluate);
 
-    for entities in [1, 16, 64] {
-        let rate = throughput(&durable, entities, 300).await;
-        let single = 1.0 / sync.as_secs_f64();
-        println!(
-            "| durable turns a second, {entities} entities | {rate:.0} | one fdatasync at a time: {single:.0} | {:.2} |",
-            rate / single
-        );
-    }
+    side_by_side(&durable, folder.path()).await;
 
-    let before = resident_kib();
+    let before = private_kib();
     let mut live = Vec::new();
     for _ in 0..ENTITIES {
         let mut medium = media.open(&opening()).await.expect("a medium");
         medium.evaluate(evaluation("const state = {a: 1}")).await;
         live.push(medium);
     }
-    let each = resident_kib().saturating_sub(before) as f64 / f64::from(ENTITIES);
+    let each = private_kib().saturating_sub(before) as f64 / f64::from(ENTITIES);
     println!("| memory of a live entity, {} at once | {each:.1} KiB | | |", live.len());
 }

@@ -362,11 +362,10 @@ fn invocations(questions: &[Question], expected: &Value) -> Checked {
 }
 
 fn invocation(question: &Question, key: &str, expected: &Value) -> Checked {
-    let contents =
-        || question.messages.iter().map(crate::domain::model::Message::content).collect::<Vec<_>>().join("\n");
+    let contents = || question.messages.iter().map(|message| message.content()).collect::<Vec<_>>().join("\n");
     let message = |message: &crate::domain::model::Message| serde_json::json!({ "role": message.role(), "content": message.content() });
     match key {
-        "messages" => same(key, expected, &question.messages.iter().map(message).collect()),
+        "messages" => same(key, expected, &question.messages.iter().map(|said| message(said)).collect()),
         "message_count" => same(key, expected, &question.messages.len().into()),
         "first_message" => same(key, expected, &message(question.messages.first().ok_or("there was no message")?)),
         "messages_include" | "message_count_includes" => contains(key, expected, &contents(), true),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use cantrip_gates::{ArgumentCheck, Exposure, GateError, GateSpec, ResolvedWards, Wards, suggest};
 use serde_json::{Value, json};
@@ -132,6 +133,7 @@ pub struct Circle {
     removed: BTreeSet<String>,
     declared: Wards,
     wards: ResolvedWards,
+    tools: Arc<[ToolDefinition]>,
 }
 
 impl Circle {
@@ -168,6 +170,7 @@ impl Circle {
             removed: BTreeSet::new(),
             declared: wards,
             wards: resolved,
+            tools: Arc::default(),
         };
         for spec in gates {
             let name = spec.name.as_str();
@@ -183,6 +186,7 @@ impl Circle {
                 .map_err(|error| CircleError::Gate { gate: name.to_owned(), what: error.to_string() })?;
             circle.gates.push(Held { spec, check });
         }
+        circle.tools = circle.presented();
         Ok(circle)
     }
 
@@ -302,7 +306,11 @@ impl Circle {
     }
 
     /// What the model is shown on every question (CIRCLE-11): the gates, or the interpreter with the gates in it.
-    pub fn tools(&self) -> Vec<ToolDefinition> {
+    pub fn tools(&self) -> Arc<[ToolDefinition]> {
+        Arc::clone(&self.tools)
+    }
+
+    fn presented(&self) -> Arc<[ToolDefinition]> {
         match &self.medium {
             MediumKind::Conversation => self
                 .gates
@@ -313,7 +321,7 @@ impl Circle {
                     parameters: spec.parameters.clone(),
                 })
                 .collect(),
-            MediumKind::Code(medium) => vec![ToolDefinition {
+            MediumKind::Code(medium) => Arc::new([ToolDefinition {
                 name: medium.clone(),
                 description: self.code_contract(medium),
                 parameters: json!({
@@ -322,7 +330,7 @@ impl Circle {
                     "required": ["code"],
                     "additionalProperties": false
                 }),
-            }],
+            }]),
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::cantrip::{Folding, Identity};
 use super::ids::CallId;
@@ -27,13 +28,7 @@ pub struct Shown {
     pub shown_instead: Option<String>,
 }
 
-impl Shown {
-    fn text(&self) -> &str {
-        self.shown_instead.as_deref().unwrap_or(&self.content)
-    }
-}
-
-/// One turn in the view.
+/// One turn that goes into the view.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     /// Its number, from 1.
@@ -44,11 +39,19 @@ pub struct Told {
     pub answers: Vec<Shown>,
 }
 
+/// Kept as the messages that a question is made of, so that asking copies no text however long the past is.
 #[derive(Debug, Clone)]
 enum Item {
-    Intent(String),
-    Turn(Box<Told>),
-    Folded { first: u64, last: u64, summary: String },
+    /// An intent, or what stands for folded turns.
+    Said(Arc<Message>),
+    Turn(Turn),
+}
+
+/// The utterance first, then what it got back.
+#[derive(Debug, Clone)]
+struct Turn {
+    number: u64,
+    messages: Vec<Arc<Message>>,
 }
 
 /// The view of a thread.
@@ -73,19 +76,17 @@ pub struct FoldPlan {
 impl History {
     /// A further intent, or a steer.
     pub fn intent(&mut self, text: &str) {
-        self.items.push(Item::Intent(text.to_owned()));
+        self.items.push(Item::Said(Arc::new(Message::User(text.to_owned()))));
     }
 
-    /// A whole turn. Ephemeral results are dropped from the view here: the loom has them.
-    pub fn turn(&mut self, mut told: Told) {
-        for answer in &mut told.answers {
-            if answer.shown_instead.is_some() {
-                answer.content = String::new();
-            }
-        }
-        self.calls.extend(told.said.calls.iter().map(|call| call.id.clone()));
-        self.last_usage = told.said.usage;
-        self.items.push(Item::Turn(Box::new(told)));
+    /// A whole turn. Of an ephemeral result the view keeps what is shown instead: the loom has it.
+    pub fn turn(&mut self, told: Told) {
+        let Told { number, said, answers } = told;
+        self.calls.extend(said.calls.iter().map(|call| call.id.clone()));
+        self.last_usage = said.usage;
+        let utterance = Message::Assistant { content: said.content, thinking: said.thinking, calls: said.calls };
+        let messages = std::iter::once(utterance).chain(answers.into_iter().map(Message::from)).map(Arc::new).collect();
+        self.items.push(Item::Turn(Turn { number, messages }));
     }
 
     /// Every call that was made, for LLM-7.
@@ -94,27 +95,22 @@ impl History {
     }
 
     /// The messages of a question, in order: system prompt, intents, past.
-    pub fn messages(&self, identity: &Identity) -> Vec<Message> {
+    pub fn messages(&self, identity: &Identity) -> Vec<Arc<Message>> {
         let mut messages = Vec::with_capacity(self.items.len() * 2 + 1);
-        if let Some(prompt) = identity.system_prompt() {
-            messages.push(Message::System(prompt.to_owned()));
-        }
+        messages.extend(identity.system_prompt().map(|prompt| Arc::new(Message::System(prompt.to_owned()))));
         for item in &self.items {
             match item {
-                Item::Intent(text) => messages.push(Message::User(text.clone())),
-                Item::Folded { first, last, summary } => {
-                    messages.push(Message::User(format!("[Folded: turns {first}-{last}]\n{summary}")));
-                }
-                Item::Turn(told) => told.push_to(&mut messages),
+                Item::Said(message) => messages.push(Arc::clone(message)),
+                Item::Turn(turn) => messages.extend(turn.messages.iter().cloned()),
             }
         }
         messages
     }
 
-    fn unfolded(&self) -> impl Iterator<Item = &Told> {
+    fn unfolded(&self) -> impl DoubleEndedIterator<Item = &Turn> {
         self.items.iter().filter_map(|item| match item {
-            Item::Turn(told) => Some(&**told),
-            Item::Intent(_) | Item::Folded { .. } => None,
+            Item::Turn(turn) => Some(turn),
+            Item::Said(_) => None,
         })
     }
 
@@ -134,63 +130,65 @@ impl History {
         let half = folding.trigger_after_turns.map_or(u64::MAX, |trigger| trigger / 2);
         let keep = folding.keep_turns.min(half);
         let count = usize::try_from(unfolded.saturating_sub(keep)).ok()?;
-        let folded: Vec<&Told> = self.unfolded().take(count).collect();
+        let folded: Vec<&Turn> = self.unfolded().take(count).collect();
         let (first, last) = (folded.first()?.number, folded.last()?.number);
         Some(FoldPlan { first, last, summary: mechanical(&folded) })
     }
 
     /// Puts a summary in the place of the turns. Intents among them stay.
     pub fn fold(&mut self, first: u64, last: u64, summary: &str) {
-        let in_range = |item: &Item| matches!(item, Item::Turn(told) if (first..=last).contains(&told.number));
+        let in_range = |item: &Item| matches!(item, Item::Turn(turn) if (first..=last).contains(&turn.number));
         let Some(place) = self.items.iter().position(in_range) else { return };
         self.items.retain(|item| !in_range(item));
-        self.items.insert(place, Item::Folded { first, last, summary: summary.to_owned() });
+        let folded = Message::User(format!("[Folded: turns {first}-{last}]\n{summary}"));
+        self.items.insert(place, Item::Said(Arc::new(folded)));
         // What was measured is no longer what will be asked.
         self.last_usage = Usage::default();
     }
 
     /// The last thing that was said or seen, for the summary of a truncated episode (LOOP-4).
     pub fn last_words(&self) -> Option<String> {
-        let last = self.unfolded().last()?;
-        let answer = last.answers.iter().rev().map(Shown::text).find(|text| !text.is_empty());
-        answer.or(last.said.content.as_deref()).map(|text| cut(text, 400))
+        let last = self.unfolded().next_back()?;
+        last.messages
+            .iter()
+            .rev()
+            .map(|message| message.content())
+            .find(|text| !text.is_empty())
+            .map(|text| cut(text, 400))
     }
 }
 
-impl Told {
-    fn push_to(&self, messages: &mut Vec<Message>) {
-        messages.push(Message::Assistant {
-            content: self.said.content.clone(),
-            thinking: self.said.thinking.clone(),
-            calls: self.said.calls.clone(),
-        });
-        for answer in &self.answers {
-            messages.push(match &answer.call {
-                Some(call) => {
-                    Message::Tool { call: call.clone(), content: answer.text().to_owned(), is_error: answer.is_error }
-                }
-                None => Message::User(answer.text().to_owned()),
-            });
+impl From<Shown> for Message {
+    fn from(shown: Shown) -> Self {
+        let content = shown.shown_instead.unwrap_or(shown.content);
+        match shown.call {
+            Some(call) => Self::Tool { call, content, is_error: shown.is_error },
+            None => Self::User(content),
         }
     }
 }
 
-fn mechanical(turns: &[&Told]) -> String {
+fn mechanical(turns: &[&Turn]) -> String {
     let mut text = String::new();
-    for told in turns {
-        let said = match told.said.calls.as_slice() {
-            [] => cut(told.said.content.as_deref().unwrap_or_default(), SUMMARY_PIECE_CHARS),
+    for turn in turns {
+        let Some((utterance, answers)) = turn.messages.split_first() else { continue };
+        let calls = match &**utterance {
+            Message::Assistant { calls, .. } => calls.as_slice(),
+            Message::System(_) | Message::User(_) | Message::Tool { .. } => &[],
+        };
+        let said = match calls {
+            [] => cut(utterance.content(), SUMMARY_PIECE_CHARS),
             calls => calls.iter().map(summarise_call).collect::<Vec<_>>().join("; "),
         };
-        let seen: Vec<String> = told
-            .answers
+        let seen: Vec<String> = answers
             .iter()
             .map(|answer| {
-                format!("{}{}", if answer.is_error { "error: " } else { "" }, cut(answer.text(), SUMMARY_PIECE_CHARS))
+                let mark = if matches!(**answer, Message::Tool { is_error: true, .. }) { "error: " } else { "" };
+                format!("{mark}{}", cut(answer.content(), SUMMARY_PIECE_CHARS))
             })
             .collect();
         // Writing into a String cannot fail.
-        let _infallible = writeln!(text, "turn {}: {said} -> {}", told.number, seen.join("; "));
+        let _infallible = writeln!(text, "turn {}: {said} -> {}", turn.number, seen.join("; "));
     }
     text.truncate(text.trim_end().len());
     text

@@ -12,6 +12,8 @@ mod acting;
 mod calls;
 mod step;
 
+use std::sync::Arc;
+
 use cantrip_gates::Exposure;
 use serde_json::Value;
 
@@ -429,10 +431,10 @@ fn record_utterance(said: &Utterance, duration_us: u64, retries: u32) -> Effect 
 fn summary_question(plan: &FoldPlan) -> Question {
     Question {
         messages: vec![
-            Message::System("You shorten the record of an agent's work. Keep facts, values, names, decisions and open ends. No preamble.".to_owned()),
-            Message::User(format!("Summarise turns {} to {} in at most 200 words:\n\n{}", plan.first, plan.last, plan.summary)),
+            Arc::new(Message::System("You shorten the record of an agent's work. Keep facts, values, names, decisions and open ends. No preamble.".to_owned())),
+            Arc::new(Message::User(format!("Summarise turns {} to {} in at most 200 words:\n\n{}", plan.first, plan.last, plan.summary))),
         ],
-        tools: Vec::new(),
+        tools: Arc::default(),
         tool_choice: ToolChoice::None,
         sampling: Sampling::default(),
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::{Add, AddAssign};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,9 @@ use super::ids::CallId;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
     /// The conversation, the system prompt first (IDENTITY-2).
-    pub messages: Vec<Message>,
+    pub messages: Vec<Arc<Message>>,
     /// The gates as the circle presents them (CIRCLE-11).
-    pub tools: Vec<ToolDefinition>,
+    pub tools: Arc<[ToolDefinition]>,
     /// Whether a call is required.
     pub tool_choice: ToolChoice,
     /// Sampling parameters of the identity.

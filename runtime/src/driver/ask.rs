@@ -1,5 +1,6 @@
 //! One question to the model, retries included: however often it is asked, it is one turn (PROD-2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::entity::Input;
@@ -39,12 +40,10 @@ impl Actor {
                 Ok(answer) if self.has_to_be_reminded(&question, &answer, reminders) => {
                     reminders += 1;
                     usage += answer.usage;
-                    question.messages.push(Message::Assistant {
-                        content: answer.content,
-                        thinking: None,
-                        calls: Vec::new(),
-                    });
-                    question.messages.push(Message::User(reminder(&question)));
+                    let content = answer.content;
+                    let said = Message::Assistant { content, thinking: None, calls: Vec::new() };
+                    question.messages.push(Arc::new(said));
+                    question.messages.push(Arc::new(Message::User(reminder(&question))));
                 }
                 Ok(answer) => {
                     return Input::Answered { answer: RawAnswer { usage: answer.usage + usage, ..answer }, retries };

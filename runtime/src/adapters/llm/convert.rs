@@ -22,7 +22,7 @@ pub(super) fn request(entry: &Entry, question: &Question) -> ChatRequest {
     let mut messages: Vec<ChatMessage> = Vec::with_capacity(question.messages.len());
     let mut results: Vec<ContentPart> = Vec::new();
     for message in &question.messages {
-        if let Message::Tool { call, content, is_error } = message {
+        if let Message::Tool { call, content, is_error } = &**message {
             results.push(result(entry, call, content, *is_error));
             // Ollama has one result in a message; everybody else wants the results of an utterance together.
             if entry.wire == Wire::Ollama {
@@ -31,7 +31,7 @@ pub(super) fn request(entry: &Entry, question: &Question) -> ChatRequest {
             continue;
         }
         flush(&mut messages, &mut results);
-        match message {
+        match &**message {
             Message::System(text) => messages.push(ChatMessage::system(text.as_str())),
             Message::User(text) => messages.push(ChatMessage::user(text.as_str())),
             Message::Assistant { content, thinking, calls } => {

@@ -94,8 +94,8 @@ pub async fn provider_over_replies(
 pub async fn normalise(provider: &str, raw: Value) -> Result<RawAnswer, ModelError> {
     let (provider, _server) = provider_over_replies(provider, vec![raw]).await?;
     let question = Question {
-        messages: vec![Message::User("?".to_owned())],
-        tools: Vec::new(),
+        messages: vec![Arc::new(Message::User("?".to_owned()))],
+        tools: Arc::default(),
         tool_choice: ToolChoice::Auto,
         sampling: Sampling::default(),
     };
@@ -243,8 +243,8 @@ mod tests {
     async fn replies_run_out_with_a_status() {
         let (provider, server) = provider_over_replies("openai", Vec::new()).await.unwrap();
         let question = Question {
-            messages: vec![Message::User("?".to_owned())],
-            tools: Vec::new(),
+            messages: vec![Arc::new(Message::User("?".to_owned()))],
+            tools: Arc::default(),
             tool_choice: ToolChoice::Auto,
             sampling: Sampling::default(),
         };
