@@ -140,11 +140,23 @@ async fn throughput(runtime: &Runtime, entities: usize, turns: usize) -> f64 {
     (entities * (turns + 1)) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// The pages that are this process's own: those of the interpreter's image are shared, however many map them.
-fn private_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+/// The pages that are this process's own, in all and those of guests' memories: a guest's are the ones in mappings of the
+/// interpreter's image and in the pool's slots behind it. What only shows the shared image is not counted.
+fn private_kib() -> (u64, u64) {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let (mut all, mut guests, mut is_guest, mut image_end) = (0, 0, false, "");
+    for line in maps.lines() {
+        if let Some((from, to)) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')) {
+            let is_image = line.contains("memfd:") || line.contains("/artefacts/");
+            is_guest = is_image || (is_guest && from == image_end && line.contains("rw-p"));
+            image_end = if is_guest { to } else { "" };
+        } else if let Some(kib) = line.strip_prefix("Anonymous:").and_then(|rest| rest.split_whitespace().next()) {
+            let kib: u64 = kib.parse().unwrap_or(0);
+            all += kib;
+            guests += if is_guest { kib } else { 0 };
+        }
+    }
+    (all, guests)
 }
 
 /// Turns a second of raw fjall: one thread commits, with one sync, whatever so many writers have handed it.
@@ -268,6 +280,12 @@ async fn main() {
         medium.evaluate(evaluation("const state = {a: 1}")).await;
         live.push(medium);
     }
-    let each = private_kib().saturating_sub(before) as f64 / f64::from(ENTITIES);
-    println!("| memory of a live entity, {} at once | {each:.1} KiB | | |", live.len());
+    let after = private_kib();
+    let each = |after: u64, before: u64| after.saturating_sub(before) as f64 / f64::from(ENTITIES);
+    let (all, guest) = (each(after.0, before.0), each(after.1, before.1));
+    println!(
+        "| memory of a live entity, {} at once | {all:.1} KiB | pages its guest has touched: {guest:.1} KiB | + {:.1} KiB |",
+        live.len(),
+        all - guest
+    );
 }
