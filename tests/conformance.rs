@@ -55,17 +55,27 @@ fn own_files() -> Vec<PathBuf> {
     files
 }
 
+/// Our cases that wait for something. FIXME: there is no server for the agent client protocol yet. A case that holds has to
+/// leave this list.
+const WAITING: [&str; 3] = ["PROD-6", "PROD-7", "PROD-9"];
+
 #[tokio::test]
 async fn our_own_cases_hold() {
-    let mut failed = Vec::new();
+    let (mut failed, mut waiting) = (Vec::new(), Vec::new());
     for file in own_files() {
         let report = report(&file).await;
         assert!(!report.cases.is_empty(), "{} has no case", file.display());
         for case in report.cases {
+            if WAITING.contains(&case.rule.as_str()) {
+                assert_eq!(case.failure.as_deref(), Some("there is no ACP server in this version"), "{}", case.rule);
+                waiting.push(case.rule);
+                continue;
+            }
             failed.extend(case.failure.map(|why| format!("{}  {}: {why}", case.rule, case.name)));
         }
     }
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+    assert_eq!(waiting, WAITING);
 }
 
 /// How many rules each chapter of the specification has; CIRCLE-9 does not exist.
@@ -84,17 +94,8 @@ const RULES: [(&str, usize); 12] = [
     ("PROD", 9),
 ];
 
-/// Rules without a case or a test yet, and what they wait for. This list may only shrink.
-const PENDING: [(&str, &str); 5] = [
-    ("LOOM-11", "the loom is not readable from inside a medium yet"),
-    ("PROD-1", "there is one door yet, the command line"),
-    ("PROD-6", "there is no server for the agent client protocol yet"),
-    ("PROD-7", "there is no server for the agent client protocol yet"),
-    ("PROD-9", "there is no adapter over stdio yet"),
-];
-
 #[test]
-fn every_rule_has_a_case_or_a_test_or_waits_for_something() {
+fn every_rule_has_a_case_or_a_test() {
     let mut texts: Vec<String> =
         own_files().iter().map(|file| std::fs::read_to_string(file).expect("a case")).collect();
     // A test is named for its rule.
@@ -107,9 +108,7 @@ fn every_rule_has_a_case_or_a_test_or_waits_for_something() {
             let rule = format!("{chapter}-{number}");
             let case = all.contains(&format!("- rule: {rule}\n"));
             let test = all.contains(&format!("fn {}_{number}_", chapter.to_lowercase()));
-            let pending = PENDING.iter().any(|(waiting, _)| *waiting == rule);
-            assert!(case || test || pending, "{rule} has neither a case nor a test");
-            assert!(!(pending && (case || test)), "{rule} is covered: take it off the list");
+            assert!(case || test, "{rule} has neither a case nor a test");
         }
     }
     assert_eq!(count, 79);

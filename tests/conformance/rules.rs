@@ -11,7 +11,7 @@ use cantrip_runtime::domain::ids::WriterKey;
 use cantrip_runtime::domain::model::Message;
 use cantrip_runtime::{
     Cantrip, CantripBuilder, CastOptions, Control, Event, EventKind, Exposure, FunctionGate, GateName, GateSpec, How,
-    NoMedia, Observer, Reach, Runtime, Wards, builtin,
+    NoMedia, Observer, Reach, Runtime, Wards, builtin, export,
 };
 use serde_json::{Value, json};
 
@@ -196,4 +196,52 @@ async fn prod_2_the_waits_before_retries_double_from_one_second() {
         .filter_map(|event| if let EventKind::Retry { wait_ms, .. } = event.kind { Some(wait_ms) } else { None })
         .collect();
     assert_eq!(waits, [1_000, 2_000, 4_000]);
+}
+
+/// What a door says of a cast, without the names and times that differ between two casts.
+fn told(outcome: &Value) -> Value {
+    json!({
+        "how": outcome["how"], "reason": outcome["reason"], "result": outcome["result"],
+        "turns": outcome["spent"]["turns"], "gate_calls": outcome["spent"]["gate_calls"],
+    })
+}
+
+/// The kinds of the entries, the gates and what came back, in their order.
+fn recorded(lines: &[String]) -> Vec<Value> {
+    let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    entries.map(|entry| json!([entry["kind"], entry["gate"], entry["arguments"], entry["result"]])).collect()
+}
+
+#[tokio::test]
+async fn prod_1_the_command_and_the_library_do_and_record_the_same() {
+    let turns = [echo("one"), done("two")];
+    let llm = script(json!(turns));
+    let runtime = runtime();
+    let cantrip = cantrip(&llm).build(runtime.media()).unwrap();
+    let outcome = runtime.cast(&cantrip, "count", CastOptions::default()).await.unwrap();
+    let loom = runtime.store().looms().unwrap()[0].loom;
+    let lines = export::jsonl(&**runtime.store(), loom, export::Redaction::Default).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let lines_of_turns = turns.map(|turn| turn.to_string()).join("\n");
+    std::fs::write(folder.path().join("turns.jsonl"), lines_of_turns).unwrap();
+    let file = folder.path().join("cantrip.toml");
+    let text = "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n[circle]\nmedium = \"conversation\"\n\
+        gates = [\"done\", \"echo\"]\n[circle.wards]\nmax_turns = 5\n";
+    std::fs::write(&file, text).unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
+        let output = command.args(arguments).env("CANTRIP_DATA", folder.path().join("data")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let printed = command(&["cast", file.to_str().unwrap(), "count", "--json"]);
+    let exported: Vec<String> = command(&["loom", "export"]).lines().map(str::to_owned).collect();
+
+    let by_library = json!({
+        "how": "terminated", "reason": outcome.reason, "result": outcome.result,
+        "turns": outcome.spent.turns, "gate_calls": outcome.spent.gate_calls,
+    });
+    assert_eq!(told(&serde_json::from_str(&printed).unwrap()), by_library);
+    assert_eq!(recorded(&exported), recorded(&lines));
 }

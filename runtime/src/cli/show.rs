@@ -42,7 +42,11 @@ fn short(text: &str) -> String {
 }
 
 fn millis(us: u64) -> String {
-    if us < 10_000 { format!("{}.{} ms", us / 1_000, us % 1_000 / 100) } else { format!("{} ms", us / 1_000) }
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..10_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        10_000.. => format!("{} ms", us / 1_000),
+    }
 }
 
 impl Observer for Progress {
@@ -136,9 +140,18 @@ pub(super) fn summary(outcome: &Outcome, loom: &str) -> String {
         crate::domain::loom::How::Terminated => "terminated",
         crate::domain::loom::How::Truncated => "truncated",
     };
-    let children = if spent.children > 0 { format!(", {} children", spent.children) } else { String::new() };
+    let children =
+        if spent.children > 0 { format!(", {}", count(spent.children, "child", "children")) } else { String::new() };
     format!(
-        "{how} ({}): {} turns, {} gate calls{children}, {} + {} tokens, loom {loom}",
-        outcome.reason, spent.turns, spent.gate_calls, usage.prompt_tokens, usage.completion_tokens
+        "{how} ({}): {}, {}{children}, {} + {} tokens, loom {loom}",
+        outcome.reason,
+        count(spent.turns, "turn", "turns"),
+        count(spent.gate_calls, "gate call", "gate calls"),
+        usage.prompt_tokens,
+        usage.completion_tokens
     )
+}
+
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

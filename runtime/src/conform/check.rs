@@ -103,10 +103,7 @@ impl Scene<'_> {
             "turn_1_observation" => self.observation(value),
             "llm_invocations" => invocations(&self.questions("llm")?, value),
             "fork_llm_invocations" => invocations(&self.questions("fork_llm")?, value),
-            "llm_received_tool_choice" => {
-                let choice = self.questions("llm")?.first().ok_or("the model was not asked")?.tool_choice;
-                same("tool_choice", value, &choice.as_str().into())
-            }
+            "llm_received_tool_choice" => self.tool_choice(value),
             "llm_received_tools" => self.tools(value),
             "usage" | "cumulative_usage" => self.usage(value),
             "child_turns" => same("the child's turns", value, &self.spoken(self.child()?)?.into()),
@@ -118,7 +115,7 @@ impl Scene<'_> {
                     &ended.is_some_and(|ended| ended.how == How::Truncated).into(),
                 )
             }
-            "logs_exclude" => contains("the log", value, &self.stage.logs.text(), false),
+            "logs_exclude" => self.logs_exclude(value),
             "loom_export_exclude" => {
                 contains("the export", value, self.played.export.as_deref().ok_or("nothing was exported")?, false)
             }
@@ -160,19 +157,41 @@ impl Scene<'_> {
         Ok(model.scripted.as_ref().ok_or("what this model was asked is not kept")?.recorded())
     }
 
+    /// Every question shows these tools and no others, whatever their order.
     fn tools(&self, value: &Value) -> Checked {
-        for question in self.questions("llm")? {
-            for tool in value.as_array().ok_or("not a list")? {
-                let name = tool.get("name").and_then(Value::as_str).ok_or("a tool has no name")?;
-                if tool.as_object().is_some_and(|map| map.len() > 1) {
-                    return Err("only names of tools are known".to_owned());
-                }
-                if !question.tools.iter().any(|given| given.name == name) {
-                    return Err(format!("the model was not shown `{name}`"));
-                }
+        let mut expected = BTreeSet::new();
+        for tool in value.as_array().ok_or("not a list")? {
+            let settings = tool.as_object().ok_or("a tool is not an object")?;
+            if let Some(key) = settings.keys().find(|key| *key != "name") {
+                return Err(unknown("a tool", key));
+            }
+            expected.insert(settings.get("name").and_then(Value::as_str).ok_or("a tool has no name")?);
+        }
+        let questions = self.questions("llm")?;
+        if questions.is_empty() {
+            return Err("the model was not asked".to_owned());
+        }
+        for (index, question) in questions.iter().enumerate() {
+            let shown: BTreeSet<&str> = question.tools.iter().map(|tool| tool.name.as_str()).collect();
+            if shown != expected || question.tools.len() != expected.len() {
+                return Err(format!("question {} showed {shown:?} and not {expected:?}", index + 1));
             }
         }
         Ok(())
+    }
+
+    fn tool_choice(&self, value: &Value) -> Checked {
+        let questions = self.questions("llm")?;
+        if questions.is_empty() {
+            return Err("the model was not asked".to_owned());
+        }
+        questions.iter().try_for_each(|question| same("tool_choice", value, &question.tool_choice.as_str().into()))
+    }
+
+    /// What is not in an empty log says nothing.
+    fn logs_exclude(&self, value: &Value) -> Checked {
+        let logs = self.stage.logs.text();
+        if logs.is_empty() { Err("nothing was logged".to_owned()) } else { contains("the log", value, &logs, false) }
     }
 
     fn usage(&self, value: &Value) -> Checked {

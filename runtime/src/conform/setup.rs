@@ -139,8 +139,15 @@ impl Stage {
     }
 
     /// A model by its key in the setup, or by its name.
-    pub(super) fn model(&self, key: &str) -> Result<&Model, String> {
-        self.models.get(key).ok_or_else(|| format!("the setup has no model `{key}`"))
+    pub(super) fn model(&self, name: &str) -> Result<&Model, String> {
+        let named = |key: &&String| self.name(key) == name;
+        let model = self.models.get(name).or_else(|| self.models.get(self.models.keys().find(named)?));
+        model.ok_or_else(|| format!("the setup has no model `{name}`"))
+    }
+
+    /// What the setup calls the model of a key.
+    fn name<'a>(&'a self, key: &'a str) -> &'a str {
+        self.setup.get(key).and_then(|value| value.get("name")).and_then(Value::as_str).unwrap_or(key)
     }
 
     /// Builds the cantrip. The outer error is the suite's, the inner one the product's.
@@ -172,7 +179,7 @@ impl Stage {
     fn children(&self, mut builder: CantripBuilder) -> Result<CantripBuilder, String> {
         let mut choice = ChildModels::default();
         for (key, model) in &self.models {
-            let name = self.setup.get(key).and_then(|value| value.get("name")).and_then(Value::as_str).unwrap_or(key);
+            let name = self.name(key);
             if let Some(depth) = key.strip_prefix("child_llm_l") {
                 let depth: u32 = depth.parse().map_err(|_| unknown("the setup", key))?;
                 choice.by_depth.insert(depth, name.to_owned());
