@@ -102,9 +102,11 @@ impl Bench {
     }
 
     fn example(&self) -> Ran {
-        self.run(&["cast", &example(), "Read README.md and return the first paragraph"]).ends(0)
+        self.run(&["cast", &example(), INTENT]).ends(0)
     }
 }
+
+const INTENT: &str = "Read README.md and return the first paragraph";
 
 const GOOD: &str = r#"[llm]
 provider = "scripted"
@@ -254,7 +256,11 @@ fn a_loom_can_be_listed_shown_and_verified() {
     let looms = bench.run(&["loom", "ls", "--json"]).ends(0).json();
     let loom = looms[0]["loom"].as_str().unwrap().to_owned();
     assert_eq!(looms.as_array().unwrap().len(), 1);
-    assert!(bench.run(&["loom", "ls"]).ends(0).out.contains(&loom));
+    assert_eq!((&looms[0]["status"], &looms[0]["reason"]), (&"terminated".into(), &"done".into()));
+    assert_eq!(looms[0]["intent"], INTENT);
+    let listed = bench.run(&["loom", "ls"]).ends(0).out;
+    assert!(listed.contains(&loom) && listed.contains("terminated") && listed.contains(INTENT), "{listed}");
+    bench.run(&["loom", "ls", "--limit", "0"]).ends(0).says(&["1 older ones are not shown; --limit 1 lists all"]);
 
     let shown = bench.run(&["loom", "show"]).ends(0).out;
     assert!(shown.contains(&loom) && shown.contains("terminated (done)") && shown.contains("read_file("), "{shown}");

@@ -101,8 +101,11 @@ pub(super) struct SummonArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LoomCommand {
-    /// List the looms, newest first
+    /// List the looms, newest first: when, how far, how they ended, and for what
     Ls {
+        /// How many at most
+        #[arg(long, short = 'n', default_value_t = 20)]
+        limit: usize,
         /// Print as JSON
         #[arg(long)]
         json: bool,

@@ -5,11 +5,14 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json as object};
 
+use crate::adapters::clock::SystemClock;
 use crate::adapters::store::FjallStore;
+use crate::domain::context::cut;
 use crate::domain::ids::EntryId;
-use crate::domain::loom::{Tree, Turn};
+use crate::domain::loom::{Body, How, Payload, Tree, Turn};
 use crate::driver::Amendment;
 use crate::export;
+use crate::ports::{Clock, LoomStore, LoomSummary};
 
 use super::args::{Format, LoomCommand};
 use super::exit::{CliError, Exit};
@@ -23,11 +26,16 @@ struct LoomLine {
     entries: u64,
     first_us: u64,
     last_us: u64,
+    model: Option<String>,
+    intent: Option<String>,
+    /// `terminated`, `truncated`, or `open` while its root can go on or was cut off.
+    status: &'static str,
+    reason: Option<String>,
 }
 
 pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exit, CliError> {
     match command {
-        LoomCommand::Ls { json } => list(settings, json),
+        LoomCommand::Ls { limit, json } => list(settings, limit, json),
         LoomCommand::Show { loom, json } => {
             let reader = settings.reader()?;
             let id = find_loom(&**reader.store(), loom.as_deref())?;
@@ -69,51 +77,113 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
     }
 }
 
-fn list(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
+fn list(settings: &Settings, limit: usize, as_json: bool) -> Result<Exit, CliError> {
     if !settings.folder().exists() {
         print(if as_json { "[]" } else { "no loom yet" })?;
         return Ok(Exit::Done);
     }
-    let looms = settings.reading()?.looms().map_err(CliError::fault)?;
-    let lines: Vec<LoomLine> = looms
-        .iter()
-        .map(|loom| LoomLine {
-            loom: loom.loom.to_string(),
-            root: loom.root.to_string(),
-            entries: loom.entries,
-            first_us: loom.first_us,
-            last_us: loom.last_us,
-        })
-        .collect();
+    let store = settings.reading()?;
+    let looms = store.looms().map_err(CliError::fault)?;
+    let lines: Result<Vec<LoomLine>, CliError> =
+        looms.iter().take(limit).map(|loom| loom_line(&*store, loom)).collect();
+    let lines = lines?;
     if as_json {
         print(&json(&lines)?)?;
-    } else {
-        for line in &lines {
-            print(&format!(
-                "{}  {:>7} entries  {:>9} ms",
-                line.loom,
-                line.entries,
-                line.last_us.saturating_sub(line.first_us) / 1_000
-            ))?;
-        }
+        return Ok(Exit::Done);
+    }
+    let now_us = SystemClock::default().now_us();
+    for line in &lines {
+        print(&format!(
+            "{}  {:>10}  {:>7} entries  {:<10}  {}",
+            line.loom,
+            age(line.first_us, now_us),
+            line.entries,
+            line.status,
+            cut(line.intent.as_deref().unwrap_or("-"), 60)
+        ))?;
+    }
+    if looms.len() > lines.len() {
+        say(&format!("{} older ones are not shown; --limit {} lists all", looms.len() - lines.len(), looms.len()));
     }
     Ok(Exit::Done)
+}
+
+fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliError> {
+    let entries = store.entries_of(loom.root).map_err(CliError::fault)?;
+    let (mut model, mut intent, mut ended) = (None, None, None);
+    for sealed in entries.iter().filter(|sealed| sealed.entry.loom == loom.loom) {
+        match &sealed.entry.body {
+            Body::Opened(opened) => {
+                model.get_or_insert_with(|| opened.model.clone());
+                intent = text(store, &opened.intent).filter(|intent| !intent.is_empty());
+            }
+            Body::Intent { text: payload, .. } => {
+                ended = None;
+                intent = intent.or_else(|| text(store, payload));
+            }
+            Body::Ended(end) => ended = Some(end),
+            Body::Utterance(_)
+            | Body::GateCalled { .. }
+            | Body::GateReturned { .. }
+            | Body::Delegated { .. }
+            | Body::Observation(_)
+            | Body::Snapshot { .. }
+            | Body::Folded { .. }
+            | Body::Approved { .. }
+            | Body::Denied { .. }
+            | Body::Rewarded { .. } => {}
+        }
+    }
+    Ok(LoomLine {
+        loom: loom.loom.to_string(),
+        root: loom.root.to_string(),
+        entries: loom.entries,
+        first_us: loom.first_us,
+        last_us: loom.last_us,
+        model,
+        intent: intent.map(|intent| cantrip_gates::redact(&intent).into_owned()),
+        status: ended.map_or("open", |end| how(end.how)),
+        reason: ended.map(|end| end.reason.clone()),
+    })
+}
+
+fn text(store: &dyn LoomStore, payload: &Payload) -> Option<String> {
+    match payload {
+        Payload::Inline(text) => Some(text.clone()),
+        Payload::Blob { id, .. } => String::from_utf8(store.blob(*id).ok()??).ok(),
+    }
+}
+
+const fn how(how: How) -> &'static str {
+    match how {
+        How::Terminated => "terminated",
+        How::Truncated => "truncated",
+    }
+}
+
+/// How long ago, in the largest unit that fits.
+fn age(us: u64, now_us: u64) -> String {
+    let seconds = now_us.saturating_sub(us) / 1_000_000;
+    let (number, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3_600 => (seconds / 60, "min"),
+        3_600..86_400 => (seconds / 3_600, "h"),
+        86_400.. => (seconds / 86_400, "d"),
+    };
+    format!("{number} {unit} ago")
 }
 
 fn header(id: &str, tree: &Tree) -> String {
     let mut out = format!("loom {id}");
     for (entity, view) in tree.entities() {
-        let how = view.ended.as_ref().map_or("not ended".to_owned(), |ended| {
-            format!(
-                "{} ({})",
-                if ended.how == crate::How::Terminated { "terminated" } else { "truncated" },
-                ended.reason
-            )
-        });
+        let status = view
+            .ended
+            .as_ref()
+            .map_or("not ended".to_owned(), |ended| format!("{} ({})", how(ended.how), ended.reason));
         // Writing into a String cannot fail.
         let _infallible = write!(
             out,
-            "\nentity {entity}  depth {}  {}  {}  {how}\n  intent: {}",
+            "\nentity {entity}  depth {}  {}  {}  {status}\n  intent: {}",
             view.opened.depth,
             view.opened.medium,
             view.opened.model,
