@@ -263,7 +263,13 @@ fn a_loom_can_be_listed_shown_and_verified() {
     bench.run(&["loom", "ls", "--limit", "0"]).ends(0).says(&["1 older ones are not shown; --limit 1 lists all"]);
 
     let shown = bench.run(&["loom", "show"]).ends(0).out;
-    assert!(shown.contains(&loom) && shown.contains("terminated (done)") && shown.contains("read_file("), "{shown}");
+    assert!(
+        shown.contains(&loom)
+            && shown.contains("terminated (done)")
+            && shown.contains("read_file(")
+            && shown.contains("= => "),
+        "{shown}"
+    );
     let turns = bench.run(&["loom", "show", &loom, "--json"]).ends(0).json();
     assert_eq!(turns.as_array().unwrap().len(), 2);
     assert_eq!(turns[1]["parent"], turns[0]["id"]);

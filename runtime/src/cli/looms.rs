@@ -228,9 +228,13 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
             let _infallible =
                 write!(out, "\n{indent}     {}({}) {result}", gate.gate, line(&gate.arguments.to_string()));
         }
-        if let Some((how, reason)) = &turn.ended {
-            let how = if *how == crate::How::Terminated { "terminated" } else { "truncated" };
-            let _infallible = write!(out, "\n{indent}     {how} ({reason})");
+        for answer in turn.observation.iter().flat_map(|seen| &seen.answers).filter(|answer| !answer.content.is_empty())
+        {
+            let mark = if answer.is_error { "!" } else { "=" };
+            let _infallible = write!(out, "\n{indent}     {mark} {}", line(&answer.content));
+        }
+        if let Some((ended, reason)) = &turn.ended {
+            let _infallible = write!(out, "\n{indent}     {} ({reason})", how(*ended));
         }
         if let Some(reward) = turn.reward {
             let _infallible = write!(out, "\n{indent}     reward {reward}");
