@@ -32,7 +32,9 @@ pub(crate) fn install(list: &Zeroed<'_>) -> Result<usize, Thrown> {
         match name.iter().position(|&byte| byte == b'.') {
             None => global.define(&whole, function, FIXED)?,
             Some(dot) => {
-                let (Ok(folder), Ok(last)) = (CString::new(&name[..dot]), CString::new(&name[dot + 1..])) else { continue };
+                let (Ok(folder), Ok(last)) = (CString::new(&name[..dot]), CString::new(&name[dot + 1..])) else {
+                    continue;
+                };
                 if !folders.iter().any(|(known, _)| *known == folder) {
                     // SAFETY: the context is live.
                     folders.push((folder.clone(), Value::own(unsafe { qjs::JS_NewObject(context()) })?));

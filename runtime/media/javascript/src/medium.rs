@@ -230,8 +230,7 @@ pub(crate) fn configure(list: *const u8, list_len: usize, heap_bytes_max: i64) -
 
 const STOPPED_DONE: &[u8] = br#"{"ok":false,"stopped":"done"}"#;
 const STOPPED_INTERRUPTED: &[u8] = br#"{"ok":false,"stopped":"interrupted"}"#;
-const OUT_OF_MEMORY: &[u8] =
-    br#"{"ok":false,"error":{"name":"InternalError","message":"out of memory","stack":""}}"#;
+const OUT_OF_MEMORY: &[u8] = br#"{"ok":false,"error":{"name":"InternalError","message":"out of memory","stack":""}}"#;
 const STACK_OVERFLOW: &[u8] =
     br#"{"ok":false,"error":{"name":"RangeError","message":"Maximum call stack size exceeded","stack":""}}"#;
 const NO_SOURCE: &[u8] =

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use rquickjs_sys as qjs;
 
+use crate::host;
 use crate::medium::{self, context};
 use crate::value::{Thrown, Value};
-use crate::host;
 
 /// 64 KiB: bounds one chunk of output, whatever its characters take.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
@@ -180,12 +180,7 @@ unsafe extern "C" fn utf8_decode(
     answer(Value::text(&lossy))
 }
 
-unsafe extern "C" fn random(
-    _: *mut qjs::JSContext,
-    _: qjs::JSValue,
-    _: i32,
-    _: *mut qjs::JSValue,
-) -> qjs::JSValue {
+unsafe extern "C" fn random(_: *mut qjs::JSContext, _: qjs::JSValue, _: i32, _: *mut qjs::JSValue) -> qjs::JSValue {
     // 53 bits: every double in [0, 1) that is a multiple of 2^-53.
     qjs::JS_NewFloat64((medium::draw() >> 11) as f64 / (1_u64 << 53) as f64)
 }

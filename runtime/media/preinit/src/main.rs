@@ -22,8 +22,7 @@ fn main() -> Result<()> {
     };
     let (from, to) = (Path::new(&from), Path::new(&to));
     let module = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
-    let initialised =
-        initialise(&module).with_context(|| format!("initialising {}", from.display()))?;
+    let initialised = initialise(&module).with_context(|| format!("initialising {}", from.display()))?;
     let shape = inspect(&initialised)?;
     std::fs::write(to, &initialised).with_context(|| format!("writing {}", to.display()))?;
     eprintln!("{}: {} bytes, {shape}", to.display(), initialised.len());
@@ -40,19 +39,23 @@ fn initialise(module: &[u8]) -> Result<Vec<u8>> {
         bail!("a gate was called")
     })?;
     linker.func_wrap("cantrip", "gate_take", |_: i32| -> Result<()> { bail!("a gate was called") })?;
-    linker.func_wrap("cantrip", "output", |mut caller: Caller<'_, ()>, _: i32, at: u32, length: u32| -> Result<()> {
-        // What is printed now is why the initialisation failed.
-        let memory = caller.get_export("memory").and_then(Extern::into_memory);
-        let bytes = memory.as_ref().and_then(|memory| memory.data(&caller).get(at as usize..(at + length) as usize));
-        bail!("the medium said: {}", String::from_utf8_lossy(bytes.unwrap_or_default()))
-    })?;
+    linker.func_wrap(
+        "cantrip",
+        "output",
+        |mut caller: Caller<'_, ()>, _: i32, at: u32, length: u32| -> Result<()> {
+            // What is printed now is why the initialisation failed.
+            let memory = caller.get_export("memory").and_then(Extern::into_memory);
+            let bytes =
+                memory.as_ref().and_then(|memory| memory.data(&caller).get(at as usize..(at + length) as usize));
+            bail!("the medium said: {}", String::from_utf8_lossy(bytes.unwrap_or_default()))
+        },
+    )?;
     let mut wizer = Wizer::new();
     wizer.init_func("_initialize");
     let mut store = Store::new(&engine, ());
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let initialised = runtime.block_on(wizer.run(&mut store, module, async |store, module| {
-        linker.instantiate_async(store, module).await
-    }))?;
+    let initialised = runtime
+        .block_on(wizer.run(&mut store, module, async |store, module| linker.instantiate_async(store, module).await))?;
     Ok(initialised)
 }
 
@@ -106,5 +109,8 @@ fn inspect(module: &[u8]) -> Result<String> {
     exports.sort_unstable();
     ensure!(exports == EXPORTS, "exports {exports:?} and not {EXPORTS:?}");
     ensure!(mutable.len() == 1, "has {} mutable globals and not just the stack pointer", mutable.len());
-    Ok(format!("{pages} pages of memory, {data_bytes} bytes of data, the one mutable global (stack pointer) at {}", mutable[0]))
+    Ok(format!(
+        "{pages} pages of memory, {data_bytes} bytes of data, the one mutable global (stack pointer) at {}",
+        mutable[0]
+    ))
 }

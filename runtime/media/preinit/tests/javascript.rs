@@ -14,8 +14,7 @@ use wasmtime::{
 
 const WASM: &[u8] = include_bytes!("../../javascript/javascript.wasm");
 const HEAP_BYTES_MAX: i64 = 32 * 1024 * 1024;
-const GATES: [&str; 7] =
-    ["read_file", "done", "echo", "fail", "cantrip.new", "cantrip.cast", "cantrip.cast_batch"];
+const GATES: [&str; 7] = ["read_file", "done", "echo", "fail", "cantrip.new", "cantrip.cast", "cantrip.cast_batch"];
 
 type Gate = fn(name: &str, arguments: &Value) -> Result<Value, Value>;
 
@@ -117,9 +116,8 @@ impl Session {
     }
 
     fn unconfigured(gate: Gate, heap_bytes_max: i64) -> Self {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(usize::try_from(heap_bytes_max).expect("a size") + (3 << 20))
-            .build();
+        let limits =
+            StoreLimitsBuilder::new().memory_size(usize::try_from(heap_bytes_max).expect("a size") + (3 << 20)).build();
         let host = Host {
             gate,
             calls: Vec::new(),
@@ -222,7 +220,12 @@ fn completion_values_come_back_as_json_type_and_text() {
     for (source, value, kind, text) in [
         ("1 + 1", json!(2), "number", "2"),
         ("'a\\nb'", json!("a\nb"), "string", "\"a\\nb\""),
-        ("({ a: [1, 2], b: { c: null } })", json!({"a": [1, 2], "b": {"c": null}}), "object", "{ a: [1, 2], b: { c: null } }"),
+        (
+            "({ a: [1, 2], b: { c: null } })",
+            json!({"a": [1, 2], "b": {"c": null}}),
+            "object",
+            "{ a: [1, 2], b: { c: null } }",
+        ),
         ("[1, 'two', [3]]", json!([1, "two", [3]]), "array", "[1, \"two\", [3]]"),
         ("undefined", json!(null), "undefined", "undefined"),
         ("null", json!(null), "null", "null"),
@@ -257,7 +260,9 @@ fn globals_of_every_kind_survive_to_the_next_evaluation() {
 #[test]
 fn globals_survive_when_the_script_awaits() {
     let mut session = Session::new();
-    session.value("const c = await Promise.resolve(3); let b = 2; var a = await 1; function d() { return a + b + c } class E {}");
+    session.value(
+        "const c = await Promise.resolve(3); let b = 2; var a = await 1; function d() { return a + b + c } class E {}",
+    );
     assert_eq!(session.value("[a, b, c, d(), typeof E]"), json!([1, 2, 3, 6, "function"]));
     assert_eq!(session.error("c = 4"), "TypeError: 'c' is read-only");
     assert_eq!(session.value("await (async () => 5)()"), json!(5));
@@ -270,7 +275,10 @@ fn globals_survive_when_the_script_awaits() {
 fn a_promise_as_completion_value_is_awaited() {
     check("Promise.resolve({ a: 1 })", json!({"a": 1}));
     check("(async () => { await null; return read_file('a') })()", json!("text of a file\nwith ünïcode 😀"));
-    check("let log = []; Promise.resolve().then(() => log.push('job')); log.push('script'); await null; log", json!(["script", "job"]));
+    check(
+        "let log = []; Promise.resolve().then(() => log.push('job')); log.push('script'); await null; log",
+        json!(["script", "job"]),
+    );
     check_error("Promise.reject(new RangeError('late'))", "RangeError: late");
     check_error("(async () => { throw new Error('inside') })()", "Error: inside");
     check_error("await (async () => { throw new Error('inside') })()", "Error: inside");
@@ -306,7 +314,10 @@ fn a_second_declaration_is_refused_with_a_hint() {
 #[test]
 fn a_declaration_that_failed_can_be_made_again() {
     let mut session = Session::new();
-    assert_eq!(session.error("const text = fail('a'); function show() { return text }"), "GateError: outside of the root: /etc/passwd");
+    assert_eq!(
+        session.error("const text = fail('a'); function show() { return text }"),
+        "GateError: outside of the root: /etc/passwd"
+    );
     assert_eq!(session.value("const text = read_file('b'); show().length"), json!(30));
     assert_eq!(session.error("let a = 1, b = a.b.c"), "TypeError: cannot read property 'c' of undefined");
     assert_eq!(session.value("let b = 2; a + b"), json!(3));
@@ -360,7 +371,10 @@ fn gates_take_and_give_json() {
     );
     assert_eq!(session.value("echo()"), json!([]));
     assert_eq!(session.value("echo(undefined, 'a\\u0000\\ud83d\\ude00\"')"), json!([null, "a\u{0}😀\""]));
-    assert_eq!(session.value(r"echo('\ud800', '\\ud800', { '\udfff\\': 1 }, ['a\udc00😀'])"), json!(["\u{fffd}", "\\ud800", {"\u{fffd}\\": 1}, ["a\u{fffd}😀"]]));
+    assert_eq!(
+        session.value(r"echo('\ud800', '\\ud800', { '\udfff\\': 1 }, ['a\udc00😀'])"),
+        json!(["\u{fffd}", "\\ud800", {"\u{fffd}\\": 1}, ["a\u{fffd}😀"]])
+    );
     assert_eq!(session.value("echo({ toJSON() { return echo('nested') } })"), json!([["nested"]]));
     let calls = &session.store.data().calls;
     assert_eq!(calls[0], ("read_file".to_owned(), json!(["a.txt"])));
@@ -385,7 +399,10 @@ fn dotted_gates_are_under_a_frozen_object() {
     assert_eq!(session.value("cantrip.new({ intent: 'a' })"), json!([{"intent": "a"}]));
     assert_eq!(session.value("cantrip.cast_batch([1]); Object.keys(cantrip)"), json!(["new", "cast", "cast_batch"]));
     assert_eq!(session.store.data().calls[1].0, "cantrip.cast_batch");
-    assert_eq!(session.value("cantrip.new = 1; delete cantrip.cast; cantrip.x = 2; Object.keys(cantrip).length"), json!(3));
+    assert_eq!(
+        session.value("cantrip.new = 1; delete cantrip.cast; cantrip.x = 2; Object.keys(cantrip).length"),
+        json!(3)
+    );
 }
 
 #[test]
@@ -411,13 +428,25 @@ fn what_json_cannot_carry_is_refused_by_name() {
     let mut session = Session::new();
     for (source, expected) in [
         ("echo(() => 1)", "TypeError: echo: argument 1 is what JSON cannot carry: a function"),
-        ("echo(1, { a: { callback() {} } })", "TypeError: echo: argument 2 holds (at \"callback\") what JSON cannot carry: a function"),
+        (
+            "echo(1, { a: { callback() {} } })",
+            "TypeError: echo: argument 2 holds (at \"callback\") what JSON cannot carry: a function",
+        ),
         ("echo(10n)", "TypeError: echo: argument 1 is what JSON cannot carry: a BigInt: pass Number(x) or String(x)"),
         ("let c = {}; c.c = c; echo('x', c)", "TypeError: echo: argument 2 contains itself, which JSON cannot carry"),
-        ("echo(Promise.resolve(1))", "TypeError: echo: argument 1 is what JSON cannot carry: a promise: await it first"),
-        ("echo(new Map())", "TypeError: echo: argument 1 is what JSON cannot carry: a Map: pass Object.fromEntries(map)"),
+        (
+            "echo(Promise.resolve(1))",
+            "TypeError: echo: argument 1 is what JSON cannot carry: a promise: await it first",
+        ),
+        (
+            "echo(new Map())",
+            "TypeError: echo: argument 1 is what JSON cannot carry: a Map: pass Object.fromEntries(map)",
+        ),
         ("echo(Symbol())", "TypeError: echo: argument 1 is what JSON cannot carry: a symbol"),
-        ("cantrip.cast([new Uint8Array(2)])", "TypeError: cantrip.cast: argument 1 holds (at \"0\") what JSON cannot carry: binary data: pass Array.from(bytes) or text"),
+        (
+            "cantrip.cast([new Uint8Array(2)])",
+            "TypeError: cantrip.cast: argument 1 holds (at \"0\") what JSON cannot carry: binary data: pass Array.from(bytes) or text",
+        ),
     ] {
         assert_eq!(session.error(source), expected);
     }
@@ -488,11 +517,18 @@ fn jobs_of_a_stopped_evaluation_never_run() {
     let mut session = Session::new();
     session.value("var ticks = 0, log = []");
     session.store.data_mut().stop_at_poll = 5;
-    assert_eq!(session.stopped("function tick() { ticks++; return Promise.resolve().then(tick) } tick()"), "interrupted");
+    assert_eq!(
+        session.stopped("function tick() { ticks++; return Promise.resolve().then(tick) } tick()"),
+        "interrupted"
+    );
     session.store.data_mut().stop_at_poll = u64::MAX;
     let ticks = session.value("ticks");
     assert_eq!(session.value("await null; ticks"), ticks);
-    assert_eq!(session.stopped("(async () => { for (;;) { await null; log.push(1) } })(); Promise.resolve().then(() => done())"), "done");
+    assert_eq!(
+        session
+            .stopped("(async () => { for (;;) { await null; log.push(1) } })(); Promise.resolve().then(() => done())"),
+        "done"
+    );
     let seen = session.value("log.length");
     assert_eq!(session.value("await null; log.length"), seen);
     assert_eq!(session.value("await (async () => { await null; return 'new jobs run' })()"), json!("new jobs run"));
@@ -763,7 +799,11 @@ fn a_full_heap_can_be_caught_and_emptied() {
                 println!("{:.70} | {:.100}", source, outcome.to_string());
                 session.store.data_mut().stop_at_poll = u64::MAX;
                 assert_eq!(session.value("1 + 1"), json!(2), "{source}");
-                assert_eq!(session.value("big = null; let s = 0; for (let i = 0; i < 1000; i++) s += [i].length; s"), json!(1000), "{source}");
+                assert_eq!(
+                    session.value("big = null; let s = 0; for (let i = 0; i < 1000; i++) s += [i].length; s"),
+                    json!(1000),
+                    "{source}"
+                );
                 assert_eq!(session.value("new Uint8Array(1e6).length"), json!(1_000_000), "{source}");
                 assert_eq!(outcome["error"]["message"], json!("out of memory"), "{source}: {outcome}");
             }
@@ -775,7 +815,10 @@ fn a_full_heap_can_be_caught_and_emptied() {
 #[test]
 fn a_full_heap_is_caught_by_the_code() {
     let mut session = Session::with(standard_gate, 8 * 1024 * 1024);
-    assert_eq!(session.value("let r; try { const a = []; for (;;) a.push({}) } catch (e) { r = e.message } r"), json!("out of memory"));
+    assert_eq!(
+        session.value("let r; try { const a = []; for (;;) a.push({}) } catch (e) { r = e.message } r"),
+        json!("out of memory")
+    );
     assert_eq!(session.value("let q; try { new Uint8Array(1e9) } catch (e) { q = e.name } q"), json!("InternalError"));
 }
 
@@ -823,7 +866,8 @@ fn the_clock_is_the_hosts_and_the_time_zone_utc() {
 #[test]
 fn random_numbers_are_spread_and_depend_on_the_seed() {
     let mut session = Session::new();
-    let mut draw = |seed| session.try_seeded("Math.random()", seed).expect("no trap")["value"].as_f64().expect("a number");
+    let mut draw =
+        |seed| session.try_seeded("Math.random()", seed).expect("no trap")["value"].as_f64().expect("a number");
     let draws: Vec<f64> = (0..1000).map(&mut draw).collect();
     assert!(draws.iter().all(|x| (0.0..1.0).contains(x)));
     let mean = draws.iter().sum::<f64>() / 1000.0;
@@ -880,7 +924,10 @@ fn values_are_shown_bounded_and_without_cycles() {
         ("const a = { n: 1 }; a.self = a; a", "{ n: 1, self: [Circular] }"),
         ("({ a: { b: { c: { d: { e: 1 } } } } })", "{ a: { b: { c: { d: [Object] } } } }"),
         ("class P { x = 1 } ; new P()", "P { x: 1 }"),
-        ("[class A {}, () => 1, new Date(0), /a/g, Symbol.iterator]", "[\n  [class A],\n  [Function: (anonymous)],\n  1970-01-01T00:00:00.000Z, /a/g,\n  Symbol(Symbol.iterator)\n]"),
+        (
+            "[class A {}, () => 1, new Date(0), /a/g, Symbol.iterator]",
+            "[\n  [class A],\n  [Function: (anonymous)],\n  1970-01-01T00:00:00.000Z, /a/g,\n  Symbol(Symbol.iterator)\n]",
+        ),
         ("[1, , 3]", "[1, <empty>, 3]"),
         ("Object.create(null)", "[null prototype] {}"),
         ("({ get a() { return 1 }, 'x-y': 2, [Symbol('s')]: 3 })", "{ a: [Getter], \"x-y\": 2, [Symbol(s)]: 3 }"),
@@ -902,7 +949,8 @@ fn values_are_shown_bounded_and_without_cycles() {
     assert_eq!(wide.lines().count(), 4, "{wide}");
     let long = Session::new().text("'x'.repeat(1e6)");
     assert!(long.ends_with("… (934464 more characters)"), "{}", &long[long.len() - 60..]);
-    let all = Session::new().eval("Array.from({ length: 100 }, () => Array.from({ length: 100 }, () => 'x'.repeat(1900)))");
+    let all =
+        Session::new().eval("Array.from({ length: 100 }, () => Array.from({ length: 100 }, () => 'x'.repeat(1900)))");
     let text = all["text"].as_str().expect("a text");
     assert!(text.len() < 90_000, "{}", text.len());
 }
@@ -919,10 +967,16 @@ fn the_expected_library_is_there() {
     check("[...new TextEncoder().encode('aé😀')]", json!([97, 195, 169, 240, 159, 152, 128]));
     check("new TextDecoder().decode(new Uint8Array([0xef, 0xbb, 0xbf, 97, 255, 98]))", json!("a\u{fffd}b"));
     check("new TextDecoder().decode(new Uint8Array([1, 97, 98, 1]).subarray(1, 3))", json!("ab"));
-    check_error("new TextDecoder('utf-8', { fatal: true }).decode(new Uint8Array([255]))", "TypeError: TextDecoder: the bytes are not UTF-8");
+    check_error(
+        "new TextDecoder('utf-8', { fatal: true }).decode(new Uint8Array([255]))",
+        "TypeError: TextDecoder: the bytes are not UTF-8",
+    );
     check("new TextDecoder().decode()", json!(""));
     check("atob(btoa('hello'))", json!("hello"));
-    check("const a = { d: new Date(5), m: new Map([[1, { x: 1 }]]), l: [1, [2]] }; a.self = a; const b = structuredClone(a); [b !== a, b.self === b, b.d.getTime(), b.m.get(1).x, b.l]", json!([true, true, 5, 1, [1, [2]]]));
+    check(
+        "const a = { d: new Date(5), m: new Map([[1, { x: 1 }]]), l: [1, [2]] }; a.self = a; const b = structuredClone(a); [b !== a, b.self === b, b.d.getTime(), b.m.get(1).x, b.l]",
+        json!([true, true, 5, 1, [1, [2]]]),
+    );
     check_error("structuredClone(() => 1)", "DataCloneError: a function could not be cloned");
     check("Object.groupBy([1, 2, 3], (x) => x % 2 ? 'odd' : 'even')", json!({"odd": [1, 3], "even": [2]}));
     check("Object.keys(globalThis)", json!(["read_file", "done", "echo", "fail", "cantrip"]));
@@ -956,7 +1010,9 @@ fn timings() {
         drop(session);
         lap(&mut samples[4]);
     }
-    for (name, samples) in ["instantiate", "configure", "first evaluation", "second evaluation", "drop"].iter().zip(&mut samples) {
+    for (name, samples) in
+        ["instantiate", "configure", "first evaluation", "second evaluation", "drop"].iter().zip(&mut samples)
+    {
         samples.sort_by(f64::total_cmp);
         println!("{name}: p50 {:.1} µs, p99 {:.1} µs", samples[250], samples[495]);
         assert!(samples[250] < 5_000.0, "{name}");
