@@ -46,7 +46,7 @@ pub fn jsonl(store: &dyn LoomStore, loom: LoomId, redaction: Redaction) -> Resul
 fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<String, ExportError> {
     let entry = &sealed.entry;
     let mut body = serde_json::to_value(&entry.body).map_err(|source| ExportError::Json { id: sealed.id, source })?;
-    inline(store, &mut body)?;
+    inline(store, "", &mut body)?;
     if redaction == Redaction::Default {
         redact_json(&mut body);
     }
@@ -65,25 +65,25 @@ fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<
     Ok(Value::Object(object).to_string())
 }
 
-/// Puts texts where their references are. A text that holds JSON becomes that JSON, so that keys and secrets in it are
-/// seen for what they are.
-fn inline(store: &dyn LoomStore, value: &mut Value) -> Result<(), ExportError> {
+/// The fields whose text is JSON: as values they keep their types, and secrets in them are seen for what they are.
+const JSON_FIELDS: [&str; 4] = ["arguments", "ok", "proposal", "result"];
+
+/// Puts texts where their references are.
+fn inline(store: &dyn LoomStore, field: &str, value: &mut Value) -> Result<(), ExportError> {
     if let Ok(payload) = serde_json::from_value::<Payload>(value.clone()) {
         let text = match payload {
             Payload::Inline(text) => Some(text),
             Payload::Blob { id, .. } => store.blob(id)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         };
         if let Some(text) = text {
-            *value = match serde_json::from_str(&text) {
-                Ok(inner @ (Value::Object(_) | Value::Array(_))) => inner,
-                _ => Value::String(text),
-            };
+            let parsed = JSON_FIELDS.contains(&field).then(|| serde_json::from_str(&text).ok()).flatten();
+            *value = parsed.unwrap_or(Value::String(text));
         }
         return Ok(());
     }
     match value {
-        Value::Object(map) => map.values_mut().try_for_each(|inner| inline(store, inner)),
-        Value::Array(items) => items.iter_mut().try_for_each(|inner| inline(store, inner)),
+        Value::Object(map) => map.iter_mut().try_for_each(|(field, inner)| inline(store, field, inner)),
+        Value::Array(items) => items.iter_mut().try_for_each(|inner| inline(store, field, inner)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use crate::ports::{Clock, LoomStore, LoomSummary};
 use super::args::{Format, LoomCommand};
 use super::exit::{CliError, Exit};
 use super::settings::{self, Settings, find_loom};
+use super::show::count;
 use super::{json, print, say};
 
 #[derive(Debug, Serialize)]
@@ -103,7 +104,8 @@ fn list(settings: &Settings, limit: usize, as_json: bool) -> Result<Exit, CliErr
         ))?;
     }
     if looms.len() > lines.len() {
-        say(&format!("{} older ones are not shown; --limit {} lists all", looms.len() - lines.len(), looms.len()));
+        let older = count((looms.len() - lines.len()) as u64, "older one is", "older ones are");
+        say(&format!("{older} not shown; --limit {} lists all", looms.len()));
     }
     Ok(Exit::Done)
 }
@@ -278,14 +280,14 @@ fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exi
             print(&format!("{}{}{}", place.join(" "), if place.is_empty() { "" } else { ": " }, finding.what))?;
         }
         say(&format!(
-            "{} looms, {} entries, {} texts recomputed: {}",
-            verified.looms,
-            verified.entries,
-            verified.blobs,
+            "{}, {}, {} recomputed: {}",
+            count(verified.looms, "loom", "looms"),
+            count(verified.entries, "entry", "entries"),
+            count(verified.blobs, "text", "texts"),
             if verified.findings.is_empty() {
                 "clean".to_owned()
             } else {
-                format!("{} findings", verified.findings.len())
+                count(verified.findings.len() as u64, "finding", "findings")
             }
         ));
     }

@@ -152,6 +152,7 @@ pub(super) fn summary(outcome: &Outcome, loom: &str) -> String {
     )
 }
 
-fn count(number: u64, one: &str, many: &str) -> String {
+/// A number with its noun.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }

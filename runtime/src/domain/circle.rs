@@ -92,7 +92,7 @@ pub enum CircleError {
         hint: String,
     },
     /// CIRCLE-2.
-    #[error("the wards {0} are 0: nothing could ever run")]
+    #[error("{0} = 0 would let nothing run")]
     Zero(String),
     /// A gate is declared twice.
     #[error("the circle holds the gate `{0}` twice")]

@@ -6,7 +6,7 @@
 //!
 //! An episode goes: `Intent` → (fold) → ask → utterance → calls, one after the other → observation → ask … → ended. A call
 //! of the medium runs code; the code's gate calls come back in here as `GateAsked`, so every gate call of every medium
-//! passes `Entity::admit`, in [`calls`].
+//! passes `Entity::admit`, in `entity/calls.rs`.
 
 mod acting;
 mod calls;

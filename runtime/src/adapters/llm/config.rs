@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::catalogue;
 use super::provider::{Environment, Provider, ProviderConfig};
 use super::scripted::Scripted;
 use crate::domain::model::{ModelError, RetryPolicy, Usage};
@@ -68,6 +69,9 @@ pub fn build(config: &LlmConfig, base_dir: &Path, env: Environment<'_>) -> Resul
         return Err(setup("`at = \"caller\"` comes with peers; leave it out, or say `at = \"host\"`".to_owned()));
     }
     let scripted = config.provider == "scripted";
+    if !scripted {
+        catalogue::find(&config.provider)?;
+    }
     let senseless = if scripted {
         [
             ("model", config.model.is_some()),
@@ -140,6 +144,7 @@ mod tests {
         check(json!({"provider": "openai", "modle": "x"}), "unknown field `modle`");
         check(json!({"provider": "opnai", "model": "x"}), "did you mean `openai`?");
         check(json!({"provider": "opnai", "model": "x"}), "known are openai, openai_responses");
+        check(json!({"provider": "opnai", "path": "p"}), "did you mean `openai`?");
         check(json!({"provider": "openai"}), "`model` is missing");
         check(json!({"provider": "openai", "model": "x", "path": "p"}), "`path` goes with `provider = \"scripted\"`");
         check(json!({"provider": "scripted", "path": "p", "model": "x"}), "`model` goes with a provider");

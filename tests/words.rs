@@ -1,0 +1,187 @@
+//! Everything that a person or a program reads from the command, as it is: help, tables, JSON, errors with their exit codes.
+//!
+//! A change shows as a difference in `tests/snapshots/`; look at it before you accept it (`INSTA_UPDATE=always cargo test
+//! -p cantrip-runtime --test words`).
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may stop, and runs the command")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const CANTRIP: &str = r#"[llm]
+provider = "scripted"
+path = "turns.jsonl"
+
+[identity]
+system_prompt = "You answer questions about notes."
+
+[circle]
+medium = "conversation"
+gates = ["read_file", "write_file", "http_fetch", "call_entity", "echo", "done"]
+
+[circle.wards]
+max_turns = 4
+max_tokens = 9000
+no_trifecta = true
+
+[gate.read_file]
+root = "."
+[gate.write_file]
+root = "."
+[gate.http_fetch]
+hosts = ["*.example.com"]
+"#;
+
+const TURNS: &str = r#"{"content": "Let me see.", "tool_calls": [{"gate": "read_file", "args": {"path": "note.txt"}}, {"gate": "read_file", "args": {"path": "../x"}}], "usage": {"prompt_tokens": 20, "completion_tokens": 7}}
+{"tool_calls": [{"gate": "call_entity", "args": {"intent": "count", "circle": {"gates": ["done"]}}}]}
+{"tool_calls": [{"gate": "done", "args": {"answer": 7}}]}
+{"tool_calls": [{"gate": "done", "args": {"answer": {"words": 2}}}]}
+"#;
+
+/// A folder with a cantrip, its script and a note, and a data directory of its own.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        desk.write("cantrip.toml", CANTRIP);
+        desk.write("turns.jsonl", TURNS);
+        desk.write("note.txt", "two words, key sk-proj-abcdefghijklmnopqrstuvwxyz");
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Runs a command line in the folder: what it prints, and how it ends.
+    fn run(&self, line: &str) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"))
+            .args(line.split(' ').map(|word| word.replace('_', " ")).filter(|word| !word.is_empty()))
+            .current_dir(self.0.path())
+            .env("CANTRIP_DATA", self.path("data"))
+            .env_remove("CANTRIP_LOG")
+            .env("COLUMNS", "100")
+            .output()
+            .unwrap();
+        format!(
+            "$ cantrip-runtime {line}\n{}--- stderr\n{}--- exit {}\n",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            output.status.code().unwrap()
+        )
+    }
+}
+
+/// Compares with the snapshot, without the names, times and places that differ from run to run.
+fn check(name: &str, told: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/snapshots"));
+    settings.set_omit_expression(true);
+    settings.add_filter(r"bafyr[a-z2-7]{54}", "[entry]");
+    settings.add_filter(r"blake3:[0-9a-f]{64}", "[digest]");
+    settings.add_filter(r#""writer": ?"[0-9a-f]{64}""#, r#""writer": "[writer]""#);
+    settings.add_filter(r"\b0[0-9a-hjkmnp-tv-z]{25}\b", "[id]");
+    settings.add_filter(r#"("(?:at|first|last)_us": ?)\d{16}"#, "$1[time]");
+    settings.add_filter(r#"("duration_us": ?)\d+"#, "$1[time]");
+    settings.add_filter(r"\d+(\.\d)? (µs|ms)\b", "[time]");
+    settings.add_filter(r" +\d+ (s|min) ago", " [age]");
+    settings.add_filter(r"(/[^\s:`]+)+/(\.tmp\w+)", "[folder]");
+    settings.bind(|| insta::assert_snapshot!(name, told));
+}
+
+#[test]
+fn help_says_what_there_is() {
+    let desk = Desk::new();
+    let commands =
+        ["", "cast ", "check ", "summon ", "loom ", "loom ls ", "loom show ", "loom thread ", "loom export "];
+    let more = ["loom verify ", "loom reward ", "conform ", "completions "];
+    let told: String = commands.iter().chain(&more).map(|command| desk.run(&format!("{command}--help"))).collect();
+    check("help", &told);
+}
+
+#[test]
+fn check_says_what_an_entity_could_do() {
+    let desk = Desk::new();
+    check("check", &(desk.run("check cantrip.toml") + &desk.run("check cantrip.toml --json")));
+}
+
+#[test]
+fn a_cast_shows_its_turns_and_the_loom_keeps_them() {
+    let desk = Desk::new();
+    let mut told = desk.run("cast cantrip.toml Count_the_words");
+    for line in ["loom ls", "loom ls --json", "loom show", "loom show --json", "loom verify", "loom verify --json"] {
+        told += &desk.run(line);
+    }
+    check("cast", &told);
+    check("export", &desk.run("loom export"));
+    desk.write("turns.jsonl", TURNS);
+    check(
+        "cast_json",
+        &(desk.run("cast cantrip.toml Again --json --quiet") + &desk.run("cast cantrip.toml Again --events --scratch")),
+    );
+}
+
+#[test]
+fn a_wrong_file_is_named_with_its_line_and_what_is_allowed() {
+    let desk = Desk::new();
+    let mut told = String::new();
+    for (right, wrong) in [
+        ("[identity]", "[identiti]"),
+        ("medium =", "mediun ="),
+        ("\"conversation\"", "\"javascrip\""),
+        ("\"echo\", ", "\"ecko\", "),
+        (", \"done\"]", "]"),
+        ("max_turns = 4\nmax_tokens = 9000\n", ""),
+        ("max_turns = 4", "max_turns = 0"),
+        ("max_turns = 4", "max_turn = 4"),
+        ("max_turns = 4", "max_turns = \"four\""),
+        ("\"scripted\"", "\"antropic\""),
+        ("turns.jsonl", "turn.jsonl"),
+        ("[gate.read_file]\nroot = \".\"", "[gate.read_file]\nroot = \"note.txt\""),
+        ("[gate.read_file]\nroot = \".\"", "[gate.read_file]\nroots = \".\""),
+        ("hosts = [\"*.example.com\"]", "hosts = []"),
+        ("hosts = [\"*.example.com\"]", "hosts = [\"http://a\"]"),
+        ("[gate.http_fetch]", "[gate.fetch]"),
+        ("[llm]", "[llm"),
+    ] {
+        assert!(CANTRIP.contains(right), "{right}");
+        desk.write("wrong.toml", &CANTRIP.replacen(right, wrong, 1));
+        told += &[&format!("# {right:?} is {wrong:?}\n"), desk.run("check wrong.toml").as_str()].concat();
+    }
+    assert_eq!(told.matches("--- exit 2").count(), 17, "{told}");
+    check("wrong_files", &told);
+}
+
+#[test]
+fn a_wrong_command_line_is_answered_with_what_to_do() {
+    let desk = Desk::new();
+    let lines = [
+        "cast",
+        "cast nothing.toml x",
+        "casst",
+        "loom show",
+        "loom show zzz",
+        "loom verify",
+        "cast cantrip.toml x --resume zzz",
+    ];
+    check("wrong_lines", &lines.map(|line| desk.run(line)).concat());
+}
+
+#[test]
+fn an_export_keeps_types_and_takes_secrets_out_of_text_that_holds_json() {
+    let desk = Desk::new();
+    let said = r#"{"content": "{\"db_password\": \"correct-horse\"} [1, 2]", "tool_calls": [{"gate": "echo", "args": {"text": "{\"api_token\": \"battery-staple\"}"}}, {"gate": "done", "args": {"answer": 7}}]}"#;
+    desk.write("turns.jsonl", said);
+    desk.run("cast cantrip.toml x");
+    let exported = desk.run("loom export");
+    assert!(exported.contains(r#""result":{"ok":7}"#) && exported.contains(r#""result":7"#), "{exported}");
+    assert!(exported.contains(r#""content":"{\"db_password\": "#), "{exported}");
+    assert!(!exported.contains("correct-horse") && !exported.contains("battery-staple"), "{exported}");
+}
