@@ -132,8 +132,10 @@ pub(super) fn find_loom(store: &dyn LoomStore, named: Option<&str>) -> Result<Lo
         .collect();
     match fits.as_slice() {
         [one] => Ok(*one),
-        [] => Err(CliError::usage(anyhow::anyhow!("there is no loom `{name}`"))
-            .hint("`cantrip-runtime loom ls` lists them")),
+        [] => {
+            Err(CliError::usage(anyhow::anyhow!("there is no loom `{name}`"))
+                .hint("`cantrip-runtime loom ls` lists them"))
+        }
         several => {
             Err(CliError::usage(anyhow::anyhow!("`{name}` fits {} looms", several.len())).hint("give more of the id"))
         }
