@@ -65,6 +65,7 @@ impl Desk {
             .args(line.split(' ').map(|word| word.replace('_', " ")).filter(|word| !word.is_empty()))
             .current_dir(self.0.path())
             .env("CANTRIP_DATA", self.path("data"))
+            .env("ANTHROPIC_API_KEY", "not-a-key")
             .env_remove("CANTRIP_LOG")
             .env("COLUMNS", "100")
             .output()
@@ -184,4 +185,21 @@ fn an_export_keeps_types_and_takes_secrets_out_of_text_that_holds_json() {
     assert!(exported.contains(r#""result":{"ok":7}"#) && exported.contains(r#""result":7"#), "{exported}");
     assert!(exported.contains(r#""content":"{\"db_password\": "#), "{exported}");
     assert!(!exported.contains("correct-horse") && !exported.contains("battery-staple"), "{exported}");
+}
+
+/// The cantrip files that the documents show can be used as they stand.
+#[test]
+fn the_documents_show_files_that_are_right() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for document in ["README.md", "docs/cantrip-file.md"] {
+        let text = std::fs::read_to_string(top.join(document)).unwrap();
+        let shown = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let desk = Desk::new();
+        for folder in ["docs", "out"] {
+            std::fs::create_dir(desk.path(folder)).unwrap();
+        }
+        desk.write("shown.toml", shown);
+        let told = desk.run("check shown.toml --strict");
+        assert!(told.ends_with("--- exit 0\n"), "{document}: {told}");
+    }
 }

@@ -40,9 +40,9 @@ pub struct Wards {
     pub max_depth: Option<u64>,
     /// Tokens of model usage, input and output together, children included.
     pub max_tokens: Option<u64>,
-    /// Gate calls of one entity.
+    /// Gate calls of an entity and its children.
     pub max_gate_calls: Option<u64>,
-    /// Children one entity may cast in its life.
+    /// Children an entity may cast in its life, with those that they cast.
     pub max_children: Option<u64>,
     /// Children that run at the same time.
     pub max_concurrent_children: Option<u64>,
