@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use cantrip_gates::{CallContext, Gate, GateError, Root, builtin};
@@ -24,8 +24,9 @@ fn call(gate: &Arc<dyn Gate>, arguments: Value) -> Result<Value, GateError> {
 }
 
 /// `root/spot` is in turn a directory, and a link to a directory outside that holds the same names. A gate may make a
-/// directory where the spot is empty for a moment; that one is taken away again.
-fn swapping(path: &Path, stop: &AtomicBool) {
+/// directory where the spot is empty for a moment; that one is taken away again. Mostly as fast as it goes; now and then it
+/// rests until a whole call has met the link, or the directory, so that both are tried however busy the machine is.
+fn swapping(path: &Path, calls: &AtomicUsize, stop: &AtomicBool) {
     let spot = path.join("root/spot");
     let aside = path.join("aside");
     let insist = |attempt: &dyn Fn() -> io::Result<()>| {
@@ -33,12 +34,38 @@ fn swapping(path: &Path, stop: &AtomicBool) {
             drop(fs::remove_dir_all(&spot));
         }
     };
-    while !stop.load(Ordering::Relaxed) {
+    let rest = || {
+        // The call that runs now has seen something else; the one after it has not.
+        let enough = calls.load(Ordering::SeqCst) + 2;
+        while calls.load(Ordering::SeqCst) < enough && !stop.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+    };
+    for swap in 0_usize.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         fs::rename(&spot, &aside).expect("moved aside");
         insist(&|| symlink("../outside", &spot));
-        thread::yield_now();
+        if swap % 32 == 0 {
+            rest();
+        } else {
+            thread::yield_now();
+        }
         fs::remove_file(&spot).expect("the link is gone");
         insist(&|| fs::rename(&aside, &spot));
+        if swap % 32 == 16 {
+            rest();
+        }
+    }
+}
+
+/// Ends the swapping also where an assertion fails: the scope waits for it.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -49,11 +76,12 @@ fn check(use_it: impl Fn(&Root) -> Result<Value, GateError>) {
         fs::write(dir.path().join(place).join("file.txt"), content).expect("a file");
     }
     let root = Root::open(&dir.path().join("root")).expect("a root");
-    let stop = AtomicBool::new(false);
+    let (calls, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let mut answered = 0;
     thread::scope(|scope| {
-        scope.spawn(|| swapping(dir.path(), &stop));
-        for _ in 0..ROUNDS {
+        let _stopped = Stop(&stop);
+        let swapper = scope.spawn(|| swapping(dir.path(), &calls, &stop));
+        while (calls.load(Ordering::SeqCst) < ROUNDS || answered == 0) && !swapper.is_finished() {
             match use_it(&root) {
                 Ok(value) => {
                     assert!(!value.to_string().contains("OUTSIDE"), "it left the root: {value}");
@@ -61,8 +89,8 @@ fn check(use_it: impl Fn(&Root) -> Result<Value, GateError>) {
                 }
                 Err(error) => assert!(!error.message().contains("OUTSIDE"), "it left the root: {error}"),
             }
+            calls.fetch_add(1, Ordering::SeqCst);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(answered > 0, "every call failed, so nothing was tried");
     let outside: Vec<_> = fs::read_dir(dir.path().join("outside")).expect("listed").collect();
