@@ -71,11 +71,7 @@ const JSON_FIELDS: [&str; 4] = ["arguments", "ok", "proposal", "result"];
 /// Puts texts where their references are.
 fn inline(store: &dyn LoomStore, field: &str, value: &mut Value) -> Result<(), ExportError> {
     if let Ok(payload) = serde_json::from_value::<Payload>(value.clone()) {
-        let text = match payload {
-            Payload::Inline(text) => Some(text),
-            Payload::Blob { id, .. } => store.blob(id)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-        };
-        if let Some(text) = text {
+        if let Some(text) = store.text(&payload)? {
             let parsed = JSON_FIELDS.contains(&field).then(|| serde_json::from_str(&text).ok()).flatten();
             *value = parsed.unwrap_or(Value::String(text));
         }

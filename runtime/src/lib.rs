@@ -1,5 +1,5 @@
 //! Runs agents whose every action crosses a WebAssembly sandbox, and records what they do in a durable, forkable,
-//! tamper-evident tree.
+//! verifiable tree.
 //!
 //! The public face is small: make a [`Runtime`] (see [`embed`]), build a [`Cantrip`], and [`Runtime::cast`] it.
 //! `examples/embed` does that with a gate of its own.

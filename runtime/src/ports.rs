@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::domain::event::Event;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{EntryError, Head, Sealed};
+use crate::domain::loom::{EntryError, Head, Payload, Sealed};
 use crate::domain::medium::{Evaluated, Evaluation, GateAnswer, MediumOpening};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 
@@ -155,6 +155,14 @@ pub trait LoomStore: Send + Sync + Debug {
 
     /// A large text by its hash, checked against it.
     fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The text of a payload, wherever it is kept; nothing if the store does not have it.
+    fn text(&self, payload: &Payload) -> Result<Option<String>, StoreError> {
+        match payload {
+            Payload::Inline(text) => Ok(Some(text.clone())),
+            Payload::Blob { id, .. } => Ok(self.blob(*id)?.and_then(|bytes| String::from_utf8(bytes).ok())),
+        }
+    }
 
     /// The looms that are kept, newest first.
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError>;

@@ -9,7 +9,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
 use crate::domain::ids::EntryId;
-use crate::domain::loom::{Body, How, Payload, Tree, Turn};
+use crate::domain::loom::{Body, Tree, Turn};
 use crate::driver::Amendment;
 use crate::export;
 use crate::ports::{Clock, LoomStore, LoomSummary};
@@ -117,11 +117,13 @@ fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliE
         match &sealed.entry.body {
             Body::Opened(opened) => {
                 model.get_or_insert_with(|| opened.model.clone());
-                intent = text(store, &opened.intent).filter(|intent| !intent.is_empty());
+                intent = store.text(&opened.intent).map_err(CliError::fault)?.filter(|intent| !intent.is_empty());
             }
             Body::Intent { text: payload, .. } => {
                 ended = None;
-                intent = intent.or_else(|| text(store, payload));
+                if intent.is_none() {
+                    intent = store.text(payload).map_err(CliError::fault)?;
+                }
             }
             Body::Ended(end) => ended = Some(end),
             Body::Utterance(_)
@@ -144,23 +146,9 @@ fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliE
         last_us: loom.last_us,
         model,
         intent: intent.map(|intent| cantrip_gates::redact(&intent).into_owned()),
-        status: ended.map_or("open", |end| how(end.how)),
+        status: ended.map_or("open", |end| end.how.as_str()),
         reason: ended.map(|end| end.reason.clone()),
     })
-}
-
-fn text(store: &dyn LoomStore, payload: &Payload) -> Option<String> {
-    match payload {
-        Payload::Inline(text) => Some(text.clone()),
-        Payload::Blob { id, .. } => String::from_utf8(store.blob(*id).ok()??).ok(),
-    }
-}
-
-const fn how(how: How) -> &'static str {
-    match how {
-        How::Terminated => "terminated",
-        How::Truncated => "truncated",
-    }
 }
 
 /// How long ago, in the largest unit that fits.
@@ -181,7 +169,7 @@ fn header(id: &str, tree: &Tree) -> String {
         let status = view
             .ended
             .as_ref()
-            .map_or("not ended".to_owned(), |ended| format!("{} ({})", how(ended.how), ended.reason));
+            .map_or("not ended".to_owned(), |ended| format!("{} ({})", ended.how.as_str(), ended.reason));
         // Writing into a String cannot fail.
         let _infallible = write!(
             out,
@@ -236,7 +224,7 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
             let _infallible = write!(out, "\n{indent}     {mark} {}", line(&answer.content));
         }
         if let Some((ended, reason)) = &turn.ended {
-            let _infallible = write!(out, "\n{indent}     {} ({reason})", how(*ended));
+            let _infallible = write!(out, "\n{indent}     {} ({reason})", ended.as_str());
         }
         if let Some(reward) = turn.reward {
             let _infallible = write!(out, "\n{indent}     reward {reward}");

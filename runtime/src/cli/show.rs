@@ -136,10 +136,7 @@ impl Observer for EventLines {
 pub(super) fn summary(outcome: &Outcome, loom: &str) -> String {
     let spent = &outcome.spent;
     let usage = spent.usage + spent.children_usage;
-    let how = match outcome.how {
-        crate::domain::loom::How::Terminated => "terminated",
-        crate::domain::loom::How::Truncated => "truncated",
-    };
+    let how = outcome.how.as_str();
     let children =
         if spent.children > 0 { format!(", {}", count(spent.children, "child", "children")) } else { String::new() };
     format!(

@@ -112,9 +112,6 @@ impl Loom {
 /// Reads a loom as turns.
 pub(super) fn read_tree(store: &dyn LoomStore, id: LoomId) -> Result<Tree, Fault> {
     let entries = store.entries(id)?;
-    let text = |payload: &Payload| match payload {
-        Payload::Inline(text) => Some(text.clone()),
-        Payload::Blob { id, .. } => store.blob(*id).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok()),
-    };
+    let text = |payload: &Payload| store.text(payload).ok().flatten();
     Ok(Tree::read(&entries, &text)?)
 }

@@ -1,13 +1,13 @@
 //! The node's key: the name under which it writes, made once and kept beside the record.
 //!
-//! It must never be printed or leave this module other than as a signature.
+//! It must never be printed or leave this module.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::SigningKey;
 
 use crate::domain::ids::WriterKey;
 
@@ -26,11 +26,6 @@ impl NodeKey {
     /// The public half: the name under which this node writes.
     pub fn writer(&self) -> WriterKey {
         WriterKey::from_bytes(self.0.verifying_key().to_bytes())
-    }
-
-    /// Signs.
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
     }
 
     /// Reads the key of a folder; nothing where it has none.

@@ -1,6 +1,6 @@
 //! Where looms are kept: on disk with fjall, or in memory.
 //!
-//! Owns the record's folder: `node.key` (this node's name and signature), `db` (the database), `heads` (how far each
+//! Owns the record's folder: `node.key` (this node's name), `db` (the database), `heads` (how far each
 //! log is, kept outside the database's journal, because a damaged journal can open with its end missing), `lock`.
 //! Nothing here decides what an entry means, and nothing outside names fjall.
 //!

@@ -352,6 +352,16 @@ pub enum How {
     Truncated,
 }
 
+impl How {
+    /// The word for it, as it is recorded.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminated => "terminated",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
 /// Totals of an episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
