@@ -9,7 +9,7 @@ use cantrip_runtime::domain::circle::{Circle, CircleDraft};
 use cantrip_runtime::domain::entity::{Effect, Entity, Input, Nature, Now, StopCause};
 use cantrip_runtime::domain::ids::EntityId;
 use cantrip_runtime::domain::loom::{Body, Returned, Spent};
-use cantrip_runtime::domain::medium::{Evaluated, EvaluationOutcome, GateAnswer};
+use cantrip_runtime::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, GateAnswer};
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, Usage};
 use cantrip_runtime::{Exposure, GateError, GateName, GateSpec, How, Outcome, Reach, Wards, builtin};
 use serde_json::{Value, json};
@@ -72,7 +72,8 @@ impl Setup {
     /// The entity, with its first intent.
     fn start(self) -> Run {
         let code_media: Arc<[String]> = vec!["javascript".to_owned()].into();
-        let draft = CircleDraft { media: vec![self.medium.to_owned()], gates: self.gates, wards: self.wards };
+        let draft =
+            CircleDraft { media: vec![self.medium.to_owned()], gates: self.gates, wards: self.wards, guest: None };
         let circle = Arc::new(Circle::new(draft, &code_media, true).unwrap());
         let nature = Nature {
             id: EntityId::from_parts(1, [0; 10]),
@@ -85,6 +86,7 @@ impl Setup {
             equipped: Vec::new(),
             code_media,
             models: Vec::new(),
+            guest: None,
         };
         let entity = Entity::new(nature, Exposure::default());
         let mut run = Run { entity, effects: Vec::new(), recorded: Vec::new(), now: Now::default() };
@@ -99,12 +101,12 @@ fn word(effect: &Effect) -> String {
         Effect::Record { body, .. } => body.kind().to_owned(),
         Effect::Sync => "sync".to_owned(),
         Effect::Tell(_) => "tell".to_owned(),
-        Effect::Ask(_) => "ask".to_owned(),
+        Effect::Ask(_) | Effect::Query(_) => "ask".to_owned(),
         Effect::Call { gate, .. } => format!("call {gate}"),
         Effect::Cast { .. } => "cast".to_owned(),
         Effect::Evaluate { .. } => "evaluate".to_owned(),
-        Effect::Resume(GateAnswer::Stop) => "stop".to_owned(),
-        Effect::Resume(GateAnswer::Returned(_)) => "resume".to_owned(),
+        Effect::Resume { answer: GateAnswer::Stop, .. } => "stop".to_owned(),
+        Effect::Resume { answer: GateAnswer::Returned(_), .. } => "resume".to_owned(),
         Effect::Finish(_) => "finish".to_owned(),
     }
 }
@@ -129,7 +131,8 @@ impl Run {
             | Effect::Call { .. }
             | Effect::Cast { .. }
             | Effect::Evaluate { .. }
-            | Effect::Resume(_)
+            | Effect::Resume { .. }
+            | Effect::Query(_)
             | Effect::Finish(_) => None,
         });
         self.recorded.extend(bodies);
@@ -158,7 +161,10 @@ impl Run {
     }
 
     fn asks_gate(&mut self, gate: &str, argument: &str) {
-        self.step(Input::GateAsked { gate: gate.to_owned(), arguments: vec![json!(argument)] });
+        self.step(Input::GateAsked {
+            gate: gate.to_owned(),
+            arguments: CallArguments::Positional(vec![json!(argument)]),
+        });
     }
 
     fn evaluated(&mut self, outcome: EvaluationOutcome) {

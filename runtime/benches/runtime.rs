@@ -44,6 +44,7 @@ fn evaluation(source: &str) -> Evaluation {
         output_bytes_max: 50_000,
         fuel_max: None,
         stop_at_poll: None,
+        recorded: 0,
         stop: StopFlag::default(),
     }
 }

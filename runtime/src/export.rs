@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::domain::ids::{EntryId, LoomId};
-use crate::domain::loom::{How, Payload, Sealed, Turn};
+use crate::domain::loom::{How, Payload, Sealed, Turn, body_json};
 use crate::ports::{LoomStore, StoreError};
 
 /// What happens to secrets.
@@ -35,6 +35,17 @@ pub enum ExportError {
     },
 }
 
+enum Unwritten {
+    Store(StoreError),
+    Json(serde_json::Error),
+}
+
+impl From<serde_json::Error> for Unwritten {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
 /// A loom as JSON lines: one entry a line, in the order of the logs, with large texts put in.
 ///
 /// # Errors
@@ -45,8 +56,11 @@ pub fn jsonl(store: &dyn LoomStore, loom: LoomId, redaction: Redaction) -> Resul
 
 fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<String, ExportError> {
     let entry = &sealed.entry;
-    let mut body = serde_json::to_value(&entry.body).map_err(|source| ExportError::Json { id: sealed.id, source })?;
-    inline(store, "", &mut body)?;
+    let text_of = |payload: &Payload| store.text(payload).map_err(Unwritten::Store);
+    let mut body = body_json(&entry.body, &text_of).map_err(|error| match error {
+        Unwritten::Store(error) => ExportError::Store(error),
+        Unwritten::Json(source) => ExportError::Json { id: sealed.id, source },
+    })?;
     if redaction == Redaction::Default {
         redact_json(&mut body);
     }
@@ -63,25 +77,6 @@ fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<
         object.extend(fields);
     }
     Ok(Value::Object(object).to_string())
-}
-
-/// The fields whose text is JSON: as values they keep their types, and secrets in them are seen for what they are.
-const JSON_FIELDS: [&str; 4] = ["arguments", "ok", "proposal", "result"];
-
-/// Puts texts where their references are.
-fn inline(store: &dyn LoomStore, field: &str, value: &mut Value) -> Result<(), ExportError> {
-    if let Ok(payload) = serde_json::from_value::<Payload>(value.clone()) {
-        if let Some(text) = store.text(&payload)? {
-            let parsed = JSON_FIELDS.contains(&field).then(|| serde_json::from_str(&text).ok()).flatten();
-            *value = parsed.unwrap_or(Value::String(text));
-        }
-        return Ok(());
-    }
-    match value {
-        Value::Object(map) => map.iter_mut().try_for_each(|(field, inner)| inline(store, field, inner)),
-        Value::Array(items) => items.iter_mut().try_for_each(|inner| inline(store, field, inner)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
-    }
 }
 
 /// A turn as JSON, with secrets taken out.

@@ -6,13 +6,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use serde_json::Value;
 use thiserror::Error;
 
 use crate::domain::event::Event;
+use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{EntryError, Head, Payload, Sealed};
-use crate::domain::medium::{Evaluated, Evaluation, GateAnswer, MediumOpening};
+use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, MediumOpening};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 
 /// A future that can be sent and named.
@@ -74,8 +74,8 @@ pub enum Yielded {
     Gate {
         /// The name it used.
         gate: String,
-        /// The arguments in their order.
-        arguments: Vec<Value>,
+        /// The arguments.
+        arguments: CallArguments,
     },
     /// It ended.
     Finished(Box<Evaluated>),
@@ -90,6 +90,19 @@ pub trait MediumFactory: Send + Sync + Debug {
     fn digest(&self, medium: &str) -> Option<String>;
 
     /// Makes a fresh instance.
+    fn open<'a>(&'a self, opening: &'a MediumOpening) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>>;
+}
+
+/// A component that somebody wrote: a cantrip, or a medium.
+pub trait Guest: Send + Sync + Debug {
+    /// What it says about itself.
+    fn manifest(&self) -> &Manifest;
+
+    /// Makes an instance that can call the gates of the opening. Nothing of it has run yet: its first evaluation does that,
+    /// within the bounds of that evaluation.
+    ///
+    /// A guest of the shapes `run` and `steps` is evaluated too: the source is a JSON object with `intent`, and for a step
+    /// `number` and `heard`.
     fn open<'a>(&'a self, opening: &'a MediumOpening) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>>;
 }
 

@@ -1,8 +1,8 @@
 //! The built-in gates.
 //!
 //! Owns their names, their declarations and their constructors. Each constructor takes the gate's dependencies and
-//! nothing is added later (CIRCLE-10). `call_entity` and `call_entity_batch` are declared here, so that every gate name
-//! has one home, and are run by the runtime.
+//! nothing is added later (CIRCLE-10). `call_entity`, `call_entity_batch`, `llm_query` and `read_loom` are declared here,
+//! so that every gate name has one home, and are run by the runtime.
 
 mod basic;
 mod fetch;
@@ -26,7 +26,7 @@ pub use search::{
     SEARCH_BYTES_MAX, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX, SEARCH_FILE_BYTES_MAX, SEARCH_LINE_CHARS_MAX,
     SEARCH_PATTERN_BYTES_MAX, SEARCH_RESULTS_DEFAULT, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX,
 };
-pub use specs::{call_entity_batch_spec, call_entity_spec};
+pub use specs::{LOOM_ENTRIES_MAX, call_entity_batch_spec, call_entity_spec, llm_query_spec, read_loom_spec};
 pub use write_file::WRITE_BYTES_MAX;
 
 /// Every built-in gate.
@@ -40,7 +40,12 @@ pub const NAMES: &[&str] = &[
     "http_fetch",
     "call_entity",
     "call_entity_batch",
+    "llm_query",
+    "read_loom",
 ];
+
+/// Those of them that the runtime itself runs: they hold no dependency, but need the entity that calls them.
+pub const RUN_BY_THE_RUNTIME: &[&str] = &["call_entity", "call_entity_batch", "llm_query", "read_loom"];
 
 /// The declaration of a built-in gate.
 pub fn spec_of(name: &str) -> Option<GateSpec> {
@@ -54,6 +59,8 @@ pub fn spec_of(name: &str) -> Option<GateSpec> {
         "http_fetch" => fetch::spec(),
         "call_entity" => call_entity_spec(),
         "call_entity_batch" => call_entity_batch_spec(),
+        "llm_query" => llm_query_spec(),
+        "read_loom" => read_loom_spec(),
         _ => return None,
     })
 }

@@ -81,3 +81,56 @@ pub fn call_entity_batch_spec() -> GateSpec {
         ephemeral: false,
     }
 }
+
+/// The declaration of `llm_query`: asks the cantrip's model one question, for code that needs one.
+pub fn llm_query_spec() -> GateSpec {
+    GateSpec {
+        name: named("llm_query"),
+        description:
+            "Asks the model one question and returns {text, model, prompt_tokens, completion_tokens}. It sees \
+                      nothing but `prompt` and `system`. Tokens count against the ward max_tokens."
+                .to_owned(),
+        parameters: json!({
+            "type": "object",
+            "properties": {
+                "prompt": {"type": "string", "minLength": 1},
+                "system": {"type": "string", "description": "who answers"},
+                "temperature": {"type": "number", "minimum": 0},
+                "max_output_tokens": {"type": "integer", "minimum": 1, "maximum": u32::MAX},
+            },
+            "required": ["prompt"],
+            "additionalProperties": false,
+        }),
+        positional: ["prompt", "system", "temperature", "max_output_tokens"].map(str::to_owned).to_vec(),
+        reach: Reach::External,
+        exposure: Exposure::default(),
+        ephemeral: false,
+    }
+}
+
+/// 100. Most entries that one call of `read_loom` returns.
+pub const LOOM_ENTRIES_MAX: u64 = 100;
+
+/// The declaration of `read_loom`: what was recorded of the entity and its children.
+pub fn read_loom_spec() -> GateSpec {
+    GateSpec {
+        name: named("read_loom"),
+        description: format!(
+            "Returns {{entries, next}}: what was recorded of this entity and its children so far, in the order it was made, \
+             secrets taken out. At most {LOOM_ENTRIES_MAX} entries a call; `next` is the `cursor` of the next page, null at \
+             the end."
+        ),
+        parameters: json!({
+            "type": "object",
+            "properties": {
+                "cursor": {"type": "string", "description": "the `next` of an earlier page; default: from the first entry"},
+                "limit": {"type": "integer", "minimum": 1, "maximum": LOOM_ENTRIES_MAX},
+            },
+            "additionalProperties": false,
+        }),
+        positional: vec!["cursor".to_owned(), "limit".to_owned()],
+        reach: Reach::Read,
+        exposure: Exposure::default(),
+        ephemeral: false,
+    }
+}

@@ -30,12 +30,12 @@ struct Printed<'a> {
 
 pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, CliError> {
     // The file is checked before anything is opened or written.
-    super::file::load(&args.cantrip, &*settings.sandbox()?, &Settings::env, false).map_err(CliError::usage)?;
+    let sandboxed = settings.sandbox()?;
+    let cantrip = sandboxed.cantrip(&args.cantrip, false)?;
     if args.intent.as_ref().is_some_and(|intent| intent.trim().is_empty()) {
         return Err(CliError::usage(CastError::NoIntent));
     }
-    let runtime = settings.runtime(args.scratch)?;
-    let cantrip = settings::cantrip(&args.cantrip, &runtime, false)?;
+    let runtime = settings.runtime(&sandboxed, args.scratch)?;
     let observer: Option<Arc<dyn Observer>> = match (args.quiet, args.events) {
         (true, _) => None,
         (false, true) => Some(Arc::new(EventLines)),

@@ -12,7 +12,7 @@ use crate::driver::Cantrip;
 use super::args::CheckArgs;
 use super::exit::{CliError, Exit};
 use super::settings::Settings;
-use super::{file, json, print};
+use super::{json, print};
 
 #[derive(Debug, Serialize)]
 struct Checked {
@@ -47,8 +47,7 @@ struct Trifecta {
 }
 
 pub(super) fn run(settings: &Settings, args: &CheckArgs) -> Result<Exit, CliError> {
-    let media = settings.sandbox()?;
-    let cantrip = file::load(&args.cantrip, &*media, &Settings::env, args.strict).map_err(CliError::usage)?;
+    let cantrip = settings.sandbox()?.cantrip(&args.cantrip, args.strict)?;
     let checked = look(&cantrip);
     print(&if args.json { json(&checked)? } else { text(&checked) })?;
     Ok(Exit::Done)

@@ -11,11 +11,13 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::adapters::llm::{self, LlmConfig};
+use crate::adapters::wasm::ShelfError;
 use crate::domain::cantrip::Folding;
-use crate::domain::circle::{CircleError, delegates};
+use crate::domain::circle::CircleError;
+use crate::domain::guest::Shape;
 use crate::domain::model::{Sampling, ToolChoice};
 use crate::driver::{Cantrip, CantripError, ChildModels};
-use crate::ports::MediumFactory;
+use crate::ports::{Guest, MediumFactory};
 
 /// 1 MiB. Nobody writes a longer cantrip file by hand.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -24,6 +26,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[serde(deny_unknown_fields)]
 struct CantripFile {
     llm: Option<Spanned<LlmConfig>>,
+    guest: Option<Spanned<GuestEntry>>,
     #[serde(default)]
     models: BTreeMap<String, Spanned<LlmConfig>>,
     #[serde(default)]
@@ -58,11 +61,31 @@ struct IdentityTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CircleTable {
-    medium: Option<Spanned<String>>,
+    medium: Option<Spanned<MediumEntry>>,
     #[serde(default)]
     gates: Option<Spanned<Vec<Spanned<GateEntry>>>>,
     #[serde(default)]
     wards: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>,
+}
+
+/// The guest that is the cantrip.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuestEntry {
+    component: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a medium's name, or { guest = \"…\" }")]
+enum MediumEntry {
+    Name(String),
+    Guest(GuestMedium),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuestMedium {
+    guest: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,6 +144,26 @@ pub enum FileError {
     },
 }
 
+/// Finds a guest by what a cantrip file says and the folder that the file is in.
+pub type GuestFinder<'a> = dyn Fn(&str, &Path) -> Result<Arc<dyn Guest>, ShelfError> + 'a;
+
+/// What a cantrip file is read with.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// The media of the host.
+    pub media: &'a dyn MediumFactory,
+    /// Finds a guest by what the file says and the folder that the file is in.
+    pub guest: &'a GuestFinder<'a>,
+    /// The environment, for keys.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl std::fmt::Debug for Around<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Around").field("media", &self.media).finish_non_exhaustive()
+    }
+}
+
 /// Where things are in the file, for errors.
 struct Source<'a> {
     file: &'a Path,
@@ -141,12 +184,7 @@ impl Source<'_> {
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub fn load(
-    file: &Path,
-    media: &dyn MediumFactory,
-    env: &dyn Fn(&str) -> Option<String>,
-    strict: bool,
-) -> Result<Cantrip, FileError> {
+pub fn load(file: &Path, around: &Around<'_>, strict: bool) -> Result<Cantrip, FileError> {
     let read_error = |source| FileError::Read { file: file.to_owned(), source };
     let bytes = std::fs::metadata(file).map_err(read_error)?.len();
     if bytes > FILE_BYTES_MAX {
@@ -159,7 +197,7 @@ pub fn load(
         source.wrong(offset, key_at(&text, offset), error.message().replace('\n', " "))
     })?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    build(parsed, &source, folder, media, env, strict)
+    build(parsed, &source, folder, around, strict)
 }
 
 /// The table that an offset lies in, for errors of the parser.
@@ -180,12 +218,11 @@ fn build(
     parsed: CantripFile,
     source: &Source<'_>,
     folder: &Path,
-    media: &dyn MediumFactory,
-    env: &dyn Fn(&str) -> Option<String>,
+    around: &Around<'_>,
     strict: bool,
 ) -> Result<Cantrip, FileError> {
     let model = |key: &str, table: &Spanned<LlmConfig>| {
-        llm::build(table.get_ref(), folder, env)
+        llm::build(table.get_ref(), folder, around.env)
             .map_err(|error| source.wrong(table.span().start, key, error.to_string()))
     };
     let mut builder = Cantrip::builder();
@@ -216,8 +253,30 @@ fn build(
         });
     let circle_at = parsed.circle.span().start;
     let circle = parsed.circle.into_inner();
-    if let Some(medium) = &circle.medium {
-        builder = builder.medium(medium.get_ref().clone());
+    let guest = |at: usize, key: &str, reference: &str, is_medium: bool| {
+        let guest = (around.guest)(reference, folder).map_err(|error| source.wrong(at, key, chain(&error)))?;
+        let shape = guest.manifest().shape;
+        if (shape == Shape::Medium) != is_medium {
+            return Err(source.wrong(at, key, misplaced(reference, shape)));
+        }
+        Ok(guest)
+    };
+    if let Some(table) = &parsed.guest {
+        builder = builder.guest(guest(table.span().start, "guest.component", &table.get_ref().component, false)?);
+    }
+    match circle.medium.as_ref().map(|medium| (medium.span().start, medium.get_ref())) {
+        None => {}
+        Some((_, MediumEntry::Name(name))) => builder = builder.medium(name.clone()),
+        Some((at, MediumEntry::Guest(_))) if parsed.guest.is_some() => {
+            return Err(source.wrong(
+                at,
+                "circle.medium",
+                "a guest cantrip has no medium: leave this out, or `[guest]`",
+            ));
+        }
+        Some((at, MediumEntry::Guest(entry))) => {
+            builder = builder.guest(guest(at, "circle.medium.guest", &entry.guest, true)?);
+        }
     }
     let wards_at = circle.wards.as_ref().map_or(circle_at, |wards| wards.span().start);
     builder = builder.wards(&wards(circle.wards, source)?);
@@ -239,7 +298,7 @@ fn build(
         if parsed.gate.keys().any(|table| table.get_ref() == name) {
             continue;
         }
-        builder = if delegates(name) {
+        builder = if builtin::RUN_BY_THE_RUNTIME.contains(&name.as_str()) {
             builder.hold(name.clone())
         } else {
             builder.gate(equip(name, None, source, folder, *at)?)
@@ -248,9 +307,9 @@ fn build(
     if strict {
         builder = builder.strict();
     }
-    builder.build(media).map_err(|error| {
+    builder.build(around.media).map_err(|error| {
         let (at, key) = match &error {
-            CantripError::NoLlm => (0, "llm"),
+            CantripError::NoLlm | CantripError::NoLlmForGate(_) => (0, "llm"),
             CantripError::Circle(CircleError::NoTruncation | CircleError::Zero(_)) | CantripError::Ward(_) => {
                 (wards_at, "circle.wards")
             }
@@ -261,11 +320,27 @@ fn build(
                 CircleError::RequiredDone | CircleError::NoDone | CircleError::Duplicate(_) | CircleError::Gate { .. },
             )
             | CantripError::Gates(_)
+            | CantripError::Guest(_)
             | CantripError::UnknownGate { .. } => (gates_at, "circle.gates"),
             CantripError::UnknownModel { .. } => (0, "children"),
         };
         source.wrong(at, key, error.to_string())
     })
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
+fn misplaced(reference: &str, shape: Shape) -> String {
+    let place = if shape == Shape::Medium {
+        "`medium = { guest = \"…\" }` in [circle]"
+    } else {
+        "`[guest] component = \"…\"`"
+    };
+    format!("{reference} is a guest of the world `{}`: it belongs into {place}", shape.world())
 }
 
 fn wards(

@@ -68,7 +68,7 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
         }
         LoomCommand::Verify { loom, json } => verify(settings, loom.as_deref(), json),
         LoomCommand::Reward { loom, entry, value, by } => {
-            let runtime = settings.runtime(false)?;
+            let runtime = settings.runtime(&settings.sandbox()?, false)?;
             let id = find_loom(&**runtime.store(), Some(&loom))?;
             let entry: EntryId = entry.parse().map_err(CliError::usage)?;
             let recorded = runtime.amend(id, entry, Amendment::Reward { value, by }).await.map_err(CliError::usage)?;

@@ -8,10 +8,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions};
-use crate::adapters::wasm::{INSTANCES_MAX_DEFAULT, Javascript, Sandbox};
+use crate::adapters::wasm::{
+    GUEST_NAME_CHARS_MAX, Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, Shelf, ShelfError, read_guest_file,
+};
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::driver::{Cantrip, Runtime};
-use crate::ports::{LoomStore, StoreError};
+use crate::ports::{Guest, LoomStore, StoreError};
 
 use super::exit::{CliError, Exit};
 use super::file;
@@ -75,15 +77,26 @@ impl Settings {
         self.loom_folder()
     }
 
-    pub(super) fn sandbox(&self) -> Result<Arc<Javascript>, CliError> {
-        let sandbox = Sandbox::new(INSTANCES_MAX_DEFAULT, Some(self.artefacts())).map_err(CliError::fault)?;
-        Ok(Arc::new(Javascript::new(sandbox)))
+    /// Where guests are kept.
+    pub(super) fn shelf(&self) -> Shelf {
+        Shelf::new(self.data.join("guests"))
     }
 
-    pub(super) fn runtime(&self, scratch: bool) -> Result<Runtime, CliError> {
+    /// The sandbox of this process. Opens no record.
+    pub(super) fn sandbox(&self) -> Result<Sandboxed, CliError> {
+        let sandbox = Sandbox::new(INSTANCES_MAX_DEFAULT, Some(self.artefacts())).map_err(CliError::fault)?;
+        Ok(Sandboxed {
+            media: Arc::new(Javascript::new(Arc::clone(&sandbox))),
+            guests: Guests::new(sandbox),
+            shelf: self.shelf(),
+        })
+    }
+
+    pub(super) fn runtime(&self, sandboxed: &Sandboxed, scratch: bool) -> Result<Runtime, CliError> {
         let store: Arc<dyn LoomStore> =
             if scratch { MemoryStore::new(WriterKey::from_bytes([0; 32])) } else { self.store()? };
-        Ok(Runtime::new(store, self.sandbox()?, Arc::new(SystemClock::default()), "local"))
+        let media = Arc::clone(&sandboxed.media);
+        Ok(Runtime::new(store, media, Arc::new(SystemClock::default()), "local"))
     }
 
     /// A runtime that reads, and writes nothing.
@@ -92,9 +105,42 @@ impl Settings {
     }
 }
 
-/// Reads a cantrip file for a runtime.
-pub(super) fn cantrip(path: &Path, runtime: &Runtime, strict: bool) -> Result<Cantrip, CliError> {
-    file::load(path, runtime.media(), &Settings::env, strict).map_err(CliError::usage)
+/// What runs code nobody vouches for.
+#[derive(Debug)]
+pub(super) struct Sandboxed {
+    media: Arc<Javascript>,
+    pub(super) guests: Guests,
+    shelf: Shelf,
+}
+
+impl Sandboxed {
+    /// Reads a cantrip file. Nothing of it runs.
+    pub(super) fn cantrip(&self, path: &Path, strict: bool) -> Result<Cantrip, CliError> {
+        let guest = |reference: &str, folder: &Path| self.guest(reference, folder);
+        let around = file::Around { media: &*self.media, guest: &guest, env: &Settings::env };
+        file::load(path, &around, strict).map_err(CliError::usage)
+    }
+
+    /// A guest by its file, its name on the shelf, or its digest.
+    fn guest(&self, reference: &str, folder: &Path) -> Result<Arc<dyn Guest>, ShelfError> {
+        let is_file = reference.contains('/')
+            || Path::new(reference).extension().is_some_and(|it| it.eq_ignore_ascii_case("wasm"));
+        let (name, bytes) = if is_file {
+            let path = folder.join(reference);
+            (guest_name(&path), read_guest_file(&path)?)
+        } else {
+            self.shelf.get(reference)?
+        };
+        Ok(self.guests.load(&name, bytes)?)
+    }
+}
+
+/// The name of a guest that comes from a file: the file's, as far as a name may be so.
+pub(super) fn guest_name(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    let name: String = stem.chars().map(fits).take(GUEST_NAME_CHARS_MAX).collect();
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { "guest".to_owned() }
 }
 
 pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {

@@ -11,7 +11,7 @@ use crate::driver::{Cantrip, CastError, CastOptions, Control, Runtime, Summoned}
 use super::args::SummonArgs;
 use super::cast::{resume, stop_on_signal};
 use super::exit::{CliError, Exit};
-use super::settings::{self, Settings};
+use super::settings::Settings;
 use super::show::{Progress, summary};
 use super::{print, say};
 
@@ -25,9 +25,9 @@ Anything else is an intent. Ctrl-C ends the episode after its turn; a second one
   /quit        leave; `summon --resume LOOM` goes on";
 
 pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, CliError> {
-    super::file::load(&args.cantrip, &*settings.sandbox()?, &Settings::env, false).map_err(CliError::usage)?;
-    let runtime = settings.runtime(args.scratch)?;
-    let cantrip = settings::cantrip(&args.cantrip, &runtime, false)?;
+    let sandboxed = settings.sandbox()?;
+    let cantrip = sandboxed.cantrip(&args.cantrip, false)?;
+    let runtime = settings.runtime(&sandboxed, args.scratch)?;
     let mut entity = match &args.resume {
         Some(name) => resume(&runtime, &cantrip, name, &options())?,
         None => runtime.summon(&cantrip, options()).map_err(CliError::fault)?,

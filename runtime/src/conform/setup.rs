@@ -17,7 +17,6 @@ use crate::adapters::llm::{ReplayServer, Scripted, provider_over_replies};
 use crate::adapters::store::MemoryStore;
 use crate::adapters::wasm::Javascript;
 use crate::domain::cantrip::Folding;
-use crate::domain::circle::delegates;
 use crate::domain::event::Event;
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::model::{RetryPolicy, Sampling, ToolChoice, Usage};
@@ -225,8 +224,11 @@ impl Stage {
                             .or_else(|| entry.get("name").and_then(Value::as_str))
                             .ok_or("a gate has no name")?;
                         has_fetch |= name == "fetch";
-                        builder =
-                            if delegates(name) { builder.hold(name) } else { builder.gate(self.gate(name, entry)?) };
+                        builder = if builtin::RUN_BY_THE_RUNTIME.contains(&name) {
+                            builder.hold(name)
+                        } else {
+                            builder.gate(self.gate(name, entry)?)
+                        };
                     }
                 }
                 _ => return Err(unknown("circle", key)),

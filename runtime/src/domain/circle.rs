@@ -33,6 +33,8 @@ pub enum MediumKind {
     Conversation,
     /// Code of a language, run by a guest of this name.
     Code(String),
+    /// No model's words at all: a guest of this name does the work.
+    Guest(String),
 }
 
 impl MediumKind {
@@ -40,13 +42,13 @@ impl MediumKind {
     pub fn name(&self) -> &str {
         match self {
             Self::Conversation => "conversation",
-            Self::Code(name) => name,
+            Self::Code(name) | Self::Guest(name) => name,
         }
     }
 
     /// Whether code runs in it.
     pub const fn is_code(&self) -> bool {
-        matches!(self, Self::Code(_))
+        matches!(self, Self::Code(_) | Self::Guest(_))
     }
 }
 
@@ -59,6 +61,8 @@ pub struct CircleDraft {
     pub gates: Vec<GateSpec>,
     /// The wards.
     pub wards: Wards,
+    /// The guest that does the work in a model's place.
+    pub guest: Option<String>,
 }
 
 /// Why a circle cannot hold.
@@ -143,7 +147,7 @@ impl Circle {
     /// # Errors
     /// The first rule that the draft breaks.
     pub fn new(draft: CircleDraft, code_media: &[String], strict: bool) -> Result<Self, CircleError> {
-        let CircleDraft { media, gates, wards } = draft;
+        let CircleDraft { media, gates, wards, guest } = draft;
         let has_done = gates.iter().any(|gate| gate.name.as_str() == DONE);
         if wards.require_done_tool && !has_done {
             return Err(CircleError::RequiredDone);
@@ -162,7 +166,13 @@ impl Circle {
         if !zero.is_empty() {
             return Err(CircleError::Zero(zero.join(", ")));
         }
-        let medium = Self::medium_of(&media, code_media, strict)?;
+        let medium = match (guest, media.first()) {
+            (None, _) => Self::medium_of(&media, code_media, strict)?,
+            (Some(guest), None) => MediumKind::Guest(guest),
+            (Some(guest), Some(medium)) => {
+                return Err(CircleError::SeveralMedia(format!("{medium} and the guest {guest}")));
+            }
+        };
         let resolved = wards.resolved();
         let mut circle = Self {
             medium,
@@ -321,6 +331,7 @@ impl Circle {
                     parameters: spec.parameters.clone(),
                 })
                 .collect(),
+            MediumKind::Guest(_) => Arc::default(),
             MediumKind::Code(medium) => Arc::new([ToolDefinition {
                 name: medium.clone(),
                 description: self.code_contract(medium),
@@ -338,7 +349,7 @@ impl Circle {
     /// would do nothing.
     pub const fn tool_choice(&self) -> ToolChoice {
         match self.medium {
-            MediumKind::Conversation => ToolChoice::Auto,
+            MediumKind::Conversation | MediumKind::Guest(_) => ToolChoice::Auto,
             MediumKind::Code(_) => ToolChoice::Required,
         }
     }

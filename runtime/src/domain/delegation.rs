@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::cantrip::Identity;
-use super::circle::{CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, CircleDraft, DONE, delegates};
+use super::circle::{CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, CircleDraft, DONE, MediumKind, delegates};
 use super::model::Sampling;
 
 /// The prompt of a child that was given none: never the parent's (COMP-10).
@@ -188,11 +188,13 @@ impl Proposal {
         let below = parent.wards().max_depth.saturating_sub(1);
         wards.max_depth = Some(wards.max_depth.map_or(below, |depth| depth.min(below)));
         let media = match self.media() {
+            // A guest's children have a model: nothing else could be said to them.
+            none if none.is_empty() && matches!(parent.medium(), MediumKind::Guest(_)) => Vec::new(),
             none if none.is_empty() => vec![parent.medium().name().to_owned()],
             some => some,
         };
         let gates = self.child_gates(grant, &media)?;
-        let draft = CircleDraft { media, gates, wards };
+        let draft = CircleDraft { media, gates, wards, guest: None };
         let circle = Circle::new(draft, grant.code_media, false)
             .map_err(|error| invalid(format!("the child's circle: {error}")))?;
         if let Some(allowed) = &parent.declared().child_media

@@ -14,17 +14,20 @@ mod step;
 
 use std::sync::Arc;
 
-use cantrip_gates::Exposure;
-use serde_json::Value;
+use cantrip_gates::{Exposure, GateError, Reach};
+use serde_json::{Value, json};
 
-use self::acting::Acting;
-pub use self::step::{Effect, Input, Nature, Now, OutOfStep, StopCause};
+use self::acting::{Acting, Broken, Pending, Running};
+pub use self::calls::MORE;
+pub use self::step::{Effect, GuestNature, Input, Nature, Now, OutOfStep, StopCause};
 use super::budget::Quantity;
 use super::cantrip::Summary;
 use super::circle::MediumKind;
 use super::context::{FoldPlan, History, Shown, Told, cut};
 use super::event::EventKind;
-use super::loom::{Body, CallRecord, Ended, How, Observed, Payloads, Said, Spent};
+use super::guest::Shape;
+use super::ids::{CallId, EntityId};
+use super::loom::{Body, CallRecord, CutOff, Ended, How, Observed, Payloads, Said, Spent};
 use super::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice, Usage, Utterance};
 use super::outcome::{Failure, Outcome};
 
@@ -62,6 +65,32 @@ pub struct Entity {
     usage: Usage,
     children_usage: Usage,
     steers: Vec<String>,
+    /// What this episode is about, and what was said into it since the last turn: what a guest is told.
+    intent: String,
+    heard: Vec<String>,
+}
+
+/// What an entity has behind it when it is taken up again.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// What is shown of it.
+    pub history: History,
+    /// How many turns it has had, and how many of them in its last episode.
+    pub turns: u64,
+    /// See `turns`.
+    pub episode_turns: u64,
+    /// Tokens that it cost.
+    pub usage: Usage,
+    /// How many gates it has called.
+    pub gate_calls: u64,
+    /// What was met.
+    pub seen: Exposure,
+    /// What the last episode is about, and what was said into it since its last turn.
+    pub intent: String,
+    /// See `intent`.
+    pub heard: Vec<String>,
+    /// Whether it is this entity's own past, and not that of the one it forks.
+    pub same_entity: bool,
 }
 
 type Effects = Vec<Effect>;
@@ -79,15 +108,25 @@ impl Entity {
             usage: Usage::default(),
             children_usage: Usage::default(),
             steers: Vec::new(),
+            intent: String::new(),
+            heard: Vec::new(),
         }
     }
 
     /// Continues a recorded thread.
-    pub fn continue_from(&mut self, history: History, turns: u64, usage: Usage, seen: Exposure) {
-        self.history = history;
-        self.turn = turns;
-        self.usage = usage;
-        self.seen = self.seen.union(seen);
+    pub fn continue_from(&mut self, past: Past) {
+        self.history = past.history;
+        self.turn = past.turns;
+        self.usage = past.usage;
+        self.seen = self.seen.union(past.seen);
+        self.intent = past.intent;
+        self.heard = past.heard;
+        if past.same_entity {
+            // A crash does not refill what was spent.
+            self.episode_turns = past.episode_turns;
+            self.nature.ledger.charge(Quantity::Tokens, past.usage.total());
+            self.nature.ledger.charge(Quantity::GateCalls, past.gate_calls);
+        }
     }
 
     /// What is fixed for its life.
@@ -153,6 +192,17 @@ impl Entity {
             (Phase::Acting(acting), Input::Evaluated { evaluated, seed, clock_us }) => {
                 self.evaluated(acting, &evaluated, seed, clock_us, now, &mut effects)?;
             }
+            (Phase::Acting(acting), Input::Answered { answer, .. }) => {
+                self.queried(acting, Ok(answer), now, &mut effects)?;
+            }
+            (Phase::Acting(acting), Input::Unanswered(error)) => {
+                self.queried(acting, Err(error), now, &mut effects)?;
+            }
+            (Phase::Acting(acting), Input::Abandoned) => {
+                let error =
+                    GateError::TimedOut("the question was given up, because the episode was stopped".to_owned());
+                self.gate_returned(acting, Err(error), now, &mut effects)?;
+            }
             (phase, input) => {
                 let error = OutOfStep { input: input.name(), phase: phase.name() };
                 self.phase = phase;
@@ -169,6 +219,8 @@ impl Entity {
             effects.push(Effect::Record { body: Body::Intent { text, steer: false }, blobs: payloads.into_blobs() });
         }
         self.history.intent(text);
+        text.clone_into(&mut self.intent);
+        self.heard.clear();
         self.episode_turns = 0;
         self.turn_boundary(now, effects);
     }
@@ -183,6 +235,9 @@ impl Entity {
                 blobs: payloads.into_blobs(),
             });
             self.history.intent(&text);
+            if self.nature.guest.is_some() {
+                self.heard.push(text);
+            }
         }
         if let Some((reason, why)) = self.ward_met(now) {
             return self.end(How::Truncated, reason, None, why, effects);
@@ -191,7 +246,12 @@ impl Entity {
         if self.turn > 0 {
             effects.push(Effect::Sync);
         }
-        match self.history.fold_due(&self.nature.folding, self.nature.context_tokens) {
+        // A guest is shown nothing of its past, so there is nothing to fold.
+        let fold_due = match self.nature.guest {
+            Some(_) => None,
+            None => self.history.fold_due(&self.nature.folding, self.nature.context_tokens),
+        };
+        match fold_due {
             None => self.ask(now, effects),
             Some(plan) if self.nature.folding.summary == Summary::Mechanical => {
                 let summary = plan.summary.clone();
@@ -221,8 +281,56 @@ impl Entity {
         self.turn += 1;
         self.episode_turns += 1;
         effects.push(Effect::Tell(EventKind::TurnStarted { turn: self.turn }));
+        if let Some(guest) = self.nature.guest.clone() {
+            return self.run_guest(guest, now, effects);
+        }
         effects.push(Effect::Ask(self.question()));
         self.phase = Phase::Asking { since_us: now.us };
+    }
+
+    /// A guest takes the model's place: its call is the utterance. Everything that a second run needs to be the same is in
+    /// it and recorded first, so that a run that a crash cuts off goes on where its record ends.
+    fn run_guest(&mut self, guest: GuestNature, now: &Now, effects: &mut Effects) {
+        let (seed, clock_us) = (seed(&self.nature.id, self.turn), now.us);
+        let id = CallId::new(&format!("turn_{}", self.turn));
+        let heard = std::mem::take(&mut self.heard);
+        let arguments = match guest.shape {
+            Shape::Steps => {
+                json!({ "intent": self.intent, "number": self.turn, "heard": heard, "seed": seed, "clock_us": clock_us })
+            }
+            Shape::Run | Shape::Medium => json!({ "intent": self.intent, "seed": seed, "clock_us": clock_us }),
+        };
+        let source = arguments.to_string();
+        let call = model::Call { id: id.clone(), gate: guest.shape.function().to_owned(), arguments: Ok(arguments) };
+        let said = Utterance { calls: vec![call], model: guest.reference, ..Utterance::default() };
+        effects.push(record_utterance(&said, 0, 0));
+        effects.push(Effect::Tell(EventKind::MessageComplete { said: spoken(&said) }));
+        effects.push(Effect::Evaluate { source, with: Some((seed, clock_us)) });
+        self.phase = Phase::Acting(Box::new(Acting::running(said, now.us, Running::new(id, Some(clock_us)))));
+    }
+
+    /// Takes a guest's turn up again that a crash cut off: what the guest asks next comes in as `GateAsked`, or its end
+    /// as `Evaluated`.
+    pub fn rejoin(&mut self, cut_off: &CutOff, since_us: u64) {
+        let Some(call) = cut_off.said.calls.first() else { return };
+        self.turn += 1;
+        self.episode_turns += 1;
+        let mut running = Running::new(call.id.clone(), Some(cut_off.clock_us()));
+        for run in cut_off.returned() {
+            running.gate_answered(0, run.duration_us);
+        }
+        running.asked_so_far(u64::try_from(cut_off.returned().count()).unwrap_or(u64::MAX));
+        self.nature.ledger.charge(Quantity::GateCalls, u64::try_from(cut_off.gates.len()).unwrap_or(u64::MAX));
+        // What may have changed the world is not tried again: it comes in as `GateReturned`, and is said to be unknown.
+        if let Some(unknown) = cut_off.in_flight().filter(|run| run.reach != Reach::Read) {
+            running.asked_so_far(u64::try_from(cut_off.gates.len()).unwrap_or(u64::MAX));
+            running.gate = Some(Pending::again(unknown, since_us));
+        }
+        let mut acting = Acting::running(cut_off.said.clone(), since_us, running);
+        if let Some(answer) = cut_off.done() {
+            acting.done = Some(("done", answer));
+        }
+        self.phase = Phase::Acting(Box::new(acting));
     }
 
     /// The question of the present moment: identity, intents, the past as it is shown, the circle (CIRCLE-11).
@@ -280,7 +388,7 @@ impl Entity {
             return self.finish_turn(*acting, now, effects);
         }
         let how = match self.nature.circle.medium() {
-            MediumKind::Conversation => "call the gate done with the answer".to_owned(),
+            MediumKind::Conversation | MediumKind::Guest(_) => "call the gate done with the answer".to_owned(),
             MediumKind::Code(name) => format!("call {name} with code that calls done(answer)"),
         };
         acting.answers.push(Shown {
@@ -312,9 +420,13 @@ impl Entity {
             duration_us,
         }));
         self.history.turn(Told { number: self.turn, said: acting.said, answers: acting.answers });
-        match acting.done {
-            Some((reason, value)) => self.end(How::Terminated, reason, Some(value), None, effects),
-            None => self.turn_boundary(now, effects),
+        match (acting.done, acting.broken) {
+            (Some((reason, value)), _) => self.end(How::Terminated, reason, Some(value), None, effects),
+            (None, Some(Broken { reason, why, failed })) => {
+                let failure = failed.then(|| Failure::Guest(why.clone()));
+                self.end_with(How::Truncated, reason, None, Some(why), failure, effects);
+            }
+            (None, None) => self.turn_boundary(now, effects),
         }
     }
 
@@ -329,6 +441,7 @@ impl Entity {
         let reason = match failure {
             Failure::Model(_) => "model_failed",
             Failure::Contract(_) => "contract_broken",
+            Failure::Guest(_) => "guest_failed",
         };
         let why = failure.to_string();
         self.end_with(How::Truncated, reason, None, Some(why), Some(failure), effects);
@@ -389,6 +502,17 @@ impl Entity {
             children_usage: self.children_usage,
         }
     }
+}
+
+/// The seed of a guest's turn: of an entity's name, half of which is random, so no other run has it; and always the same for
+/// this one.
+fn seed(entity: &EntityId, turn: u64) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(entity.as_bytes());
+    hasher.update(&turn.to_le_bytes());
+    let mut seed = [0; 8];
+    hasher.finalize_xof().fill(&mut seed);
+    u64::from_le_bytes(seed)
 }
 
 fn spoken(said: &Utterance) -> String {

@@ -38,8 +38,19 @@ pub struct Evaluation {
     pub fuel_max: Option<u64>,
     /// For a replay: stop at this poll, as the first run was.
     pub stop_at_poll: Option<u64>,
+    /// How many answers of gates come from the record: until the last of them, nobody waits for time to pass.
+    pub recorded: u64,
     /// Ends it early from outside.
     pub stop: StopFlag,
+}
+
+/// The arguments of a gate call, as code gives them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallArguments {
+    /// In the order of the gate's parameters.
+    Positional(Vec<Value>),
+    /// By their names.
+    Named(Value),
 }
 
 /// What the code is told of its gate call.
@@ -80,6 +91,13 @@ pub struct Evaluated {
     pub fuel: u64,
     /// After how many polls it was stopped, where it was.
     pub stopped_at_poll: Option<u64>,
+}
+
+impl Evaluated {
+    /// An end with nothing printed and nothing used.
+    pub const fn of(outcome: EvaluationOutcome) -> Self {
+        Self { outcome, output: String::new(), output_dropped_bytes: 0, fuel: 0, stopped_at_poll: None }
+    }
 }
 
 /// What came of an evaluation.

@@ -7,6 +7,7 @@ pub mod context;
 pub mod delegation;
 pub mod entity;
 pub mod event;
+pub mod guest;
 pub mod ids;
 pub mod loom;
 pub mod medium;

@@ -203,7 +203,7 @@ pub struct ProviderResult {
 }
 
 /// A checked answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Utterance {
     /// Text for people.
     pub content: Option<String>,

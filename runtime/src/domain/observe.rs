@@ -65,7 +65,7 @@ pub(super) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String,
     (text, failed)
 }
 
-fn limit(reason: StopReason, wards: &ResolvedWards) -> String {
+pub(super) fn limit(reason: StopReason, wards: &ResolvedWards) -> String {
     match reason {
         StopReason::Time => format!("it computed longer than the ward max_eval_ms = {}", wards.max_eval_ms),
         StopReason::Fuel => {

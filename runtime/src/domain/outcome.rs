@@ -38,6 +38,9 @@ pub enum Failure {
     /// Its answer broke the contract.
     #[error(transparent)]
     Contract(#[from] ContractError),
+    /// The guest that stands in the model's place said that it failed, or broke down.
+    #[error("{0}")]
+    Guest(String),
 }
 
 impl Outcome {

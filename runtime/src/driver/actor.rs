@@ -3,15 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cantrip_gates::{CallContext, Exposure, GateError, OUTPUT_BYTES_MAX_DEFAULT};
+use cantrip_gates::{CallContext, Exposure, GateError, OUTPUT_BYTES_MAX_DEFAULT, Reach};
 use serde_json::Value;
 
 use crate::domain::circle::MediumKind;
-use crate::domain::context::{History, Told};
-use crate::domain::entity::{Effect, Entity, Input, Nature, Now, StopCause};
+use crate::domain::context::Told;
+use crate::domain::entity::{Effect, Entity, Input, Nature, Now, Past, StopCause};
 use crate::domain::event::{Event, EventKind};
+use crate::domain::guest::READ_LOOM;
 use crate::domain::ids::{CastId, EntityId, EntryId};
-use crate::domain::loom::{Blob, Body, Fork, GateRecord, Observed, Opened, Payloads, Replay, Restored, Spent};
+use crate::domain::loom::{
+    Blob, Body, CutOff, EvaluationRecord, Fork, GateRecord, Observed, Opened, Payloads, Replay, Restored, Spent,
+};
 use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening};
 use crate::domain::outcome::Outcome;
 use crate::ports::{Llm, Medium, Observer, Yielded};
@@ -41,6 +44,8 @@ pub(super) struct Actor {
     replays: Vec<Replay>,
     /// Whether an instance was lost, so that what it was has to be read from the record.
     lost: bool,
+    /// The guest's turn that a crash cut off, until it is taken up again.
+    cut_off: Option<CutOff>,
     /// The seed and clock of the code that runs.
     running: (u64, u64),
     /// When the episode has to end.
@@ -96,6 +101,7 @@ impl Actor {
             medium: Mutex::new(None),
             replays: Vec::new(),
             lost: false,
+            cut_off: None,
             running: (0, 0),
             deadline_us: parts.deadline_us,
             now_us: 0,
@@ -103,35 +109,89 @@ impl Actor {
     }
 
     /// An actor that continues a thread. Nothing of it runs now: the medium is made when code first needs it.
-    pub(super) fn continuing(parts: ActorParts, restored: Restored) -> Result<Self, Fault> {
-        let Restored { mut history, mut turns, head, usage, seen, replays, cut_off } = restored;
+    pub(super) fn continuing(parts: ActorParts, restored: Restored, same_entity: bool) -> Result<Self, Fault> {
         let mut parts = parts;
-        parts.follows = Some(head);
+        parts.follows = Some(restored.head);
+        let mut past = Past {
+            history: restored.history,
+            turns: restored.turns,
+            episode_turns: restored.episode_turns,
+            usage: restored.usage,
+            gate_calls: restored.gate_calls,
+            seen: restored.seen,
+            intent: restored.intent,
+            heard: restored.heard,
+            same_entity,
+        };
+        let is_guest = parts.nature.guest.is_some();
         let mut closing = None;
-        if let Some(cut_off) = cut_off {
-            turns += 1;
-            closing = Some(cut_off.answers.clone());
-            history.turn(Told { number: turns, said: cut_off.said, answers: cut_off.answers });
+        match restored.cut_off {
+            None => {}
+            Some(cut_off) if is_guest && cut_off.guest_call().is_some() => closing = Some((cut_off, true)),
+            Some(cut_off) => {
+                past.turns += 1;
+                let answers = cut_off.answers.clone();
+                past.history.turn(Told { number: past.turns, said: cut_off.said.clone(), answers });
+                closing = Some((cut_off, false));
+            }
         }
         let mut actor = Self::new(parts);
-        actor.restore(history, turns, usage, seen);
-        actor.replays = replays;
-        if let Some(answers) = closing {
-            let mut payloads = Payloads::default();
-            let answers = answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
-            let body = Body::Observation(Box::new(Observed {
-                answers,
-                output_dropped_bytes: 0,
-                evaluations: Vec::new(),
-                duration_us: 0,
-            }));
-            actor.record(body, payloads.into_blobs())?;
+        actor.entity.continue_from(past);
+        actor.replays = restored.replays;
+        match closing {
+            Some((cut_off, true)) => actor.cut_off = Some(cut_off),
+            Some((cut_off, false)) => actor.close(&cut_off, Vec::new())?,
+            None => {}
         }
         Ok(actor)
     }
 
-    fn restore(&mut self, history: History, turns: u64, usage: crate::domain::model::Usage, seen: Exposure) {
-        self.entity.continue_from(history, turns, usage, seen);
+    /// Records what is known of a turn that was cut off.
+    fn close(&mut self, cut_off: &CutOff, evaluations: Vec<EvaluationRecord>) -> Result<(), Fault> {
+        let mut payloads = Payloads::default();
+        let answers = cut_off.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
+        let body =
+            Body::Observation(Box::new(Observed { answers, output_dropped_bytes: 0, evaluations, duration_us: 0 }));
+        self.record(body, payloads.into_blobs())?;
+        Ok(())
+    }
+
+    /// Takes a guest's turn up again, or closes it where something else is to be done.
+    async fn take_up(&mut self, cut_off: CutOff, input: Input) -> Result<Input, Fault> {
+        let (seed, clock_us) = (cut_off.seed(), cut_off.clock_us());
+        if !matches!(input, Input::Continue) {
+            let call = cut_off.said.calls.first().map(|call| call.id.clone());
+            let record = call.map(|call| EvaluationRecord {
+                call,
+                seed,
+                clock_us,
+                gate_clocks_us: Vec::new(),
+                stopped_at_poll: None,
+                lost: true,
+            });
+            self.close(&cut_off, record.into_iter().collect())?;
+            return Ok(input);
+        }
+        self.entity.rejoin(&cut_off, self.now_us);
+        self.running = (seed, clock_us);
+        self.ready_medium().await?;
+        let source = cut_off.guest_call().map(Value::to_string).unwrap_or_default();
+        let mut evaluation = self.evaluation(source);
+        evaluation.recorded = u64::try_from(cut_off.returned().count()).unwrap_or(u64::MAX);
+        let medium = self.medium().as_mut().ok_or(Fault::NoResult("evaluate without a medium"))?;
+        let yielded = replay::catch_up(&mut **medium, evaluation, &cut_off).await;
+        let unknown = cut_off.in_flight().filter(|run| run.reach != Reach::Read);
+        Ok(match (unknown, &yielded) {
+            (Some(run), Yielded::Gate { .. }) => Input::GateReturned {
+                result: Err(GateError::Failed(format!(
+                    "{}: the runtime was stopped during this call: it may or may not have run",
+                    run.gate
+                ))),
+                seen: Exposure::default(),
+                spent: Spent::default(),
+            },
+            _ => self.yielded(yielded),
+        })
     }
 
     /// Records the entity's root context (IDENTITY-4).
@@ -148,13 +208,13 @@ impl Actor {
         });
         let body = Body::Opened(Box::new(Opened {
             identity: nature.identity.clone(),
-            medium_digest: self.host.media.digest(&medium),
+            medium_digest: self.medium_digest(&medium),
             medium,
             gates: gates.collect(),
             wards: circle.declared().clone(),
             folding: nature.folding.clone(),
             model: self.llm.name().to_owned(),
-            guest: None,
+            guest: nature.guest.as_ref().map(|guest| guest.reference.clone()).or_else(|| self.cantrip.guest_medium()),
             intent: payloads.text(intent),
             node: self.host.node.clone(),
             depth: nature.depth,
@@ -186,6 +246,9 @@ impl Actor {
     }
 
     async fn drive(&mut self, mut input: Input) -> Result<Outcome, Fault> {
+        if let Some(cut_off) = self.cut_off.take() {
+            input = self.take_up(cut_off, input).await?;
+        }
         loop {
             self.now_us = self.host.clock.now_us();
             for text in self.control.take_steers() {
@@ -201,7 +264,7 @@ impl Actor {
                     }
                     Effect::Sync => self.loom.sync().await?,
                     Effect::Tell(kind) => self.tell(kind),
-                    Effect::Ask(question) => next = Some(self.ask(question).await),
+                    Effect::Ask(question) | Effect::Query(question) => next = Some(self.ask(question).await),
                     Effect::Call { gate, arguments } => {
                         let result = self.call(&gate, arguments).await;
                         next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
@@ -209,11 +272,10 @@ impl Actor {
                     Effect::Cast { call, children, batch } => {
                         next = Some(self.cast_children(call, children, batch).await?);
                     }
-                    Effect::Evaluate { source } => next = Some(self.evaluate(source).await?),
-                    Effect::Resume(answer) => {
-                        let now_us = self.now_us;
+                    Effect::Evaluate { source, with } => next = Some(self.evaluate(source, with).await?),
+                    Effect::Resume { answer, clock_us } => {
                         let medium = self.medium().as_mut().ok_or(Fault::NoResult("resume without a medium"))?;
-                        let yielded = medium.resume(answer, now_us).await;
+                        let yielded = medium.resume(answer, clock_us).await;
                         next = Some(self.yielded(yielded));
                     }
                     Effect::Finish(outcome) => return Ok(*outcome),
@@ -267,7 +329,15 @@ impl Actor {
         }
     }
 
+    fn medium_digest(&self, medium: &str) -> Option<String> {
+        let guest = self.cantrip.guest().map(|guest| guest.manifest()).filter(|manifest| manifest.name == medium);
+        guest.map(|manifest| manifest.digest.clone()).or_else(|| self.host.media.digest(medium))
+    }
+
     async fn call(&self, name: &str, arguments: Value) -> Result<Value, GateError> {
+        if name == READ_LOOM {
+            return self.read_loom(&arguments);
+        }
         let Some(gate) = self.cantrip.equipped().get(name) else {
             return Err(GateError::Failed(format!("{name}: declared, but nothing is behind it")));
         };
@@ -279,7 +349,7 @@ impl Actor {
             // In code a result is a value to work on, and what of it is shown is bounded elsewhere; in a conversation all of
             // it goes to the model.
             output_bytes_max: match nature.circle.medium() {
-                MediumKind::Code(_) => OUTPUT_BYTES_MAX_DEFAULT,
+                MediumKind::Code(_) | MediumKind::Guest(_) => OUTPUT_BYTES_MAX_DEFAULT,
                 MediumKind::Conversation => wards.max_output_bytes,
             },
         };
@@ -290,15 +360,24 @@ impl Actor {
         }
     }
 
-    async fn evaluate(&mut self, source: String) -> Result<Input, Fault> {
-        let mut seed = [0; 8];
-        self.host.clock.random(&mut seed);
-        self.running = (u64::from_le_bytes(seed), self.now_us);
+    async fn evaluate(&mut self, source: String, with: Option<(u64, u64)>) -> Result<Input, Fault> {
+        self.running = with.unwrap_or_else(|| {
+            let mut seed = [0; 8];
+            self.host.clock.random(&mut seed);
+            (u64::from_le_bytes(seed), self.now_us)
+        });
         self.ready_medium().await?;
+        let evaluation = self.evaluation(source);
+        let medium = self.medium().as_mut().ok_or(Fault::NoResult("evaluate without a medium"))?;
+        let yielded = medium.evaluate(evaluation).await;
+        Ok(self.yielded(yielded))
+    }
+
+    fn evaluation(&self, source: String) -> Evaluation {
         let nature = self.entity.nature();
         let wards = nature.circle.wards();
         let time_max = Duration::from_millis(wards.max_eval_ms);
-        let evaluation = Evaluation {
+        Evaluation {
             source,
             seed: self.running.0,
             clock_us: self.running.1,
@@ -306,11 +385,9 @@ impl Actor {
             output_bytes_max: wards.max_output_bytes,
             fuel_max: nature.ledger.left(crate::domain::budget::Quantity::Fuel),
             stop_at_poll: None,
+            recorded: 0,
             stop: self.control.flag(),
-        };
-        let medium = self.medium().as_mut().ok_or(Fault::NoResult("evaluate without a medium"))?;
-        let yielded = medium.evaluate(evaluation).await;
-        Ok(self.yielded(yielded))
+        }
     }
 
     fn yielded(&mut self, yielded: Yielded) -> Input {
@@ -341,7 +418,10 @@ impl Actor {
             memory_bytes_max: wards.max_memory_bytes,
             metered: nature.ledger.left(crate::domain::budget::Quantity::Fuel).is_some(),
         };
-        let mut medium = self.host.media.open(&opening).await?;
+        let mut medium = match self.cantrip.guest() {
+            Some(guest) if *guest.manifest().name == *opening.medium => guest.open(&opening).await?,
+            _ => self.host.media.open(&opening).await?,
+        };
         let replays = if self.lost {
             self.loom.sync().await?;
             self.loom.tree()?.restore(nature.id, None)?.replays

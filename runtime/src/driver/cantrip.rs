@@ -8,8 +8,10 @@ use thiserror::Error;
 
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::circle::{Circle, CircleDraft, CircleError, delegates};
-use crate::domain::model::{RetryPolicy, Sampling, ToolChoice};
-use crate::ports::{Llm, MediumFactory};
+use crate::domain::entity::GuestNature;
+use crate::domain::guest::{GuestRefusal, LLM_QUERY, Manifest, Shape};
+use crate::domain::model::{ModelError, Question, RawAnswer, RetryPolicy, Sampling, ToolChoice};
+use crate::ports::{BoxFuture, Guest, Llm, MediumFactory, Pieces};
 
 /// Why a cantrip cannot be.
 #[derive(Debug, Error)]
@@ -17,6 +19,12 @@ pub enum CantripError {
     /// CANTRIP-1.
     #[error("cantrip requires an llm")]
     NoLlm,
+    /// A guest without a model is given the gate that asks one.
+    #[error("the gate {0} needs the cantrip's model, and there is none: add `[llm]`, or leave the gate out")]
+    NoLlmForGate(String),
+    /// The guest needs more than the circle gives.
+    #[error(transparent)]
+    Guest(#[from] GuestRefusal),
     /// The circle cannot hold.
     #[error(transparent)]
     Circle(#[from] CircleError),
@@ -70,6 +78,7 @@ struct Inner {
     child_models: ChildModels,
     folding: Folding,
     retry: RetryPolicy,
+    guest: Option<Arc<dyn Guest>>,
 }
 
 impl Cantrip {
@@ -96,6 +105,28 @@ impl Cantrip {
     /// When its entities' past is folded.
     pub fn folding(&self) -> &Folding {
         &self.0.folding
+    }
+
+    /// The component that it brings: the cantrip itself, or its medium.
+    pub fn guest(&self) -> Option<&Arc<dyn Guest>> {
+        self.0.guest.as_ref()
+    }
+
+    /// What an entity of it has to know of the guest that works in a model's place.
+    pub(super) fn guest_nature(&self) -> Option<GuestNature> {
+        let manifest = self.guest()?.manifest();
+        let is_cantrip = manifest.shape != Shape::Medium;
+        is_cantrip.then(|| GuestNature { reference: manifest.reference(), shape: manifest.shape })
+    }
+
+    /// The reference of its medium, where that is a guest.
+    pub(super) fn guest_medium(&self) -> Option<String> {
+        self.guest().map(|guest| guest.manifest()).filter(|it| it.shape == Shape::Medium).map(Manifest::reference)
+    }
+
+    /// The code media that its entities can work in: the host's, and the one it brings.
+    pub(super) fn code_media(&self, media: &dyn MediumFactory) -> Vec<String> {
+        code_media(media, self.guest())
     }
 
     pub(super) fn retry(&self) -> &RetryPolicy {
@@ -137,7 +168,32 @@ impl Cantrip {
             child_models: inner.child_models.clone(),
             folding: inner.folding.clone(),
             retry: inner.retry.clone(),
+            guest: inner.guest.clone(),
         }))
+    }
+}
+
+fn code_media(media: &dyn MediumFactory, guest: Option<&Arc<dyn Guest>>) -> Vec<String> {
+    let own = guest.map(|guest| guest.manifest()).filter(|manifest| manifest.shape == Shape::Medium);
+    media.names().into_iter().chain(own.map(|manifest| manifest.name.clone())).collect()
+}
+
+/// Stands where a guest cantrip names no model.
+#[derive(Debug)]
+struct NoModel;
+
+impl Llm for NoModel {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn ask<'a>(
+        &'a self,
+        _question: &'a Question,
+        _pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, Result<RawAnswer, ModelError>> {
+        let error = ModelError::Setup { message: "this cantrip names none; add `[llm]`".to_owned() };
+        Box::pin(async move { Err(error) })
     }
 }
 
@@ -156,6 +212,7 @@ pub struct CantripBuilder {
     child_models: ChildModels,
     folding: Folding,
     retry: RetryPolicy,
+    guest: Option<Arc<dyn Guest>>,
     strict: bool,
 }
 
@@ -260,6 +317,14 @@ impl CantripBuilder {
         self
     }
 
+    /// Brings a component: it is the cantrip itself and needs no model, or, if it exports `evaluate`, its medium. Default:
+    /// none.
+    #[must_use]
+    pub fn guest(mut self, guest: Arc<dyn Guest>) -> Self {
+        self.guest = Some(guest);
+        self
+    }
+
     /// Demands a declared medium instead of defaulting to the conversation.
     #[must_use]
     pub const fn strict(mut self) -> Self {
@@ -281,14 +346,32 @@ impl CantripBuilder {
     /// assert!(matches!(error, Err(CantripError::NoLlm)));
     /// ```
     pub fn build(self, media: &dyn MediumFactory) -> Result<Cantrip, CantripError> {
-        let llm = self.llm.ok_or(CantripError::NoLlm)?;
+        let shape = self.guest.as_ref().map(|guest| guest.manifest().shape);
+        let is_guest = shape.is_some_and(|shape| shape != Shape::Medium);
+        let has_model = self.llm.is_some();
+        let llm = match self.llm {
+            Some(llm) => llm,
+            None if is_guest => Arc::new(NoModel),
+            None => return Err(CantripError::NoLlm),
+        };
+        if let Some(gate) = self.held.iter().find(|name| name.as_str() == LLM_QUERY || delegates(name))
+            && !has_model
+        {
+            return Err(CantripError::NoLlmForGate(gate.clone()));
+        }
         let mut equipped = GateSet::new();
         for gate in self.equipped {
             equipped.insert(gate)?;
         }
-        let delegating =
-            || builtin::NAMES.iter().filter(|name| delegates(name)).filter_map(|name| builtin::spec_of(name));
-        let specs: Vec<GateSpec> = equipped.iter().map(|gate| gate.spec().clone()).chain(delegating()).collect();
+        // Delegation can always be passed on; the others of the runtime's own only where the author has put them.
+        let own = builtin::RUN_BY_THE_RUNTIME
+            .iter()
+            .filter(|name| delegates(name) || self.held.iter().any(|held| held == *name));
+        let specs: Vec<GateSpec> = equipped
+            .iter()
+            .map(|gate| gate.spec().clone())
+            .chain(own.filter_map(|name| builtin::spec_of(name)))
+            .collect();
         let mut gates = Vec::with_capacity(self.held.len());
         for name in &self.held {
             let spec =
@@ -299,8 +382,17 @@ impl CantripBuilder {
                 })?;
             gates.push(spec.clone());
         }
-        let draft = CircleDraft { media: self.media, gates, wards: self.wards };
-        let circle = Circle::new(draft, &media.names(), self.strict)?;
+        let mut media_named = self.media;
+        let manifest = self.guest.as_ref().map(|guest| guest.manifest());
+        if let Some(manifest) = manifest.filter(|_| !is_guest) {
+            media_named.push(manifest.name.clone());
+        }
+        let guest = manifest.filter(|_| is_guest).map(|manifest| manifest.name.clone());
+        let draft = CircleDraft { media: media_named, gates, wards: self.wards, guest };
+        let circle = Circle::new(draft, &code_media(media, self.guest.as_ref()), self.strict)?;
+        if let Some(manifest) = manifest {
+            manifest.fits(&circle)?;
+        }
         for name in self.child_models.by_depth.values().chain(&self.child_models.default) {
             if !self.models.contains_key(name) {
                 let known = self.models.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -317,6 +409,7 @@ impl CantripBuilder {
             child_models: self.child_models,
             folding: self.folding,
             retry: self.retry,
+            guest: self.guest,
         })))
     }
 }

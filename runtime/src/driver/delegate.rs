@@ -106,6 +106,7 @@ impl Actor {
             code_media: Arc::clone(&parent.code_media),
             models: parent.models.clone(),
             ledger,
+            guest: None,
         };
         let mut actor = Self::new(ActorParts {
             host: Arc::clone(&self.host),

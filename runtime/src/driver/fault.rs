@@ -21,6 +21,14 @@ pub enum Fault {
     /// No instance of the medium could be had.
     #[error("the episode stopped because its medium could not be had")]
     Medium(#[from] MediumFault),
+    /// What ran was another guest: its record would not be what this one does.
+    #[error("this entity's guest is {recorded}, and the cantrip has {given}")]
+    OtherGuest {
+        /// What the record says.
+        recorded: String,
+        /// What the cantrip says.
+        given: String,
+    },
     /// A defect of ours.
     #[error("the driver and the entity disagree")]
     OutOfStep(#[from] OutOfStep),

@@ -9,6 +9,7 @@ mod cantrip;
 mod control;
 mod delegate;
 mod fault;
+mod read_loom;
 mod recorder;
 mod replay;
 mod runtime;

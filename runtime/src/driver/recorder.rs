@@ -103,6 +103,10 @@ impl Loom {
         Ok(())
     }
 
+    pub(super) fn store(&self) -> &dyn LoomStore {
+        &*self.0.store
+    }
+
     /// Reads the loom as turns.
     pub(super) fn tree(&self) -> Result<Tree, Fault> {
         read_tree(&*self.0.store, self.0.id)

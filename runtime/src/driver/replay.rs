@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cantrip_gates::GateError;
 
-use crate::domain::loom::Replay;
-use crate::domain::medium::{Evaluation, GateAnswer, StopFlag};
+use crate::domain::loom::{CutOff, Replay};
+use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, StopFlag, StopReason};
 use crate::ports::{Medium, Yielded};
 
 /// 10 minutes. The first run was bounded by its wards; a replay on a slower machine must not stop earlier than it did.
@@ -23,6 +23,7 @@ pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Optio
         output_bytes_max: 0,
         fuel_max,
         stop_at_poll: record.stopped_at_poll,
+        recorded: u64::MAX,
         stop,
     };
     let mut clocks = record.gate_clocks_us.into_iter();
@@ -36,4 +37,30 @@ pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Optio
         });
         yielded = medium.resume(answer, clock_us).await;
     }
+}
+
+/// Runs a guest's turn that a crash cut off up to where its record ends, and says what it does next. `evaluation` has the
+/// recorded seed and clock, and the bounds of a first run.
+pub(super) async fn catch_up(medium: &mut dyn Medium, evaluation: Evaluation, cut_off: &CutOff) -> Yielded {
+    let mut clock_us = evaluation.clock_us;
+    let mut yielded = medium.evaluate(evaluation).await;
+    for run in cut_off.returned() {
+        let Yielded::Gate { gate, .. } = &yielded else { return yielded };
+        if *gate != run.gate {
+            return otherwise(&format!("it called {gate} where its record has {}", run.gate));
+        }
+        clock_us = clock_us.saturating_add(run.duration_us);
+        yielded = medium.resume(run.answer(), clock_us).await;
+    }
+    match (&yielded, cut_off.in_flight()) {
+        (Yielded::Gate { gate, .. }, Some(run)) if *gate != run.gate => {
+            otherwise(&format!("it called {gate} where its record has {}", run.gate))
+        }
+        _ => yielded,
+    }
+}
+
+fn otherwise(how: &str) -> Yielded {
+    let detail = format!("the guest does not do again what it did before the crash: {how}");
+    Yielded::Finished(Box::new(Evaluated::of(EvaluationOutcome::Lost { reason: StopReason::Trap, detail })))
 }

@@ -199,7 +199,7 @@ impl Runtime {
         let parts = self.parts(cantrip, loom, self.host.entity_id(), &options)?;
         let fork = Some(Fork { of, turns, strategy: ForkStrategy::Replay });
         let opening = Opening { cast: options.cast, trace: options.trace, spawned_by: None, fork };
-        Ok(Summoned { actor: Actor::continuing(parts, restored)?, opening: Some(opening), unfinished: false })
+        Ok(Summoned { actor: Actor::continuing(parts, restored, false)?, opening: Some(opening), unfinished: false })
     }
 
     /// Continues an entity where its record ends: after a crash, or in another process. Neither a model nor a gate is
@@ -217,9 +217,17 @@ impl Runtime {
     ) -> Result<Summoned, Fault> {
         let tree = self.tree(loom)?;
         let unfinished = tree.entity(entity)?.ended.is_none();
+        let recorded = tree.entity(entity)?.opened.guest.clone();
+        let given = cantrip.guest().map(|guest| guest.manifest().reference());
+        if digest_of(recorded.as_deref()) != digest_of(given.as_deref()) {
+            return Err(Fault::OtherGuest {
+                recorded: recorded.unwrap_or_else(|| "no guest".to_owned()),
+                given: given.unwrap_or_else(|| "no guest".to_owned()),
+            });
+        }
         let restored = tree.restore(entity, None)?;
         let parts = self.parts(cantrip, loom, entity, options)?;
-        Ok(Summoned { actor: Actor::continuing(parts, restored)?, opening: None, unfinished })
+        Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished })
     }
 
     /// Reads a loom as turns.
@@ -263,9 +271,10 @@ impl Runtime {
             folding: cantrip.folding().clone(),
             context_tokens: cantrip.llm().context_tokens(),
             equipped: cantrip.equipped_specs().to_vec(),
-            code_media: self.host.media.names().into(),
+            code_media: cantrip.code_media(&*self.host.media).into(),
             models: cantrip.model_names(),
             ledger: Ledger::new(circle.wards(), None),
+            guest: cantrip.guest_nature(),
         };
         Ok(ActorParts {
             host: Arc::clone(&self.host),
@@ -280,6 +289,11 @@ impl Runtime {
             deadline_us: None,
         })
     }
+}
+
+/// A guest is its digest: its name may change.
+fn digest_of(reference: Option<&str>) -> Option<&str> {
+    reference.map(|reference| reference.rsplit_once('@').map_or(reference, |(_, digest)| digest))
 }
 
 /// An entity that lives across sends. Its medium keeps its state between them (MEDIUM-3).

@@ -7,11 +7,13 @@
 
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
+
+use super::files::{make_private, write_whole};
 
 /// Why code could not be had.
 #[derive(Debug, Error)]
@@ -41,33 +43,84 @@ fn key(engine: &Engine, wasm: &[u8]) -> String {
     hasher.0.finalize().to_hex().to_string()
 }
 
+/// The two kinds of compiled code.
+trait Compiled: Sized {
+    fn compile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Self>;
+    fn precompile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Vec<u8>>;
+    /// Loads what `precompile` has made.
+    ///
+    /// # Safety
+    /// The file must hold nothing else than what this engine's `precompile` has returned.
+    #[expect(unsafe_code, reason = "loading machine code is what a cache of compiled code is for")]
+    unsafe fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Self>;
+}
+
+impl Compiled for Module {
+    fn compile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Self> {
+        // From bytes alone: text is for people, and never taken from anybody else.
+        Self::from_binary(engine, wasm)
+    }
+
+    fn precompile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+        engine.precompile_module(wasm)
+    }
+
+    #[expect(unsafe_code, reason = "see the trait")]
+    unsafe fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        // SAFETY: the caller vouches for the file.
+        unsafe { Self::deserialize_file(engine, path) }
+    }
+}
+
+impl Compiled for Component {
+    fn compile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Self> {
+        Self::from_binary(engine, wasm)
+    }
+
+    fn precompile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+        engine.precompile_component(wasm)
+    }
+
+    #[expect(unsafe_code, reason = "see the trait")]
+    unsafe fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        // SAFETY: the caller vouches for the file.
+        unsafe { Self::deserialize_file(engine, path) }
+    }
+}
+
 /// The module of some WebAssembly: from the folder if it is there and sound, else compiled and put there.
 ///
 /// A folder that cannot be read or written costs time and nothing else.
 pub(super) fn module(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> Result<Module, ArtefactError> {
-    let compile_error = |error: wasmtime::Error| ArtefactError::Compile(error.into());
-    let Some(folder) = folder else { return Module::new(engine, wasm).map_err(compile_error) };
+    compiled(engine, wasm, folder)
+}
+
+/// The same for a component.
+pub(super) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> Result<Component, ArtefactError> {
+    compiled(engine, wasm, folder)
+}
+
+fn compiled<T: Compiled>(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> Result<T, ArtefactError> {
+    let compile = || T::compile(engine, wasm).map_err(|error| ArtefactError::Compile(error.into()));
+    let Some(folder) = folder else { return compile() };
     let path = folder.join(format!("{}.cwasm", key(engine, wasm)));
-    if let Some(module) = load(engine, &path) {
-        return Ok(module);
+    if let Some(found) = load(engine, &path) {
+        return Ok(found);
     }
     tracing::debug!(path = %path.display(), "compiling");
-    let compiled = engine.precompile_module(wasm).map_err(compile_error)?;
-    if let Err(error) = keep(folder, &path, &compiled) {
+    let bytes = T::precompile(engine, wasm).map_err(|error| ArtefactError::Compile(error.into()))?;
+    if let Err(error) = keep(folder, &path, &bytes) {
         tracing::warn!(path = %path.display(), %error, "compiled code could not be kept; it is compiled again next time");
-        return Module::new(engine, wasm).map_err(compile_error);
+        return compile();
     }
-    match load(engine, &path) {
-        Some(module) => Ok(module),
-        None => Module::new(engine, wasm).map_err(compile_error),
-    }
+    load(engine, &path).map_or_else(compile, Ok)
 }
 
 fn digest_path(path: &Path) -> PathBuf {
     path.with_extension("blake3")
 }
 
-fn load(engine: &Engine, path: &Path) -> Option<Module> {
+fn load<T: Compiled>(engine: &Engine, path: &Path) -> Option<T> {
     let expected = fs::read_to_string(digest_path(path)).ok()?;
     let bytes = fs::read(path).ok()?;
     let actual = blake3::hash(&bytes).to_hex();
@@ -79,12 +132,12 @@ fn load(engine: &Engine, path: &Path) -> Option<Module> {
 }
 
 #[expect(unsafe_code, reason = "loading machine code is what a cache of compiled code is for")]
-fn deserialize(engine: &Engine, path: &Path) -> Option<Module> {
+fn deserialize<T: Compiled>(engine: &Engine, path: &Path) -> Option<T> {
     // SAFETY: the file was written by `keep` in this or an earlier process of this runtime, from the output of
-    // `precompile_module`; `load` has just compared it with the digest that `keep` wrote beside it. The folder is ours
+    // `precompile`; `load` has just compared it with the digest that `keep` wrote beside it. The folder is ours
     // alone (mode 0700), so who could replace both files already is this user.
-    let module = unsafe { Module::deserialize_file(engine, path) };
-    module
+    let found = unsafe { T::deserialize(engine, path) };
+    found
         .inspect_err(
             |error| tracing::warn!(path = %path.display(), %error, "compiled code does not fit; compiling again"),
         )
@@ -98,27 +151,6 @@ fn keep(folder: &Path, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
     write_whole(folder, &digest_path(path), blake3::hash(compiled).to_hex().as_bytes())
 }
 
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
-}
-
-/// Writes beside and renames, so that another process never sees half a file.
-fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = folder.join(format!(".{name}.{}", std::process::id()));
-    let mut file = fs::File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&beside, path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +158,7 @@ mod tests {
     #[test]
     fn a_damaged_artefact_is_compiled_again_and_never_loaded() {
         let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::new(&super::super::config::config(10, false)).unwrap();
+        let engine = Engine::new(&super::super::config::interpreters(10, false)).unwrap();
         let wasm = wat::parse_str("(module (func (export \"f\")))").unwrap();
         module(&engine, &wasm, Some(folder.path())).unwrap();
         let path = folder.path().join(format!("{}.cwasm", key(&engine, &wasm)));
@@ -135,14 +167,14 @@ mod tests {
         let middle = damaged.len() / 2;
         damaged.get_mut(middle).into_iter().for_each(|byte| *byte ^= 1);
         fs::write(&path, &damaged).unwrap();
-        assert!(load(&engine, &path).is_none());
+        assert!(load::<Module>(&engine, &path).is_none());
         module(&engine, &wasm, Some(folder.path())).unwrap();
         assert_eq!(fs::read(&path).unwrap(), sound);
     }
 
     #[test]
     fn wasm_of_nobody_is_refused() {
-        let engine = Engine::new(&super::super::config::config(10, false)).unwrap();
+        let engine = Engine::new(&super::super::config::interpreters(10, false)).unwrap();
         assert!(matches!(module(&engine, b"\0asm nonsense", None), Err(ArtefactError::Compile(_))));
     }
 }

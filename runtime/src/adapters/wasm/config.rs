@@ -18,10 +18,17 @@ const TABLE_ELEMENTS_MAX: usize = 10_000;
 /// 1 MiB. What the engine keeps of an instance beside its memory.
 const INSTANCE_BYTES_MAX: usize = 1024 * 1024;
 
-/// The settings of an engine. `metered` counts instructions, which costs about a quarter of the speed and is therefore on
-/// only where a ward asks for it.
-pub(super) fn config(instances_max: u32, metered: bool) -> Config {
-    let mut pool = PoolingAllocationConfig::new();
+/// 1 000. How many guests live at once; each has its own memories and up to a hundred core instances.
+pub(super) const GUESTS_MAX: u32 = 1_000;
+/// 128. Python's linked libraries are about 30 core instances.
+const GUEST_PARTS_MAX: u32 = 128;
+/// 100 000 elements: an interpreter has about 20 000 functions in its table.
+const GUEST_TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// The settings of the engine of the built-in media. `metered` counts instructions, which costs about a quarter of the
+/// speed and is therefore on only where a ward asks for it.
+pub(super) fn interpreters(instances_max: u32, metered: bool) -> Config {
+    let mut pool = pool();
     pool.total_core_instances(instances_max)
         .total_memories(instances_max)
         .total_tables(instances_max)
@@ -29,11 +36,39 @@ pub(super) fn config(instances_max: u32, metered: bool) -> Config {
         .max_memories_per_module(1)
         .max_tables_per_module(2)
         .table_elements(TABLE_ELEMENTS_MAX)
-        .max_core_instance_size(INSTANCE_BYTES_MAX)
+        .table_keep_resident(TABLE_ELEMENTS_MAX * 8);
+    config(pool, metered)
+}
+
+/// The settings of the engine of guests.
+pub(super) fn guests(metered: bool) -> Config {
+    let mut pool = pool();
+    pool.total_component_instances(GUESTS_MAX)
+        .total_core_instances(GUESTS_MAX.saturating_mul(8))
+        .total_memories(GUESTS_MAX)
+        .total_tables(GUESTS_MAX.saturating_mul(4))
+        .total_stacks(GUESTS_MAX)
+        .max_core_instances_per_component(GUEST_PARTS_MAX)
+        .max_memories_per_component(8)
+        .max_tables_per_component(16)
+        .max_component_instance_size(INSTANCE_BYTES_MAX)
+        .max_tables_per_module(4)
+        .table_elements(GUEST_TABLE_ELEMENTS_MAX)
+        .table_keep_resident(TABLE_ELEMENTS_MAX * 8);
+    config(pool, metered)
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.max_core_instance_size(INSTANCE_BYTES_MAX)
         .max_memory_size(usize::try_from(MEMORY_BYTES_MAX).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(RESIDENT_BYTES)
-        .table_keep_resident(TABLE_ELEMENTS_MAX * 8)
         .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// What holds for every engine.
+fn config(pool: PoolingAllocationConfig, metered: bool) -> Config {
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))

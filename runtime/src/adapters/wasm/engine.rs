@@ -8,7 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use wasmtime::Engine;
 
-use super::config::config;
+use super::config;
 
 /// 1 ms. How late a stop can be; the ticker costs less than 0.1 % of a core.
 const TICK: Duration = Duration::from_millis(1);
@@ -30,11 +30,22 @@ pub enum SandboxError {
     Ticker(#[source] std::io::Error),
 }
 
+/// What an engine is for. Each use has its own pool, so that a crowd of guests takes no place from the interpreters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The built-in media.
+    Interpreters,
+    /// Components that somebody wrote.
+    Guests,
+}
+
 /// Engines, ticked as long as it lives.
 #[derive(Debug)]
 pub struct Sandbox {
     plain: Ticked,
     metered: OnceLock<Ticked>,
+    guests: OnceLock<Ticked>,
+    metered_guests: OnceLock<Ticked>,
     pub(super) instances_max: u32,
     pub(super) artefacts: Option<PathBuf>,
 }
@@ -47,8 +58,12 @@ struct Ticked {
 }
 
 impl Ticked {
-    fn new(instances_max: u32, metered: bool) -> Result<Self, SandboxError> {
-        let engine = Engine::new(&config(instances_max, metered))
+    fn new(what: Use, instances_max: u32, metered: bool) -> Result<Self, SandboxError> {
+        let config = match what {
+            Use::Interpreters => config::interpreters(instances_max, metered),
+            Use::Guests => config::guests(metered),
+        };
+        let engine = Engine::new(&config)
             .map_err(|error| SandboxError::Engine { instances: instances_max, source: error.into() })?;
         let stop = Arc::new(AtomicBool::new(false));
         let (weak, stopped) = (engine.weak(), Arc::clone(&stop));
@@ -82,21 +97,26 @@ impl Sandbox {
     /// Too little address space, or no thread for the ticker.
     pub fn new(instances_max: u32, artefacts: Option<PathBuf>) -> Result<Arc<Self>, SandboxError> {
         Ok(Arc::new(Self {
-            plain: Ticked::new(instances_max, false)?,
+            plain: Ticked::new(Use::Interpreters, instances_max, false)?,
             metered: OnceLock::new(),
+            guests: OnceLock::new(),
+            metered_guests: OnceLock::new(),
             instances_max,
             artefacts,
         }))
     }
 
-    pub(super) fn engine(&self, metered: bool) -> Result<&Engine, SandboxError> {
-        if !metered {
-            return Ok(&self.plain.engine);
-        }
-        if let Some(ticked) = self.metered.get() {
+    pub(super) fn engine(&self, what: Use, metered: bool) -> Result<&Engine, SandboxError> {
+        let cell = match (what, metered) {
+            (Use::Interpreters, false) => return Ok(&self.plain.engine),
+            (Use::Interpreters, true) => &self.metered,
+            (Use::Guests, false) => &self.guests,
+            (Use::Guests, true) => &self.metered_guests,
+        };
+        if let Some(ticked) = cell.get() {
             return Ok(&ticked.engine);
         }
-        let fresh = Ticked::new(self.instances_max, true)?;
-        Ok(&self.metered.get_or_init(|| fresh).engine)
+        let fresh = Ticked::new(what, self.instances_max, metered)?;
+        Ok(&cell.get_or_init(|| fresh).engine)
     }
 }

@@ -1,13 +1,13 @@
 //! What a code medium can reach of the host: its gates, its output, and a clock and a poll that are ours. Nothing else.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wasmtime::{Caller, Engine, Linker, Memory, ResourceLimiter};
 
-use crate::domain::medium::{GateAnswer, StopFlag, StopReason};
+use crate::domain::medium::{CallArguments, GateAnswer, StopFlag, StopReason};
+
+use super::exchange::SharedExchange;
 
 /// 16 MiB. One gate call's arguments, as JSON; more is refused as an error that code can catch.
 const ARGUMENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -16,35 +16,6 @@ const NAME_BYTES_MAX: usize = 256;
 /// 1 µs. Each look at the clock moves it on, so that a loop that waits for time to pass ends, and ends at the same count
 /// in a replay.
 const CLOCK_STEP_NS: u64 = 1_000;
-
-/// A gate call on its way up, or its answer on its way down.
-#[derive(Debug, Default)]
-pub(super) struct Exchange {
-    pub(super) request: Option<(String, Vec<Value>)>,
-    answer: Option<Delivery>,
-}
-
-/// An answer, and what has to be adjusted before the code goes on.
-#[derive(Debug)]
-struct Delivery {
-    text: Result<String, String>,
-    waited: Duration,
-    clock_us: u64,
-}
-
-pub(super) type SharedExchange = Arc<Mutex<Exchange>>;
-
-/// Puts the answer of a gate where the guest finds it.
-pub(super) fn answer(exchange: &SharedExchange, answer: GateAnswer, waited: Duration, clock_us: u64) {
-    let text = match answer {
-        GateAnswer::Returned(Ok(value)) => Ok(value.to_string()),
-        GateAnswer::Returned(Err(error)) => {
-            Err(json!({ "kind": error.kind(), "message": error.message() }).to_string())
-        }
-        GateAnswer::Stop => Err(json!({ "kind": "stop", "message": "" }).to_string()),
-    };
-    exchange.lock().unwrap_or_else(PoisonError::into_inner).answer = Some(Delivery { text, waited, clock_us });
-}
 
 /// What is bounded and counted of one instance.
 #[derive(Debug)]
@@ -184,6 +155,17 @@ fn request(
     })
 }
 
+/// An answer as the interpreter's glue reads it.
+fn text_of(answer: GateAnswer) -> Result<String, String> {
+    match answer {
+        GateAnswer::Returned(Ok(value)) => Ok(value.to_string()),
+        GateAnswer::Returned(Err(error)) => {
+            Err(json!({ "kind": error.kind(), "message": error.message() }).to_string())
+        }
+        GateAnswer::Stop => Err(json!({ "kind": "stop", "message": "" }).to_string()),
+    }
+}
+
 fn hold(caller: &mut Caller<'_, State>, answer: Result<String, String>) -> i64 {
     let (text, is_error) = match answer {
         Ok(text) => (text, 0),
@@ -206,18 +188,11 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
                     Ok(request) => request,
                     Err(refusal) => return Ok(hold(&mut caller, Err(refusal))),
                 };
-                let exchange = Arc::clone(&caller.data().exchange);
-                exchange.lock().unwrap_or_else(PoisonError::into_inner).request = Some(request);
-                // Whoever polls the evaluation sees the request, and polls again when the answer is there.
-                let answer = std::future::poll_fn(|_| {
-                    match exchange.lock().unwrap_or_else(PoisonError::into_inner).answer.take() {
-                        Some(answer) => Poll::Ready(answer),
-                        None => Poll::Pending,
-                    }
-                })
-                .await;
-                caller.data_mut().run.go_on(answer.waited, answer.clock_us);
-                Ok(hold(&mut caller, answer.text))
+                let exchange = caller.data().exchange.clone();
+                let (gate, arguments) = request;
+                let delivery = exchange.ask(gate, CallArguments::Positional(arguments)).await;
+                caller.data_mut().run.go_on(delivery.waited, delivery.clock_us);
+                Ok(hold(&mut caller, text_of(delivery.answer)))
             }) as Box<dyn Future<Output = wasmtime::Result<i64>> + Send>
         },
     )?;

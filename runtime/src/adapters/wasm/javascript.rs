@@ -1,21 +1,21 @@
 //! The JavaScript medium: one instance of the interpreter for each entity, kept between turns and sends.
 
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock, PoisonError};
-use std::task::Poll;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
-use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store, Trap, TypedFunc, UpdateDeadline};
+use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store, TypedFunc, UpdateDeadline};
 
 use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, MediumOpening, StopReason};
 use crate::ports::{BoxFuture, Medium, MediumFactory, MediumFault, Yielded};
 
 use super::artefacts;
 use super::config::MEMORY_BYTES_MAX;
-use super::engine::Sandbox;
-use super::host::{self, Run, SharedExchange, State};
+use super::engine::{Sandbox, Use};
+use super::exchange::{Advanced, Coroutine, SharedExchange};
+use super::host::{self, Run, State};
+use super::trapped::{Circumstances, reason};
 
 /// The medium's name.
 pub const JAVASCRIPT: &str = "javascript";
@@ -69,7 +69,7 @@ impl Javascript {
         if let Some(Prepared(pre)) = cell.get() {
             return Ok(pre);
         }
-        let engine = self.sandbox.engine(metered).map_err(broken)?;
+        let engine = self.sandbox.engine(Use::Interpreters, metered).map_err(broken)?;
         let module = artefacts::module(engine, WASM, self.sandbox.artefacts.as_deref()).map_err(broken)?;
         let pre = host::linker(engine).and_then(|linker| linker.instantiate_pre(&module)).map_err(broken)?;
         Ok(&cell.get_or_init(|| Prepared(pre)).0)
@@ -107,7 +107,7 @@ impl Javascript {
         let pre = self.prepared(opening.metered)?;
         let exchange = SharedExchange::default();
         let memory_bytes_max = opening.memory_bytes_max.min(MEMORY_BYTES_MAX);
-        let mut store = Store::new(pre.module().engine(), State::new(Arc::clone(&exchange), memory_bytes_max));
+        let mut store = Store::new(pre.module().engine(), State::new(exchange.clone(), memory_bytes_max));
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| {
@@ -135,12 +135,7 @@ impl Javascript {
         if configure.call_async(&mut guest.store, (pointer, length, heap)).await.map_err(broken)? < 0 {
             return Err(broken("it could not take its list of gates"));
         }
-        Ok(JavascriptMedium {
-            stage: Stage::Idle(Box::new(guest)),
-            exchange,
-            metered: opening.metered,
-            waiting_since: None,
-        })
+        Ok(JavascriptMedium { stage: Stage::Idle(Box::new(guest)), exchange, metered: opening.metered })
     }
 
     fn refused(&self, error: wasmtime::Error) -> MediumFault {
@@ -237,11 +232,9 @@ impl Guest {
     }
 }
 
-type Running = Pin<Box<dyn Future<Output = (Box<Guest>, wasmtime::Result<Account>)> + Send>>;
-
 enum Stage {
     Idle(Box<Guest>),
-    Running(Running),
+    Running(Coroutine<(Box<Guest>, wasmtime::Result<Account>)>),
     Gone,
 }
 
@@ -249,7 +242,6 @@ struct JavascriptMedium {
     stage: Stage,
     exchange: SharedExchange,
     metered: bool,
-    waiting_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for JavascriptMedium {
@@ -264,14 +256,7 @@ impl std::fmt::Debug for JavascriptMedium {
 }
 
 fn lost(reason: StopReason, detail: impl Into<String>) -> Yielded {
-    let outcome = EvaluationOutcome::Lost { reason, detail: detail.into() };
-    Yielded::Finished(Box::new(Evaluated {
-        outcome,
-        output: String::new(),
-        output_dropped_bytes: 0,
-        fuel: 0,
-        stopped_at_poll: None,
-    }))
+    Yielded::Finished(Box::new(Evaluated::of(EvaluationOutcome::Lost { reason, detail: detail.into() })))
 }
 
 impl JavascriptMedium {
@@ -284,13 +269,7 @@ impl JavascriptMedium {
             let message =
                 format!("the source has {} bytes, and the limit is {SOURCE_BYTES_MAX}", evaluation.source.len());
             let outcome = EvaluationOutcome::Threw { name: "RangeError".to_owned(), message, stack: String::new() };
-            return Err(Yielded::Finished(Box::new(Evaluated {
-                outcome,
-                output: String::new(),
-                output_dropped_bytes: 0,
-                fuel: 0,
-                stopped_at_poll: None,
-            })));
+            return Err(Yielded::Finished(Box::new(Evaluated::of(outcome))));
         }
         let now = Instant::now();
         guest.store.data_mut().memory_refused = false;
@@ -310,7 +289,7 @@ impl JavascriptMedium {
             return Err(lost(StopReason::Trap, error.to_string()));
         }
         let (source, seed) = (evaluation.source, evaluation.seed);
-        self.stage = Stage::Running(Box::pin(async move {
+        self.stage = Stage::Running(Coroutine::new(self.exchange.clone(), async move {
             let account = guest.run(&source, seed).await;
             (guest, account)
         }));
@@ -320,21 +299,9 @@ impl JavascriptMedium {
     /// Runs until the guest asks for a gate or ends.
     async fn advance(&mut self) -> Yielded {
         let Stage::Running(running) = &mut self.stage else { return lost(StopReason::Trap, "nothing was running") };
-        let exchange = &self.exchange;
-        let asked_or_ended = std::future::poll_fn(|context| match running.as_mut().poll(context) {
-            Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => match exchange.lock().unwrap_or_else(PoisonError::into_inner).request.take() {
-                Some(request) => Poll::Ready(Ok(request)),
-                None => Poll::Pending,
-            },
-        })
-        .await;
-        match asked_or_ended {
-            Ok((gate, arguments)) => {
-                self.waiting_since = Some(Instant::now());
-                Yielded::Gate { gate, arguments }
-            }
-            Err((guest, account)) => {
+        match running.advance().await {
+            Advanced::Asked(gate, arguments) => Yielded::Gate { gate, arguments },
+            Advanced::Ended((guest, account)) => {
                 self.stage = Stage::Gone;
                 self.ended(guest, account)
             }
@@ -348,7 +315,8 @@ impl JavascriptMedium {
         let outcome = match account {
             Ok(account) => outcome(account, &run),
             Err(error) => {
-                let (reason, detail) = trapped(&error, memory_refused, &run);
+                let circumstances = Circumstances { stopped: run.stop.is_set(), late: false, memory_refused };
+                let (reason, detail) = reason(&error, circumstances);
                 EvaluationOutcome::Lost { reason, detail }
             }
         };
@@ -383,18 +351,6 @@ fn outcome(account: Account, run: &Run) -> EvaluationOutcome {
     }
 }
 
-fn trapped(error: &wasmtime::Error, memory_refused: bool, run: &Run) -> (StopReason, String) {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) if run.stop.is_set() => (StopReason::Outside, String::new()),
-        Some(Trap::Interrupt) => (StopReason::Time, String::new()),
-        Some(Trap::OutOfFuel) => (StopReason::Fuel, String::new()),
-        Some(Trap::StackOverflow) => (StopReason::Stack, String::new()),
-        _ if memory_refused => (StopReason::Memory, String::new()),
-        Some(trap) => (StopReason::Trap, trap.to_string()),
-        None => (StopReason::Trap, error.to_string()),
-    }
-}
-
 impl Medium for JavascriptMedium {
     fn evaluate(&mut self, evaluation: Evaluation) -> BoxFuture<'_, Yielded> {
         Box::pin(async move {
@@ -407,8 +363,9 @@ impl Medium for JavascriptMedium {
 
     fn resume(&mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'_, Yielded> {
         Box::pin(async move {
-            let waited = self.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-            host::answer(&self.exchange, answer, waited, clock_us);
+            if let Stage::Running(running) = &mut self.stage {
+                running.answer(answer, clock_us);
+            }
             self.advance().await
         })
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::domain::context::Shown;
 use crate::domain::ids::CallId;
-use crate::domain::loom::{Answer, EvaluationRecord, Payloads};
+use crate::domain::loom::{Answer, EvaluationRecord, GateRun, Payloads};
 use crate::domain::model::Utterance;
 
 /// A turn at work.
@@ -21,7 +21,18 @@ pub(super) struct Acting {
     pub(super) output_dropped_bytes: u64,
     /// The reason and the answer, once there is one.
     pub(super) done: Option<(&'static str, Value)>,
+    /// Why the episode ends with this turn although there is no answer.
+    pub(super) broken: Option<Broken>,
     pub(super) refusals: u64,
+}
+
+/// The end of an episode whose guest could not go on.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) reason: &'static str,
+    pub(super) why: String,
+    /// Whether that is a failure, and not a ward's truncation.
+    pub(super) failed: bool,
 }
 
 /// What the turn waits for.
@@ -43,6 +54,20 @@ pub(super) struct Pending {
     pub(super) since_us: u64,
 }
 
+impl Pending {
+    /// A call that was let through before a crash.
+    pub(super) fn again(run: &GateRun, since_us: u64) -> Self {
+        Self {
+            call: run.call.clone(),
+            gate: run.gate.clone(),
+            is_done: false,
+            ephemeral: false,
+            exposure: Exposure::default(),
+            since_us,
+        }
+    }
+}
+
 /// Code that was let run.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -50,11 +75,32 @@ pub(super) struct Running {
     pub(super) gate: Option<Pending>,
     pub(super) gate_clocks_us: Vec<u64>,
     asked: u64,
+    /// Where the clock of a guest stands: it moves by what its gates took, all of which is recorded, so that a run that was
+    /// cut off goes on as it began.
+    own_clock_us: Option<u64>,
 }
 
 impl Running {
-    pub(super) const fn new(call: CallId) -> Self {
-        Self { call, gate: None, gate_clocks_us: Vec::new(), asked: 0 }
+    pub(super) const fn new(call: CallId, own_clock_us: Option<u64>) -> Self {
+        Self { call, gate: None, gate_clocks_us: Vec::new(), asked: 0, own_clock_us }
+    }
+
+    /// Notes that a gate has answered, and says where the clock of the code stands now.
+    pub(super) fn gate_answered(&mut self, now_us: u64, duration_us: u64) -> u64 {
+        let clock_us = match &mut self.own_clock_us {
+            Some(own) => {
+                *own = own.saturating_add(duration_us);
+                *own
+            }
+            None => now_us,
+        };
+        self.gate_clocks_us.push(clock_us);
+        clock_us
+    }
+
+    /// The call after which the code goes on.
+    pub(super) const fn asked_so_far(&mut self, asked: u64) {
+        self.asked = asked;
     }
 
     /// The id of the code's next gate call: the code's own, a dot, and a number.
@@ -75,8 +121,14 @@ impl Acting {
             evaluations: Vec::new(),
             output_dropped_bytes: 0,
             done: None,
+            broken: None,
             refusals: 0,
         }
+    }
+
+    /// A turn whose one call is running already.
+    pub(super) fn running(said: Utterance, since_us: u64, running: Running) -> Self {
+        Self { next: said.calls.len(), waiting: Waiting::Evaluation(running), ..Self::new(said, since_us) }
     }
 
     pub(super) fn answer(&mut self, call: &CallId, content: String, is_error: bool, shown_instead: Option<String>) {

@@ -1,9 +1,11 @@
 //! The calls of an utterance: which of them run, in which order, and what the entity is told of each.
 
-use cantrip_gates::{GateError, Reach};
-use serde_json::Value;
+use std::sync::Arc;
 
-use super::acting::{Acting, Pending, Running, Waiting};
+use cantrip_gates::{GateError, Reach};
+use serde_json::{Value, json};
+
+use super::acting::{Acting, Broken, Pending, Running, Waiting};
 use super::step::{Effect, Now, OutOfStep, StopCause};
 use super::{EVENT_PREVIEW_CHARS, Effects, Entity, Phase};
 use crate::domain::budget::Quantity;
@@ -11,10 +13,12 @@ use crate::domain::circle::{DONE, MediumKind, delegates};
 use crate::domain::context::cut;
 use crate::domain::delegation::{self, ChildPlan, Grant, Proposal, Request};
 use crate::domain::event::EventKind;
+use crate::domain::guest::{LLM_QUERY, Shape};
 use crate::domain::ids::CallId;
 use crate::domain::loom::{Body, EvaluationRecord, Payloads, Returned};
-use crate::domain::medium::{Evaluated, EvaluationOutcome, GateAnswer};
-use crate::domain::{model, observe};
+use crate::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, GateAnswer, StopReason};
+use crate::domain::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice};
+use crate::domain::observe;
 
 /// 64. A guest that calls refused gates in a loop would fill the record with its refusals; the observation counts the rest.
 const REFUSALS_RECORDED_MAX: u64 = 64;
@@ -42,8 +46,8 @@ impl Entity {
             if matches!(self.nature.circle.medium(), MediumKind::Code(name) if *name == call.gate) {
                 match code_of(&call) {
                     Ok(source) => {
-                        acting.waiting = Waiting::Evaluation(Running::new(call.id));
-                        effects.push(Effect::Evaluate { source });
+                        acting.waiting = Waiting::Evaluation(Running::new(call.id, None));
+                        effects.push(Effect::Evaluate { source, with: None });
                         self.phase = Phase::Acting(acting);
                         return;
                     }
@@ -69,7 +73,7 @@ impl Entity {
         &mut self,
         mut acting: Box<Acting>,
         gate: String,
-        positional: Vec<Value>,
+        given: CallArguments,
         now: &Now,
         effects: &mut Effects,
     ) -> Result<(), OutOfStep> {
@@ -77,10 +81,17 @@ impl Entity {
             return Err(OutOfStep { input: "GateAsked", phase: "acting without an evaluation" });
         };
         let call = running.next_call();
-        let arguments = match self.nature.circle.gate(&gate) {
-            None => Err(self.nature.circle.absent(&gate)),
-            Some(held) if delegates(held.spec.name.as_str()) => delegation::arguments(&gate, positional),
-            Some(held) => held.named(positional),
+        let arguments = match (self.nature.circle.gate(&gate), given) {
+            // LOOP-3. An interpreter stops by itself; a guest may go on as it likes.
+            _ if acting.done.is_some() => {
+                Err(GateError::Denied(format!("{gate}: done had been called, and no gate answers after it")))
+            }
+            (None, _) => Err(self.nature.circle.absent(&gate)),
+            (Some(_), CallArguments::Named(arguments)) => Ok(arguments),
+            (Some(held), CallArguments::Positional(values)) if delegates(held.spec.name.as_str()) => {
+                delegation::arguments(&gate, values)
+            }
+            (Some(held), CallArguments::Positional(values)) => held.named(values),
         };
         match self.admit(&mut acting, call, gate, arguments, now, effects) {
             Ok((pending, ready)) => {
@@ -92,10 +103,11 @@ impl Entity {
                 }
             }
             Err(error) => {
+                let mut clock_us = now.us;
                 if let Waiting::Evaluation(running) = &mut acting.waiting {
-                    running.gate_clocks_us.push(now.us);
+                    clock_us = running.gate_answered(now.us, 0);
                 }
-                effects.push(Effect::Resume(GateAnswer::Returned(Err(error))));
+                effects.push(Effect::Resume { answer: GateAnswer::Returned(Err(error)), clock_us });
             }
         }
         self.phase = Phase::Acting(acting);
@@ -188,6 +200,12 @@ impl Entity {
             exposure: spec.exposure,
             since_us: 0,
         };
+        if spec.name.as_str() == LLM_QUERY {
+            if let Some(exhausted) = self.nature.ledger.exhausted(Quantity::Tokens) {
+                return Err(GateError::Exhausted(format!("{gate}: {exhausted}")));
+            }
+            return Ok((pending, Admitted::Run(Effect::Query(query(&arguments)))));
+        }
         if !delegates(spec.name.as_str()) {
             return Ok((pending, Admitted::Run(Effect::Call { gate: gate.to_owned(), arguments })));
         }
@@ -266,9 +284,9 @@ impl Entity {
             acting.done = Some(("done", value.clone()));
         }
         if let Waiting::Evaluation(running) = &mut acting.waiting {
-            running.gate_clocks_us.push(now.us);
+            let clock_us = running.gate_answered(now.us, duration_us);
             let answer = if acting.done.is_some() { GateAnswer::Stop } else { GateAnswer::Returned(result) };
-            effects.push(Effect::Resume(answer));
+            effects.push(Effect::Resume { answer, clock_us });
             self.phase = Phase::Acting(acting);
             return Ok(());
         }
@@ -319,8 +337,103 @@ impl Entity {
             lost: matches!(evaluated.outcome, EvaluationOutcome::Lost { .. }),
         });
         acting.answer(&running.call, content, is_error, None);
+        if let Some(guest) = &self.nature.guest {
+            let shape = guest.shape;
+            self.guest_returned(&mut acting, shape, &evaluated.outcome, now);
+        }
         self.next_call(acting, now, effects);
         Ok(())
+    }
+
+    /// What the end of a guest's call means for its episode. An answer that was given by `done` stands, whatever the guest
+    /// did afterwards.
+    fn guest_returned(&self, acting: &mut Acting, shape: Shape, outcome: &EvaluationOutcome, now: &Now) {
+        if acting.done.is_some() {
+            return;
+        }
+        let broken = |reason, why: String, failed| Some(Broken { reason, why, failed });
+        match outcome {
+            EvaluationOutcome::Value { kind, .. } if shape == Shape::Steps && kind == MORE => {}
+            EvaluationOutcome::Value { value, .. } => {
+                acting.done = Some(("returned", value.clone().unwrap_or(Value::Null)));
+            }
+            EvaluationOutcome::Threw { name, message, .. } => {
+                acting.broken = broken("guest_failed", format!("the guest failed: {name}: {message}"), true);
+            }
+            EvaluationOutcome::Done => acting.done = Some(("done", Value::Null)),
+            EvaluationOutcome::Stopped(reason) | EvaluationOutcome::Lost { reason, .. } => {
+                let detail = match outcome {
+                    EvaluationOutcome::Lost { detail, .. } if !detail.is_empty() => format!(" ({detail})"),
+                    EvaluationOutcome::Value { .. }
+                    | EvaluationOutcome::Threw { .. }
+                    | EvaluationOutcome::Done
+                    | EvaluationOutcome::Stopped(_)
+                    | EvaluationOutcome::Lost { .. } => String::new(),
+                };
+                acting.broken = match reason {
+                    StopReason::Time | StopReason::Fuel | StopReason::Memory => {
+                        let limit = observe::limit(*reason, self.nature.circle.wards());
+                        broken(reason.as_str(), format!("the guest was stopped: {limit}{detail}"), false)
+                    }
+                    StopReason::Outside => {
+                        let cause = now.stop.unwrap_or(StopCause::Cancelled).as_str();
+                        broken(cause, "the guest was stopped from outside".to_owned(), false)
+                    }
+                    StopReason::Stack | StopReason::Trap => broken(
+                        "guest_trapped",
+                        format!(
+                            "the guest broke down: {}{detail}",
+                            observe::limit(*reason, self.nature.circle.wards())
+                        ),
+                        true,
+                    ),
+                };
+            }
+        }
+    }
+
+    /// The model has answered the code that runs. Its words are the gate's result, and its tokens are the entity's.
+    pub(super) fn queried(
+        &mut self,
+        acting: Box<Acting>,
+        answer: Result<RawAnswer, model::ModelError>,
+        now: &Now,
+        effects: &mut Effects,
+    ) -> Result<(), OutOfStep> {
+        let result = match answer {
+            Ok(answer) => {
+                self.charge(answer.usage);
+                effects.push(Effect::Tell(EventKind::Usage { usage: answer.usage }));
+                Ok(json!({
+                    "text": answer.content.unwrap_or_default(),
+                    "model": answer.model,
+                    "prompt_tokens": answer.usage.prompt_tokens,
+                    "completion_tokens": answer.usage.completion_tokens,
+                }))
+            }
+            Err(error) => Err(GateError::Failed(format!("{LLM_QUERY}: {error}"))),
+        };
+        self.gate_returned(acting, result, now, effects)
+    }
+}
+
+/// What a step of a guest says of itself where there is more to do.
+pub const MORE: &str = "more";
+
+fn query(arguments: &Value) -> Question {
+    let text = |key: &str| arguments.get(key).and_then(Value::as_str).map(str::to_owned);
+    let system = text("system").map(Message::System);
+    let prompt = Message::User(text("prompt").unwrap_or_default());
+    let max_output_tokens = arguments.get("max_output_tokens").and_then(Value::as_u64);
+    Question {
+        messages: system.into_iter().chain([prompt]).map(Arc::new).collect(),
+        tools: Arc::default(),
+        tool_choice: ToolChoice::None,
+        sampling: Sampling {
+            temperature: arguments.get("temperature").and_then(Value::as_f64),
+            max_output_tokens: max_output_tokens.and_then(|tokens| u32::try_from(tokens).ok()),
+            ..Sampling::default()
+        },
     }
 }
 

@@ -11,9 +11,10 @@ use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::circle::Circle;
 use crate::domain::delegation::ChildPlan;
 use crate::domain::event::EventKind;
+use crate::domain::guest::Shape;
 use crate::domain::ids::{CallId, EntityId};
 use crate::domain::loom::{Blob, Body, Spent};
-use crate::domain::medium::{Evaluated, GateAnswer};
+use crate::domain::medium::{CallArguments, Evaluated, GateAnswer};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
 
@@ -40,6 +41,17 @@ pub struct Nature {
     pub models: Vec<String>,
     /// What it may spend.
     pub ledger: Arc<Ledger>,
+    /// The guest that does the work in a model's place.
+    pub guest: Option<GuestNature>,
+}
+
+/// What an entity has to know of its guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestNature {
+    /// `name@sha256:…`.
+    pub reference: String,
+    /// Whether its work is one call or one for each turn.
+    pub shape: Shape,
 }
 
 /// Why an episode is stopped from outside.
@@ -103,8 +115,8 @@ pub enum Input {
     GateAsked {
         /// The name it used.
         gate: String,
-        /// The arguments in their order.
-        arguments: Vec<Value>,
+        /// The arguments.
+        arguments: CallArguments,
     },
     /// A gate has run, or its children have.
     GateReturned {
@@ -142,6 +154,8 @@ pub enum Effect {
     Tell(EventKind),
     /// Ask the model; comes back as `Answered`, `Unanswered` or `Abandoned`.
     Ask(Question),
+    /// Ask the model for the code that runs; comes back as [`Effect::Ask`] does.
+    Query(Question),
     /// Call a gate; comes back as `GateReturned`.
     Call {
         /// The gate.
@@ -162,9 +176,16 @@ pub enum Effect {
     Evaluate {
         /// The code.
         source: String,
+        /// Seed and clock, where they are recorded already; else the driver draws them.
+        with: Option<(u64, u64)>,
     },
     /// Let the code go on; comes back as `GateAsked` or `Evaluated`.
-    Resume(GateAnswer),
+    Resume {
+        /// What it is told.
+        answer: GateAnswer,
+        /// Where its clock stands now, in microseconds since 1970.
+        clock_us: u64,
+    },
     /// The episode is over.
     Finish(Box<Outcome>),
 }

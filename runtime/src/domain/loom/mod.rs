@@ -1,6 +1,7 @@
 //! The loom: the append-only tree of everything that entities did.
 
 mod entry;
+mod json;
 mod view;
 
 pub use entry::{
@@ -8,4 +9,5 @@ pub use entry::{
     ForkStrategy, GateRecord, Head, How, INLINE_BYTES_MAX, Observed, Opened, Payload, Payloads, Returned, Said, Sealed,
     Spent,
 };
+pub use json::body_json;
 pub use view::{CutOff, EntityView, GateRun, Observation, Replay, Restored, TextOf, Tree, Turn, ViewError};

@@ -145,7 +145,7 @@ pub struct Turn {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Intent(String),
+    Intent { text: String, steer: bool },
     Turn(usize),
     Folded { first: u64, last: u64, summary: String },
 }
@@ -208,6 +208,14 @@ pub struct Restored {
     pub replays: Vec<Replay>,
     /// The turn that a crash cut off, closed: what is to be observed of it before anything else happens.
     pub cut_off: Option<CutOff>,
+    /// What its last episode is about, steers left out.
+    pub intent: String,
+    /// What was said into that episode since its last turn.
+    pub heard: Vec<String>,
+    /// How many turns that episode has.
+    pub episode_turns: u64,
+    /// How many gates it has called.
+    pub gate_calls: u64,
 }
 
 /// A turn that was begun and never observed.
@@ -217,6 +225,49 @@ pub struct CutOff {
     pub said: Utterance,
     /// What the entity is told of it: which gate calls ran, and which may have.
     pub answers: Vec<Shown>,
+    /// The gate calls that are recorded of it.
+    pub gates: Vec<GateRun>,
+}
+
+impl CutOff {
+    /// The guest's call, where a guest was at work: it can be taken up again.
+    pub fn guest_call(&self) -> Option<&Value> {
+        self.said.calls.first()?.arguments.as_ref().ok().filter(|arguments| is_guest_call(arguments))
+    }
+
+    /// Where the guest's clock stood at the start.
+    pub fn clock_us(&self) -> u64 {
+        self.guest_number("clock_us")
+    }
+
+    /// What the guest's random numbers came from.
+    pub fn seed(&self) -> u64 {
+        self.guest_number("seed")
+    }
+
+    fn guest_number(&self, key: &str) -> u64 {
+        self.guest_call().and_then(|arguments| arguments.get(key)).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// The calls whose results are recorded.
+    pub fn returned(&self) -> impl Iterator<Item = &GateRun> {
+        self.gates.iter().filter(|run| run.result.is_some())
+    }
+
+    /// The call that was running when the record ends.
+    pub fn in_flight(&self) -> Option<&GateRun> {
+        self.gates.last().filter(|run| run.result.is_none())
+    }
+
+    /// The answer, where `done` had been called.
+    pub fn done(&self) -> Option<Value> {
+        self.returned().find(|run| run.gate == crate::domain::circle::DONE).and_then(|run| run.result.clone()?.ok())
+    }
+}
+
+/// Whether the arguments of a call are those of a guest's, which hold all that a second run needs.
+fn is_guest_call(arguments: &Value) -> bool {
+    arguments.get("intent").is_some() && arguments.get("clock_us").is_some() && arguments.get("seed").is_some()
 }
 
 impl Tree {
@@ -264,7 +315,7 @@ impl Tree {
                 ended: None,
                 head: id,
                 folding_usage: Usage::default(),
-                steps: vec![Step::Intent(intent)],
+                steps: vec![Step::Intent { text: intent, steer: false }],
             };
             self.entities.insert(entry.entity, view);
             self.order.push(entry.entity);
@@ -276,10 +327,12 @@ impl Tree {
         view.head = id;
         let current = view.steps.iter().rev().find_map(|step| match step {
             Step::Turn(turn) => Some(*turn),
-            Step::Intent(_) | Step::Folded { .. } => None,
+            Step::Intent { .. } | Step::Folded { .. } => None,
         });
         match &entry.body {
-            Body::Intent { text: payload, .. } => view.steps.push(Step::Intent(text(payload)?)),
+            Body::Intent { text: payload, steer } => {
+                view.steps.push(Step::Intent { text: text(payload)?, steer: *steer });
+            }
             Body::Folded { first, last, summary, usage } => {
                 view.folding_usage += *usage;
                 view.steps.push(Step::Folded { first: *first, last: *last, summary: text(summary)? });
@@ -380,7 +433,7 @@ impl Tree {
         let mut listed = Vec::new();
         let turns = view.steps.iter().filter_map(|step| match step {
             Step::Turn(turn) => self.spoken.get(*turn),
-            Step::Intent(_) | Step::Folded { .. } => None,
+            Step::Intent { .. } | Step::Folded { .. } => None,
         });
         for spoken in turns {
             for (position, mut turn) in spoken.present() {
@@ -452,10 +505,23 @@ impl Tree {
             seen: Exposure::default(),
             replays: Vec::new(),
             cut_off: None,
+            intent: String::new(),
+            heard: Vec::new(),
+            episode_turns: 0,
+            gate_calls: 0,
         };
         for step in steps {
             match step {
-                Step::Intent(text) => restored.history.intent(text),
+                Step::Intent { text, steer } => {
+                    restored.history.intent(text);
+                    if *steer {
+                        restored.heard.push(text.clone());
+                    } else {
+                        restored.intent.clone_from(text);
+                        restored.heard.clear();
+                        restored.episode_turns = 0;
+                    }
+                }
                 Step::Folded { first, last, summary } => restored.history.fold(*first, *last, summary),
                 Step::Turn(turn) => {
                     let Some(spoken) = self.spoken.get(*turn) else { continue };
@@ -466,6 +532,9 @@ impl Tree {
                         continue;
                     };
                     restored.turns += 1;
+                    restored.episode_turns += 1;
+                    restored.heard.clear();
+                    restored.gate_calls += u64::try_from(spoken.gates.len()).unwrap_or(u64::MAX);
                     restored.usage += spoken.said.usage;
                     if turns.is_some() {
                         restored.head = seen.id;
@@ -499,7 +568,7 @@ impl Tree {
             .flat_map(|view| &view.steps)
             .filter_map(|step| match step {
                 Step::Turn(turn) => self.spoken.get(*turn),
-                Step::Intent(_) | Step::Folded { .. } => None,
+                Step::Intent { .. } | Step::Folded { .. } => None,
             });
         children.fold(own, |sum, turn| sum.union(self.exposure(turn)))
     }
@@ -514,15 +583,19 @@ impl Spoken {
         text: &dyn Fn(&Payload) -> Result<String, ViewError>,
     ) -> Result<(), ViewError> {
         match &entry.body {
-            Body::GateCalled { call, gate, arguments, reach, .. } => self.gates.push(GateRun {
-                call: call.clone(),
-                gate: gate.clone(),
-                arguments: json(text(arguments)?),
-                reach: *reach,
-                result: None,
-                ephemeral: false,
-                duration_us: 0,
-            }),
+            Body::GateCalled { call, gate, arguments, reach, .. } => {
+                // Called again after a crash: nothing had come of it the first time.
+                self.gates.retain(|run| run.call != *call || run.result.is_some());
+                self.gates.push(GateRun {
+                    call: call.clone(),
+                    gate: gate.clone(),
+                    arguments: json(text(arguments)?),
+                    reach: *reach,
+                    result: None,
+                    ephemeral: false,
+                    duration_us: 0,
+                });
+            }
             Body::GateReturned { call, result, duration_us, ephemeral } => {
                 let result = match result {
                     Returned::Ok(payload) => Ok(json(text(payload)?)),
@@ -611,13 +684,18 @@ impl Spoken {
                 shown_instead: None,
             });
         }
-        CutOff { said: self.said.clone(), answers }
+        CutOff { said: self.said.clone(), answers, gates: self.gates.clone() }
     }
 
     fn replays(&self, seen: &Observation) -> Vec<Replay> {
         let replay = |record: &EvaluationRecord| {
             let call = self.said.calls.iter().find(|call| call.id == record.call)?;
-            let source = call.arguments.as_ref().ok()?.get("code")?.as_str()?.to_owned();
+            let arguments = call.arguments.as_ref().ok()?;
+            let source = if is_guest_call(arguments) {
+                arguments.to_string()
+            } else {
+                arguments.get("code")?.as_str()?.to_owned()
+            };
             let prefix = format!("{}.", record.call);
             let mut answers: Vec<GateAnswer> =
                 self.gates.iter().filter(|run| run.call.as_str().starts_with(&prefix)).map(GateRun::answer).collect();
@@ -633,7 +711,8 @@ impl Spoken {
 }
 
 impl GateRun {
-    fn answer(&self) -> GateAnswer {
+    /// What the code that called it is told again in a replay.
+    pub(crate) fn answer(&self) -> GateAnswer {
         match &self.result {
             Some(Ok(_)) if self.gate == crate::domain::circle::DONE => GateAnswer::Stop,
             Some(result) => GateAnswer::Returned(result.clone()),

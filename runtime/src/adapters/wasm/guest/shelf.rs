@@ -1,0 +1,261 @@
+//! Where guests are kept: one file for each, under the hash of what is in it, and one small file for each name.
+#![expect(clippy::disallowed_methods, reason = "this adapter keeps files")]
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::domain::guest::Manifest;
+
+use super::super::files;
+use super::manifest::{self, GUEST_BYTES_MAX, GuestError, check_name};
+
+/// Why a guest could not be kept or found.
+#[derive(Debug, Error)]
+pub enum ShelfError {
+    /// The bytes are no guest.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// Nobody has put one there.
+    #[error("there is no guest `{asked}`; there {known}{hint}")]
+    Unknown {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        known: String,
+        /// A guess at what was meant.
+        hint: String,
+    },
+    /// A kept file was changed.
+    #[error("the guest {digest} is damaged: its bytes hash to {actual}; add it again")]
+    Damaged {
+        /// What it was.
+        digest: String,
+        /// What it is.
+        actual: String,
+    },
+    /// The name points elsewhere.
+    #[error("the guest `{name}` is {digest}, and {asked} was asked for; name it by its digest alone")]
+    OtherDigest {
+        /// The name.
+        name: String,
+        /// What it points to.
+        digest: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The folder.
+    #[error("{}: {what}", path.display())]
+    Files {
+        /// Which.
+        path: PathBuf,
+        /// What was done to it.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A guest as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shelved {
+    /// The names that it has; none for one that lost its name to another.
+    pub names: Vec<String>,
+    /// What it says about itself.
+    pub manifest: Manifest,
+}
+
+/// A folder of guests.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    folder: PathBuf,
+}
+
+const DIGEST: &str = "sha256:";
+
+/// Splits `name`, `sha256:…` or `name@sha256:…`.
+fn parts(reference: &str) -> (Option<&str>, Option<&str>) {
+    match reference.split_once('@') {
+        Some((name, digest)) => (Some(name), Some(digest)),
+        None if reference.starts_with(DIGEST) => (None, Some(reference)),
+        None => (Some(reference), None),
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix(DIGEST)
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// Reads a file that somebody named, at most so much of it as a guest may have.
+///
+/// # Errors
+/// A file that cannot be read, or that is larger.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, ShelfError> {
+    let failed = |source| ShelfError::Files { path: path.to_owned(), what: "the guest could not be read", source };
+    let file = fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(GUEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > GUEST_BYTES_MAX {
+        let all = fs::metadata(path).map_err(failed)?.len();
+        return Err(GuestError::Size { bytes: all }.into());
+    }
+    Ok(bytes)
+}
+
+impl Shelf {
+    /// In a folder, which is made when the first guest is put there.
+    pub const fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    fn file(&self, digest: &str) -> PathBuf {
+        self.folder.join(format!("{}.wasm", digest.replace(':', "-")))
+    }
+
+    fn name_file(&self, name: &str) -> PathBuf {
+        self.folder.join("names").join(name)
+    }
+
+    /// Puts a guest there, and gives it a name; the one that had the name keeps its digest. The same bytes are kept once.
+    ///
+    /// # Errors
+    /// Bytes that are no guest, or a folder that cannot be written.
+    pub fn add(&self, name: &str, bytes: &[u8]) -> Result<Manifest, ShelfError> {
+        let manifest = manifest::read(name, bytes)?;
+        let path = self.file(&manifest.digest);
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ShelfError::Files { path, what: "the guest could not be kept", source }
+        };
+        files::make_private(&self.folder).map_err(failed(&self.folder))?;
+        if fs::read(&path).map_or(true, |kept| kept != bytes) {
+            files::write_whole(&self.folder, &path, bytes).map_err(failed(&path))?;
+        }
+        let names = self.folder.join("names");
+        files::make_private(&names).map_err(failed(&names))?;
+        let name_file = self.name_file(name);
+        files::write_whole(&names, &name_file, manifest.digest.as_bytes()).map_err(failed(&name_file))?;
+        Ok(manifest)
+    }
+
+    /// Finds a guest by its name, its digest or both, and checks that it is what its digest says.
+    ///
+    /// # Errors
+    /// No such guest, or a damaged one.
+    pub fn get(&self, reference: &str) -> Result<(String, Vec<u8>), ShelfError> {
+        let (name, digest) = self.resolve(reference)?;
+        let path = self.file(&digest);
+        if !path.exists() {
+            return Err(self.unknown(reference));
+        }
+        let bytes = read_file(&path)?;
+        let actual = manifest::digest(&bytes);
+        if actual != digest {
+            return Err(ShelfError::Damaged { digest, actual });
+        }
+        Ok((name, bytes))
+    }
+
+    fn resolve(&self, reference: &str) -> Result<(String, String), ShelfError> {
+        let (name, digest) = parts(reference);
+        if let Some(name) = name {
+            check_name(name)?;
+        }
+        if digest.is_some_and(|digest| !is_digest(digest)) {
+            return Err(self.unknown(reference));
+        }
+        let named = name.and_then(|name| self.digest_of(name));
+        match (name, named, digest) {
+            (Some(name), Some(digest), None) => Ok((name.to_owned(), digest)),
+            (Some(name), Some(named), Some(digest)) if named != digest && !self.file(digest).exists() => {
+                Err(ShelfError::OtherDigest { name: name.to_owned(), digest: named, asked: digest.to_owned() })
+            }
+            // A digest says it all: the name may have gone to another guest, or may only be known elsewhere.
+            (Some(name), _, Some(digest)) => Ok((name.to_owned(), digest.to_owned())),
+            (None, _, Some(digest)) => {
+                let name = self.names().into_iter().find(|(_, of)| of == digest).map(|(name, _)| name);
+                Ok((name.unwrap_or_else(|| "guest".to_owned()), digest.to_owned()))
+            }
+            _ => Err(self.unknown(reference)),
+        }
+    }
+
+    fn digest_of(&self, name: &str) -> Option<String> {
+        let digest = fs::read_to_string(self.name_file(name)).ok()?;
+        is_digest(digest.trim()).then(|| digest.trim().to_owned())
+    }
+
+    fn names(&self) -> Vec<(String, String)> {
+        let entries = fs::read_dir(self.folder.join("names")).into_iter().flatten().flatten();
+        let named = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut all: Vec<(String, String)> =
+            named.filter_map(|name| self.digest_of(&name).map(|digest| (name, digest))).collect();
+        all.sort();
+        all
+    }
+
+    fn unknown(&self, asked: &str) -> ShelfError {
+        let names: Vec<String> = self.names().into_iter().map(|(name, _)| name).collect();
+        let known = if names.is_empty() { "are none".to_owned() } else { format!("are {}", names.join(", ")) };
+        let hint = cantrip_gates::suggest::hint(asked, names.iter().map(String::as_str));
+        ShelfError::Unknown { asked: asked.to_owned(), known, hint }
+    }
+
+    /// All guests, by their digests.
+    ///
+    /// # Errors
+    /// A folder that cannot be read. A damaged guest is left out and reported to the log.
+    pub fn list(&self) -> Result<Vec<Shelved>, ShelfError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(ShelfError::Files { path: self.folder.clone(), what: "it could not be listed", source });
+            }
+        };
+        let names = self.names();
+        let mut shelved = Vec::new();
+        for entry in entries.flatten() {
+            let file = entry.file_name().into_string().unwrap_or_default();
+            let Some(digest) =
+                file.strip_suffix(".wasm").map(|name| name.replacen('-', ":", 1)).filter(|it| is_digest(it))
+            else {
+                continue;
+            };
+            match self.get(&digest).and_then(|(name, bytes)| Ok(manifest::read(&name, &bytes)?)) {
+                Ok(manifest) => {
+                    let names = names.iter().filter(|(_, of)| *of == digest).map(|(name, _)| name.clone()).collect();
+                    shelved.push(Shelved { names, manifest });
+                }
+                Err(error) => tracing::warn!(%digest, %error, "a guest is left out"),
+            }
+        }
+        shelved.sort_by(|a, b| (&a.names, &a.manifest.digest).cmp(&(&b.names, &b.manifest.digest)));
+        Ok(shelved)
+    }
+
+    /// Takes a guest away, with all its names. A record that names it keeps its digest.
+    ///
+    /// # Errors
+    /// No such guest, or a folder that cannot be written.
+    pub fn remove(&self, reference: &str) -> Result<String, ShelfError> {
+        let (_, digest) = self.resolve(reference)?;
+        let path = self.file(&digest);
+        if !path.exists() {
+            return Err(self.unknown(reference));
+        }
+        let failed = |source| ShelfError::Files { path: path.clone(), what: "the guest could not be removed", source };
+        // The names first: a name without a guest would be an error later, a guest without a name is none.
+        for (name, of) in self.names() {
+            if of == digest {
+                fs::remove_file(self.name_file(&name)).map_err(failed)?;
+            }
+        }
+        fs::remove_file(&path).map_err(failed)?;
+        Ok(digest)
+    }
+}
