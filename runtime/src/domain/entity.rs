@@ -518,9 +518,15 @@ fn seed(entity: &EntityId, turn: u64) -> u64 {
 fn spoken(said: &Utterance) -> String {
     let mut parts: Vec<String> = said.content.iter().cloned().collect();
     for call in &said.calls {
-        parts.push(match calls::code_of(call) {
-            Ok(code) => code,
-            Err(_) => format!("{}({})", call.gate, call.arguments.as_ref().map_or_else(Clone::clone, Value::to_string)),
+        // Of a guest's call only the intent was said by anybody.
+        let arguments = call.arguments.as_ref().ok();
+        let intent = arguments.filter(|it| it.get("clock_us").is_some()).and_then(|it| it.get("intent"));
+        parts.push(match (intent, calls::code_of(call)) {
+            (Some(intent), _) => format!("{}({intent})", call.gate),
+            (None, Ok(code)) => code,
+            (None, Err(_)) => {
+                format!("{}({})", call.gate, call.arguments.as_ref().map_or_else(Clone::clone, Value::to_string))
+            }
         });
     }
     parts.join("\n")

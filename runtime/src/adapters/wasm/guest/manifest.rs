@@ -119,6 +119,11 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Manifest, GuestError> {
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     let name = import.map_err(invalid)?.name.name;
+                    // A world names the types that its own functions have; there is nothing behind them.
+                    let item = types.component_item_for_import(name).map(|item| item.ty);
+                    if matches!(item, Some(ComponentEntityType::Type { .. })) {
+                        continue;
+                    }
                     imports.push(Import { interface: name.to_owned(), functions: functions(types, name) });
                 }
             }
