@@ -1,4 +1,5 @@
 //! Every gate through the gates of a test, and the forms that a guest's function may have.
+#![expect(clippy::needless_pass_by_value, reason = "a guest is given its intent")]
 
 use cantrip_guest::call_entity::{self, Child};
 use cantrip_guest::cast::{self, Cantrip, Proposal};

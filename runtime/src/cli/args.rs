@@ -38,6 +38,15 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Keep an entity and talk to it
     Summon(SummonArgs),
+    /// Make a project of a guest: a cantrip as a WebAssembly component, with a test
+    New(NewArgs),
+    /// Compile a guest's project into a component
+    Build(BuildArgs),
+    /// Say what a component needs, before anything of it runs
+    Inspect(InspectArgs),
+    /// Keep guests under their digests, and cast them by name
+    #[command(subcommand)]
+    Guests(GuestsCommand),
     /// Read, export and verify what was recorded
     #[command(subcommand)]
     Loom(LoomCommand),
@@ -97,6 +106,70 @@ pub(super) struct SummonArgs {
     /// Keep the record in memory only
     #[arg(long, conflicts_with = "resume")]
     pub(super) scratch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewArgs {
+    /// The folder to make; the guest has its name
+    pub(super) folder: PathBuf,
+    /// The language
+    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    pub(super) lang: Language,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Language {
+    /// Rust, with the SDK of this version in the project
+    Rust,
+    /// JavaScript, compiled by componentize-js (Node.js 20 or newer)
+    Javascript,
+    /// Python, compiled by componentize-py
+    Python,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    /// The project
+    #[arg(default_value = ".")]
+    pub(super) folder: PathBuf,
+    /// Where the component goes [default: where the project's cantrip.toml expects it]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// If Rust has no target for WebAssembly, unpack a compiler that has into a cache folder (about 135 MB, once)
+    #[arg(long)]
+    pub(super) fetch_toolchain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// The component: a file, or the name or digest of a guest that is kept
+    pub(super) guest: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GuestsCommand {
+    /// Check, compile and keep a component; prints how a cantrip file names it
+    Add {
+        /// The component
+        file: PathBuf,
+        /// Its name [default: the file's]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the guests that are kept
+    Ls {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a guest away; what it did stays in the record
+    Rm {
+        /// Its name or digest
+        guest: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

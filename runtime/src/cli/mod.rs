@@ -7,7 +7,9 @@ mod cast;
 mod check;
 mod exit;
 pub mod file;
+mod guests;
 mod looms;
+mod project;
 mod settings;
 mod show;
 mod summon;
@@ -59,6 +61,10 @@ fn command(cli: Cli) -> Result<Exit, CliError> {
         Command::Cast(args) => tokio.block_on(cast::run(&settings, args)),
         Command::Check(args) => check::run(&settings, &args),
         Command::Summon(args) => tokio.block_on(summon::run(&settings, args)),
+        Command::New(args) => project::new(&args),
+        Command::Build(args) => project::build(&args),
+        Command::Inspect(args) => guests::inspect(&settings, &args),
+        Command::Guests(command) => guests::run(&settings, command),
         Command::Loom(command) => tokio.block_on(looms::run(&settings, command)),
         Command::Conform(args) => tokio.block_on(conform(&settings, args)),
         Command::Completions { shell } => {

@@ -123,9 +123,7 @@ impl Sandboxed {
 
     /// A guest by its file, its name on the shelf, or its digest.
     fn guest(&self, reference: &str, folder: &Path) -> Result<Arc<dyn Guest>, ShelfError> {
-        let is_file = reference.contains('/')
-            || Path::new(reference).extension().is_some_and(|it| it.eq_ignore_ascii_case("wasm"));
-        let (name, bytes) = if is_file {
+        let (name, bytes) = if is_guest_file(reference) {
             let path = folder.join(reference);
             (guest_name(&path), read_guest_file(&path)?)
         } else {
@@ -133,6 +131,11 @@ impl Sandboxed {
         };
         Ok(self.guests.load(&name, bytes)?)
     }
+}
+
+/// Whether a guest is named by its file, and not by its name or digest.
+pub(super) fn is_guest_file(reference: &str) -> bool {
+    reference.contains('/') || Path::new(reference).extension().is_some_and(|it| it.eq_ignore_ascii_case("wasm"))
 }
 
 /// The name of a guest that comes from a file: the file's, as far as a name may be so.
