@@ -14,7 +14,8 @@ pub mod export;
 pub mod ports;
 
 pub use cantrip_gates::{
-    CallContext, Exposure, FunctionGate, Gate, GateError, GateName, GateSet, GateSpec, Reach, Root, Wards, builtin,
+    CallContext, Exposure, FunctionGate, Gate, GateError, GateName, GateSet, GateSpec, HttpPolicy, Reach, Root, Wards,
+    builtin,
 };
 pub use domain::event::{Event, EventKind};
 pub use domain::loom::{How, Tree, Turn};

@@ -98,6 +98,12 @@ pub trait Guest: Send + Sync + Debug {
     /// What it says about itself.
     fn manifest(&self) -> &Manifest;
 
+    /// Compiles and links it for these gates, so that what the engine does not take is known before anything is cast.
+    ///
+    /// # Errors
+    /// A component that is too large for the engine, or that imports a gate under another type than it has.
+    fn prepare(&self, opening: &MediumOpening) -> Result<(), MediumFault>;
+
     /// Makes an instance that can call the gates of the opening. Nothing of it has run yet: its first evaluation does that,
     /// within the bounds of that evaluation.
     ///

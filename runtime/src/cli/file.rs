@@ -321,10 +321,11 @@ fn build(
             )
             | CantripError::Gates(_)
             | CantripError::Guest(_)
+            | CantripError::GuestUnusable(_)
             | CantripError::UnknownGate { .. } => (gates_at, "circle.gates"),
             CantripError::UnknownModel { .. } => (0, "children"),
         };
-        source.wrong(at, key, error.to_string())
+        source.wrong(at, key, chain(&error))
     })
 }
 

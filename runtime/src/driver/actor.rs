@@ -15,11 +15,11 @@ use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
     Blob, Body, CutOff, EvaluationRecord, Fork, GateRecord, Observed, Opened, Payloads, Replay, Restored, Spent,
 };
-use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening};
+use crate::domain::medium::{Evaluation, EvaluationOutcome};
 use crate::domain::outcome::Outcome;
 use crate::ports::{Llm, Medium, Observer, Yielded};
 
-use super::cantrip::Cantrip;
+use super::cantrip::{Cantrip, opening};
 use super::control::Control;
 use super::fault::Fault;
 use super::recorder::Loom;
@@ -411,13 +411,7 @@ impl Actor {
             return Ok(());
         }
         let nature = self.entity.nature();
-        let wards = nature.circle.wards();
-        let opening = MediumOpening {
-            medium: nature.circle.medium().name().to_owned(),
-            gates: nature.circle.functions(),
-            memory_bytes_max: wards.max_memory_bytes,
-            metered: nature.ledger.left(crate::domain::budget::Quantity::Fuel).is_some(),
-        };
+        let opening = opening(&nature.circle, nature.ledger.left(crate::domain::budget::Quantity::Fuel).is_some());
         let mut medium = match self.cantrip.guest() {
             Some(guest) if *guest.manifest().name == *opening.medium => guest.open(&opening).await?,
             _ => self.host.media.open(&opening).await?,

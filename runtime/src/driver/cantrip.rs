@@ -10,8 +10,9 @@ use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::circle::{Circle, CircleDraft, CircleError, delegates};
 use crate::domain::entity::GuestNature;
 use crate::domain::guest::{GuestRefusal, LLM_QUERY, Manifest, Shape};
+use crate::domain::medium::MediumOpening;
 use crate::domain::model::{ModelError, Question, RawAnswer, RetryPolicy, Sampling, ToolChoice};
-use crate::ports::{BoxFuture, Guest, Llm, MediumFactory, Pieces};
+use crate::ports::{BoxFuture, Guest, Llm, MediumFactory, MediumFault, Pieces};
 
 /// Why a cantrip cannot be.
 #[derive(Debug, Error)]
@@ -25,6 +26,9 @@ pub enum CantripError {
     /// The guest needs more than the circle gives.
     #[error(transparent)]
     Guest(#[from] GuestRefusal),
+    /// The engine does not take the guest.
+    #[error("the guest cannot be run here")]
+    GuestUnusable(#[source] MediumFault),
     /// The circle cannot hold.
     #[error(transparent)]
     Circle(#[from] CircleError),
@@ -170,6 +174,16 @@ impl Cantrip {
             retry: inner.retry.clone(),
             guest: inner.guest.clone(),
         }))
+    }
+}
+
+/// What an instance of a circle's medium is made with.
+pub(super) fn opening(circle: &Circle, metered: bool) -> MediumOpening {
+    MediumOpening {
+        medium: circle.medium().name().to_owned(),
+        gates: circle.functions(),
+        memory_bytes_max: circle.wards().max_memory_bytes,
+        metered,
     }
 }
 
@@ -392,6 +406,10 @@ impl CantripBuilder {
         let circle = Circle::new(draft, &code_media(media, self.guest.as_ref()), self.strict)?;
         if let Some(manifest) = manifest {
             manifest.fits(&circle)?;
+        }
+        if let Some(guest) = &self.guest {
+            let opening = opening(&circle, circle.declared().max_fuel.is_some());
+            guest.prepare(&opening).map_err(CantripError::GuestUnusable)?;
         }
         for name in self.child_models.by_depth.values().chain(&self.child_models.default) {
             if !self.models.contains_key(name) {

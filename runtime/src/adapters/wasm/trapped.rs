@@ -20,6 +20,8 @@ pub(super) fn reason(error: &wasmtime::Error, circumstances: Circumstances) -> (
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) if circumstances.stopped => (StopReason::Outside, String::new()),
         Some(Trap::Interrupt) => (StopReason::Time, String::new()),
+        // It slept, was woken because its time was over, and broke down before the next tick.
+        Some(_) if circumstances.late => (StopReason::Time, String::new()),
         Some(Trap::OutOfFuel) => (StopReason::Fuel, String::new()),
         Some(Trap::StackOverflow) => (StopReason::Stack, String::new()),
         _ if circumstances.memory_refused => (StopReason::Memory, String::new()),
@@ -27,7 +29,8 @@ pub(super) fn reason(error: &wasmtime::Error, circumstances: Circumstances) -> (
         // A host function that was given up because the time was over.
         None if circumstances.late => (StopReason::Time, String::new()),
         None => {
-            let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            // Around the cause stands where in the guest it was, which is for whoever builds the guest.
+            let text = error.chain().last().map(ToString::to_string).unwrap_or_default();
             (StopReason::Trap, text.chars().take(DETAIL_CHARS_MAX).collect())
         }
     }

@@ -137,6 +137,10 @@ impl Guest for LoadedGuest {
         &self.manifest
     }
 
+    fn prepare(&self, opening: &MediumOpening) -> Result<(), MediumFault> {
+        self.maker(opening).map(|_| ())
+    }
+
     fn open<'a>(&'a self, opening: &'a MediumOpening) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>> {
         // Refused above already; a guest that came here by another way is refused here.
         let unknown = self.manifest.imports.iter().find(|import| {

@@ -1,0 +1,17 @@
+;; Computes for ever after it has said that it is done.
+(component
+  {{types}}
+  {{gates}}
+  {{libc}}
+  {{call}}
+  (core instance $gate (export "call" (func $call)))
+  (core module $main'
+    (import "libc" "memory" (memory 1))
+    (import "gate" "call" (func $call (param i32 i32 i32 i32 i32)))
+    (func (export "run") (param i32 i32) (result i32)
+      (call $call (i32.const 16) (i32.const 4) (i32.const 32) (i32.const 6) (i32.const 1024))
+      (loop $for-ever (br $for-ever))
+      (unreachable))
+    (data (i32.const 16) "done") (data (i32.const 32) "[\22ok\22]"))
+  {{run}}
+)

@@ -1,0 +1,1 @@
+  (core func $call (canon lower (func $gates "call") (memory $memory) (realloc $realloc)))

@@ -1,0 +1,5 @@
+  (core instance $main (instantiate $main' (with "libc" (instance $libc)) (with "caller" (instance $caller))))
+  (alias core export $main "run" (core func $run'))
+  (func $run (param "intent" string) (result (result string (error $error)))
+    (canon lift (core func $run') (memory $memory) (realloc $realloc)))
+  (export "run" (func $run))
