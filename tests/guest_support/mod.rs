@@ -111,3 +111,9 @@ pub(crate) async fn cast_with(cantrip: CantripBuilder, intent: &str, options: Ca
     };
     Ran { outcome, failure, tree: runtime().tree(entity.loom()).unwrap() }
 }
+
+/// A guest that was built from `tests/guests/rust`.
+pub(crate) fn built(name: &str) -> Vec<u8> {
+    let path = folder().join("built").join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
