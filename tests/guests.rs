@@ -3,7 +3,6 @@
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
     reason = "the tests may stop, and write files"
 )]
 

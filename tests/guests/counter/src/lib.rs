@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 #[cantrip_guest::steps]
-fn step(turn: Turn) -> Result<Progress<Value>, Error> {
+pub fn step(turn: Turn) -> Result<Progress<Value>, Error> {
     let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
     let text = read_file::read("a.txt")?;
     println!("turn {} says {text} {}", turn.number, turn.heard.join(","));

@@ -62,7 +62,8 @@ fn one(task: &Task) -> Result<Value, Error> {
             let before = Instant::now();
             std::thread::sleep(Duration::from_millis(30));
             let slept = before.elapsed().as_millis() >= 30;
-            let year = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() / 31_556_952 + 1970);
+            let year =
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() / 31_556_952 + 1970);
             json!({ "slept": slept, "year": year })
         }
         "random" => {
