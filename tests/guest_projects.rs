@@ -7,7 +7,7 @@
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::indexing_slicing,
     reason = "the tests may stop, run compilers, and say what they left out"
 )]
 
@@ -122,14 +122,36 @@ fn a_python_project_builds_as_it_is() {
     if !is_required("a_python_project_builds_as_it_is") {
         return;
     }
-    let install = |folder: &Path| {
-        let pip = python().join("bin/pip");
-        if !pip.exists() {
-            ran(clean("python3", folder).args(["-m", "venv"]).arg(python()), "python3 -m venv")?;
-        }
-        ran(clean(&pip, folder).args(["install", "--quiet", "-r", "requirements.txt"]), "pip install")
-    };
-    check_project("python", install, &["python3", "-m", "unittest"]);
+    check_project("python", install_python, &["python3", "-m", "unittest"]);
+}
+
+fn install_python(folder: &Path) -> Result<(), String> {
+    let pip = python().join("bin/pip");
+    if !pip.exists() {
+        ran(clean("python3", folder).args(["-m", "venv"]).arg(python()), "python3 -m venv")?;
+    }
+    ran(clean(&pip, folder).args(["install", "--quiet", "-r", "requirements.txt"]), "pip install")
+}
+
+#[test]
+fn a_medium_in_python_runs_what_a_model_writes() {
+    if !is_required("a_medium_in_python_runs_what_a_model_writes") {
+        return;
+    }
+    let _alone = ALONE.lock();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python-medium");
+    if let Err(reason) = install_python(&folder) {
+        println!("skipped: the medium in Python, because {reason}");
+        return;
+    }
+    succeeded("build", &cantrip(&folder, &["build", "."]));
+    let said = succeeded(
+        "cast",
+        &cantrip(&folder, &["cast", "--quiet", "--scratch", "--json", "cantrip.toml", "Look around"]),
+    );
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["result"], serde_json::json!({ "title": "cantrip-runtime", "python_is_here": true }), "{said}");
+    assert_eq!(said["spent"]["turns"], 3);
 }
 
 /// Builds a crate of this repository, and returns the component.

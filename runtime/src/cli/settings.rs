@@ -141,7 +141,7 @@ pub(super) fn is_guest_file(reference: &str) -> bool {
 /// The name of a guest that comes from a file: the file's, as far as a name may be so.
 pub(super) fn guest_name(path: &Path) -> String {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' };
     let name: String = stem.chars().map(fits).take(GUEST_NAME_CHARS_MAX).collect();
     if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { "guest".to_owned() }
 }

@@ -23,6 +23,8 @@ pub const CALL_ENTITY_BATCH: &str = "call_entity_batch";
 pub const CANTRIP_NEW: &str = "cantrip.new";
 /// See [`CANTRIP_NEW`].
 pub const CANTRIP_CAST: &str = "cantrip.cast";
+/// The code medium that comes with the runtime.
+pub const JAVASCRIPT: &str = "javascript";
 /// See [`CANTRIP_NEW`].
 pub const CANTRIP_CAST_BATCH: &str = "cantrip.cast_batch";
 
@@ -355,24 +357,33 @@ impl Circle {
     }
 
     fn code_contract(&self, medium: &str) -> String {
+        // The words of the language that comes with the runtime; another medium's own is not known here.
+        let is_ours = medium == JAVASCRIPT;
+        let (failing, printing) = if is_ours {
+            ("(no await needed). A function that fails throws an Error with .kind and .message.", "console.log prints")
+        } else {
+            (
+                "by position or by name. A function that fails raises an error with its kind and message.",
+                "What is printed goes",
+            )
+        };
         let mut text = format!(
             "Runs {medium} in a sandbox. Global bindings stay from turn to turn. There is no file system, network, clock \
              of the machine or module loader: the functions below are all there is, and they return their result at once \
-             (no await needed). A function that fails throws an Error with .kind and .message. console.log prints into \
-             the observation. The value of the last expression is shown, long ones as size and preview. Call done(answer) \
-             to end with the answer.\n\nFunctions:\n"
+             {failing} {printing} into the observation. The value of the last expression is shown, long ones as size and \
+             preview. Call done(answer) to end with the answer.\n\nFunctions:\n"
         );
         for Held { spec, .. } in &self.gates {
             let list = spec.positional.join(", ");
             // Writing into a String cannot fail.
             let _infallible = writeln!(text, "- {}({list}): {}", spec.name, spec.description);
-            if spec.name.as_str() == CALL_ENTITY {
+            if is_ours && spec.name.as_str() == CALL_ENTITY {
                 text.push_str(
                     "- cantrip.new({identity: {system_prompt}, circle: {medium, gates, wards}}): a cantrip that can be cast many times\n\
                      - cantrip.cast(cantrip, intent): casts it and returns the answer\n",
                 );
             }
-            if spec.name.as_str() == CALL_ENTITY_BATCH {
+            if is_ours && spec.name.as_str() == CALL_ENTITY_BATCH {
                 text.push_str(
                     "- cantrip.cast_batch([{cantrip, intent}, …]): casts several at once; answers in the same order\n",
                 );

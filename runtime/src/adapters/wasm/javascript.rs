@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store, TypedFunc, UpdateDeadline};
 
+pub use crate::domain::circle::JAVASCRIPT;
 use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, MediumOpening, StopReason};
 use crate::ports::{BoxFuture, Medium, MediumFactory, MediumFault, Yielded};
 
@@ -17,8 +18,6 @@ use super::exchange::{Advanced, Coroutine, SharedExchange};
 use super::host::{self, Run, State};
 use super::trapped::{Circumstances, reason};
 
-/// The medium's name.
-pub const JAVASCRIPT: &str = "javascript";
 /// The interpreter, built from `runtime/media/javascript` and initialised at build time.
 const WASM: &[u8] = include_bytes!("../../../media/javascript/javascript.wasm");
 /// 250 ms. Code is first asked to stop, which keeps its instance; this much later it is stopped.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::adapters::wasm::{Guests, read_guest_file};
 use crate::cli::args::BuildArgs;
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::settings::guest_name;
+use crate::cli::settings::{guest_name, is_guest_file};
 use crate::cli::{print, say};
 
 const TARGET: &str = "wasm32-wasip2";
@@ -61,11 +61,8 @@ pub(crate) fn build(args: &BuildArgs) -> Result<Exit, CliError> {
 fn output(args: &BuildArgs, folder: &Path) -> Result<PathBuf, CliError> {
     #[derive(Default, Deserialize)]
     struct Cantrip {
-        guest: Option<Guest>,
-    }
-    #[derive(Deserialize)]
-    struct Guest {
-        component: String,
+        guest: Option<toml::Table>,
+        circle: Option<toml::Table>,
     }
     if let Some(output) = &args.output {
         return std::path::absolute(output).map_err(CliError::usage);
@@ -76,7 +73,10 @@ fn output(args: &BuildArgs, folder: &Path) -> Result<PathBuf, CliError> {
             .map_err(|error| CliError::usage(anyhow::Error::new(error).context(file.display().to_string())))?,
         Err(_) => Cantrip::default(),
     };
-    let named = cantrip.guest.map(|guest| guest.component).filter(|component| !component.contains('@'));
+    let text = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).map(str::to_owned);
+    let component = cantrip.guest.and_then(|guest| text(guest.get("component")));
+    let medium = cantrip.circle.and_then(|circle| text(circle.get("medium").and_then(|medium| medium.get("guest"))));
+    let named = component.or(medium).filter(|reference| is_guest_file(reference));
     Ok(folder.join(named.unwrap_or_else(|| format!("{}.wasm", guest_name(folder)))))
 }
 

@@ -60,7 +60,7 @@ pub enum GuestError {
     Signature(&'static str),
     /// A name that is none.
     #[error(
-        "`{0}` is no name for a guest: letters, digits, `-`, `_` and `.`, at most {GUEST_NAME_CHARS_MAX}, a letter first"
+        "`{0}` is no name for a guest: letters, digits, `-` and `_`, at most {GUEST_NAME_CHARS_MAX}, a letter first"
     )]
     Name(String),
     /// The engine does not take it.
@@ -72,7 +72,7 @@ pub enum GuestError {
 pub(super) fn check_name(name: &str) -> Result<(), GuestError> {
     let fits = name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.len() <= GUEST_NAME_CHARS_MAX
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     if fits { Ok(()) } else { Err(GuestError::Name(name.to_owned())) }
 }
 
