@@ -2,6 +2,7 @@
   (core module $libc'
     (memory (export "memory") 2)
     (global $next (mut i32) (i32.const 8192))
+    (func (export "reset") (global.set $next (i32.const 8192)))
     (func (export "realloc") (param i32 i32 i32 i32) (result i32)
       (local $at i32) (local $end i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))

@@ -17,6 +17,6 @@ pub use artefacts::ArtefactError;
 pub use config::{INSTANCES_MAX_DEFAULT, MEMORY_BYTES_MAX};
 pub use engine::{Sandbox, SandboxError};
 pub use guest::{
-    GUEST_BYTES_MAX, GUEST_NAME_CHARS_MAX, GuestError, Guests, Shelf, ShelfError, Shelved, read_guest_file,
+    Floor, GUEST_BYTES_MAX, GUEST_NAME_CHARS_MAX, GuestError, Guests, Shelf, ShelfError, Shelved, read_guest_file,
 };
 pub use javascript::{JAVASCRIPT, Javascript};

@@ -5,6 +5,7 @@
 //! the circle does not hold is not linked besides.
 
 mod convert;
+mod floor;
 mod imports;
 mod instance;
 mod loaded;
@@ -13,6 +14,7 @@ mod shelf;
 mod state;
 mod wasi;
 
+pub use floor::Floor;
 pub use loaded::Guests;
 pub use manifest::{GUEST_BYTES_MAX, GUEST_NAME_CHARS_MAX, GuestError};
 pub use shelf::{Shelf, ShelfError, Shelved, read_file as read_guest_file};
