@@ -59,6 +59,12 @@ impl Desk {
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    /// The guest of examples/reader.
+    fn reader(&self, name: &str) {
+        let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reader/reader.wasm");
+        std::fs::copy(reader, self.path(name)).unwrap();
+    }
+
     /// Runs a command line in the folder: what it prints, and how it ends.
     fn run(&self, line: &str) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"))
@@ -86,6 +92,10 @@ fn check(name: &str, told: &str) {
     settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/snapshots"));
     settings.set_omit_expression(true);
     settings.add_filter(r"bafyr[a-z2-7]{54}", "[entry]");
+    settings.add_filter(r"sha256:[0-9a-f]{64}", "[sha256]");
+    settings.add_filter(r#"(size     |compiling reader, |compiling another, |"bytes": )\d+"#, "$1[bytes]");
+    settings.add_filter(r"(\[sha256\]) +\d+", "$1 [bytes]");
+    settings.add_filter(r#""seed":\d+,"clock_us":\d+"#, r#""seed":[seed],"clock_us":[time]"#);
     settings.add_filter(r"blake3:[0-9a-f]{64}", "[digest]");
     settings.add_filter(r#""writer": ?"[0-9a-f]{64}""#, r#""writer": "[writer]""#);
     settings.add_filter(r"\b0[0-9a-hjkmnp-tv-z]{25}\b", "[id]");
@@ -102,7 +112,17 @@ fn help_says_what_there_is() {
     let desk = Desk::new();
     let commands =
         ["", "cast ", "check ", "summon ", "loom ", "loom ls ", "loom show ", "loom thread ", "loom export "];
-    let more = ["loom verify ", "loom reward ", "conform ", "completions "];
+    let more = [
+        "new ",
+        "build ",
+        "inspect ",
+        "guests ",
+        "guests add ",
+        "loom verify ",
+        "loom reward ",
+        "conform ",
+        "completions ",
+    ];
     let told: String = commands.iter().chain(&more).map(|command| desk.run(&format!("{command}--help"))).collect();
     check("help", &told);
 }
@@ -193,13 +213,101 @@ fn the_documents_show_files_that_are_right() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for document in ["README.md", "docs/cantrip-file.md"] {
         let text = std::fs::read_to_string(top.join(document)).unwrap();
-        let shown = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        let desk = Desk::new();
-        for folder in ["docs", "out"] {
-            std::fs::create_dir(desk.path(folder)).unwrap();
+        let shown = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for shown in shown.filter(|shown| shown.contains("[circle]")) {
+            let desk = Desk::new();
+            for folder in ["docs", "out"] {
+                std::fs::create_dir(desk.path(folder)).unwrap();
+            }
+            desk.reader("reader.wasm");
+            desk.write("shown.toml", shown);
+            let told = desk.run("check shown.toml --strict");
+            assert!(told.ends_with("--- exit 0\n"), "{document}: {told}");
         }
-        desk.write("shown.toml", shown);
-        let told = desk.run("check shown.toml --strict");
-        assert!(told.ends_with("--- exit 0\n"), "{document}: {told}");
     }
+}
+
+/// Reads a file below the folder and returns its first paragraph, without a model.
+const GUEST: &str = "\
+[guest]
+component = \"reader.wasm\"
+[circle]
+gates = [\"read_file\", \"done\"]
+[circle.wards]
+max_turns = 1
+[gate.read_file]
+root = \".\"
+";
+
+#[test]
+fn a_guest_is_inspected_kept_checked_and_cast() {
+    let desk = Desk::new();
+    desk.reader("reader.wasm");
+    desk.write("guest.toml", GUEST);
+    let lines = [
+        "inspect reader.wasm",
+        "inspect reader.wasm --json",
+        "check guest.toml",
+        "check guest.toml --json",
+        "cast guest.toml Read_note.txt",
+        "loom show",
+        "cast guest.toml Read_nothing.txt",
+        "guests ls",
+        "guests add reader.wasm",
+        "guests add reader.wasm --name another",
+        "guests ls",
+        "guests ls --json",
+        "guests rm readr",
+        "guests rm another",
+        "guests ls",
+        "guests rm reader",
+        "guests ls",
+    ];
+    let mut told = lines.map(|line| desk.run(line)).concat();
+    desk.write("guest.toml", &GUEST.replace("reader.wasm", "reader"));
+    told += &desk.run("cast guest.toml Read_note.txt");
+    check("guests", &told);
+}
+
+#[test]
+fn a_guest_that_cannot_run_is_refused_with_what_would_help() {
+    let desk = Desk::new();
+    desk.reader("reader.wasm");
+    desk.write("core.wasm", "\0asm\u{1}\0\0\0");
+    let mut told = String::new();
+    for (right, wrong) in [
+        ("\"read_file\", ", ""),
+        ("reader.wasm", "missing.wasm"),
+        ("reader.wasm", "note.txt/x"),
+        ("reader.wasm", "core.wasm"),
+        ("reader.wasm", "turns.jsonl.wasm"),
+        ("reader.wasm", "reader@sha256:00"),
+        ("[circle]\n", "[circle]\nmedium = \"javascript\"\n"),
+        ("[circle]\n", "[circle]\nmedium = { guest = \"reader.wasm\" }\n"),
+        (
+            "[guest]\ncomponent = \"reader.wasm\"\n[circle]\n",
+            "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n[circle]\nmedium = { guest = \"reader.wasm\" }\n",
+        ),
+        ("\"done\"", "\"llm_query\", \"done\""),
+        ("\"done\"", "\"call_entity\", \"done\""),
+        ("component", "module"),
+    ] {
+        assert!(GUEST.contains(right), "{right}");
+        desk.write("turns.jsonl.wasm", TURNS);
+        desk.write("wrong.toml", &GUEST.replacen(right, wrong, 1));
+        told += &[&format!("# {right:?} is {wrong:?}\n"), desk.run("check wrong.toml").as_str()].concat();
+    }
+    assert_eq!(told.matches("--- exit 2").count(), 12, "{told}");
+    for line in [
+        "inspect note.txt",
+        "inspect nothing.wasm",
+        "inspect nobody",
+        "guests add note.txt",
+        "build .",
+        "build nowhere",
+        "new .",
+    ] {
+        told += &desk.run(line);
+    }
+    check("wrong_guests", &told);
 }

@@ -165,7 +165,7 @@ pub(super) enum GuestsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Take a guest away; what it did stays in the record
+    /// Take a name away, and the guest when it has no other; what it did stays in the record
     Rm {
         /// Its name or digest
         guest: String,

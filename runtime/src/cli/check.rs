@@ -16,6 +16,9 @@ use super::{json, print};
 
 #[derive(Debug, Serialize)]
 struct Checked {
+    /// The component that does the work in a model's place, or is the medium.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guest: Option<String>,
     medium: String,
     model: String,
     gates: Vec<GateLine>,
@@ -65,6 +68,7 @@ fn look(cantrip: &Cantrip) -> Checked {
         for_children.filter(|spec| delegates && !crate::domain::circle::delegates(spec.name.as_str())).collect();
     let exposure = lent.iter().fold(circle.exposure(), |sum, spec| sum.union(spec.exposure));
     Checked {
+        guest: cantrip.guest().map(|guest| guest.manifest().reference()),
         medium: circle.medium().name().to_owned(),
         model: cantrip.llm().name().to_owned(),
         gates: circle
@@ -105,7 +109,8 @@ fn exposes(exposure: Exposure) -> String {
 }
 
 fn text(checked: &Checked) -> String {
-    let mut out = format!("model    {}\nmedium   {}\n\ngates\n", checked.model, checked.medium);
+    let guest = checked.guest.as_ref().map(|guest| format!("guest    {guest}\n")).unwrap_or_default();
+    let mut out = format!("{guest}model    {}\nmedium   {}\n\ngates\n", checked.model, checked.medium);
     for gate in &checked.gates {
         let call = format!("{}({})", gate.name, gate.arguments.join(", "));
         let ephemeral = if gate.ephemeral { "ephemeral" } else { "" };

@@ -16,7 +16,8 @@ static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk");
 
 pub(crate) fn new(args: &NewArgs) -> Result<Exit, CliError> {
-    let name = guest_name(&args.folder);
+    // A folder such as `.` has its name from where it is.
+    let name = guest_name(&std::path::absolute(&args.folder).unwrap_or_else(|_| args.folder.clone()));
     let failed = |error: std::io::Error| CliError::usage(error).hint("name another folder");
     if args.folder.exists() && fs::read_dir(&args.folder).map_err(failed)?.next().is_some() {
         return Err(CliError::usage(anyhow::anyhow!("{} is there already and not empty", args.folder.display()))

@@ -95,7 +95,13 @@ fn is_digest(text: &str) -> bool {
 /// # Errors
 /// A file that cannot be read, or that is larger.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, ShelfError> {
-    let failed = |source| ShelfError::Files { path: path.to_owned(), what: "the guest could not be read", source };
+    let failed = |source: io::Error| {
+        let what = match source.kind() {
+            io::ErrorKind::NotFound => "the guest is not there; `cantrip-runtime build DIR` makes that of a project",
+            _ => "the guest could not be read",
+        };
+        ShelfError::Files { path: path.to_owned(), what, source }
+    };
     let file = fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(GUEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -200,7 +206,11 @@ impl Shelf {
 
     fn unknown(&self, asked: &str) -> ShelfError {
         let names: Vec<String> = self.names().into_iter().map(|(name, _)| name).collect();
-        let known = if names.is_empty() { "are none".to_owned() } else { format!("are {}", names.join(", ")) };
+        let known = if names.is_empty() {
+            "are none: `cantrip-runtime guests add FILE` keeps one".to_owned()
+        } else {
+            format!("are {}", names.join(", "))
+        };
         let hint = cantrip_gates::suggest::hint(asked, names.iter().map(String::as_str));
         ShelfError::Unknown { asked: asked.to_owned(), known, hint }
     }
@@ -238,7 +248,8 @@ impl Shelf {
         Ok(shelved)
     }
 
-    /// Takes a guest away, with all its names. A record that names it keeps its digest.
+    /// Takes a name away, and the component when it has no other; named by its digest, it goes with all its names. A record
+    /// that names it keeps its digest.
     ///
     /// # Errors
     /// No such guest, or a folder that cannot be written.
@@ -249,13 +260,18 @@ impl Shelf {
             return Err(self.unknown(reference));
         }
         let failed = |source| ShelfError::Files { path: path.clone(), what: "the guest could not be removed", source };
+        let one = match parts(reference) {
+            (Some(name), None) => Some(name),
+            _ => None,
+        };
+        let all: Vec<String> = self.names().into_iter().filter(|(_, of)| *of == digest).map(|(name, _)| name).collect();
         // The names first: a name without a guest would be an error later, a guest without a name is none.
-        for (name, of) in self.names() {
-            if of == digest {
-                fs::remove_file(self.name_file(&name)).map_err(failed)?;
-            }
+        for name in all.iter().filter(|name| one.is_none_or(|one| one == name.as_str())) {
+            fs::remove_file(self.name_file(name)).map_err(failed)?;
         }
-        fs::remove_file(&path).map_err(failed)?;
+        if one.is_none() || all.len() <= 1 {
+            fs::remove_file(&path).map_err(failed)?;
+        }
         Ok(digest)
     }
 }
