@@ -96,9 +96,10 @@ fn is_digest(text: &str) -> bool {
 /// A file that cannot be read, or that is larger.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, ShelfError> {
     let failed = |source: io::Error| {
-        let what = match source.kind() {
-            io::ErrorKind::NotFound => "the guest is not there; `cantrip-runtime build DIR` makes that of a project",
-            _ => "the guest could not be read",
+        let what = if source.kind() == io::ErrorKind::NotFound {
+            "the guest is not there; `cantrip-runtime build DIR` makes that of a project"
+        } else {
+            "the guest could not be read"
         };
         ShelfError::Files { path: path.to_owned(), what, source }
     };
