@@ -53,6 +53,15 @@ pub enum CallArguments {
     Named(Value),
 }
 
+impl GateAnswer {
+    /// What code is told after so many refusals that none of them is recorded any more. Always the same, so that a replay
+    /// can tell it again.
+    pub(crate) fn nothing_more() -> Self {
+        let why = "too many calls of this code were refused: nothing more is answered in this turn";
+        Self::Returned(Err(GateError::Denied(why.to_owned())))
+    }
+}
+
 /// What the code is told of its gate call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GateAnswer {

@@ -20,8 +20,11 @@ use crate::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, GateAns
 use crate::domain::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice};
 use crate::domain::observe;
 
-/// 64. A guest that calls refused gates in a loop would fill the record with its refusals; the observation counts the rest.
+/// 64 refusals. Code that calls refused gates in a loop would fill the record with its refusals; the observation counts the rest.
+/// Nothing is answered after them, so that a replay, which has the recorded answers alone, goes as the first run did.
 const REFUSALS_RECORDED_MAX: u64 = 64;
+/// 1 000 refusals. A guest that was refused so often is ended: a program that does not look at its answers does nothing else.
+const GUEST_REFUSALS_MAX: u64 = 1_000;
 
 /// What becomes of a call that was let through.
 #[derive(Debug)]
@@ -77,10 +80,23 @@ impl Entity {
         now: &Now,
         effects: &mut Effects,
     ) -> Result<(), OutOfStep> {
+        let refusals_max = self.refusals_max();
         let Waiting::Evaluation(running) = &mut acting.waiting else {
             return Err(OutOfStep { input: "GateAsked", phase: "acting without an evaluation" });
         };
         let call = running.next_call();
+        if acting.refusals > refusals_max {
+            acting.refusals += 1;
+            let clock_us = running.gate_answered(now.us, 0);
+            let answer = if self.nature.guest.is_some() { GateAnswer::Stop } else { GateAnswer::nothing_more() };
+            if self.nature.guest.is_some() && acting.broken.is_none() {
+                let why = format!("the guest was ended: {refusals_max} of its calls were refused, and it went on");
+                acting.broken = Some(Broken { reason: "guest_failed", why, failed: true });
+            }
+            effects.push(Effect::Resume { answer, clock_us });
+            self.phase = Phase::Acting(acting);
+            return Ok(());
+        }
         let arguments = match (self.nature.circle.gate(&gate), given) {
             // LOOP-3. An interpreter stops by itself; a guest may go on as it likes.
             _ if acting.done.is_some() => {
@@ -107,11 +123,20 @@ impl Entity {
                 if let Waiting::Evaluation(running) = &mut acting.waiting {
                     clock_us = running.gate_answered(now.us, 0);
                 }
-                effects.push(Effect::Resume { answer: GateAnswer::Returned(Err(error)), clock_us });
+                let is_recorded = acting.refusals <= refusals_max;
+                let answer = if is_recorded { GateAnswer::Returned(Err(error)) } else { GateAnswer::nothing_more() };
+                effects.push(Effect::Resume { answer, clock_us });
             }
         }
         self.phase = Phase::Acting(acting);
         Ok(())
+    }
+
+    const fn refusals_max(&self) -> u64 {
+        match self.nature.guest {
+            Some(_) => GUEST_REFUSALS_MAX,
+            None => REFUSALS_RECORDED_MAX,
+        }
     }
 
     /// The one door to a gate, for every medium (CIRCLE-6). A refusal is recorded like a call, up to a bound.
@@ -129,7 +154,7 @@ impl Entity {
         let reach = self.nature.circle.gate(&gate).map_or(Reach::Read, |held| held.spec.reach);
         if decision.is_err() {
             acting.refusals += 1;
-            if acting.refusals > REFUSALS_RECORDED_MAX {
+            if acting.refusals > self.refusals_max() {
                 return decision.map(|(pending, _)| (pending, None));
             }
         }
@@ -321,10 +346,11 @@ impl Entity {
             let separator = if content.is_empty() { "" } else { "\n" };
             content = format!("{content}{separator}done: {}", cut(&value.to_string(), observe::PREVIEW_CHARS_MAX));
         }
-        if acting.refusals > REFUSALS_RECORDED_MAX {
+        if acting.refusals > self.refusals_max() {
             content = format!(
-                "{content}\n[{} refused gate calls, the first {REFUSALS_RECORDED_MAX} of them recorded]",
-                acting.refusals
+                "{content}\n[{} refused gate calls, the first {} of them recorded]",
+                acting.refusals,
+                self.refusals_max()
             );
         }
         acting.output_dropped_bytes += evaluated.output_dropped_bytes;
@@ -348,7 +374,7 @@ impl Entity {
     /// What the end of a guest's call means for its episode. An answer that was given by `done` stands, whatever the guest
     /// did afterwards.
     fn guest_returned(&self, acting: &mut Acting, shape: Shape, outcome: &EvaluationOutcome, now: &Now) {
-        if acting.done.is_some() {
+        if acting.done.is_some() || acting.broken.is_some() {
             return;
         }
         let broken = |reason, why: String, failed| Some(Broken { reason, why, failed });

@@ -4,20 +4,23 @@
 //! children shows as two, with the children's turns between them: the spawning turn, and its continuation (COMP-5,
 //! LOOM-8). The continuation has no utterance, counts in the sequence, and its parent is the spawning turn.
 
+mod restore;
+
 use std::collections::BTreeMap;
 
-use cantrip_gates::{Exposure, GateError, Reach};
+use cantrip_gates::{GateError, Reach};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::domain::context::{History, Shown, Told, cut};
+use crate::domain::context::Shown;
 use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
-use crate::domain::medium::GateAnswer;
 use crate::domain::model::{Call, Usage, Utterance};
 
 use super::entry::{
     Body, CallRecord, Ended, Entry, EvaluationRecord, Fork, How, Observed, Opened, Payload, Returned, Said, Sealed,
 };
+
+pub use restore::{CutOff, Replay, Restored};
 
 /// A record that cannot be read as turns.
 #[derive(Debug, Error)]
@@ -178,96 +181,6 @@ pub struct Tree {
     order: Vec<EntityId>,
     turn_of_entry: BTreeMap<EntryId, usize>,
     rewards: BTreeMap<EntryId, (u64, WriterKey, f64)>,
-}
-
-/// An evaluation that a replay runs again, with what its gates had returned.
-#[derive(Debug, Clone)]
-pub struct Replay {
-    /// The code.
-    pub source: String,
-    /// Seed, clocks and where it was stopped.
-    pub record: EvaluationRecord,
-    /// What each of its gate calls is answered, in order.
-    pub answers: Vec<GateAnswer>,
-}
-
-/// A thread up to a turn, ready to be continued.
-#[derive(Debug)]
-pub struct Restored {
-    /// What the model is shown of it.
-    pub history: History,
-    /// How many turns it has.
-    pub turns: u64,
-    /// The last entry of it: what a continuation follows.
-    pub head: EntryId,
-    /// Tokens that it cost.
-    pub usage: Usage,
-    /// What was met in it.
-    pub seen: Exposure,
-    /// The code that makes its medium what it was.
-    pub replays: Vec<Replay>,
-    /// The turn that a crash cut off, closed: what is to be observed of it before anything else happens.
-    pub cut_off: Option<CutOff>,
-    /// What its last episode is about, steers left out.
-    pub intent: String,
-    /// What was said into that episode since its last turn.
-    pub heard: Vec<String>,
-    /// How many turns that episode has.
-    pub episode_turns: u64,
-    /// How many gates it has called.
-    pub gate_calls: u64,
-}
-
-/// A turn that was begun and never observed.
-#[derive(Debug, Clone)]
-pub struct CutOff {
-    /// What was said.
-    pub said: Utterance,
-    /// What the entity is told of it: which gate calls ran, and which may have.
-    pub answers: Vec<Shown>,
-    /// The gate calls that are recorded of it.
-    pub gates: Vec<GateRun>,
-}
-
-impl CutOff {
-    /// The guest's call, where a guest was at work: it can be taken up again.
-    pub fn guest_call(&self) -> Option<&Value> {
-        self.said.calls.first()?.arguments.as_ref().ok().filter(|arguments| is_guest_call(arguments))
-    }
-
-    /// Where the guest's clock stood at the start.
-    pub fn clock_us(&self) -> u64 {
-        self.guest_number("clock_us")
-    }
-
-    /// What the guest's random numbers came from.
-    pub fn seed(&self) -> u64 {
-        self.guest_number("seed")
-    }
-
-    fn guest_number(&self, key: &str) -> u64 {
-        self.guest_call().and_then(|arguments| arguments.get(key)).and_then(Value::as_u64).unwrap_or(0)
-    }
-
-    /// The calls whose results are recorded.
-    pub fn returned(&self) -> impl Iterator<Item = &GateRun> {
-        self.gates.iter().filter(|run| run.result.is_some())
-    }
-
-    /// The call that was running when the record ends.
-    pub fn in_flight(&self) -> Option<&GateRun> {
-        self.gates.last().filter(|run| run.result.is_none())
-    }
-
-    /// The answer, where `done` had been called.
-    pub fn done(&self) -> Option<Value> {
-        self.returned().find(|run| run.gate == crate::domain::circle::DONE).and_then(|run| run.result.clone()?.ok())
-    }
-}
-
-/// Whether the arguments of a call are those of a guest's, which hold all that a second run needs.
-fn is_guest_call(arguments: &Value) -> bool {
-    arguments.get("intent").is_some() && arguments.get("clock_us").is_some() && arguments.get("seed").is_some()
 }
 
 impl Tree {
@@ -456,122 +369,6 @@ impl Tree {
             .max_by_key(|(at, by, _)| (*at, *by))
             .map(|(_, _, value)| *value)
     }
-
-    fn steps(&self, entity: EntityId) -> Result<Vec<&Step>, ViewError> {
-        let view = self.entity(entity)?;
-        let Some(fork) = &view.opened.fork else { return Ok(view.steps.iter().collect()) };
-        let mut steps = Self::first_turns(self.steps(fork.of)?, fork.turns);
-        steps.extend(&view.steps);
-        Ok(steps)
-    }
-
-    /// The steps up to and with a number of turns; what comes between that turn and the next is left out.
-    fn first_turns(steps: Vec<&Step>, turns: u64) -> Vec<&Step> {
-        let mut spoken = 0;
-        let mut kept = Vec::new();
-        for step in steps {
-            if matches!(step, Step::Turn(_)) {
-                spoken += 1;
-            }
-            if spoken > turns || (spoken == turns && !matches!(step, Step::Turn(_)) && turns > 0) {
-                break;
-            }
-            kept.push(step);
-        }
-        kept
-    }
-
-    /// A thread ready to be continued: all of it, or its first turns for a fork (LOOM-4, LOOM-13).
-    ///
-    /// A turn that a crash cut off is left out of the history: it was not acknowledged.
-    ///
-    /// # Errors
-    /// No such entity, or fewer turns than asked for.
-    pub fn restore(&self, entity: EntityId, turns: Option<u64>) -> Result<Restored, ViewError> {
-        let view = self.entity(entity)?;
-        let all = self.steps(entity)?;
-        let whole = |step: &&&Step| matches!(step, Step::Turn(turn) if self.spoken.get(*turn).is_some_and(|turn| turn.observation.is_some()));
-        let count = u64::try_from(all.iter().filter(whole).count()).unwrap_or(u64::MAX);
-        let steps = match turns {
-            None => all,
-            Some(asked) if asked > count => return Err(ViewError::NoTurn { entity, turns: count, asked }),
-            Some(asked) => Self::first_turns(all, asked),
-        };
-        let mut restored = Restored {
-            history: History::default(),
-            turns: 0,
-            head: if turns.is_some() { view.id } else { view.head },
-            usage: view.folding_usage,
-            seen: Exposure::default(),
-            replays: Vec::new(),
-            cut_off: None,
-            intent: String::new(),
-            heard: Vec::new(),
-            episode_turns: 0,
-            gate_calls: 0,
-        };
-        for step in steps {
-            match step {
-                Step::Intent { text, steer } => {
-                    restored.history.intent(text);
-                    if *steer {
-                        restored.heard.push(text.clone());
-                    } else {
-                        restored.intent.clone_from(text);
-                        restored.heard.clear();
-                        restored.episode_turns = 0;
-                    }
-                }
-                Step::Folded { first, last, summary } => restored.history.fold(*first, *last, summary),
-                Step::Turn(turn) => {
-                    let Some(spoken) = self.spoken.get(*turn) else { continue };
-                    let Some(seen) = &spoken.observation else {
-                        if turns.is_none() {
-                            restored.cut_off = Some(spoken.cut_off());
-                        }
-                        continue;
-                    };
-                    restored.turns += 1;
-                    restored.episode_turns += 1;
-                    restored.heard.clear();
-                    restored.gate_calls += u64::try_from(spoken.gates.len()).unwrap_or(u64::MAX);
-                    restored.usage += spoken.said.usage;
-                    if turns.is_some() {
-                        restored.head = seen.id;
-                    }
-                    restored.seen = restored.seen.union(self.exposure(spoken));
-                    restored.replays.extend(spoken.replays(seen));
-                    restored.history.turn(Told {
-                        number: restored.turns,
-                        said: spoken.said.clone(),
-                        answers: seen.answers.clone(),
-                    });
-                }
-            }
-        }
-        Ok(restored)
-    }
-
-    fn exposure(&self, spoken: &Spoken) -> Exposure {
-        let gates = self.entities.get(&spoken.entity).map(|view| view.opened.gates.as_slice()).unwrap_or_default();
-        let own = spoken
-            .gates
-            .iter()
-            .filter(|run| matches!(run.result, Some(Ok(_))))
-            .filter_map(|run| gates.iter().find(|gate| gate.name == run.gate));
-        let own = own.fold(Exposure::default(), |sum, gate| sum.union(gate.exposure));
-        // What children met, their parent met.
-        let children = spoken
-            .children
-            .iter()
-            .filter_map(|child| self.entities.get(child))
-            .flat_map(|view| &view.steps)
-            .filter_map(|step| match step {
-                Step::Turn(turn) => self.spoken.get(*turn),
-                Step::Intent { .. } | Step::Folded { .. } => None,
-            });
-        children.fold(own, |sum, turn| sum.union(self.exposure(turn)))
-    }
 }
 
 impl Spoken {
@@ -650,77 +447,6 @@ impl Spoken {
         first.observation = None;
         first.ended = None;
         vec![(self.position, first), (seen.position, continuation)]
-    }
-
-    /// Says of each call of a turn that was never observed what is known of it. Nothing of it is run again: what has
-    /// returned is in the record, and what may have run is said to be unknown.
-    fn cut_off(&self) -> CutOff {
-        let told = |call: &Call| {
-            let prefix = format!("{}.", call.id);
-            let runs = self.gates.iter().filter(|run| run.call == call.id || run.call.as_str().starts_with(&prefix));
-            let lines: Vec<String> = runs
-                .map(|run| match &run.result {
-                    Some(Ok(value)) => format!("{} returned {}", run.gate, cut(&value.to_string(), 400)),
-                    Some(Err(error)) => format!("{} failed: {error}", run.gate),
-                    None => format!("{}({}) may or may not have run", run.gate, cut(&run.arguments.to_string(), 200)),
-                })
-                .collect();
-            let known = if lines.is_empty() { "No gate had been called.".to_owned() } else { lines.join("\n") };
-            Shown {
-                call: Some(call.id.clone()),
-                content: format!(
-                    "The runtime was stopped during this call; bindings are as they were before it.\n{known}"
-                ),
-                is_error: true,
-                shown_instead: None,
-            }
-        };
-        let mut answers: Vec<Shown> = self.said.calls.iter().map(told).collect();
-        if answers.is_empty() {
-            answers.push(Shown {
-                call: None,
-                content: "The runtime was stopped after this.".to_owned(),
-                is_error: true,
-                shown_instead: None,
-            });
-        }
-        CutOff { said: self.said.clone(), answers, gates: self.gates.clone() }
-    }
-
-    fn replays(&self, seen: &Observation) -> Vec<Replay> {
-        let replay = |record: &EvaluationRecord| {
-            let call = self.said.calls.iter().find(|call| call.id == record.call)?;
-            let arguments = call.arguments.as_ref().ok()?;
-            let source = if is_guest_call(arguments) {
-                arguments.to_string()
-            } else {
-                arguments.get("code")?.as_str()?.to_owned()
-            };
-            let prefix = format!("{}.", record.call);
-            let mut answers: Vec<GateAnswer> =
-                self.gates.iter().filter(|run| run.call.as_str().starts_with(&prefix)).map(GateRun::answer).collect();
-            // Refusals beyond the recorded ones are all alike.
-            if let Some(last) = answers.last().cloned() {
-                answers.resize(answers.len().max(record.gate_clocks_us.len()), last);
-            }
-            Some(Replay { source, record: record.clone(), answers })
-        };
-        // What a lost instance ran left nothing behind.
-        seen.evaluations.iter().filter(|record| !record.lost).filter_map(replay).collect()
-    }
-}
-
-impl GateRun {
-    /// What the code that called it is told again in a replay.
-    pub(crate) fn answer(&self) -> GateAnswer {
-        match &self.result {
-            Some(Ok(_)) if self.gate == crate::domain::circle::DONE => GateAnswer::Stop,
-            Some(result) => GateAnswer::Returned(result.clone()),
-            None => GateAnswer::Returned(Err(GateError::Failed(format!(
-                "{}: the record ends before it returned",
-                self.gate
-            )))),
-        }
     }
 }
 
