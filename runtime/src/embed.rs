@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions};
-use crate::adapters::wasm::{INSTANCES_MAX_DEFAULT, Javascript, Sandbox, SandboxError};
+use crate::adapters::wasm::{Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, SandboxError};
 use crate::domain::ids::WriterKey;
 use crate::domain::medium::MediumOpening;
 use crate::driver::Runtime;
@@ -29,9 +29,39 @@ pub enum EmbedError {
 /// # Errors
 /// A folder that cannot be used, is in use, or whose record is damaged; too little address space for the sandbox.
 pub fn durable(folder: &Path) -> Result<Runtime, EmbedError> {
+    durable_with_guests(folder).map(|(runtime, _)| runtime)
+}
+
+/// The same, and what reads components for it: cantrips and media that somebody wrote.
+///
+/// # Errors
+/// As [`durable`].
+///
+/// # Examples
+/// ```
+/// use cantrip_runtime::{Cantrip, CastOptions, Root, Wards, builtin, embed};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let folder = tempfile::tempdir()?;
+/// let (runtime, guests) = embed::durable_with_guests(folder.path())?;
+/// let reader = guests.load("reader", std::fs::read("../examples/reader/reader.wasm")?)?;
+/// let cantrip = Cantrip::builder()
+///     .guest(reader)
+///     .gate(builtin::read_file(Root::open("..".as_ref())?))
+///     .gate(builtin::done())
+///     .wards(&Wards { max_turns: Some(1), ..Wards::default() })
+///     .build(runtime.media())?;
+/// let outcome = runtime.cast(&cantrip, "Read README.md", CastOptions::default()).await?;
+/// assert!(outcome.result.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn durable_with_guests(folder: &Path) -> Result<(Runtime, Guests), EmbedError> {
     let sandbox = Sandbox::new(INSTANCES_MAX_DEFAULT, Some(folder.join("artefacts")))?;
     let store = FjallStore::open(&folder.join("loom"), StoreOptions::default())?;
-    Ok(Runtime::new(store, Arc::new(Javascript::new(sandbox)), Arc::new(SystemClock::default()), "local"))
+    let media = Arc::new(Javascript::new(Arc::clone(&sandbox)));
+    Ok((Runtime::new(store, media, Arc::new(SystemClock::default()), "local"), Guests::new(sandbox)))
 }
 
 /// A runtime whose looms are gone with it. `artefacts` is a folder for compiled code; without one, the first entity that
