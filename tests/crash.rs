@@ -128,3 +128,52 @@ fn a_killed_cast_is_resumed_without_asking_or_calling_again() {
     let count: u64 = String::from_utf8_lossy(&resumed.stdout).trim().parse().expect("a number");
     assert_eq!(count, kept - 1, "the bindings are what the record says");
 }
+
+/// A guest has no model that could go on: its run itself is taken up, from its recorded answers, and goes on where they end.
+#[test]
+fn a_killed_guest_is_taken_up_where_its_record_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/built/everything.wasm");
+    std::fs::copy(guest, folder.path().join("guest.wasm")).expect("the guest");
+    let files = ["read_file", "list_dir", "search", "write_file"];
+    let roots = files.map(|gate| format!("[gate.{gate}]\nroot = \".\"\n")).concat();
+    let cantrip = format!(
+        "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n[guest]\ncomponent = \"guest.wasm\"\n[circle]\n\
+         gates = [\"read_file\", \"list_dir\", \"search\", \"write_file\", \"http_fetch\", \"call_entity\", \
+         \"call_entity_batch\", \"llm_query\", \"read_loom\", \"echo\", \"done\"]\n[circle.wards]\nmax_turns = 1\n\
+         {roots}[gate.http_fetch]\nhosts = [\"example.org\"]\n"
+    );
+    std::fs::write(folder.path().join("cantrip.toml"), cantrip).expect("a cantrip file");
+    std::fs::write(folder.path().join("turns.jsonl"), "{\"content\": \"-\"}\n").expect("a script");
+    let echo = |number: usize| serde_json::json!({ "call": "gate", "with": "echo", "text": number.to_string() });
+    let write = serde_json::json!({ "call": "write", "with": "begun.txt", "text": "x" });
+    let wait = serde_json::json!({ "call": "clock" });
+    let tasks: Vec<serde_json::Value> =
+        std::iter::once(write).chain((0..60).flat_map(|number| [echo(number), wait.clone()])).collect();
+    let intent = serde_json::Value::Array(tasks).to_string();
+
+    let mut child = runtime(folder.path())
+        .args(["cast", "cantrip.toml", &intent, "--events"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let events = BufReader::new(child.stderr.take().expect("its stderr")).lines();
+    assert_eq!(events.take(30).flatten().count(), 30);
+    child.kill().expect("it is killed");
+    child.wait().expect("it is gone");
+    std::fs::remove_file(folder.path().join("begun.txt")).expect("it had begun");
+
+    let listed = runtime(folder.path()).args(["loom", "ls", "--json"]).output().expect("loom ls");
+    let looms: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("json");
+    let loom = looms.pointer("/0/loom").and_then(serde_json::Value::as_str).expect("a loom").to_owned();
+    let resumed =
+        runtime(folder.path()).args(["cast", "cantrip.toml", "--resume", &loom, "-q"]).output().expect("a cast");
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let answers: Vec<serde_json::Value> = serde_json::from_slice(&resumed.stdout).expect("its answer");
+    let echoed = answers.iter().skip(1).step_by(2).map(|answer| answer.as_str().unwrap_or_default().to_owned());
+    assert_eq!(echoed.collect::<Vec<_>>(), (0..60).map(|number: usize| number.to_string()).collect::<Vec<_>>());
+    assert!(!folder.path().join("begun.txt").exists(), "what had been written was written again");
+    let verified = runtime(folder.path()).args(["loom", "verify"]).output().expect("loom verify");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}

@@ -308,6 +308,12 @@ impl Entity {
         {
             acting.done = Some(("done", value.clone()));
         }
+        // A guest's run may be as long as it likes, with no turn boundary in it: what it changed is known to be done as soon
+        // as it is, so that a crash later on does not put it in doubt.
+        let changes = self.nature.circle.gate(&pending.gate).is_some_and(|held| held.spec.reach != Reach::Read);
+        if self.nature.guest.is_some() && changes {
+            effects.push(Effect::Sync);
+        }
         if let Waiting::Evaluation(running) = &mut acting.waiting {
             let clock_us = running.gate_answered(now.us, duration_us);
             let answer = if acting.done.is_some() { GateAnswer::Stop } else { GateAnswer::Returned(result) };
