@@ -37,6 +37,8 @@ enum Ends {
     Fails(&'static str),
     /// It did what it could, and got this.
     Answers(Value),
+    /// It did what it could; what it was refused is looked at.
+    Returns,
 }
 
 /// 32 MiB. What the ward of these tests lets a guest have.
@@ -161,6 +163,7 @@ async fn check(
                         Ends::Fails(text) => {
                             assert!(ran.failure.as_ref().is_some_and(|why| why.contains(text)), "{name}: {ran:?}");
                         }
+                        Ends::Returns => assert_eq!(ran.outcome.reason, "returned", "{name}: {ran:?}"),
                         Ends::Answers(value) => assert_eq!(ran.outcome.result.as_ref(), Some(value), "{name}: {ran:?}"),
                         Ends::NotTaken(_) | Ends::Refused(_) => {}
                     }
@@ -221,6 +224,7 @@ hostile! {
     trap => Ends::Fails("unreachable");
     trap_in_start => Ends::Fails("unreachable");
     trap_in_realloc => Ends::Fails("unreachable");
+    trap_in_step => Ends::Fails("unreachable");
     realloc_elsewhere => Ends::Fails("the guest broke down");
     name_elsewhere => Ends::Fails("the guest broke down");
     name_of_4_gib => Ends::Fails("the guest broke down");
@@ -245,7 +249,14 @@ hostile! {
     addresses => Ends::Answers(json!(0)), then |ran| assert_eq!(refusals(ran).len(), 21);
     proposals_that_are_wider => Ends::Answers(json!(0));
     forged_ids => Ends::Answers(json!(0));
+    forged_handles => Ends::Answers(json!(0)), then |ran| assert_eq!(refusals(ran).len(), 8);
     recursion => Ends::Answers(json!(0));
+    recursion_in_depth => Ends::Returns, then |ran| {
+        assert_eq!(ran.tree.entities().count(), 2, "a child, and none below it: {ran:?}");
+        let child = ran.tree.turns().into_iter().filter(|turn| turn.entity != ran.outcome.entity);
+        let refused: Vec<GateError> = child.flat_map(|turn| turn.gates).filter_map(|run| run.result?.err()).collect();
+        assert!(!refused.is_empty() && refused.iter().all(|error| error.message().contains("max_depth")), "{refused:?}");
+    };
     unknown_import => Ends::Refused("acme:shell/execute@1.0.0");
     sockets => Ends::Refused("never given sockets");
     lone_function => Ends::Refused("exit: a guest is given interfaces of cantrip:guest");

@@ -83,4 +83,19 @@ mod tests {
         let refused = permitted(&private, "x", [socket("169.254.169.254")].into_iter()).expect_err("none is public");
         assert_eq!(refused.to_string(), "`x` leads to 169.254.169.254, a link-local or metadata address");
     }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_the_second_time_is_judged_the_second_time() {
+        let private = PrivateAddresses::default();
+        let mut answers = ["93.184.216.34", "127.0.0.1", "::ffff:10.0.0.1"].into_iter();
+        let mut look_up = || {
+            let address = SocketAddr::new(answers.next().expect("an answer").parse().expect("an address"), 0);
+            permitted(&private, "rebinding.example", std::iter::once(address))
+        };
+        assert_eq!(look_up().expect("public").len(), 1);
+        for _ in 0..2 {
+            let refused = look_up().expect_err("private").to_string();
+            assert!(refused.starts_with("`rebinding.example` leads to "), "{refused}");
+        }
+    }
 }
