@@ -115,6 +115,8 @@ fn a_large_crate_is_named_in_one_place() {
     check_only("adapters/wasm/", "wasmtime");
     check_only("adapters/store/", "fjall");
     check_only("adapters/llm/", "genai");
+    check_only("adapters/peer/", "tonic");
+    check_only("adapters/peer/", "rustls");
     check_only("cli/", "clap");
 }
 

@@ -220,7 +220,7 @@ fn a_wrong_command_line_ends_with_2() {
     bench.run(&["cast", &file, ""]).ends(2).says(&["intent is required"]);
     bench.run(&["cast", &file, "  \n"]).ends(2).says(&["intent is required"]);
     bench.run(&["cast", &file]).ends(2);
-    bench.run(&["cast", "nowhere.toml", "x"]).ends(2).says(&["nowhere.toml: the cantrip file cannot be read"]);
+    bench.run(&["cast", "nowhere.toml", "x"]).ends(2).says(&["nowhere.toml: the file cannot be read"]);
     bench.run(&["cst"]).ends(2).says(&["cast"]);
     bench.run(&["loom", "show"]).ends(2).says(&["there is no record", "hint: "]);
     bench.run(&["loom", "verify"]).ends(2).says(&["hint: "]);

@@ -72,8 +72,12 @@ impl Setup {
     /// The entity, with its first intent.
     fn start(self) -> Run {
         let code_media: Arc<[String]> = vec!["javascript".to_owned()].into();
-        let draft =
-            CircleDraft { media: vec![self.medium.to_owned()], gates: self.gates, wards: self.wards, guest: None };
+        let draft = CircleDraft {
+            media: vec![self.medium.to_owned()],
+            gates: self.gates,
+            wards: self.wards,
+            ..CircleDraft::default()
+        };
         let circle = Arc::new(Circle::new(draft, &code_media, true).unwrap());
         let nature = Nature {
             id: EntityId::from_parts(1, [0; 10]),
@@ -86,11 +90,12 @@ impl Setup {
             equipped: Vec::new(),
             code_media,
             models: Vec::new(),
+            nodes: Arc::default(),
             guest: None,
         };
         let entity = Entity::new(nature, Exposure::default());
         let mut run = Run { entity, effects: Vec::new(), recorded: Vec::new(), now: Now::default() };
-        run.step(Input::Intent { text: "do it".to_owned(), recorded: true });
+        run.step(Input::Intent { text: "do it".to_owned(), recorded: true, cast: None });
         run
     }
 }
@@ -295,7 +300,7 @@ fn loop_4_max_turns_truncates_with_what_was_done() {
     let summary = run.outcome().summary.clone().unwrap();
     assert!(summary.contains("max_turns = 2") && summary.contains("two"), "{summary}");
     // Another intent has turns of its own (ENTITY-5), and the past is still there.
-    run.step(Input::Intent { text: "again".to_owned(), recorded: false });
+    run.step(Input::Intent { text: "again".to_owned(), recorded: false, cast: None });
     assert_eq!(run.words(), ["intent", "sync", "ask"]);
     assert_eq!(run.question().messages.len(), 1 + 1 + 4 + 1);
 }
@@ -535,7 +540,7 @@ fn no_trifecta_closes_the_way_out_once_both_are_seen() {
     assert!(run.heard().contains("refused by the ward no_trifecta"), "{}", run.heard());
     // Also in a later episode.
     run.says("text");
-    run.step(Input::Intent { text: "again".to_owned(), recorded: false });
+    run.step(Input::Intent { text: "again".to_owned(), recorded: false, cast: None });
     run.calls(vec![call("send", "x")]);
     assert!(run.heard().contains("no_trifecta"), "{}", run.heard());
 }

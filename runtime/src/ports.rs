@@ -6,14 +6,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use cantrip_gates::{Exposure, GateError};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{EntryError, Head, Payload, Sealed};
+use crate::domain::loom::{EntryError, Head, How, Payload, Sealed, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, MediumOpening};
 use crate::domain::model::{ModelError, Question, RawAnswer};
+use crate::domain::remote::{Order, Refusal};
 
 /// A future that can be sent and named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -154,13 +157,23 @@ pub trait LoomStore: Send + Sync + Debug {
     /// Hands the next entry of this node's log over. Its sequence must be the head's plus one.
     fn append(&self, sealed: Sealed) -> Result<(), StoreError>;
 
+    /// Hands over an entry that another node wrote, with its large texts unless they are here. Returns whether it is new.
+    ///
+    /// # Errors
+    /// An entry that is not what its id says, in this node's own name, or without a text that it refers to.
+    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError>;
+
+    /// What is durable of a loom behind a place: of this node's own log, or of what came from others in the order in which it
+    /// came. At most `max` entries, each with its place, from 1.
+    fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError>;
+
     /// Returns when everything of this loom that was handed over before is durable.
     fn sync(&self, loom: LoomId) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// One entry by its id, its content checked against the id.
     fn entry(&self, id: EntryId) -> Result<Option<Sealed>, StoreError>;
 
-    /// All entries of a loom: every writer's log in the order of its sequence, this node's first.
+    /// All entries of a loom: this node's log in the order of its sequence, then what came from others as it came.
     fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError>;
 
     /// The entries of one entity in the order they were made.
@@ -188,6 +201,15 @@ pub trait LoomStore: Send + Sync + Debug {
 
     /// Recomputes everything of one loom, or of all: hashes, chains, parents, blobs and the marks outside the journal.
     fn verify(&self, loom: Option<LoomId>) -> Result<Verified, StoreError>;
+}
+
+/// Who wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum By {
+    /// The node of the store.
+    ThisNode,
+    /// Any other.
+    Others,
 }
 
 /// One line of a list of looms.
@@ -287,12 +309,206 @@ pub enum StoreError {
         #[source]
         source: EntryError,
     },
+    /// An entry that came from elsewhere, and says that it was written here.
+    #[error("entry {id} came from elsewhere, and its writer is {writer}")]
+    Foreign {
+        /// The id.
+        id: EntryId,
+        /// Who it says wrote it.
+        writer: WriterKey,
+    },
     /// A blob is missing or not what its hash says.
     #[error("the text {id} that an entry refers to is missing or damaged")]
     Blob {
         /// The hash.
         id: BlobId,
     },
+}
+
+/// The nodes that this one is connected to.
+pub trait Peers: Send + Sync + Debug {
+    /// Their names, `name@host:port`.
+    fn known(&self) -> Vec<String>;
+
+    /// Of these nodes the one that has least to do and grants what the order needs.
+    fn choose<'a>(&'a self, nodes: &'a [String], order: &'a Order) -> BoxFuture<'a, Result<String, PeerError>>;
+
+    /// Has an episode run by a peer and waits for its end. It never runs twice, however often the connection breaks, and this
+    /// always returns within the deadlines of the order and of the connection.
+    fn cast<'a>(
+        &'a self,
+        node: &'a str,
+        order: &'a Order,
+        home: &'a dyn Home,
+    ) -> BoxFuture<'a, Result<RemoteEnd, PeerError>>;
+}
+
+/// What a remote episode needs of the node that it was cast from.
+pub trait Home: Send + Sync {
+    /// Takes an entry that the host wrote. It counts once [`Home::sync`] returned.
+    fn receive(&self, sealed: Sealed) -> Result<(), HomeError>;
+
+    /// Returns when everything taken before is durable.
+    fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>>;
+
+    /// Something happened.
+    fn event(&self, event: Event);
+
+    /// Runs a gate that is placed here.
+    fn gate<'a>(&'a self, gate: &'a str, arguments: Value) -> BoxFuture<'a, Result<Value, GateError>>;
+
+    /// Asks the model that is placed here.
+    fn ask<'a>(
+        &'a self,
+        question: &'a Question,
+        pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, Result<RawAnswer, ModelError>>;
+
+    /// A guest that the host lacks.
+    fn guest(&self, digest: &str) -> Option<Vec<u8>>;
+
+    /// Waits for something that the episode has to be told.
+    fn signal(&self) -> BoxFuture<'_, Signal>;
+}
+
+/// What is said to a running episode from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// Heard at the next turn boundary.
+    Steer(String),
+    /// The episode ends at the next turn boundary.
+    Interrupt,
+    /// It stops at once. Whether because its parent has ended.
+    Stop {
+        /// See above.
+        parent_terminated: bool,
+    },
+}
+
+/// Why the home of a remote episode did not take what came.
+#[derive(Debug, Error)]
+pub enum HomeError {
+    /// What the host sent is not what it may send.
+    #[error("{0}")]
+    Refused(String),
+    /// Ours.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How a remote episode ended, as the host says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteEnd {
+    /// By the entity or by the circle.
+    pub how: How,
+    /// What was decisive.
+    pub reason: String,
+    /// The answer.
+    pub result: Option<Value>,
+    /// What was done so far, for a truncated episode.
+    pub summary: Option<String>,
+    /// What was spent.
+    pub spent: Spent,
+    /// What was met.
+    pub seen: Exposure,
+    /// Why the model or the guest could not go on.
+    pub failure: Option<String>,
+}
+
+/// The name of the bound of a connection with its handshake.
+pub const CONNECT_LIMIT: &str = "connect_timeout_ms";
+
+/// Why a remote episode has no end that is known here.
+#[derive(Debug, Error)]
+pub enum PeerError {
+    /// No such peer. Nothing was connected to.
+    #[error("there is no node `{node}`; this node knows {known}{hint}")]
+    Unknown {
+        /// What was asked for.
+        node: String,
+        /// What there is.
+        known: String,
+        /// A guess at what was meant.
+        hint: String,
+    },
+    /// No connection could be made. Nothing ran.
+    #[error("the node {node} could not be reached: {what}")]
+    Unreachable {
+        /// Which.
+        node: String,
+        /// Why, with the addresses that were tried.
+        what: String,
+    },
+    /// The peer does not run it. Nothing ran.
+    #[error("the node {node} refused: {refusal}")]
+    Refused {
+        /// Which.
+        node: String,
+        /// Its rule and its words.
+        refusal: Refusal,
+    },
+    /// The peer did not answer in time.
+    #[error("the node {node} did not answer within {limit_ms} ms ({limit})")]
+    NoAnswer {
+        /// Which.
+        node: String,
+        /// The bound.
+        limit: &'static str,
+        /// In milliseconds.
+        limit_ms: u64,
+    },
+    /// The connection broke and could not be made again. It may still run there, until its lease is over.
+    #[error("the connection to {node} was lost and could not be made again within {lease_ms} ms: {what}")]
+    Lost {
+        /// Which.
+        node: String,
+        /// The lease.
+        lease_ms: u64,
+        /// The last failure.
+        what: String,
+    },
+    /// The peer broke the protocol.
+    #[error("the node {node} sent what it may not: {what}")]
+    Broken {
+        /// Which.
+        node: String,
+        /// What.
+        what: String,
+    },
+    /// The record here did not take what came.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PeerError {
+    /// Whether the episode may have run, or may run still, although nothing more is known of it here.
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            Self::Unknown { .. } | Self::Unreachable { .. } | Self::Refused { .. } => false,
+            Self::NoAnswer { limit, .. } => *limit != CONNECT_LIMIT,
+            Self::Lost { .. } | Self::Broken { .. } | Self::Store(_) => true,
+        }
+    }
+
+    /// What the entity is told that wanted the episode.
+    pub fn for_entity(&self) -> GateError {
+        let text = self.to_string();
+        match self {
+            Self::Unknown { .. } => GateError::NotFound(text),
+            Self::Refused { refusal, .. } => match &refusal.error {
+                GateError::Denied(_) => GateError::Denied(text),
+                GateError::Invalid(_) => GateError::Invalid(text),
+                GateError::NotFound(_) => GateError::NotFound(text),
+                GateError::Exhausted(_) => GateError::Exhausted(text),
+                GateError::Failed(_) => GateError::Failed(text),
+                GateError::TimedOut(_) => GateError::TimedOut(text),
+            },
+            Self::NoAnswer { .. } => GateError::TimedOut(text),
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::Broken { .. } | Self::Store(_) => {
+                GateError::Failed(text)
+            }
+        }
+    }
 }
 
 /// Time and randomness.

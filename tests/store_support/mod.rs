@@ -33,7 +33,7 @@ pub(crate) fn said(
 ) -> Result<Sealed> {
     let mut payloads = Payloads::default();
     let text: Payload = payloads.text(text);
-    made(store, loom, entity, parent, Body::Intent { text, steer: false }, payloads)
+    made(store, loom, entity, parent, Body::Intent { text, steer: false, cast: None }, payloads)
 }
 
 /// An entry that judges another, of whichever loom.

@@ -19,7 +19,7 @@ fn child() -> Value {
     });
     let gates = json!({
         "type": "array",
-        "description": "the child's gates; `done` is always there",
+        "description": "the child's gates; `done` is always there. On another node {\"name\": …, \"at\": \"caller\"} runs here",
         "items": {"anyOf": [{"type": "string"}, {"type": "object"}]},
     });
     json!({
@@ -32,7 +32,11 @@ fn child() -> Value {
             "gates": gates,
             "medium": {"anyOf": [{"type": "string"}, {"type": "object"}], "description": "default: the parent's"},
             "wards": wards,
-            "node": {"type": "string", "description": "the node to run on; default: this one"},
+            "node": {
+                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+                "description": "the node to run on, several of which the least busy is taken, or \"any\"; default: this one",
+            },
+            "guest": {"type": "string", "description": "a guest of that node that does the work, as name@sha256:…"},
             "identity": {
                 "type": "object",
                 "properties": {"system_prompt": {"type": "string"}},

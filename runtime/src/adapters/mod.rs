@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod llm;
+pub mod peer;
 pub mod store;
 pub mod wasm;

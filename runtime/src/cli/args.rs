@@ -17,6 +17,7 @@ Exit codes:
   2  the command line or a file is wrong; nothing ran
   3  the runtime itself could not go on
   4  the record is damaged
+  5  another node could not be reached, or refused
 
 Environment:
   CANTRIP_DATA  the data directory, where --data is not given
@@ -47,6 +48,13 @@ pub(super) enum Command {
     /// Keep guests under their digests, and cast them by name
     #[command(subcommand)]
     Guests(GuestsCommand),
+    /// Serve as a node: run what peers and this machine's clients cast
+    Serve(ServeArgs),
+    /// Make what the nodes of a cluster need
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Bring a component to a node, checked and compiled there
+    Deploy(DeployArgs),
     /// Read, export and verify what was recorded
     #[command(subcommand)]
     Loom(LoomCommand),
@@ -82,6 +90,9 @@ pub(super) struct CastArgs {
     /// Go on with the entity at the root of this loom, where its record ends
     #[arg(long, value_name = "LOOM")]
     pub(super) resume: Option<String>,
+    /// Run it on this node, such as agents@host:7432; a node has to serve on this machine
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["resume", "scratch"])]
+    pub(super) node: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +117,46 @@ pub(super) struct SummonArgs {
     /// Keep the record in memory only
     #[arg(long, conflicts_with = "resume")]
     pub(super) scratch: bool,
+    /// Keep it on this node, such as agents@host:7432; a node has to serve on this machine
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["resume", "scratch"])]
+    pub(super) node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// The node file
+    #[arg(long, value_name = "FILE", default_value = "node.toml")]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Make an authority, certificates and node files that can be served as they are
+    Init(ClusterInitArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ClusterInitArgs {
+    /// The folder to write to; one that has an authority already keeps it, so that nodes can be added
+    pub(super) folder: PathBuf,
+    /// A node, as name@host:port; repeat it for each
+    #[arg(long, value_name = "NODE", required = true)]
+    pub(super) node: Vec<String>,
+    /// What the nodes' gates for files reach [default: a folder `files` of each node's own]
+    #[arg(long, value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeployArgs {
+    /// The component; a signature beside it, FILE.sig, goes with it
+    pub(super) file: PathBuf,
+    /// The node that is to keep it, such as agents@host:7432
+    #[arg(long, value_name = "NODE")]
+    pub(super) node: String,
+    /// Its name there [default: the file's]
+    #[arg(long)]
+    pub(super) name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +215,22 @@ pub(super) enum GuestsCommand {
         /// Print as JSON
         #[arg(long)]
         json: bool,
+        /// Those of this node, such as agents@host:7432, instead
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Make a publisher's key, and print its public half
+    Key {
+        /// The file to write the secret half to
+        file: PathBuf,
+    },
+    /// Sign a component, for nodes that take signed ones only; writes FILE.sig
+    Sign {
+        /// The component
+        file: PathBuf,
+        /// The publisher's key
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
     },
     /// Take a name away, and the guest when it has no other; what it did stays in the record
     Rm {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::domain::ids::LoomId;
 use crate::domain::loom::{How, Spent};
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Failure, Outcome};
 use crate::driver::{CastError, CastOptions, Control, Runtime, Summoned};
 use crate::ports::Observer;
 
@@ -21,6 +22,9 @@ use super::{json, print, say};
 struct Printed<'a> {
     loom: String,
     entity: String,
+    /// Where it ran, if not in this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
     how: How,
     reason: &'a str,
     result: Option<&'a Value>,
@@ -36,11 +40,7 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
         return Err(CliError::usage(CastError::NoIntent));
     }
     let runtime = settings.runtime(&sandboxed, args.scratch)?;
-    let observer: Option<Arc<dyn Observer>> = match (args.quiet, args.events) {
-        (true, _) => None,
-        (false, true) => Some(Arc::new(EventLines)),
-        (false, false) => Some(Arc::new(Progress::new())),
-    };
+    let observer = observer(&args);
     let control = Control::new();
     let options = CastOptions { observer, control: Some(control.clone()), ..CastOptions::default() };
     let mut entity = match &args.resume {
@@ -94,11 +94,25 @@ fn finish(args: &CastArgs, entity: &Summoned, ended: Result<Outcome, CastError>)
         Err(error @ CastError::NoIntent) => return Err(CliError::usage(error)),
         Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
     };
-    let loom = entity.loom().to_string();
+    print_end(args, &Ending { outcome, failure, loom: entity.loom(), node: None })
+}
+
+/// How a cast ended, wherever it ran.
+pub(super) struct Ending<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) failure: Option<Failure>,
+    pub(super) loom: LoomId,
+    pub(super) node: Option<&'a str>,
+}
+
+pub(super) fn print_end(args: &CastArgs, ending: &Ending<'_>) -> Result<Exit, CliError> {
+    let Ending { outcome, failure, loom, node } = ending;
+    let loom = loom.to_string();
     if args.json {
         print(&json(&Printed {
             loom: loom.clone(),
             entity: outcome.entity.to_string(),
+            node: *node,
             how: outcome.how,
             reason: &outcome.reason,
             result: outcome.result.as_ref(),
@@ -112,17 +126,29 @@ fn finish(args: &CastArgs, entity: &Summoned, ended: Result<Outcome, CastError>)
             None => {}
         }
     }
-    if let (None, Some(text)) = (&failure, &outcome.summary) {
+    if let (None, Some(text)) = (failure, &outcome.summary) {
         say(text);
     }
-    say(&summary(&outcome, &loom));
+    say(&summary(outcome, &loom));
     match failure {
-        Some(failure) => Err(CliError {
-            exit: Exit::Failed,
-            source: failure.into(),
-            hint: Some(format!("what was done until then is kept: cantrip-runtime loom show {loom}")),
-        }),
+        Some(failure) => {
+            let place = node.map(|node| format!("on {node}: ")).unwrap_or_default();
+            Err(CliError {
+                exit: Exit::Failed,
+                source: failure.clone().into(),
+                hint: Some(format!("what was done until then is kept: {place}cantrip-runtime loom show {loom}")),
+            })
+        }
         None if outcome.how == How::Terminated => Ok(Exit::Done),
         None => Ok(Exit::Failed),
+    }
+}
+
+/// Who is told what happens, as the switches say.
+pub(super) fn observer(args: &CastArgs) -> Option<Arc<dyn Observer>> {
+    match (args.quiet, args.events) {
+        (true, _) => None,
+        (false, true) => Some(Arc::new(EventLines)),
+        (false, false) => Some(Arc::new(Progress::new())),
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Exit {
     Fault = 3,
     /// The record is damaged.
     Damaged = 4,
+    /// Another node could not be reached, or refused.
+    Peer = 5,
 }
 
 impl From<Exit> for ExitCode {

@@ -1,6 +1,8 @@
 //! The cantrip file: TOML to a checked cantrip, with errors that name file, line and key.
 #![expect(clippy::disallowed_methods, reason = "reads the file that a person named")]
 
+mod remote;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::wasm::ShelfError;
 use crate::domain::cantrip::Folding;
 use crate::domain::circle::CircleError;
+use crate::domain::delegation::At;
 use crate::domain::guest::Shape;
 use crate::domain::model::{Sampling, ToolChoice};
 use crate::driver::{Cantrip, CantripError, ChildModels};
@@ -65,7 +68,7 @@ struct CircleTable {
     #[serde(default)]
     gates: Option<Spanned<Vec<Spanned<GateEntry>>>>,
     #[serde(default)]
-    wards: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>,
+    wards: Option<WardsTable>,
 }
 
 /// The guest that is the cantrip.
@@ -89,7 +92,7 @@ struct GuestMedium {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a gate's name, or { name = \"…\", at = \"caller\" }")]
 enum GateEntry {
     Name(String),
     Table(GateTable),
@@ -99,7 +102,8 @@ enum GateEntry {
 #[serde(deny_unknown_fields)]
 struct GateTable {
     name: String,
-    at: Option<String>,
+    #[serde(default)]
+    at: At,
     #[serde(default)]
     ask: bool,
 }
@@ -114,7 +118,7 @@ struct RootTable {
 #[derive(Debug, Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("{}: the cantrip file cannot be read", file.display())]
+    #[error("{}: the file cannot be read", file.display())]
     Read {
         /// The file.
         file: PathBuf,
@@ -123,7 +127,7 @@ pub enum FileError {
         source: std::io::Error,
     },
     /// It is too long to be one.
-    #[error("{}: {bytes} bytes is no cantrip file; the limit is {FILE_BYTES_MAX}", file.display())]
+    #[error("{}: {bytes} bytes is no file that a person wrote; the limit is {FILE_BYTES_MAX}", file.display())]
     Size {
         /// The file.
         file: PathBuf,
@@ -143,6 +147,8 @@ pub enum FileError {
         what: String,
     },
 }
+
+pub(super) use remote::load_remote;
 
 /// Finds a guest by what a cantrip file says and the folder that the file is in.
 pub type GuestFinder<'a> = dyn Fn(&str, &Path) -> Result<Arc<dyn Guest>, ShelfError> + 'a;
@@ -165,9 +171,9 @@ impl std::fmt::Debug for Around<'_> {
 }
 
 /// Where things are in the file, for errors.
-struct Source<'a> {
-    file: &'a Path,
-    text: &'a str,
+pub(super) struct Source<'a> {
+    pub(super) file: &'a Path,
+    pub(super) text: &'a str,
 }
 
 impl Source<'_> {
@@ -175,7 +181,7 @@ impl Source<'_> {
         self.text.get(..offset.min(self.text.len())).map_or(1, |before| before.matches('\n').count() + 1)
     }
 
-    fn wrong(&self, offset: usize, key: impl Into<String>, what: impl Into<String>) -> FileError {
+    pub(super) fn wrong(&self, offset: usize, key: impl Into<String>, what: impl Into<String>) -> FileError {
         FileError::Wrong { file: self.file.to_owned(), line: self.line(offset), key: key.into(), what: what.into() }
     }
 }
@@ -185,23 +191,36 @@ impl Source<'_> {
 /// # Errors
 /// The first thing that is wrong, with its place.
 pub fn load(file: &Path, around: &Around<'_>, strict: bool) -> Result<Cantrip, FileError> {
+    let text = read_toml(file)?;
+    let source = Source { file, text: &text };
+    build(parse(&source)?, &source, folder_of(file), around, strict)
+}
+
+/// Reads a file that a person wrote, up to a bound.
+pub(super) fn read_toml(file: &Path) -> Result<String, FileError> {
     let read_error = |source| FileError::Read { file: file.to_owned(), source };
     let bytes = std::fs::metadata(file).map_err(read_error)?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(FileError::Size { file: file.to_owned(), bytes });
     }
-    let text = std::fs::read_to_string(file).map_err(read_error)?;
-    let source = Source { file, text: &text };
-    let parsed: CantripFile = toml::from_str(&text).map_err(|error| {
+    std::fs::read_to_string(file).map_err(read_error)
+}
+
+/// Parses a file of ours; what the parser refuses is named with its place.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(source: &Source<'_>) -> Result<T, FileError> {
+    toml::from_str(source.text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
-        source.wrong(offset, key_at(&text, offset), error.message().replace('\n', " "))
-    })?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    build(parsed, &source, folder, around, strict)
+        source.wrong(offset, key_at(source.text, offset), error.message().replace('\n', " "))
+    })
+}
+
+/// What relative paths in a file are relative to.
+pub(super) fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The table that an offset lies in, for errors of the parser.
-fn key_at(text: &str, offset: usize) -> String {
+pub(super) fn key_at(text: &str, offset: usize) -> String {
     let before = text.get(..offset.min(text.len())).unwrap_or_default();
     let line_end = text.get(offset..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| offset + end);
     let line = text.get(before.rfind('\n').map_or(0, |start| start + 1)..line_end).unwrap_or_default().trim();
@@ -279,7 +298,7 @@ fn build(
         }
     }
     let wards_at = circle.wards.as_ref().map_or(circle_at, |wards| wards.span().start);
-    builder = builder.wards(&wards(circle.wards, source)?);
+    builder = builder.wards(&wards("circle.wards", circle.wards, source)?);
     let gates_at = circle.gates.as_ref().map_or(circle_at, |gates| gates.span().start);
     let medium_at = circle.medium.as_ref().map_or(circle_at, |medium| medium.span().start);
     let held = held_gates(circle.gates, source)?;
@@ -288,13 +307,13 @@ fn build(
             return Err(unknown_gate(source, name.span().start, &format!("gate.{}", name.get_ref()), name.get_ref()));
         }
         let gate = equip(name.get_ref(), Some(table), source, folder, table.span().start)?;
-        builder = if held.iter().any(|(_, held)| held == name.get_ref()) {
+        builder = if held.iter().any(|held| held.name == *name.get_ref()) {
             builder.gate(gate)
         } else {
             builder.gate_for_children(gate)
         };
     }
-    for (at, name) in &held {
+    for HeldGate { offset: at, name, .. } in &held {
         if parsed.gate.keys().any(|table| table.get_ref() == name) {
             continue;
         }
@@ -344,14 +363,14 @@ fn misplaced(reference: &str, shape: Shape) -> String {
     format!("{reference} is a guest of the world `{}`: it belongs into {place}", shape.world())
 }
 
-fn wards(
-    table: Option<Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>>,
-    source: &Source<'_>,
-) -> Result<Wards, FileError> {
+/// A table of wards, with the places of its keys.
+pub(super) type WardsTable = Spanned<BTreeMap<Spanned<String>, Spanned<toml::Value>>>;
+
+pub(super) fn wards(key: &str, table: Option<WardsTable>, source: &Source<'_>) -> Result<Wards, FileError> {
     let mut sum = Wards::default();
     for (name, value) in table.map(Spanned::into_inner).unwrap_or_default() {
         let at = name.span().start;
-        let wrong = |what: String| source.wrong(at, format!("circle.wards.{}", name.get_ref()), what);
+        let wrong = |what: String| source.wrong(at, format!("{key}.{}", name.get_ref()), what);
         let json = serde_json::to_value(value.get_ref()).map_err(|error| wrong(error.to_string()))?;
         let one = serde_json::Value::Object(std::iter::once((name.get_ref().clone(), json)).collect());
         sum = sum.meet(&Wards::from_value(&one).map_err(|error| wrong(error.to_string()))?);
@@ -359,23 +378,23 @@ fn wards(
     Ok(sum)
 }
 
+/// A gate of the circle, where it is in the file, and where its calls run when the cantrip is cast on another node.
+struct HeldGate {
+    offset: usize,
+    name: String,
+    place: At,
+}
+
 fn held_gates(
     entries: Option<Spanned<Vec<Spanned<GateEntry>>>>,
     source: &Source<'_>,
-) -> Result<Vec<(usize, String)>, FileError> {
-    let mut held: Vec<(usize, String)> = Vec::new();
+) -> Result<Vec<HeldGate>, FileError> {
+    let mut held: Vec<HeldGate> = Vec::new();
     for entry in entries.map(Spanned::into_inner).unwrap_or_default() {
         let at = entry.span().start;
-        let name = match entry.into_inner() {
-            GateEntry::Name(name) => name,
+        let (name, place) = match entry.into_inner() {
+            GateEntry::Name(name) => (name, At::Host),
             GateEntry::Table(table) => {
-                if let Some(place) = table.at.filter(|place| place != "host") {
-                    return Err(source.wrong(
-                        at,
-                        "circle.gates",
-                        format!("at = \"{place}\": gates run on the host; other places come with peers"),
-                    ));
-                }
                 if table.ask {
                     return Err(source.wrong(
                         at,
@@ -383,21 +402,21 @@ fn held_gates(
                         "ask = true: asking a person before a call is not available in this version",
                     ));
                 }
-                table.name
+                (table.name, table.at)
             }
         };
         if !builtin::NAMES.contains(&name.as_str()) {
             return Err(unknown_gate(source, at, "circle.gates", &name));
         }
-        if held.iter().any(|(_, other)| *other == name) {
+        if held.iter().any(|other| other.name == name) {
             return Err(source.wrong(at, "circle.gates", format!("the gate `{name}` is there twice")));
         }
-        held.push((at, name));
+        held.push(HeldGate { offset: at, name, place });
     }
     Ok(held)
 }
 
-fn unknown_gate(source: &Source<'_>, at: usize, key: &str, name: &str) -> FileError {
+pub(super) fn unknown_gate(source: &Source<'_>, at: usize, key: &str, name: &str) -> FileError {
     let known = builtin::NAMES.join(", ");
     source.wrong(
         at,
@@ -407,7 +426,7 @@ fn unknown_gate(source: &Source<'_>, at: usize, key: &str, name: &str) -> FileEr
 }
 
 /// Constructs a gate with its dependencies (CIRCLE-10).
-fn equip(
+pub(super) fn equip(
     name: &str,
     table: Option<&Spanned<toml::Table>>,
     source: &Source<'_>,

@@ -173,7 +173,9 @@ pub(super) fn run(settings: &Settings, command: GuestsCommand) -> Result<Exit, C
             let manifest = shelf.add(&name, &bytes).map_err(refused)?;
             print(&manifest.reference())?;
         }
-        GuestsCommand::Ls { json: as_json } => {
+        // What concerns other nodes is `cli/node`.
+        GuestsCommand::Key { .. } | GuestsCommand::Sign { .. } => {}
+        GuestsCommand::Ls { json: as_json, .. } => {
             let shelved = shelf.list().map_err(refused)?;
             if as_json {
                 let lines: Vec<Printed<'_>> = shelved.iter().map(|it| printed(&it.manifest, &it.names)).collect();

@@ -9,6 +9,7 @@ mod exit;
 pub mod file;
 mod guests;
 mod looms;
+mod node;
 mod project;
 mod settings;
 mod show;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, ConformArgs};
+use args::{Cli, ClusterCommand, Command, ConformArgs, GuestsCommand};
 use exit::{CliError, Exit};
 use settings::Settings;
 
@@ -58,9 +59,21 @@ fn command(cli: Cli) -> Result<Exit, CliError> {
     Settings::log();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::fault)?;
     match cli.command {
-        Command::Cast(args) => tokio.block_on(cast::run(&settings, args)),
+        Command::Cast(args) => match args.node.clone() {
+            Some(node) => tokio.block_on(node::cast(&settings, &args, &node)),
+            None => tokio.block_on(cast::run(&settings, args)),
+        },
         Command::Check(args) => check::run(&settings, &args),
-        Command::Summon(args) => tokio.block_on(summon::run(&settings, args)),
+        Command::Summon(args) => match args.node.clone() {
+            Some(node) => tokio.block_on(node::summon(&settings, &args, &node)),
+            None => tokio.block_on(summon::run(&settings, args)),
+        },
+        Command::Serve(args) => tokio.block_on(node::serve(&args.config)),
+        Command::Cluster(ClusterCommand::Init(args)) => node::cluster_init(&args),
+        Command::Deploy(args) => tokio.block_on(node::deploy(&settings, args)),
+        Command::Guests(GuestsCommand::Ls { node: Some(node), json }) => tokio.block_on(node::guests_of(&node, json)),
+        Command::Guests(GuestsCommand::Key { file }) => node::key(&file),
+        Command::Guests(GuestsCommand::Sign { file, key }) => node::sign(&file, &key),
         Command::New(args) => project::new(&args),
         Command::Build(args) => project::build(&args),
         Command::Inspect(args) => guests::inspect(&settings, &args),

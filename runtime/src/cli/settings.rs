@@ -12,8 +12,8 @@ use crate::adapters::wasm::{
     GUEST_NAME_CHARS_MAX, Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, Shelf, ShelfError, read_guest_file,
 };
 use crate::domain::ids::{LoomId, WriterKey};
-use crate::driver::{Cantrip, Runtime};
-use crate::ports::{Guest, LoomStore, StoreError};
+use crate::driver::{Cantrip, RemoteCantrip, Runtime};
+use crate::ports::{Guest, LoomStore, MediumFactory, StoreError};
 
 use super::exit::{CliError, Exit};
 use super::file;
@@ -99,6 +99,18 @@ impl Settings {
         Ok(Runtime::new(store, media, Arc::new(SystemClock::default()), "local"))
     }
 
+    /// Reads a cantrip file for another node: what is placed here is made, everything else is only named.
+    pub(super) fn remote_cantrip(&self, path: &Path) -> Result<RemoteCantrip, CliError> {
+        let bytes = |reference: &str, folder: &Path| {
+            if is_guest_file(reference) {
+                let path = folder.join(reference);
+                return Ok((guest_name(&path), read_guest_file(&path)?));
+            }
+            self.shelf().get(reference)
+        };
+        file::load_remote(path, &bytes, &Settings::env).map_err(CliError::usage)
+    }
+
     /// A runtime that reads, and writes nothing.
     pub(super) fn reader(&self) -> Result<Runtime, CliError> {
         Ok(Runtime::new(self.reading()?, Arc::new(crate::embed::NoMedia), Arc::new(SystemClock::default()), "local"))
@@ -110,10 +122,20 @@ impl Settings {
 pub(super) struct Sandboxed {
     media: Arc<Javascript>,
     pub(super) guests: Guests,
-    shelf: Shelf,
+    pub(super) shelf: Shelf,
 }
 
 impl Sandboxed {
+    /// The media of this process.
+    pub(super) fn media(&self) -> &dyn MediumFactory {
+        &*self.media
+    }
+
+    /// The same, to be kept.
+    pub(super) fn media_shared(&self) -> Arc<dyn MediumFactory> {
+        Arc::clone(&self.media) as Arc<dyn MediumFactory>
+    }
+
     /// Reads a cantrip file. Nothing of it runs.
     pub(super) fn cantrip(&self, path: &Path, strict: bool) -> Result<Cantrip, CliError> {
         let guest = |reference: &str, folder: &Path| self.guest(reference, folder);
@@ -155,7 +177,11 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
             Exit::Damaged,
             Some(format!("`cantrip-runtime loom verify` lists all that is damaged; put a copy of {} in its place, or go on in another one: --data DIR", data.display())),
         ),
-        StoreError::Open { .. } | StoreError::Poisoned { .. } | StoreError::Read(_) | StoreError::Sequence { .. } => (Exit::Fault, None),
+        StoreError::Open { .. }
+        | StoreError::Poisoned { .. }
+        | StoreError::Read(_)
+        | StoreError::Sequence { .. }
+        | StoreError::Foreign { .. } => (Exit::Fault, None),
     };
     CliError { exit, source: error.into(), hint }
 }

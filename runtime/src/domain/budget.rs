@@ -128,6 +128,24 @@ impl Ledger {
         }
     }
 
+    /// Sets aside for somebody elsewhere as much as is left, up to an amount; nothing if there is no bound at all.
+    pub fn reserve(&self, quantity: Quantity, at_most: Option<u64>, shares: u64) -> Option<u64> {
+        let left = self.left(quantity).map(|left| left / shares.max(1));
+        let amount = left.into_iter().chain(at_most).min()?;
+        // Somebody else may have been quicker: then nothing is left to set aside.
+        Some(if self.take(quantity, amount).is_ok() { amount } else { 0 })
+    }
+
+    /// Gives back what was set aside and not spent.
+    pub fn refund(&self, quantity: Quantity, amount: u64) {
+        for ledger in self.chain() {
+            let account = ledger.account(quantity);
+            let given_back = |spent: u64| Some(spent.saturating_sub(amount));
+            // It always is updated: the function never refuses.
+            let _before = account.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given_back);
+        }
+    }
+
     /// The first bound, from here up, of which nothing is left.
     pub fn exhausted(&self, quantity: Quantity) -> Option<Exhausted> {
         self.chain().enumerate().find_map(|(index, ledger)| {

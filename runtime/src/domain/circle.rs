@@ -3,7 +3,7 @@
 //! Owns what makes a circle valid (CIRCLE-1, CIRCLE-2, LOOP-2, MEDIUM-1), how it presents itself to a model (CIRCLE-11,
 //! IDENTITY-3), and the answer to "may this be called" (CIRCLE-6). Calls nothing itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -65,6 +65,8 @@ pub struct CircleDraft {
     pub wards: Wards,
     /// The guest that does the work in a model's place.
     pub guest: Option<String>,
+    /// The gates whose calls run elsewhere, and where.
+    pub places: BTreeMap<String, String>,
 }
 
 /// Why a circle cannot hold.
@@ -118,6 +120,8 @@ pub enum CircleError {
 pub struct Held {
     /// Its declaration.
     pub spec: GateSpec,
+    /// Where its calls run: `here`, or `caller`.
+    pub place: String,
     check: ArgumentCheck,
 }
 
@@ -149,7 +153,7 @@ impl Circle {
     /// # Errors
     /// The first rule that the draft breaks.
     pub fn new(draft: CircleDraft, code_media: &[String], strict: bool) -> Result<Self, CircleError> {
-        let CircleDraft { media, gates, wards, guest } = draft;
+        let CircleDraft { media, gates, wards, guest, places } = draft;
         let has_done = gates.iter().any(|gate| gate.name.as_str() == DONE);
         if wards.require_done_tool && !has_done {
             return Err(CircleError::RequiredDone);
@@ -196,7 +200,8 @@ impl Circle {
             }
             let check = ArgumentCheck::new(&spec)
                 .map_err(|error| CircleError::Gate { gate: name.to_owned(), what: error.to_string() })?;
-            circle.gates.push(Held { spec, check });
+            let place = places.get(spec.name.as_str()).cloned().unwrap_or_else(|| "here".to_owned());
+            circle.gates.push(Held { spec, place, check });
         }
         circle.tools = circle.presented();
         Ok(circle)
@@ -399,7 +404,7 @@ pub fn delegates(name: &str) -> bool {
 }
 
 /// The words under which a medium is known elsewhere, and ours for it.
-fn canonical_medium(name: &str) -> &str {
+pub(super) fn canonical_medium(name: &str) -> &str {
     match name {
         "tool" | "tools" => "conversation",
         "code" | "js" => "javascript",

@@ -6,13 +6,17 @@
 
 use std::collections::BTreeSet;
 
-use cantrip_gates::{GateError, GateSpec, Wards, suggest};
+use cantrip_gates::{GateError, GateSpec, Wards, builtin, suggest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::cantrip::Identity;
-use super::circle::{CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, CircleDraft, DONE, MediumKind, delegates};
+use super::circle::{
+    CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, CircleDraft, DONE, JAVASCRIPT, MediumKind, canonical_medium,
+    delegates,
+};
 use super::model::Sampling;
+use super::remote::{GateOrder, Place};
 
 /// The prompt of a child that was given none: never the parent's (COMP-10).
 pub const GENERIC_PROMPT: &str =
@@ -36,24 +40,116 @@ pub struct Proposal {
     /// Its identity, in the long form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<ProposedIdentity>,
-    /// Its model, by the name that the cantrip gives it.
+    /// Its model, by the name that the cantrip gives it; for a child elsewhere, by the name that it has there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub llm: Option<String>,
+    pub llm: Option<ProposedModel>,
     /// Its medium.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub medium: Option<String>,
+    /// A guest that works in a model's place, by `name@sha256:…`; for a child elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest: Option<String>,
     /// Its gates: exactly these, and `done`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gates: Option<Vec<String>>,
+    pub gates: Option<Vec<ProposedGate>>,
     /// Its wards, as a list or an object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wards: Option<Value>,
     /// Its circle, in the long form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circle: Option<ProposedCircle>,
-    /// The node that it should run on.
+    /// The node that it should run on: a name, a list of which the least busy is taken, or `any`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<Value>,
+    pub node: Option<ProposedNode>,
+}
+
+/// Where a child should run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a node's name, a list of them, or \"any\"")]
+pub enum ProposedNode {
+    /// One node, or `any`.
+    One(String),
+    /// The least busy of these.
+    OneOf(Vec<String>),
+}
+
+/// A gate in a proposal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a gate's name, or {name, at}")]
+pub enum ProposedGate {
+    /// Where the child runs.
+    Name(String),
+    /// Where it says.
+    Placed(PlacedGate),
+}
+
+/// A gate with its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacedGate {
+    /// The gate.
+    pub name: String,
+    /// Where its calls run.
+    #[serde(default)]
+    pub at: At,
+}
+
+/// A model in a proposal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a model's name, or {name, at}")]
+pub enum ProposedModel {
+    /// By its name.
+    Name(String),
+    /// Where it says.
+    Placed(PlacedModel),
+}
+
+/// A model with its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacedModel {
+    /// Its name; absent: the default of the place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where it is asked.
+    #[serde(default)]
+    pub at: At,
+}
+
+/// Where a gate or a model of a child elsewhere is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum At {
+    /// With the child.
+    #[default]
+    Host,
+    /// With whoever casts it.
+    Caller,
+}
+
+impl ProposedGate {
+    fn name(&self) -> &str {
+        match self {
+            Self::Name(name) | Self::Placed(PlacedGate { name, .. }) => name,
+        }
+    }
+
+    const fn is_at_caller(&self) -> bool {
+        matches!(self, Self::Placed(PlacedGate { at: At::Caller, .. }))
+    }
+}
+
+impl ProposedModel {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Placed(PlacedModel { name, .. }) => name.as_deref(),
+        }
+    }
+
+    const fn is_at_caller(&self) -> bool {
+        matches!(self, Self::Placed(PlacedModel { at: At::Caller, .. }))
+    }
 }
 
 /// The long form of an identity.
@@ -73,7 +169,7 @@ pub struct ProposedCircle {
     /// The medium.
     pub medium: Option<String>,
     /// The gates.
-    pub gates: Option<Vec<String>>,
+    pub gates: Option<Vec<ProposedGate>>,
     /// The wards.
     pub wards: Option<Value>,
 }
@@ -86,9 +182,47 @@ pub struct ChildPlan {
     /// Who it is.
     pub identity: Identity,
     /// Where it works.
-    pub circle: Circle,
-    /// Its model, where it is not the parent's.
-    pub model: Option<String>,
+    pub work: Work,
+}
+
+/// Where a child works.
+#[derive(Debug)]
+pub enum Work {
+    /// On this node.
+    Here {
+        /// Its circle.
+        circle: Box<Circle>,
+        /// Its model, where it is not the parent's.
+        model: Option<String>,
+    },
+    /// On another node.
+    There(Box<There>),
+}
+
+/// What a child elsewhere is sent with. Its circle is made there.
+#[derive(Debug)]
+pub struct There {
+    /// Which node.
+    pub place: Place,
+    /// Its medium.
+    pub medium: Option<String>,
+    /// The guest that is the cantrip.
+    pub guest: Option<String>,
+    /// Its gates.
+    pub gates: Vec<GateOrder>,
+    /// parent ∧ proposal.
+    pub wards: Wards,
+    /// Its model there, or one of this node's.
+    pub model: ThereModel,
+}
+
+/// The model of a child elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ThereModel {
+    /// One of the host's.
+    AtHost(Option<String>),
+    /// One of this cantrip's; absent: the parent's own.
+    AtCaller(Option<String>),
 }
 
 /// What a parent has to give.
@@ -102,6 +236,8 @@ pub struct Grant<'a> {
     pub code_media: &'a [String],
     /// The models that the cantrip names.
     pub models: &'a [String],
+    /// The nodes that this one is connected to.
+    pub nodes: &'a [String],
 }
 
 fn invalid(what: impl Into<String>) -> GateError {
@@ -129,7 +265,7 @@ impl Proposal {
         })
     }
 
-    fn gates(&self) -> Option<&Vec<String>> {
+    fn gates(&self) -> Option<&Vec<ProposedGate>> {
         self.gates.as_ref().or_else(|| self.circle.as_ref().and_then(|circle| circle.gates.as_ref()))
     }
 
@@ -161,86 +297,207 @@ impl Proposal {
             Some(Value::String(text)) => format!("{intent}\n\nContext:\n{text}"),
             Some(value) => format!("{intent}\n\nContext:\n{value}"),
         };
-        if let Some(node) = &self.node {
-            return Err(GateError::NotFound(format!(
-                "there is no node {node}: this runtime has no peers, so children run here; leave `node` out"
-            )));
-        }
-        if let Some(name) = &self.llm
-            && !grant.models.contains(name)
-        {
-            let known =
-                if grant.models.is_empty() { "none beside its own".to_owned() } else { grant.models.join(", ") };
-            return Err(GateError::NotFound(format!(
-                "this cantrip names no model `{name}`; it names {known}{}",
-                suggest::hint(name, grant.models.iter().map(String::as_str))
-            )));
-        }
-        let circle = self.circle(grant)?;
-        Ok(ChildPlan { intent, identity: self.identity(), circle, model: self.llm.clone() })
+        let identity = self.identity();
+        let work = match &self.node {
+            None => self.here(grant)?,
+            Some(node) => Work::There(Box::new(self.there(place(node, grant.nodes)?, grant)?)),
+        };
+        Ok(ChildPlan { intent, identity, work })
     }
 
-    fn circle(&self, grant: Grant<'_>) -> Result<Circle, GateError> {
-        let parent = grant.circle;
-        // With the parent's defaults, not only with what it declares: a proposal must not exceed those either.
+    fn here(&self, grant: Grant<'_>) -> Result<Work, GateError> {
+        if self.guest.is_some() {
+            return Err(invalid("the child's proposal: `guest` is for children on another node: name it with `node`"));
+        }
+        // Whoever casts a child here is where it runs.
+        let model = self.llm.as_ref().and_then(ProposedModel::name).map(str::to_owned);
+        if let Some(name) = &model {
+            Self::known_model(name, grant)?;
+        }
+        Ok(Work::Here { circle: Box::new(self.circle(grant)?), model })
+    }
+
+    fn known_model(name: &str, grant: Grant<'_>) -> Result<(), GateError> {
+        if grant.models.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        let known = if grant.models.is_empty() { "none beside its own".to_owned() } else { grant.models.join(", ") };
+        Err(GateError::NotFound(format!(
+            "this cantrip names no model `{name}`; it names {known}{}",
+            suggest::hint(name, grant.models.iter().map(String::as_str))
+        )))
+    }
+
+    /// The wards of a child: never wider than its parent's, defaults included.
+    fn narrowed(&self, parent: &Circle) -> Result<Wards, GateError> {
         let mut wards = parent.wards().to_wards().meet(&self.wards()?);
         // The parent's own depth is what its children may at most have, less the level between them.
         let below = parent.wards().max_depth.saturating_sub(1);
         wards.max_depth = Some(wards.max_depth.map_or(below, |depth| depth.min(below)));
+        Ok(wards)
+    }
+
+    fn there(&self, place: Place, grant: Grant<'_>) -> Result<There, GateError> {
+        let parent = grant.circle;
+        let wards = self.narrowed(parent)?;
+        let mut media = self.media();
+        media.dedup();
+        let medium = match (media.as_slice(), parent.medium()) {
+            ([], _) if self.guest.is_some() => None,
+            // Another node need not have the medium that a cantrip brings.
+            ([], MediumKind::Conversation | MediumKind::Guest(_)) => None,
+            ([], MediumKind::Code(name)) => (name == JAVASCRIPT).then(|| name.clone()),
+            ([one], _) => Some(one.clone()),
+            (several, _) => {
+                let several = several.join(" and ");
+                return Err(invalid(format!(
+                    "the child's circle: exactly one medium, and this one declares {several}"
+                )));
+            }
+        };
+        if let (Some(allowed), Some(medium)) = (&parent.declared().child_media, &medium)
+            && !allowed.contains(canonical_medium(medium))
+        {
+            return Err(medium_denied(canonical_medium(medium), allowed));
+        }
+        let model = match &self.llm {
+            None => ThereModel::AtHost(None),
+            Some(model) if model.is_at_caller() => {
+                if let Some(name) = model.name() {
+                    Self::known_model(name, grant)?;
+                }
+                ThereModel::AtCaller(model.name().map(str::to_owned))
+            }
+            Some(model) => ThereModel::AtHost(model.name().map(str::to_owned)),
+        };
+        Ok(There { place, medium, guest: self.guest.clone(), gates: self.gates_there(grant)?, wards, model })
+    }
+
+    /// The gates of a child elsewhere: the host says what it grants of its own, and what stays here has to be equipped here.
+    fn gates_there(&self, grant: Grant<'_>) -> Result<Vec<GateOrder>, GateError> {
+        let allowed = grant.circle.declared().child_gates.as_ref();
+        let permitted = |name: &str| name == DONE || allowed.is_none_or(|names| names.contains(name));
+        let held: Vec<ProposedGate>;
+        let asked: &[ProposedGate] = if let Some(asked) = self.gates() {
+            asked
+        } else {
+            let names = grant.circle.gates().map(|spec| spec.name.to_string()).filter(|name| permitted(name));
+            held = names.map(ProposedGate::Name).collect();
+            &held
+        };
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        let mut gates = vec![GateOrder { name: DONE.to_owned(), at_caller: None }];
+        for gate in asked {
+            let name = gate.name();
+            if name == DONE || !names.insert(name) {
+                continue;
+            }
+            if !permitted(name) {
+                return Err(GateError::Denied(format!("the ward child_gates does not allow the gate `{name}`")));
+            }
+            let at_caller = match gate.is_at_caller() {
+                false => None,
+                true if builtin::RUN_BY_THE_RUNTIME.contains(&name) => {
+                    return Err(invalid(format!("the gate `{name}` runs where the child runs: leave `at` out")));
+                }
+                true => Some(Self::equipped(name, grant)?.clone()),
+            };
+            gates.push(GateOrder { name: name.to_owned(), at_caller });
+        }
+        Ok(gates)
+    }
+
+    fn equipped<'a>(name: &str, grant: Grant<'a>) -> Result<&'a GateSpec, GateError> {
+        let known = || grant.equipped.iter().map(|spec| spec.name.as_str());
+        grant.equipped.iter().find(|spec| spec.name.as_str() == name).ok_or_else(|| {
+            GateError::NotFound(format!(
+                "no gate `{name}` is equipped for children; there are {}{}",
+                known().collect::<Vec<_>>().join(", "),
+                suggest::hint(name, known())
+            ))
+        })
+    }
+
+    fn circle(&self, grant: Grant<'_>) -> Result<Circle, GateError> {
+        let parent = grant.circle;
+        let wards = self.narrowed(parent)?;
         let media = match self.media() {
             // A guest's children have a model: nothing else could be said to them.
             none if none.is_empty() && matches!(parent.medium(), MediumKind::Guest(_)) => Vec::new(),
             none if none.is_empty() => vec![parent.medium().name().to_owned()],
             some => some,
         };
-        let gates = self.child_gates(grant, &media)?;
-        let draft = CircleDraft { media, gates, wards, guest: None };
+        let gates = self.child_gates(grant)?;
+        let draft = CircleDraft { media, gates, wards, ..CircleDraft::default() };
         let circle = Circle::new(draft, grant.code_media, false)
             .map_err(|error| invalid(format!("the child's circle: {error}")))?;
         if let Some(allowed) = &parent.declared().child_media
             && !allowed.contains(circle.medium().name())
         {
-            return Err(GateError::Denied(format!(
-                "the ward child_media does not allow the medium `{}`; it allows {}",
-                circle.medium().name(),
-                allowed.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
-            )));
+            return Err(medium_denied(circle.medium().name(), allowed));
         }
         Ok(circle)
     }
 
-    fn child_gates(&self, grant: Grant<'_>, _media: &[String]) -> Result<Vec<GateSpec>, GateError> {
+    fn child_gates(&self, grant: Grant<'_>) -> Result<Vec<GateSpec>, GateError> {
         let allowed = grant.circle.declared().child_gates.as_ref();
         let permitted = |name: &str| name == DONE || allowed.is_none_or(|names| names.contains(name));
-        let find = |name: &str| grant.equipped.iter().find(|spec| spec.name.as_str() == name);
         let Some(asked) = self.gates() else {
             // Without a list the child holds what its parent holds, within what the ward lets through.
             return Ok(grant.circle.gates().filter(|spec| permitted(spec.name.as_str())).cloned().collect());
         };
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let mut gates = Vec::new();
-        for name in std::iter::once(DONE).chain(asked.iter().map(String::as_str)) {
+        for name in std::iter::once(DONE).chain(asked.iter().map(ProposedGate::name)) {
             if !names.insert(name) {
                 continue;
             }
             if !permitted(name) {
                 return Err(GateError::Denied(format!("the ward child_gates does not allow the gate `{name}`")));
             }
-            match find(name) {
-                Some(spec) => gates.push(spec.clone()),
-                None if delegates(name) => {}
-                None => {
-                    let known = || grant.equipped.iter().map(|spec| spec.name.as_str());
-                    return Err(GateError::NotFound(format!(
-                        "no gate `{name}` is equipped for children; there are {}{}",
-                        known().collect::<Vec<_>>().join(", "),
-                        suggest::hint(name, known())
-                    )));
-                }
+            match Self::equipped(name, grant) {
+                Ok(spec) => gates.push(spec.clone()),
+                Err(_) if delegates(name) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(gates)
     }
+}
+
+fn medium_denied(medium: &str, allowed: &BTreeSet<String>) -> GateError {
+    let allowed = allowed.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    GateError::Denied(format!("the ward child_media does not allow the medium `{medium}`; it allows {allowed}"))
+}
+
+/// The nodes that a proposal means, by their whole names. A name that is not known goes no further.
+fn place(node: &ProposedNode, known: &[String]) -> Result<Place, GateError> {
+    let whole = |name: &str| {
+        let found = known.iter().find(|full| *full == name || full.split('@').next() == Some(name));
+        found.cloned().ok_or_else(|| no_node(name, known))
+    };
+    match node {
+        ProposedNode::One(any) if any == "any" => {
+            if known.is_empty() {
+                Err(no_node(any, known))
+            } else {
+                Ok(Place::Any)
+            }
+        }
+        ProposedNode::One(name) => Ok(Place::OneOf(vec![whole(name)?])),
+        ProposedNode::OneOf(names) if names.is_empty() => Err(invalid("the child's proposal: `node` is an empty list")),
+        ProposedNode::OneOf(names) => names.iter().map(|name| whole(name)).collect::<Result<_, _>>().map(Place::OneOf),
+    }
+}
+
+fn no_node(name: &str, known: &[String]) -> GateError {
+    if known.is_empty() {
+        return GateError::NotFound(format!(
+            "there is no node \"{name}\": this runtime has no peers, so children run here; leave `node` out"
+        ));
+    }
+    let (listed, hint) = (known.join(", "), suggest::hint(name, known.iter().map(String::as_str)));
+    GateError::NotFound(format!("there is no node `{name}`; this node knows {listed}{hint}"))
 }
 
 /// What a call of a delegating gate asks for.

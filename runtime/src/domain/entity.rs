@@ -26,7 +26,7 @@ use super::circle::MediumKind;
 use super::context::{FoldPlan, History, Shown, Told, cut};
 use super::event::EventKind;
 use super::guest::Shape;
-use super::ids::{CallId, EntityId};
+use super::ids::{CallId, CastId, EntityId};
 use super::loom::{Body, CallRecord, CutOff, Ended, How, Observed, Payloads, Said, Spent};
 use super::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice, Usage, Utterance};
 use super::outcome::{Failure, Outcome};
@@ -156,7 +156,9 @@ impl Entity {
     pub fn step(&mut self, input: Input, now: &Now) -> Result<Effects, OutOfStep> {
         let mut effects = Effects::new();
         match (std::mem::replace(&mut self.phase, Phase::Idle), input) {
-            (Phase::Idle, Input::Intent { text, recorded }) => self.begin(&text, recorded, now, &mut effects),
+            (Phase::Idle, Input::Intent { text, recorded, cast }) => {
+                self.begin(&text, recorded, cast, now, &mut effects);
+            }
             (Phase::Idle, Input::Continue) => self.turn_boundary(now, &mut effects),
             (Phase::Asking { since_us }, Input::Answered { answer, retries }) => {
                 self.answered(answer, retries, since_us, now, &mut effects);
@@ -212,11 +214,12 @@ impl Entity {
         Ok(effects)
     }
 
-    fn begin(&mut self, text: &str, recorded: bool, now: &Now, effects: &mut Effects) {
+    fn begin(&mut self, text: &str, recorded: bool, cast: Option<CastId>, now: &Now, effects: &mut Effects) {
         if !recorded {
             let mut payloads = Payloads::default();
             let text = payloads.text(text);
-            effects.push(Effect::Record { body: Body::Intent { text, steer: false }, blobs: payloads.into_blobs() });
+            effects
+                .push(Effect::Record { body: Body::Intent { text, steer: false, cast }, blobs: payloads.into_blobs() });
         }
         self.history.intent(text);
         text.clone_into(&mut self.intent);
@@ -231,7 +234,7 @@ impl Entity {
             let mut payloads = Payloads::default();
             let payload = payloads.text(&text);
             effects.push(Effect::Record {
-                body: Body::Intent { text: payload, steer: true },
+                body: Body::Intent { text: payload, steer: true, cast: None },
                 blobs: payloads.into_blobs(),
             });
             self.history.intent(&text);
@@ -442,6 +445,7 @@ impl Entity {
             Failure::Model(_) => "model_failed",
             Failure::Contract(_) => "contract_broken",
             Failure::Guest(_) => "guest_failed",
+            Failure::Remote(_) => "remote_failed",
         };
         let why = failure.to_string();
         self.end_with(How::Truncated, reason, None, Some(why), Some(failure), effects);
@@ -497,6 +501,7 @@ impl Entity {
         Spent {
             turns: self.turn,
             gate_calls: ledger.spent(Quantity::GateCalls),
+            fuel: ledger.spent(Quantity::Fuel),
             children: ledger.spent(Quantity::Children),
             usage: self.usage,
             children_usage: self.children_usage,

@@ -1,6 +1,6 @@
 //! What an observer is told while an entity works. Events observe and never control.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ids::EntityId;
@@ -8,7 +8,7 @@ use super::loom::How;
 use super::model::Usage;
 
 /// One thing that happened, and to whom.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// The entity.
     pub entity: EntityId,
@@ -20,7 +20,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
     /// A turn began.

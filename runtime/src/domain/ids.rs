@@ -15,7 +15,7 @@ use thiserror::Error;
 /// The codec of DAG-CBOR in the multicodec table (<https://github.com/multiformats/multicodec>).
 const CODEC_DAG_CBOR: u64 = 0x71;
 /// The codec of bytes without structure in the same table.
-const CODEC_RAW: u64 = 0x55;
+pub(super) const CODEC_RAW: u64 = 0x55;
 /// BLAKE3 in the same table.
 const HASH_BLAKE3: u64 = 0x1e;
 /// Crockford's base 32: no letter that is read as another.
@@ -231,6 +231,13 @@ content_id!(
     BlobId,
     CODEC_RAW
 );
+
+/// Bytes as people read them: hexadecimal, lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
 
 /// The public Ed25519 key of the node that wrote an entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

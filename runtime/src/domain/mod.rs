@@ -14,3 +14,4 @@ pub mod medium;
 pub mod model;
 mod observe;
 pub mod outcome;
+pub mod remote;

@@ -41,6 +41,9 @@ pub enum Failure {
     /// The guest that stands in the model's place said that it failed, or broke down.
     #[error("{0}")]
     Guest(String),
+    /// The node that ran it says so.
+    #[error("{0}")]
+    Remote(String),
 }
 
 impl Outcome {

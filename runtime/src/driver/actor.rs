@@ -50,6 +50,8 @@ pub(super) struct Actor {
     running: (u64, u64),
     /// When the episode has to end.
     pub(super) deadline_us: Option<u64>,
+    /// W3C trace context, for whatever it casts.
+    pub(super) trace: Option<String>,
     now_us: u64,
 }
 
@@ -75,6 +77,7 @@ pub(super) struct ActorParts {
     /// What the first entry follows.
     pub(super) follows: Option<EntryId>,
     pub(super) deadline_us: Option<u64>,
+    pub(super) trace: Option<String>,
 }
 
 /// What an `opened` entry says beside what the entity is.
@@ -84,6 +87,7 @@ pub(super) struct Opening {
     pub(super) trace: Option<String>,
     pub(super) spawned_by: Option<EntityId>,
     pub(super) fork: Option<Fork>,
+    pub(super) caller: Option<String>,
 }
 
 impl Actor {
@@ -104,6 +108,7 @@ impl Actor {
             cut_off: None,
             running: (0, 0),
             deadline_us: parts.deadline_us,
+            trace: parts.trace,
             now_us: 0,
         }
     }
@@ -222,6 +227,7 @@ impl Actor {
             trace: opening.trace,
             spawned_by: opening.spawned_by,
             fork: opening.fork,
+            caller: opening.caller,
         }));
         self.record(body, payloads.into_blobs())?;
         Ok(())
@@ -314,7 +320,7 @@ impl Actor {
         self.control.cause().or(late.then_some(StopCause::Timeout))
     }
 
-    fn time_left(&self) -> Option<Duration> {
+    pub(super) fn time_left(&self) -> Option<Duration> {
         self.deadline_us.map(|deadline| Duration::from_micros(deadline.saturating_sub(self.host.clock.now_us())))
     }
 

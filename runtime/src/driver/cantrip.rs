@@ -221,6 +221,7 @@ pub struct CantripBuilder {
     media: Vec<String>,
     held: Vec<String>,
     equipped: Vec<Arc<dyn Gate>>,
+    places: BTreeMap<String, String>,
     wards: Wards,
     models: BTreeMap<String, Arc<dyn Llm>>,
     child_models: ChildModels,
@@ -279,6 +280,13 @@ impl CantripBuilder {
     pub fn gate_for_children(mut self, gate: Arc<dyn Gate>) -> Self {
         self.equipped.push(gate);
         self
+    }
+
+    /// Equips a gate whose calls run elsewhere, and puts it into the circle; the record says where. Default: all run here.
+    #[must_use]
+    pub fn gate_at(mut self, gate: Arc<dyn Gate>, place: impl Into<String>) -> Self {
+        self.places.insert(gate.spec().name.to_string(), place.into());
+        self.gate(gate)
     }
 
     /// Lets the entity cast children: `call_entity`, `call_entity_batch` and, in code, `cantrip.new` … Default: it may not.
@@ -402,7 +410,7 @@ impl CantripBuilder {
             media_named.push(manifest.name.clone());
         }
         let guest = manifest.filter(|_| is_guest).map(|manifest| manifest.name.clone());
-        let draft = CircleDraft { media: media_named, gates, wards: self.wards, guest };
+        let draft = CircleDraft { media: media_named, gates, wards: self.wards, guest, places: self.places };
         let circle = Circle::new(draft, &code_media(media, self.guest.as_ref()), self.strict)?;
         if let Some(manifest) = manifest {
             manifest.fits(&circle)?;

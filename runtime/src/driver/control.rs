@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use crate::domain::entity::StopCause;
 use crate::domain::medium::StopFlag;
+use crate::ports::Signal;
 
 /// 256. What is said into an episode waits for its next turn boundary; more than that is no conversation.
 const STEERS_WAITING_MAX: usize = 256;
@@ -26,6 +27,8 @@ struct Shared {
 struct State {
     cause: Option<StopCause>,
     interrupted: bool,
+    /// Whether another node has been told of the interrupt.
+    interrupt_told: bool,
     steers: VecDeque<String>,
     children: Vec<Weak<Shared>>,
 }
@@ -65,6 +68,7 @@ impl Control {
     /// Ends the episode at its next turn boundary. A summoned entity lives on and takes further intents.
     pub fn interrupt(&self) {
         self.state().interrupted = true;
+        self.0.changed.notify_waiters();
     }
 
     /// Says something into the episode; it is heard at the next turn boundary. Returns whether there was room for it.
@@ -74,7 +78,37 @@ impl Control {
         if room {
             state.steers.push_back(text.to_owned());
         }
+        drop(state);
+        self.0.changed.notify_waiters();
         room
+    }
+
+    /// Stops it because nobody is there any more whom it works for.
+    pub(super) fn orphan(&self) {
+        self.stop(StopCause::ParentTerminated);
+    }
+
+    /// What an episode on another node has to be told next.
+    pub(super) async fn signal(&self) -> Signal {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = self.state();
+                if let Some(cause) = state.cause {
+                    return Signal::Stop { parent_terminated: cause == StopCause::ParentTerminated };
+                }
+                if let Some(text) = state.steers.pop_front() {
+                    return Signal::Steer(text);
+                }
+                if state.interrupted && !state.interrupt_told {
+                    state.interrupt_told = true;
+                    return Signal::Interrupt;
+                }
+            }
+            changed.await;
+        }
     }
 
     pub(super) fn child(&self) -> Self {
@@ -105,7 +139,9 @@ impl Control {
     }
 
     pub(super) fn episode_over(&self) {
-        self.state().interrupted = false;
+        let mut state = self.state();
+        state.interrupted = false;
+        state.interrupt_told = false;
     }
 
     /// Returns when the entity is to stop at once.

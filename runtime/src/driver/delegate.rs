@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use crate::domain::budget::Ledger;
-use crate::domain::delegation::ChildPlan;
+use crate::domain::delegation::{ChildPlan, Work};
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CallId, EntityId, EntryId};
 use crate::domain::loom::{Body, Payloads, Spent};
@@ -41,9 +41,10 @@ impl Actor {
             });
         }
         let this = &*self;
+        let shares = u64::try_from(children.len().min(at_once)).unwrap_or(u64::MAX);
         let runs = children.into_iter().map(|child| async move {
             match child {
-                Ok(child) => this.run_child(child).await.map(Ok),
+                Ok(child) => this.run_child(child, shares).await,
                 Err(error) => Ok(Err(error)),
             }
         });
@@ -81,16 +82,25 @@ impl Actor {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             child: entity,
             proposal: payloads.json(proposal),
-            place: "here".to_owned(),
+            place: match &plan.work {
+                Work::Here { .. } => "here".to_owned(),
+                Work::There(there) => there.place.as_text(),
+            },
         };
         let delegated = self.record(body, payloads.into_blobs())?;
         Ok(Child { entity, delegated, plan })
     }
 
     /// Boxed, because a child may have children.
-    fn run_child(&self, child: Child) -> BoxFuture<'_, Result<Outcome, Fault>> {
+    fn run_child(&self, child: Child, shares: u64) -> BoxFuture<'_, Result<Result<Outcome, GateError>, Fault>> {
         let Child { entity, delegated, plan } = child;
-        let ChildPlan { intent, identity, circle, model } = *plan;
+        let ChildPlan { intent, identity, work } = *plan;
+        let (circle, model) = match work {
+            Work::Here { circle, model } => (circle, model),
+            Work::There(there) => {
+                return Box::pin(self.run_there((entity, delegated), (intent, identity), *there, shares));
+            }
+        };
         let parent = self.entity.nature();
         let depth = parent.depth.saturating_add(1);
         let llm = self.cantrip.model_for_child(model.as_deref(), depth).unwrap_or_else(|| Arc::clone(&self.llm));
@@ -99,12 +109,13 @@ impl Actor {
             id: entity,
             depth,
             identity,
-            circle: Arc::new(circle),
+            circle: Arc::from(circle),
             folding: parent.folding.clone(),
             context_tokens: llm.context_tokens(),
             equipped: parent.equipped.clone(),
             code_media: Arc::clone(&parent.code_media),
             models: parent.models.clone(),
+            nodes: Arc::clone(&parent.nodes),
             ledger,
             guest: None,
         };
@@ -119,11 +130,12 @@ impl Actor {
             seen: self.entity.seen(),
             follows: Some(delegated),
             deadline_us: self.deadline_us,
+            trace: self.trace.clone(),
         });
-        let opening = Opening { spawned_by: Some(parent.id), ..Opening::default() };
+        let opening = Opening { spawned_by: Some(parent.id), trace: self.trace.clone(), ..Opening::default() };
         Box::pin(async move {
             actor.open(&intent, opening)?;
-            actor.episode(Input::Intent { text: intent, recorded: true }).await
+            actor.episode(Input::Intent { text: intent, recorded: true, cast: None }).await.map(Ok)
         })
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Blob, Body, Entry, FORMAT, Payload, Sealed, Tree};
-use crate::ports::{Clock, LoomStore};
+use tokio::sync::watch;
+
+use crate::ports::{Clock, LoomStore, StoreError};
 
 use super::fault::Fault;
 
@@ -44,13 +46,16 @@ struct Shared {
     writer: WriterKey,
     sequence: Mutex<u64>,
     unsynced_bytes: AtomicU64,
+    /// Counts up whenever more of it is durable.
+    durable: watch::Sender<u64>,
 }
 
 impl Loom {
     fn open(id: LoomId, store: Arc<dyn LoomStore>, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
         let sequence = Mutex::new(store.head(id)?.sequence);
         let writer = store.writer();
-        Ok(Self(Arc::new(Shared { id, store, clock, writer, sequence, unsynced_bytes: AtomicU64::new(0) })))
+        let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
+        Ok(Self(Arc::new(Shared { id, store, clock, writer, sequence, unsynced_bytes, durable })))
     }
 
     /// Its name.
@@ -92,7 +97,19 @@ impl Loom {
     /// Returns when everything appended before is durable.
     pub(super) async fn sync(&self) -> Result<(), Fault> {
         self.0.unsynced_bytes.store(0, Ordering::Relaxed);
-        Ok(self.0.store.sync(self.0.id).await?)
+        self.0.store.sync(self.0.id).await?;
+        self.0.durable.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(())
+    }
+
+    /// Takes an entry that another node wrote. It is durable after the next [`Loom::sync`].
+    pub(super) fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
+        self.0.store.receive(sealed)
+    }
+
+    /// Is told whenever more of it is durable.
+    pub(super) fn grows(&self) -> watch::Receiver<u64> {
+        self.0.durable.subscribe()
     }
 
     /// Waits for the store if much is on its way to it.

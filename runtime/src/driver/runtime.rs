@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
-use crate::domain::ids::{CastId, EntityId, EntryId, LoomId};
+use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, hex};
 use crate::domain::loom::{Body, Fork, ForkStrategy, Tree};
 use crate::domain::outcome::{Failure, Outcome};
-use crate::ports::{Clock, LoomStore, MediumFactory, Observer};
+use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
 
 use super::actor::{Actor, ActorParts, Opening};
 use super::cantrip::Cantrip;
@@ -25,10 +25,19 @@ pub(super) struct Host {
     pub(super) media: Arc<dyn MediumFactory>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) node: String,
+    pub(super) peers: Option<Arc<dyn Peers>>,
     looms: Looms,
 }
 
 impl Host {
+    pub(super) fn open(&self, loom: LoomId) -> Result<Loom, Fault> {
+        self.looms.open(loom, &self.store, &self.clock)
+    }
+
+    pub(super) fn nodes(&self) -> Arc<[String]> {
+        self.peers.as_ref().map(|peers| peers.known().into()).unwrap_or_default()
+    }
+
     fn random(&self) -> [u8; 10] {
         let mut bytes = [0; 10];
         self.clock.random(&mut bytes);
@@ -39,6 +48,15 @@ impl Host {
         self.clock.now_us() / 1_000
     }
 
+    /// A new trace, as W3C trace context.
+    pub(super) fn trace(&self) -> String {
+        let mut random = [0; 24];
+        self.clock.random(&mut random);
+        let hex = hex(&random);
+        let (trace, span) = hex.split_at(32);
+        format!("00-{trace}-{span}-01")
+    }
+
     pub(super) fn entity_id(&self) -> EntityId {
         EntityId::from_parts(self.now_ms(), self.random())
     }
@@ -47,7 +65,7 @@ impl Host {
         CastId::from_parts(self.now_ms(), self.random())
     }
 
-    fn loom_id(&self) -> LoomId {
+    pub(super) fn loom_id(&self) -> LoomId {
         LoomId::from_parts(self.now_ms(), self.random())
     }
 }
@@ -55,7 +73,26 @@ impl Host {
 /// Casts and summons. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    host: Arc<Host>,
+    pub(super) host: Arc<Host>,
+}
+
+/// Where an entity comes from that another node had cast here.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Who had it cast.
+    pub caller: String,
+    /// Its name, which the caller minted.
+    pub entity: EntityId,
+    /// What it follows there.
+    pub parent: Option<EntryId>,
+    /// Who spawned it there.
+    pub spawned_by: Option<EntityId>,
+    /// How deep below the root it is.
+    pub depth: u32,
+    /// What its caller has met.
+    pub seen: Exposure,
+    /// When its episode has to end, in microseconds since 1970 by this node's clock.
+    pub deadline_us: Option<u64>,
 }
 
 /// What a cast is given beside its cantrip and its intent.
@@ -71,6 +108,8 @@ pub struct CastOptions {
     pub cast: Option<CastId>,
     /// The trace that it belongs to, as W3C trace context.
     pub trace: Option<String>,
+    /// Where it comes from, where that is another node.
+    pub origin: Option<Origin>,
 }
 
 impl std::fmt::Debug for CastOptions {
@@ -150,7 +189,21 @@ impl Runtime {
         clock: Arc<dyn Clock>,
         node: impl Into<String>,
     ) -> Self {
-        Self { host: Arc::new(Host { store, media, clock, node: node.into(), looms: Looms::default() }) }
+        Self { host: Arc::new(Host { store, media, clock, node: node.into(), peers: None, looms: Looms::default() }) }
+    }
+
+    /// The same parts, connected to other nodes.
+    #[must_use]
+    pub fn with_peers(self, peers: Arc<dyn Peers>) -> Self {
+        let Host { store, media, clock, node, .. } = &*self.host;
+        let (store, media, clock) = (Arc::clone(store), Arc::clone(media), Arc::clone(clock));
+        let host = Host { store, media, clock, node: node.clone(), peers: Some(peers), looms: Looms::default() };
+        Self { host: Arc::new(host) }
+    }
+
+    /// Its name in the record.
+    pub fn node(&self) -> &str {
+        &self.host.node
     }
 
     /// The media of this runtime, for checking cantrips.
@@ -175,11 +228,16 @@ impl Runtime {
     ///
     /// # Errors
     /// A store that does not open the loom.
-    pub fn summon(&self, cantrip: &Cantrip, options: CastOptions) -> Result<Summoned, Fault> {
+    pub fn summon(&self, cantrip: &Cantrip, mut options: CastOptions) -> Result<Summoned, Fault> {
+        if self.host.peers.is_some() {
+            // What is done elsewhere for it is found by this.
+            options.trace.get_or_insert_with(|| self.host.trace());
+        }
         let loom = options.loom.unwrap_or_else(|| self.host.loom_id());
-        let parts = self.parts(cantrip, loom, self.host.entity_id(), &options)?;
-        let opening = Opening { cast: options.cast, trace: options.trace, ..Opening::default() };
-        Ok(Summoned { actor: Actor::new(parts), opening: Some(opening), unfinished: false })
+        let entity = options.origin.as_ref().map_or_else(|| self.host.entity_id(), |origin| origin.entity);
+        let parts = self.parts(cantrip, loom, entity, &options)?;
+        let opening = opening(options, None);
+        Ok(Summoned { actor: Actor::new(parts), opening: Some(opening), unfinished: false, cast: None })
     }
 
     /// Makes an entity that continues another's thread after a number of turns (LOOM-4). The original is untouched, and
@@ -196,10 +254,11 @@ impl Runtime {
         options: CastOptions,
     ) -> Result<Summoned, Fault> {
         let restored = self.tree(loom)?.restore(of, Some(turns))?;
-        let parts = self.parts(cantrip, loom, self.host.entity_id(), &options)?;
-        let fork = Some(Fork { of, turns, strategy: ForkStrategy::Replay });
-        let opening = Opening { cast: options.cast, trace: options.trace, spawned_by: None, fork };
-        Ok(Summoned { actor: Actor::continuing(parts, restored, false)?, opening: Some(opening), unfinished: false })
+        let entity = options.origin.as_ref().map_or_else(|| self.host.entity_id(), |origin| origin.entity);
+        let parts = self.parts(cantrip, loom, entity, &options)?;
+        let opening = opening(options, Some(Fork { of, turns, strategy: ForkStrategy::Replay }));
+        let actor = Actor::continuing(parts, restored, false)?;
+        Ok(Summoned { actor, opening: Some(opening), unfinished: false, cast: None })
     }
 
     /// Continues an entity where its record ends: after a crash, or in another process. Neither a model nor a gate is
@@ -227,7 +286,7 @@ impl Runtime {
         }
         let restored = tree.restore(entity, None)?;
         let parts = self.parts(cantrip, loom, entity, options)?;
-        Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished })
+        Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished, cast: None })
     }
 
     /// Reads a loom as turns.
@@ -251,21 +310,18 @@ impl Runtime {
         };
         let judged = self.host.store.entry(entry).map_err(Fault::from)?.filter(|sealed| sealed.entry.loom == loom);
         let judged = judged.ok_or(AmendError::NoEntry { loom, entry })?;
-        let loom = self.open(loom)?;
+        let loom = self.host.open(loom)?;
         let id = loom.append(judged.entry.entity, Some(entry), Body::Rewarded { value, by }, Vec::new())?;
         loom.sync().await?;
         Ok(id)
     }
 
-    fn open(&self, loom: LoomId) -> Result<Loom, Fault> {
-        self.host.looms.open(loom, &self.host.store, &self.host.clock)
-    }
-
     fn parts(&self, cantrip: &Cantrip, loom: LoomId, id: EntityId, options: &CastOptions) -> Result<ActorParts, Fault> {
         let circle = cantrip.circle();
+        let origin = options.origin.as_ref();
         let nature = Nature {
             id,
-            depth: 0,
+            depth: origin.map_or(0, |origin| origin.depth),
             identity: cantrip.identity().clone(),
             circle: Arc::clone(circle),
             folding: cantrip.folding().clone(),
@@ -273,6 +329,7 @@ impl Runtime {
             equipped: cantrip.equipped_specs().to_vec(),
             code_media: cantrip.code_media(&*self.host.media).into(),
             models: cantrip.model_names(),
+            nodes: self.host.nodes(),
             ledger: Ledger::new(circle.wards(), None),
             guest: cantrip.guest_nature(),
         };
@@ -280,15 +337,21 @@ impl Runtime {
             host: Arc::clone(&self.host),
             cantrip: cantrip.clone(),
             llm: Arc::clone(cantrip.llm()),
-            loom: self.open(loom)?,
+            loom: self.host.open(loom)?,
             control: options.control.clone().unwrap_or_default(),
             observer: options.observer.clone(),
             nature,
-            seen: Exposure::default(),
-            follows: None,
-            deadline_us: None,
+            seen: origin.map(|origin| origin.seen).unwrap_or_default(),
+            follows: origin.and_then(|origin| origin.parent),
+            deadline_us: origin.and_then(|origin| origin.deadline_us),
+            trace: options.trace.clone(),
         })
     }
+}
+
+fn opening(options: CastOptions, fork: Option<Fork>) -> Opening {
+    let (spawned_by, caller) = options.origin.map(|origin| (origin.spawned_by, origin.caller)).unzip();
+    Opening { cast: options.cast, trace: options.trace, spawned_by: spawned_by.flatten(), fork, caller }
 }
 
 /// A guest is its digest: its name may change.
@@ -299,10 +362,12 @@ fn digest_of(reference: Option<&str>) -> Option<&str> {
 /// An entity that lives across sends. Its medium keeps its state between them (MEDIUM-3).
 #[derive(Debug)]
 pub struct Summoned {
-    actor: Actor,
+    pub(super) actor: Actor,
     /// What its `opened` entry will say; taken when it is recorded.
     opening: Option<Opening>,
     unfinished: bool,
+    /// The caller's name for the next episode, where it comes from a peer.
+    pub(super) cast: Option<CastId>,
 }
 
 impl Summoned {
@@ -319,6 +384,19 @@ impl Summoned {
     /// Stops and steers it.
     pub fn control(&self) -> Control {
         self.actor.control.clone()
+    }
+
+    /// Gives it another observer and control: those of the next episode's caller.
+    pub(super) fn take_over(&mut self, options: &CastOptions) {
+        self.actor.observer.clone_from(&options.observer);
+        if let Some(control) = &options.control {
+            self.actor.control = control.clone();
+        }
+    }
+
+    /// Bounds its next episode from outside.
+    pub(super) fn until(&mut self, deadline_us: Option<u64>) {
+        self.actor.deadline_us = deadline_us;
     }
 
     /// How many turns it has had.
@@ -346,7 +424,8 @@ impl Summoned {
             }
             None => false,
         };
-        self.run(Input::Intent { text: intent.to_owned(), recorded }).await
+        let cast = self.cast.take();
+        self.run(Input::Intent { text: intent.to_owned(), recorded, cast }).await
     }
 
     /// Goes on with an episode that was cut off, without a new intent.

@@ -60,15 +60,27 @@ pub enum Place {
     Caller,
 }
 
+impl LlmConfig {
+    /// Whether it is a script: each cast has its own.
+    pub fn is_scripted(&self) -> bool {
+        self.provider == SCRIPTED
+    }
+
+    /// Whether it is asked where the cantrip is cast from, and not where it runs.
+    pub fn is_at_caller(&self) -> bool {
+        self.at == Place::Caller
+    }
+}
+
+/// The provider of scripts.
+const SCRIPTED: &str = "scripted";
+
 /// Makes the model that a cantrip file names. Relative paths are relative to `base_dir`.
 ///
 /// # Errors
 /// What is missing, unknown or senseless in the table, with the key's name.
 pub fn build(config: &LlmConfig, base_dir: &Path, env: Environment<'_>) -> Result<Arc<dyn Llm>, ModelError> {
-    if config.at == Place::Caller {
-        return Err(setup("`at = \"caller\"` comes with peers; leave it out, or say `at = \"host\"`".to_owned()));
-    }
-    let scripted = config.provider == "scripted";
+    let scripted = config.is_scripted();
     if !scripted {
         catalogue::find(&config.provider)?;
     }
@@ -150,7 +162,6 @@ mod tests {
         check(json!({"provider": "scripted", "path": "p", "model": "x"}), "`model` goes with a provider");
         check(json!({"provider": "scripted"}), "`path` is missing");
         check(json!({"provider": "scripted", "path": "p.jsonl"}), "/nowhere/p.jsonl");
-        check(json!({"provider": "scripted", "path": "p", "at": "caller"}), "comes with peers");
         check(json!({"provider": "openai", "model": "x", "idle_timeout_ms": 0}), "`idle_timeout_ms`");
     }
 

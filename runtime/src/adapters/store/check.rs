@@ -4,7 +4,31 @@ use crate::domain::ids::{BlobId, EntryId, WriterKey};
 use crate::domain::loom::{EntryError, Sealed};
 use crate::ports::StoreError;
 
-/// The bytes are what the ids say, and the entry is this node's.
+use super::rows::RECEIVED;
+
+/// An entry that another node wrote: whole, and in nobody else's name. `has_blob` says which texts are there already.
+pub(super) fn check_received(
+    sealed: &Sealed,
+    own: WriterKey,
+    has_blob: &dyn Fn(BlobId) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    // What was decoded is what the bytes say, in the one form that they can have.
+    let opened = Sealed::open(sealed.id, sealed.bytes.clone());
+    let opened = opened.map_err(|source| StoreError::Entry { id: sealed.id, source })?;
+    let writer = opened.entry.writer;
+    if writer == own || writer == RECEIVED {
+        return Err(StoreError::Foreign { id: sealed.id, writer });
+    }
+    check_whole(sealed, writer)?;
+    for id in opened.text_ids() {
+        if !sealed.blobs.iter().any(|blob| blob.id == id) && !has_blob(id)? {
+            return Err(StoreError::Blob { id });
+        }
+    }
+    Ok(())
+}
+
+/// The bytes are what the ids say, and the entry is this writer's.
 pub(super) fn check_whole(sealed: &Sealed, writer: WriterKey) -> Result<(), StoreError> {
     let actual = EntryId::of(&sealed.bytes);
     if actual != sealed.id {

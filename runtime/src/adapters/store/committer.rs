@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::domain::ids::LoomId;
+use super::rows::{Log, Place};
 use crate::domain::loom::{Head, Sealed};
 use crate::ports::StoreError;
 
@@ -28,8 +28,8 @@ const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 const ITEM_BYTES: usize = 512;
 /// Entries that nobody asks to sync are written after this time, and marks are synced.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The heads of so many looms are kept in memory.
-const LOOMS_KEPT: usize = 4096;
+/// The heads of so many logs are kept in memory.
+const LOGS_KEPT: usize = 4096;
 
 /// Writes what the committer hands it.
 pub(super) trait Sink: Send + 'static {
@@ -46,8 +46,15 @@ pub(super) trait Sink: Send + 'static {
 /// An entry on its way, and the head of its log after it.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
+    pub(super) log: Log,
     pub(super) sealed: Arc<Sealed>,
     pub(super) head: Head,
+}
+
+impl Item {
+    pub(super) const fn place(&self) -> Place {
+        self.log.at(self.head.sequence)
+    }
 }
 
 #[derive(Debug)]
@@ -64,7 +71,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    looms: HashMap<LoomId, Progress>,
+    logs: HashMap<Log, Progress>,
     queue: Vec<Item>,
     queue_bytes: usize,
     /// Wait for the queue.
@@ -149,12 +156,12 @@ impl Shared {
         let mut state = self.lock();
         let done = std::mem::take(&mut state.flying);
         for item in done.iter() {
-            if let Some(progress) = state.looms.get_mut(&item.sealed.entry.loom) {
+            if let Some(progress) = state.logs.get_mut(&item.log) {
                 progress.durable = item.head.sequence;
             }
         }
-        if state.looms.len() > LOOMS_KEPT {
-            state.looms.retain(|_, progress| progress.head.sequence != progress.durable);
+        if state.logs.len() > LOGS_KEPT {
+            state.logs.retain(|_, progress| progress.head.sequence != progress.durable);
         }
         let waiters = std::mem::take(&mut state.flying_waiters);
         drop(state);
@@ -176,7 +183,7 @@ impl State {
         self.flying = Arc::new(std::mem::take(&mut self.queue));
         self.flying_waiters.append(&mut self.waiters);
         for item in self.flying.iter() {
-            if let Some(progress) = self.looms.get_mut(&item.sealed.entry.loom) {
+            if let Some(progress) = self.logs.get_mut(&item.log) {
                 progress.taken = item.head.sequence;
             }
         }
@@ -198,10 +205,10 @@ impl State {
 
     fn progress(
         &mut self,
-        loom: LoomId,
+        log: Log,
         load: impl FnOnce() -> Result<Head, StoreError>,
     ) -> Result<&mut Progress, StoreError> {
-        Ok(match self.looms.entry(loom) {
+        Ok(match self.logs.entry(log) {
             Slot::Occupied(known) => known.into_mut(),
             Slot::Vacant(free) => {
                 let head = load()?;
@@ -220,37 +227,33 @@ impl Committer {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// This node's head of a loom, what is on its way included. `load` reads the head that is on disk.
-    pub(super) fn head(
-        &self,
-        loom: LoomId,
-        load: impl FnOnce() -> Result<Head, StoreError>,
-    ) -> Result<Head, StoreError> {
-        let known = self.shared.lock().looms.get(&loom).map(|progress| progress.head);
+    /// The head of a log, what is on its way included. `load` reads the head that is on disk.
+    pub(super) fn head(&self, log: Log, load: impl FnOnce() -> Result<Head, StoreError>) -> Result<Head, StoreError> {
+        let known = self.shared.lock().logs.get(&log).map(|progress| progress.head);
         known.map_or_else(load, Ok)
     }
 
-    /// Puts an entry on the queue if it follows the log.
+    /// Puts an entry on the queue: one of this node's if it follows the log, one that came from elsewhere behind the others.
     pub(super) fn append(
         &self,
+        log: Log,
         sealed: Sealed,
         load: impl FnOnce() -> Result<Head, StoreError>,
     ) -> Result<(), StoreError> {
-        let loom = sealed.entry.loom;
         let bytes = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
         let mut state = self.shared.lock();
         state.check()?;
         if state.closing {
             return Err(StoreError::Poisoned { what: "the record was closed".to_owned() });
         }
-        let progress = state.progress(loom, load)?;
+        let progress = state.progress(log, load)?;
         let head = progress.head.after(&sealed.id);
-        if sealed.entry.sequence != head.sequence {
+        if sealed.entry.sequence != head.sequence && !log.is_received() {
             let got = sealed.entry.sequence;
-            return Err(StoreError::Sequence { loom, head: progress.head.sequence, got });
+            return Err(StoreError::Sequence { loom: log.loom, head: progress.head.sequence, got });
         }
         progress.head = head;
-        state.queue.push(Item { sealed: Arc::new(sealed), head });
+        state.queue.push(Item { log, sealed: Arc::new(sealed), head });
         state.queue_bytes = state.queue_bytes.saturating_add(bytes).saturating_add(ITEM_BYTES);
         let too_many = state.queue_bytes > QUEUE_BYTES_MAX;
         let wake = state.asleep || state.queue_bytes > EAGER_BYTES;
@@ -264,9 +267,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Returns when what was handed over for this loom is on disk.
-    pub(super) async fn sync(&self, loom: LoomId) -> Result<(), StoreError> {
-        let Some(done) = self.wait_for(loom)? else { return Ok(()) };
+    /// Returns when what was handed over for these logs is on disk.
+    pub(super) async fn sync(&self, logs: [Log; 2]) -> Result<(), StoreError> {
+        let Some(done) = self.wait_for(logs)? else { return Ok(()) };
         match done.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(what)) => Err(StoreError::Poisoned { what: what.to_string() }),
@@ -274,15 +277,17 @@ impl Committer {
         }
     }
 
-    fn wait_for(&self, loom: LoomId) -> Result<Option<Waiting>, StoreError> {
+    fn wait_for(&self, logs: [Log; 2]) -> Result<Option<Waiting>, StoreError> {
         let mut state = self.shared.lock();
         state.check()?;
-        let Some(progress) = state.looms.get(&loom).copied() else { return Ok(None) };
-        if progress.durable >= progress.head.sequence {
+        let behind = logs.iter().filter_map(|log| state.logs.get(log));
+        let behind: Vec<&Progress> = behind.filter(|progress| progress.durable < progress.head.sequence).collect();
+        if behind.is_empty() {
             return Ok(None);
         }
+        let is_taken = behind.iter().all(|progress| progress.taken >= progress.head.sequence);
         let (waiter, done) = oneshot::channel();
-        if progress.taken >= progress.head.sequence {
+        if is_taken {
             state.flying_waiters.push(waiter);
             return Ok(Some(done));
         }
@@ -297,10 +302,10 @@ impl Committer {
     }
 
     /// What is on its way and meets a condition, in the order in which it was handed over.
-    pub(super) fn pending(&self, mut wanted: impl FnMut(&Sealed) -> bool) -> Vec<Arc<Sealed>> {
+    pub(super) fn pending(&self, mut wanted: impl FnMut(&Sealed) -> bool) -> Vec<Item> {
         let state = self.shared.lock();
         let items = state.flying.iter().chain(&state.queue);
-        items.filter(|item| wanted(&item.sealed)).map(|item| Arc::clone(&item.sealed)).collect()
+        items.filter(|item| wanted(&item.sealed)).cloned().collect()
     }
 
     /// Writes what is left and ends the thread.

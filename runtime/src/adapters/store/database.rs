@@ -92,7 +92,7 @@ impl fmt::Debug for Database {
 
 /// What goes into the database in one step.
 pub(super) struct Batch<'a> {
-    pub(super) entries: &'a mut dyn Iterator<Item = &'a Sealed>,
+    pub(super) entries: &'a mut dyn Iterator<Item = (Place, &'a Sealed)>,
     pub(super) lines: &'a [(Log, LogLine)],
     pub(super) commit: Commit,
 }
@@ -161,8 +161,7 @@ impl Database {
     pub(super) fn commit(&self, content: Batch<'_>) -> Result<(), DatabaseError> {
         guarded(|| {
             let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
-            for sealed in content.entries {
-                let place = Place::of(sealed);
+            for (place, sealed) in content.entries {
                 let digest = sealed.id.digest();
                 batch.insert(&self.entries, place.to_bytes(), rows::entry_value(sealed));
                 batch.insert(&self.ids, digest.as_slice(), place.to_bytes());
@@ -275,14 +274,37 @@ impl Database {
     }
 
     /// All entries of a loom in the order of their keys.
-    pub(super) fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+    pub(super) fn entries(&self, loom: LoomId) -> Result<Vec<(Place, Sealed)>, StoreError> {
         let mut raw = Vec::new();
-        self.each(Space::Entries, loom.as_bytes(), |_, value| {
-            let (id, bytes) = rows::split_entry(value).ok_or(DatabaseError::Row { space: "entries" })?;
-            raw.push((id, bytes.to_vec()));
+        let unreadable = || DatabaseError::Row { space: "entries" };
+        self.each(Space::Entries, loom.as_bytes(), |key, value| {
+            let place = Place::parse(key).ok_or_else(unreadable)?;
+            let (id, bytes) = rows::split_entry(value).ok_or_else(unreadable)?;
+            raw.push((place, id, bytes.to_vec()));
             Ok(ControlFlow::<()>::Continue(()))
         })?;
-        raw.into_iter().map(|(id, bytes)| open_entry(id, &bytes)).collect()
+        raw.into_iter().map(|(place, id, bytes)| Ok((place, open_entry(id, &bytes)?))).collect()
+    }
+
+    /// The entries of a log behind a place, at most so many.
+    pub(super) fn entries_after(&self, log: Log, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
+        let from = log.at(after.saturating_add(1)).to_bytes();
+        let unreadable = || DatabaseError::Row { space: "entries" };
+        let rows = match &self.moment {
+            Some(moment) => moment.range(&self.entries, from..),
+            None => self.entries.range(from..),
+        };
+        let mut found = Vec::new();
+        for row in rows.take(max) {
+            let (key, value) = row.into_inner().map_err(DatabaseError::from)?;
+            let place = Place::parse(&key).ok_or_else(unreadable)?;
+            if place.log != log {
+                break;
+            }
+            let (id, bytes) = rows::split_entry(&value).ok_or_else(unreadable)?;
+            found.push((place.sequence, open_entry(id, bytes)?));
+        }
+        Ok(found)
     }
 
     /// The places and ids in an index below a prefix, in the order of their places.
@@ -312,6 +334,10 @@ impl Database {
             let (_, place) = rows::split_indexed::<16>(key).ok_or(DatabaseError::Row { space: "entities" })?;
             Ok(ControlFlow::Break(place.log.loom))
         })
+    }
+
+    pub(super) fn has(&self, space: Space, digest: &[u8; 32]) -> Result<bool, DatabaseError> {
+        Ok(self.get(space, digest)?.is_some())
     }
 
     pub(super) fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {

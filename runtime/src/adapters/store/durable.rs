@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::check::check_whole;
+use super::check::{check_received, check_whole};
 use super::committer::Committer;
 use super::database::{CACHE_BYTES, Database};
 use super::findings::Findings;
@@ -20,7 +20,7 @@ use super::rows::{self, Log, LogLine, Place, Space};
 use super::{examine, journal, manifest, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Head, Sealed};
-use crate::ports::{BoxFuture, LoomStore, LoomSummary, StoreError, Verified};
+use crate::ports::{BoxFuture, By, LoomStore, LoomSummary, StoreError, Verified};
 
 /// What can be chosen when a record is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub struct FjallStore {
     key: NodeKey,
     database: Database,
     committer: Committer,
+    receiving: Mutex<()>,
     _lock: File,
 }
 
@@ -62,7 +63,14 @@ impl FjallStore {
     /// ```
     pub fn open(folder: &Path, options: StoreOptions) -> Result<Arc<Self>, StoreError> {
         let Opened { key, database, committer, lock } = open::open(folder, options.cache_bytes)?;
-        Ok(Arc::new(Self { folder: folder.to_owned(), key, database, committer, _lock: lock }))
+        Ok(Arc::new(Self {
+            folder: folder.to_owned(),
+            key,
+            database,
+            committer,
+            receiving: Mutex::default(),
+            _lock: lock,
+        }))
     }
 
     /// Opens a copy of the record for reading, also while another process writes to it.
@@ -99,8 +107,8 @@ impl FjallStore {
         Log { loom, writer: self.writer() }
     }
 
-    fn durable_head(&self, loom: LoomId) -> Result<Head, StoreError> {
-        Ok(self.database.head(self.log(loom))?)
+    fn durable_head(&self, log: Log) -> Result<Head, StoreError> {
+        Ok(self.database.head(log)?)
     }
 
     /// The places and ids in an index, with what is on its way.
@@ -112,7 +120,7 @@ impl FjallStore {
     ) -> Result<Vec<(Place, EntryId)>, StoreError> {
         let pending = self.committer.pending(belongs);
         let mut found = self.database.indexed(space, prefix)?;
-        found.extend(pending.iter().map(|sealed| (Place::of(sealed), sealed.id)));
+        found.extend(pending.iter().map(|item| (item.place(), item.sealed.id)));
         let own = self.writer();
         found.sort_by_key(|(place, _)| order(own, place));
         found.dedup();
@@ -120,7 +128,7 @@ impl FjallStore {
     }
 
     fn pending_entry(&self, id: EntryId) -> Option<Sealed> {
-        self.committer.pending(|sealed| sealed.id == id).first().map(|sealed| bare(sealed))
+        self.committer.pending(|sealed| sealed.id == id).first().map(|item| bare(&item.sealed))
     }
 }
 
@@ -136,6 +144,13 @@ pub(super) fn order(own: WriterKey, place: &Place) -> (LoomId, bool, WriterKey, 
     (place.log.loom, place.log.writer != own, place.log.writer, place.sequence)
 }
 
+/// Entries of a loom in the order in which they are read.
+pub(super) fn in_order(own: WriterKey, mut entries: Vec<(Place, Sealed)>) -> Vec<Sealed> {
+    entries.sort_by_key(|(place, _)| order(own, place));
+    entries.dedup_by_key(|(place, _)| *place);
+    entries.into_iter().map(|(_, sealed)| sealed).collect()
+}
+
 /// An entry as it is read: without the texts beside it.
 pub(super) fn bare(sealed: &Sealed) -> Sealed {
     Sealed { id: sealed.id, bytes: sealed.bytes.clone(), entry: sealed.entry.clone(), blobs: Vec::new() }
@@ -147,17 +162,39 @@ impl LoomStore for FjallStore {
     }
 
     fn head(&self, loom: LoomId) -> Result<Head, StoreError> {
-        self.committer.head(loom, || self.durable_head(loom))
+        let log = self.log(loom);
+        self.committer.head(log, || self.durable_head(log))
     }
 
     fn append(&self, sealed: Sealed) -> Result<(), StoreError> {
         check_whole(&sealed, self.writer())?;
-        let loom = sealed.entry.loom;
-        self.committer.append(sealed, || self.durable_head(loom))
+        let log = self.log(sealed.entry.loom);
+        self.committer.append(log, sealed, || self.durable_head(log))
+    }
+
+    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
+        // One after the other, so that an entry that comes twice at the same time is taken once.
+        let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = self.pending_entry(sealed.id).is_some() || self.database.has(Space::Ids, &sealed.id.digest())?;
+        if is_known {
+            return Ok(false);
+        }
+        check_received(&sealed, self.writer(), &|id| Ok(self.blob(id)?.is_some()))?;
+        let log = Log::received(sealed.entry.loom);
+        self.committer.append(log, sealed, || self.durable_head(log))?;
+        Ok(true)
     }
 
     fn sync(&self, loom: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.committer.sync(loom))
+        Box::pin(self.committer.sync([self.log(loom), Log::received(loom)]))
+    }
+
+    fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
+        let log = match by {
+            By::ThisNode => self.log(loom),
+            By::Others => Log::received(loom),
+        };
+        self.database.entries_after(log, after, max)
     }
 
     fn entry(&self, id: EntryId) -> Result<Option<Sealed>, StoreError> {
@@ -170,11 +207,8 @@ impl LoomStore for FjallStore {
     fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
         let pending = self.committer.pending(|sealed| sealed.entry.loom == loom);
         let mut entries = self.database.entries(loom)?;
-        entries.extend(pending.iter().map(|sealed| bare(sealed)));
-        let own = self.writer();
-        entries.sort_by_key(|sealed| order(own, &Place::of(sealed)));
-        entries.dedup_by_key(|sealed| sealed.id);
-        Ok(entries)
+        entries.extend(pending.iter().map(|item| (item.place(), bare(&item.sealed))));
+        Ok(in_order(self.writer(), entries))
     }
 
     fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {
@@ -194,12 +228,12 @@ impl LoomStore for FjallStore {
     fn loom_of(&self, entity: EntityId) -> Result<Option<LoomId>, StoreError> {
         let pending = self.committer.pending(|sealed| sealed.entry.entity == entity);
         let durable = self.database.loom_of(entity)?;
-        Ok(durable.or_else(|| pending.first().map(|sealed| sealed.entry.loom)))
+        Ok(durable.or_else(|| pending.first().map(|item| item.log.loom)))
     }
 
     fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         let pending = self.committer.pending(|sealed| sealed.blobs.iter().any(|blob| blob.id == id));
-        let mut blobs = pending.iter().flat_map(|sealed| &sealed.blobs);
+        let mut blobs = pending.iter().flat_map(|item| &item.sealed.blobs);
         match blobs.find(|blob| blob.id == id) {
             Some(blob) => Ok(Some(blob.bytes.clone())),
             None => self.database.blob(id),
@@ -210,12 +244,10 @@ impl LoomStore for FjallStore {
         let pending = self.committer.pending(|_| true);
         let now = self.database.frozen();
         let mut lines: BTreeMap<Log, LogLine> = now.lines(&[])?.into_iter().collect();
-        for sealed in pending {
-            let place = Place::of(&sealed);
-            let before = lines.get(&place.log).copied();
-            let head = before.map(|line| line.head).unwrap_or_default();
-            if head.sequence < place.sequence {
-                lines.insert(place.log, LogLine::after(before, &sealed, head.after(&sealed.id)));
+        for item in pending {
+            let before = lines.get(&item.log).copied();
+            if before.is_none_or(|line| line.head.sequence < item.head.sequence) {
+                lines.insert(item.log, LogLine::after(before, &item.sealed, item.head));
             }
         }
         Ok(rows::summaries(lines))

@@ -101,6 +101,10 @@ pub(super) fn missing(first: u64, last: u64, of: u64) -> String {
 /// What an entry says of itself that its place contradicts.
 pub(super) fn misplaced(sealed: &Sealed, place: Place) -> Option<String> {
     let said = Place::of(sealed);
+    if place.log.is_received() {
+        let fits = said.log.loom == place.log.loom && !said.log.is_received();
+        return (!fits).then(|| format!("it says that it is of loom {} by {}", said.log.loom, said.log.writer));
+    }
     (said != place)
         .then(|| format!("it says that it is entry {} of loom {} by {}", said.sequence, said.log.loom, said.log.writer))
 }
@@ -108,6 +112,11 @@ pub(super) fn misplaced(sealed: &Sealed, place: Place) -> Option<String> {
 /// Whether an entry may follow one of another loom: an entity opened by another's, or a judgement of it.
 pub(super) const fn may_cross_looms(body: &Body) -> bool {
     matches!(body, Body::Opened(_) | Body::Rewarded { .. })
+}
+
+/// Whether what an entry follows may be kept elsewhere: whoever had an entity cast here keeps what it follows.
+pub(super) fn may_follow_what_is_elsewhere(body: &Body) -> bool {
+    matches!(body, Body::Opened(opened) if opened.caller.is_some())
 }
 
 /// The digests of the blobs that an entry refers to, with the ids as they are printed.

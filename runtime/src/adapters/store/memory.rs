@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::check::check_whole;
+use super::check::{check_received, check_whole};
 use super::durable::bare;
 use super::findings::{self, Findings};
-use super::rows::{Log, Place};
+use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Head, Sealed};
-use crate::ports::{BoxFuture, LoomStore, LoomSummary, StoreError, Verified};
+use crate::ports::{BoxFuture, By, LoomStore, LoomSummary, StoreError, Verified};
 
 /// The record in memory.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Looms {
-    logs: BTreeMap<LoomId, Vec<Sealed>>,
-    heads: HashMap<LoomId, Head>,
+    logs: BTreeMap<Log, Vec<Sealed>>,
+    heads: HashMap<Log, Head>,
     ids: HashMap<EntryId, Place>,
     entities: HashMap<EntityId, Vec<Place>>,
     children: HashMap<EntryId, Vec<Place>>,
@@ -33,7 +33,7 @@ struct Looms {
 impl Looms {
     fn at(&self, place: &Place) -> Option<&Sealed> {
         let index = usize::try_from(place.sequence.checked_sub(1)?).ok()?;
-        self.logs.get(&place.log.loom)?.get(index)
+        self.logs.get(&place.log)?.get(index)
     }
 
     fn check(&self, place: Place, sealed: &Sealed, findings: &mut Findings) {
@@ -45,6 +45,7 @@ impl Looms {
         }
         if let Some(parent) = &sealed.entry.parent {
             let what = match self.ids.get(parent) {
+                None if findings::may_follow_what_is_elsewhere(&sealed.entry.body) => None,
                 None => Some(format!("its parent {parent} is missing")),
                 Some(at) if at.log.loom != place.log.loom && !findings::may_cross_looms(&sealed.entry.body) => {
                     Some(format!("its parent {parent} belongs to loom {}", at.log.loom))
@@ -64,6 +65,24 @@ impl Looms {
     }
 }
 
+impl Looms {
+    fn add(&mut self, log: Log, head: Head, mut sealed: Sealed) {
+        let place = log.at(head.sequence);
+        self.heads.insert(log, head);
+        self.ids.insert(sealed.id, place);
+        self.entities.entry(sealed.entry.entity).or_default().push(place);
+        if let Some(parent) = sealed.entry.parent {
+            self.children.entry(parent).or_default().push(place);
+        }
+        self.blobs.extend(std::mem::take(&mut sealed.blobs).into_iter().map(|blob| (blob.id, blob.bytes)));
+        self.logs.entry(log).or_default().push(sealed);
+    }
+
+    fn after(&self, log: Log, id: EntryId) -> Head {
+        self.heads.get(&log).copied().unwrap_or_default().after(&id)
+    }
+}
+
 impl MemoryStore {
     /// An empty record of this writer.
     ///
@@ -79,6 +98,10 @@ impl MemoryStore {
         Arc::new(Self { writer, looms: Mutex::default() })
     }
 
+    const fn log(&self, loom: LoomId) -> Log {
+        Log { loom, writer: self.writer }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Looms> {
         self.looms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,28 +113,44 @@ impl LoomStore for MemoryStore {
     }
 
     fn head(&self, loom: LoomId) -> Result<Head, StoreError> {
-        Ok(self.lock().heads.get(&loom).copied().unwrap_or_default())
+        Ok(self.lock().heads.get(&self.log(loom)).copied().unwrap_or_default())
     }
 
-    fn append(&self, mut sealed: Sealed) -> Result<(), StoreError> {
+    fn append(&self, sealed: Sealed) -> Result<(), StoreError> {
         check_whole(&sealed, self.writer)?;
         let mut looms = self.lock();
         let loom = sealed.entry.loom;
-        let head = looms.heads.get(&loom).copied().unwrap_or_default();
-        let after = head.after(&sealed.id);
+        let log = self.log(loom);
+        let after = looms.after(log, sealed.id);
         if sealed.entry.sequence != after.sequence {
-            return Err(StoreError::Sequence { loom, head: head.sequence, got: sealed.entry.sequence });
+            let head = after.sequence.saturating_sub(1);
+            return Err(StoreError::Sequence { loom, head, got: sealed.entry.sequence });
         }
-        let place = Place::of(&sealed);
-        looms.heads.insert(loom, after);
-        looms.ids.insert(sealed.id, place);
-        looms.entities.entry(sealed.entry.entity).or_default().push(place);
-        if let Some(parent) = sealed.entry.parent {
-            looms.children.entry(parent).or_default().push(place);
-        }
-        looms.blobs.extend(std::mem::take(&mut sealed.blobs).into_iter().map(|blob| (blob.id, blob.bytes)));
-        looms.logs.entry(loom).or_default().push(sealed);
+        looms.add(log, after, sealed);
         Ok(())
+    }
+
+    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
+        let mut looms = self.lock();
+        if looms.ids.contains_key(&sealed.id) {
+            return Ok(false);
+        }
+        check_received(&sealed, self.writer, &|id| Ok(looms.blobs.contains_key(&id)))?;
+        let log = Log::received(sealed.entry.loom);
+        let after = looms.after(log, sealed.id);
+        looms.add(log, after, sealed);
+        Ok(true)
+    }
+
+    fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
+        let log = match by {
+            By::ThisNode => self.log(loom),
+            By::Others => Log::received(loom),
+        };
+        let looms = self.lock();
+        let entries = looms.logs.get(&log).map(Vec::as_slice).unwrap_or_default();
+        let numbered = (1..).zip(entries).skip(usize::try_from(after).unwrap_or(usize::MAX));
+        Ok(numbered.take(max).map(|(sequence, sealed)| (sequence, bare(sealed))).collect())
     }
 
     fn sync(&self, _: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -124,7 +163,9 @@ impl LoomStore for MemoryStore {
     }
 
     fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
-        Ok(self.lock().logs.get(&loom).into_iter().flatten().map(bare).collect())
+        let looms = self.lock();
+        let logs = [self.log(loom), Log::received(loom)];
+        Ok(logs.iter().filter_map(|log| looms.logs.get(log)).flatten().map(bare).collect())
     }
 
     fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {
@@ -152,33 +193,27 @@ impl LoomStore for MemoryStore {
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
         let looms = self.lock();
-        let summary = |(loom, entries): (&LoomId, &Vec<Sealed>)| {
-            let first = entries.first()?;
-            Some(LoomSummary {
-                loom: *loom,
-                entries: entries.len() as u64,
-                first_us: first.entry.at_us,
-                last_us: entries.iter().map(|sealed| sealed.entry.at_us).max()?,
-                root: first.entry.entity,
-            })
+        let line = |(log, entries): (&Log, &Vec<Sealed>)| {
+            let before = |before, sealed: &Sealed| Some(LogLine::after(before, sealed, Head::default()));
+            let head = looms.heads.get(log).copied().unwrap_or_default();
+            entries.iter().fold(None, before).map(|line| (*log, LogLine { head, ..line }))
         };
-        Ok(looms.logs.iter().rev().filter_map(summary).collect())
+        Ok(rows::summaries(looms.logs.iter().filter_map(line)))
     }
 
     fn verify(&self, loom: Option<LoomId>) -> Result<Verified, StoreError> {
         let looms = self.lock();
         let mut findings = Findings::default();
-        for (id, entries) in looms.logs.iter().filter(|(id, _)| loom.is_none_or(|loom| loom == **id)) {
-            findings.count_loom(*id);
-            let log = Log { loom: *id, writer: self.writer };
+        for (log, entries) in looms.logs.iter().filter(|(log, _)| loom.is_none_or(|loom| loom == log.loom)) {
+            findings.count_loom(log.loom);
             let mut head = Head::default();
             for sealed in entries {
                 head = head.after(&sealed.id);
                 findings.count_entry();
                 looms.check(log.at(head.sequence), sealed, &mut findings);
             }
-            if looms.heads.get(id) != Some(&head) {
-                findings.loom(*id, "the head is not what its entries say");
+            if looms.heads.get(log) != Some(&head) {
+                findings.loom(log.loom, "the head is not what its entries say");
             }
         }
         if loom.is_none() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::database::Database;
-use super::durable::order;
+use super::durable::{in_order, order};
 use super::examine::{self, Copied};
 use super::findings::Findings;
 use super::marks::Marks;
@@ -12,7 +12,7 @@ use super::rows::{self, Log, Place, Space};
 use super::verify;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Head, Sealed};
-use crate::ports::{BoxFuture, LoomStore, LoomSummary, StoreError, Verified};
+use crate::ports::{BoxFuture, By, LoomStore, LoomSummary, StoreError, Verified};
 
 /// A copy of a record, open for reading. It takes no entries.
 #[derive(Debug)]
@@ -81,6 +81,18 @@ impl LoomStore for ReadingStore {
         Err(self.refused())
     }
 
+    fn receive(&self, _: Sealed) -> Result<bool, StoreError> {
+        Err(self.refused())
+    }
+
+    fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
+        let log = match by {
+            By::ThisNode => Log { loom, writer: self.writer },
+            By::Others => Log::received(loom),
+        };
+        self.database().entries_after(log, after, max)
+    }
+
     fn sync(&self, _: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -90,9 +102,7 @@ impl LoomStore for ReadingStore {
     }
 
     fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
-        let mut entries = self.database().entries(loom)?;
-        entries.sort_by_key(|sealed| order(self.writer, &Place::of(sealed)));
-        Ok(entries)
+        Ok(in_order(self.writer, self.database().entries(loom)?))
     }
 
     fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {

@@ -55,7 +55,10 @@ impl Space {
     }
 }
 
-/// One writer's log of one loom.
+/// Stands in the place of a writer for what came from others. No key is like it: it is no point of the curve.
+pub(super) const RECEIVED: WriterKey = WriterKey::from_bytes([u8::MAX; 32]);
+
+/// One writer's log of one loom, or what came from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Log {
     pub(super) loom: LoomId,
@@ -67,6 +70,16 @@ impl Log {
 
     pub(super) fn to_bytes(self) -> Vec<u8> {
         [self.loom.as_bytes().as_slice(), self.writer.as_bytes()].concat()
+    }
+
+    /// What this node was sent of a loom, in the order in which it came: other nodes' entries have their place here, whatever
+    /// their places in the logs of those who wrote them, of which they may be only a part.
+    pub(super) const fn received(loom: LoomId) -> Self {
+        Self { loom, writer: RECEIVED }
+    }
+
+    pub(super) fn is_received(self) -> bool {
+        self.writer == RECEIVED
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
@@ -187,7 +200,8 @@ impl LogLine {
     }
 }
 
-/// A loom in one line, from the lines of its logs. Its root is that of the log that began first.
+/// A loom in one line, from the lines of its logs in the order of their keys. Its root is that of this node's own log, where
+/// there is one: the clocks of others are not comparable.
 pub(super) fn summarise(before: Option<LoomSummary>, loom: LoomId, line: &LogLine) -> LoomSummary {
     let (entries, first_us, last_us) = (line.head.sequence, line.first_us, line.last_us);
     match before {
@@ -197,7 +211,7 @@ pub(super) fn summarise(before: Option<LoomSummary>, loom: LoomId, line: &LogLin
             entries: before.entries.saturating_add(entries),
             first_us: before.first_us.min(first_us),
             last_us: before.last_us.max(last_us),
-            root: if first_us < before.first_us { line.root } else { before.root },
+            root: before.root,
         },
     }
 }

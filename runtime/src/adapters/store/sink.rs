@@ -6,7 +6,7 @@ use std::error::Error;
 use super::committer::{Item, Sink};
 use super::database::{Batch, Database, DatabaseError};
 use super::marks::{Mark, MarkWriter};
-use super::rows::{Commit, Log, LogLine, Place};
+use super::rows::{Commit, Log, LogLine};
 
 /// The lines of so many logs are kept in memory.
 const LINES_KEPT: usize = 4096;
@@ -34,7 +34,7 @@ impl RecordSink {
         }
         let mut moved: BTreeMap<Log, LogLine> = BTreeMap::new();
         for item in items {
-            let log = Place::of(&item.sealed).log;
+            let log = item.log;
             let before = match moved.get(&log).or_else(|| self.lines.get(&log)) {
                 Some(known) => Some(*known),
                 None => self.database.line(log)?,
@@ -49,7 +49,7 @@ impl Sink for RecordSink {
     fn write(&mut self, items: &[Item]) -> Result<(), Box<dyn Error + Send + Sync>> {
         let commit = Commit { number: self.commit.number.saturating_add(1), marked: self.commit.marked };
         let lines: Vec<(Log, LogLine)> = self.lines(items)?.into_iter().collect();
-        let mut entries = items.iter().map(|item| &*item.sealed);
+        let mut entries = items.iter().map(|item| (item.place(), &*item.sealed));
         self.database.commit(Batch { entries: &mut entries, lines: &lines, commit })?;
         let mark = |(log, line): &(Log, LogLine)| Mark { log: *log, head: line.head, commit: commit.number };
         let marks: Vec<Mark> = lines.iter().map(mark).collect();

@@ -266,6 +266,7 @@ impl Walk<'_> {
     fn parent(&mut self, place: Place, sealed: &Sealed, parent: &EntryId) -> Result<(), DatabaseError> {
         let found = self.view.get(Space::Ids, &parent.digest())?;
         let what = match found.map(|row| Place::parse(&row)) {
+            None if findings::may_follow_what_is_elsewhere(&sealed.entry.body) => return Ok(()),
             None => format!("its parent {parent} is missing"),
             Some(None) => format!("the place of its parent {parent} is unreadable"),
             Some(Some(at)) if at.log.loom != place.log.loom && !findings::may_cross_looms(&sealed.entry.body) => {

@@ -151,7 +151,9 @@ impl Entity {
     ) -> Result<(Pending, Option<Value>), GateError> {
         let shown = arguments.as_ref().map_or(Value::Null, Clone::clone);
         let decision = arguments.and_then(|arguments| self.decide(&call, &gate, arguments));
-        let reach = self.nature.circle.gate(&gate).map_or(Reach::Read, |held| held.spec.reach);
+        let held = self.nature.circle.gate(&gate);
+        let reach = held.map_or(Reach::Read, |held| held.spec.reach);
+        let place = held.map_or("here", |held| &held.place).to_owned();
         if decision.is_err() {
             acting.refusals += 1;
             if acting.refusals > self.refusals_max() {
@@ -159,13 +161,8 @@ impl Entity {
             }
         }
         let mut payloads = Payloads::default();
-        let body = Body::GateCalled {
-            call: call.clone(),
-            gate: gate.clone(),
-            arguments: payloads.json(&shown),
-            reach,
-            place: "here".to_owned(),
-        };
+        let body =
+            Body::GateCalled { call: call.clone(), gate: gate.clone(), arguments: payloads.json(&shown), reach, place };
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Tell(EventKind::GateCalled { gate: gate.clone(), arguments: shown }));
         match decision {
@@ -263,6 +260,7 @@ impl Entity {
             equipped: &nature.equipped,
             code_media: &nature.code_media,
             models: &nature.models,
+            nodes: &nature.nodes,
         })
     }
 

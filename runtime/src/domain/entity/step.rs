@@ -12,7 +12,7 @@ use crate::domain::circle::Circle;
 use crate::domain::delegation::ChildPlan;
 use crate::domain::event::EventKind;
 use crate::domain::guest::Shape;
-use crate::domain::ids::{CallId, EntityId};
+use crate::domain::ids::{CallId, CastId, EntityId};
 use crate::domain::loom::{Blob, Body, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, GateAnswer};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -39,6 +39,8 @@ pub struct Nature {
     pub code_media: Arc<[String]>,
     /// The models that its cantrip names.
     pub models: Vec<String>,
+    /// The nodes that this one is connected to.
+    pub nodes: Arc<[String]>,
     /// What it may spend.
     pub ledger: Arc<Ledger>,
     /// The guest that does the work in a model's place.
@@ -97,6 +99,8 @@ pub enum Input {
         text: String,
         /// Whether the `opened` entry already holds it.
         recorded: bool,
+        /// The caller's name for the episode, where it came from a peer.
+        cast: Option<CastId>,
     },
     /// Goes on with an episode that a crash cut off, without a new intent.
     Continue,

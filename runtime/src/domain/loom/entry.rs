@@ -4,12 +4,14 @@
 //! CBOR would lose the order of a JSON object's keys, and a replay would then show the entity another world.
 
 use cantrip_gates::{Exposure, GateError, Reach, Wards};
+use ipld_core::codec::Links;
 use serde::{Deserialize, Serialize};
+use serde_ipld_dagcbor::codec::DagCborCodec;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::domain::cantrip::{Folding, Identity};
-use crate::domain::ids::{BlobId, CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::ids::{BlobId, CODEC_RAW, CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::model::Usage;
 
 /// The version of the encoding that this code writes, and the only one it reads.
@@ -56,6 +58,9 @@ pub enum Body {
         text: Payload,
         /// Whether it was said into a running episode.
         steer: bool,
+        /// The caller's name for the episode that it begins, where it came from a peer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cast: Option<CastId>,
     },
     /// The model spoke.
     Utterance(Box<Said>),
@@ -200,6 +205,9 @@ pub struct Opened {
     pub spawned_by: Option<EntityId>,
     /// Where it continues from, for a fork.
     pub fork: Option<Fork>,
+    /// The peer that had it cast here; absent for what this node cast itself. What it follows is kept there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
 }
 
 /// How an entity continues another's thread (LOOM-4, LOOM-13).
@@ -376,6 +384,14 @@ pub struct Spent {
     pub usage: Usage,
     /// Tokens of its children.
     pub children_usage: Usage,
+    /// Fuel of code media, children's included, where it is counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fuel: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A text that is kept in the entry, or beside it when it is large.
@@ -501,6 +517,15 @@ impl Sealed {
             return Err(EntryError::Size { bytes: bytes.len() });
         }
         Ok(Self { id: EntryId::of(&bytes), bytes, entry, blobs })
+    }
+
+    /// The large texts that it refers to.
+    pub fn text_ids(&self) -> Vec<BlobId> {
+        let Ok(links) = DagCborCodec::links(&self.bytes) else { return Vec::new() };
+        links
+            .filter(|link| link.codec() == CODEC_RAW)
+            .filter_map(|link| <[u8; 32]>::try_from(link.hash().digest()).ok().map(BlobId::from_digest))
+            .collect()
     }
 
     /// Decodes stored bytes and checks that they are what the id says. Its blobs are not loaded.

@@ -6,7 +6,7 @@
 
 mod restore;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cantrip_gates::{GateError, Reach};
 use serde_json::Value;
@@ -184,13 +184,13 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads the entries of a loom, each writer's in the order of its sequence.
+    /// Reads the entries of a loom, each writer's in the order of its sequence, the reading node's own first.
     ///
     /// # Errors
     /// A missing text, or an entry without its entity.
     pub fn read(entries: &[Sealed], text: TextOf<'_>) -> Result<Self, ViewError> {
         let mut tree = Self::default();
-        for (position, sealed) in entries.iter().enumerate() {
+        for (position, sealed) in in_causal_order(entries).into_iter().enumerate() {
             tree.add(position, sealed.id, &sealed.entry, text)?;
         }
         Ok(tree)
@@ -243,7 +243,7 @@ impl Tree {
             Step::Intent { .. } | Step::Folded { .. } => None,
         });
         match &entry.body {
-            Body::Intent { text: payload, steer } => {
+            Body::Intent { text: payload, steer, .. } => {
                 view.steps.push(Step::Intent { text: text(payload)?, steer: *steer });
             }
             Body::Folded { first, last, summary, usage } => {
@@ -447,6 +447,51 @@ impl Spoken {
         first.observation = None;
         first.ended = None;
         vec![(self.position, first), (seen.position, continuation)]
+    }
+}
+
+/// Puts what others wrote where it belongs: behind what it follows, before the reading node's next entry. The clocks of two nodes
+/// are not compared for it.
+fn in_causal_order(entries: &[Sealed]) -> Vec<&Sealed> {
+    let Some(own) = entries.first().map(|sealed| sealed.entry.writer) else { return Vec::new() };
+    let is_alone = entries.iter().all(|sealed| sealed.entry.writer == own);
+    if is_alone {
+        return entries.iter().collect();
+    }
+    let known: BTreeSet<EntryId> = entries.iter().map(|sealed| sealed.id).collect();
+    let mut logs: BTreeMap<WriterKey, VecDeque<&Sealed>> = BTreeMap::new();
+    for sealed in entries {
+        logs.entry(sealed.entry.writer).or_default().push_back(sealed);
+    }
+    let mut mine = logs.remove(&own).unwrap_or_default();
+    let mut placed: BTreeSet<EntryId> = BTreeSet::new();
+    let mut ordered: Vec<&Sealed> = Vec::with_capacity(entries.len());
+    loop {
+        // As far as the others' logs go with what is placed, they go first: a parent continues after its children.
+        let mut has_moved = true;
+        while has_moved {
+            has_moved = false;
+            for log in logs.values_mut() {
+                let is_due = |sealed: &Sealed, placed: &BTreeSet<EntryId>| {
+                    sealed.entry.parent.is_none_or(|id| placed.contains(&id) || !known.contains(&id))
+                };
+                while let Some(sealed) = log.pop_front_if(|sealed| is_due(sealed, &placed)) {
+                    placed.insert(sealed.id);
+                    ordered.push(sealed);
+                    has_moved = true;
+                }
+            }
+        }
+        // An own entry may wait for one of another's; whatever waits in a circle is damage, and is read as it comes.
+        let waits =
+            |sealed: &&Sealed| sealed.entry.parent.is_some_and(|id| known.contains(&id) && !placed.contains(&id));
+        let next = match mine.front() {
+            Some(sealed) if !waits(sealed) => mine.pop_front(),
+            _ => logs.values_mut().find_map(VecDeque::pop_front).or_else(|| mine.pop_front()),
+        };
+        let Some(sealed) = next else { return ordered };
+        placed.insert(sealed.id);
+        ordered.push(sealed);
     }
 }
 

@@ -1,0 +1,26 @@
+//! Other nodes: gRPC over mutual TLS, as a client of peers and as a host for them.
+//!
+//! Owns connections, certificates, the protocol and what is retried. Never decides what a peer may do: that is the node's file,
+//! through [`Hosting`]. Nothing of the wire leaves this module; `convert` is its only door.
+
+mod client;
+mod convert;
+mod deploy;
+mod identity;
+mod near;
+mod net;
+mod server;
+mod upload;
+mod wire;
+
+pub use client::{PeerAddress, PeerLimits, PeerNodes, Way};
+pub use deploy::{DeployError, Deployed, Package};
+pub use identity::{Caller, Identity, IdentityError, make_authority, make_certificate};
+pub use net::{BoxIo, Net, TcpNet};
+pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms, over_socket, over_tls};
+pub use upload::{Kept, Shelve, Uploaded, Uploads};
+
+/// The protocol as generated, for tests that speak it themselves.
+pub mod v1 {
+    pub use super::wire::*;
+}

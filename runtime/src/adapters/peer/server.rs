@@ -1,0 +1,591 @@
+//! The node as a host: takes calls of peers and of this machine's own clients.
+//!
+//! A caller is known before a call is read: by its certificate, or because it could open the socket. A caller that is not listed
+//! is told so by every call and gets nothing else.
+
+use std::fmt::Debug;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use thiserror::Error;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::convert;
+use super::identity::{Caller, Identity};
+use super::net::{Accepted, BoxIo};
+use super::upload::{Uploaded, Uploads};
+use super::wire as v1;
+use super::wire::caller_message::Message as Said;
+use super::wire::host_message::Message as Told;
+use super::wire::node_server::{Node, NodeServer as Wire};
+use crate::domain::remote::{Ceiling, Order, Refusal};
+use crate::driver::{Answer, Ask, Attached, Build, Casts, Cursor, HostItem, Slots, Where};
+
+/// 8 MiB. Bounds one message; what is larger travels in parts.
+pub(super) const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// 256 KiB. A part of a large text or a component.
+pub(super) const PART_BYTES: usize = 256 * 1024;
+/// 64 messages wait for a slow caller.
+const OUT_WAITING_MAX: usize = 64;
+/// 1 000 connections shake hands or are open at once.
+const CONNECTIONS_MAX: usize = 1_000;
+/// 64 connections that have shaken hands wait to be served.
+const ACCEPTED_WAITING_MAX: usize = 64;
+/// Ten seconds for the handshake of a connection.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// So often a host that has nothing to say says so.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What one caller is granted.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What its casts may be and do.
+    pub ceiling: Arc<Ceiling>,
+    /// How many of them.
+    pub slots: Arc<Slots>,
+    /// What it may bring; absent: nothing.
+    pub uploads: Option<Arc<Uploads>>,
+    /// Whether its casts may be passed on to this node's peers.
+    pub may_relay: bool,
+}
+
+/// One guest of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestLine {
+    /// Its name.
+    pub name: String,
+    /// Its digest, `sha256:…`.
+    pub digest: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its world.
+    pub world: String,
+    /// The gates that it imports.
+    pub gates: Vec<String>,
+}
+
+/// What the node's own file decides.
+pub trait Hosting: Send + Sync + Debug {
+    /// The terms of a caller; nothing for one that is not listed.
+    fn terms(&self, caller: &Caller) -> Option<Terms>;
+
+    /// How a caller is named in the record: `name@host:port`.
+    fn known_as(&self, caller: &Caller) -> String;
+
+    /// Makes the cantrip of an order.
+    fn build(&self, terms: &Terms, order: &Order) -> Result<Build, Refusal>;
+
+    /// The guests that are kept here.
+    fn guests(&self) -> Vec<GuestLine>;
+
+    /// The names of the peers.
+    fn peers(&self) -> Vec<String>;
+
+    /// The media that are here.
+    fn media(&self) -> Vec<String>;
+}
+
+/// Why a node cannot serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The listener failed.
+    #[error("the connections cannot be served")]
+    Transport(#[from] tonic::transport::Error),
+    /// The protocol's description is unusable: a defect of ours.
+    #[error("reflection cannot be offered")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A node that serves.
+#[derive(Debug, Clone)]
+pub struct NodeServer {
+    casts: Casts,
+    hosting: Arc<dyn Hosting>,
+    first_message_max: Duration,
+    streams: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl NodeServer {
+    /// Serves these casts by these rules. `first_message_max` bounds the wait for a stream's first message.
+    pub fn new(casts: Casts, hosting: Arc<dyn Hosting>, first_message_max: Duration) -> Self {
+        Self { casts, hosting, first_message_max, streams: TaskTracker::new(), closing: CancellationToken::new() }
+    }
+
+    /// Serves until `stop` is cancelled, then lets what runs end within `drain`.
+    ///
+    /// # Errors
+    /// A transport that fails as a whole; a single connection never does that.
+    pub async fn serve(
+        &self,
+        connections: impl Stream<Item = (BoxIo, Caller)> + Send + 'static,
+        stop: CancellationToken,
+        drain: Duration,
+    ) -> Result<(), ServeError> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<Wire<Self>>().await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(super::wire::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let node = Wire::new(self.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX * 2);
+        let accepted = connections.map(|(io, caller)| Ok::<_, io::Error>(Accepted { io, caller: Arc::new(caller) }));
+        let closed = CancellationToken::new();
+        let serving = Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .initial_stream_window_size(1024 * 1024)
+            .initial_connection_window_size(4 * 1024 * 1024)
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(node)
+            .serve_with_incoming_shutdown(accepted, closed.clone().cancelled_owned());
+        let draining = async {
+            stop.cancelled().await;
+            health.set_not_serving::<Wire<Self>>().await;
+            // What runs comes to its end and is told; then nobody is listened to any more.
+            self.casts.shut_down(drain).await;
+            self.closing.cancel();
+            self.streams.close();
+            drop(timeout(Duration::from_secs(5), self.streams.wait()).await);
+            closed.cancel();
+        };
+        tokio::pin!(serving);
+        tokio::select! {
+            served = &mut serving => return served.map_err(ServeError::from),
+            () = draining => {}
+        }
+        // Connections that nobody closes do not hold the node up.
+        match timeout(Duration::from_secs(2), serving).await {
+            Ok(served) => served.map_err(ServeError::from),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn caller<T>(&self, request: &Request<T>) -> Result<(Caller, Terms), Status> {
+        let caller = request.extensions().get::<Arc<Caller>>().cloned();
+        let caller = caller.ok_or_else(|| Status::unauthenticated("nobody is known to be at the other end"))?;
+        let terms = self.hosting.terms(&caller).ok_or_else(|| {
+            tracing::warn!(caller = caller.name(), "a caller that is not listed was refused");
+            Status::permission_denied(format!(
+                "`{}` is not listed as a peer of {}: add [peers.{}] to its node file",
+                caller.name(),
+                self.casts.runtime().node(),
+                caller.name()
+            ))
+        })?;
+        Ok(((*caller).clone(), terms))
+    }
+
+    fn begin(&self, caller: &Caller, terms: &Terms, open: v1::Open) -> Result<(Attached, bool), Refusal> {
+        let invalid = |what: String| Refusal::new("open", cantrip_gates::GateError::Invalid(what));
+        let (node, events) = (open.node.clone(), open.events);
+        let after = match &*open.after {
+            [] => None,
+            bytes => Some(Cursor::parse(bytes).ok_or_else(|| invalid("`after` is no cursor of this node".to_owned()))?),
+        };
+        let mut order = convert::order(open).map_err(invalid)?;
+        let own = self.casts.runtime().node().to_owned();
+        let is_here = node.is_empty() || node == own || own.split('@').next() == Some(&*node);
+        let place = if is_here {
+            let granted = terms.ceiling.grant(&order)?;
+            order.cantrip.wards = granted.wards;
+            if granted.model.is_some() {
+                order.cantrip.model = crate::domain::remote::ModelOrder::AtHost(granted.model);
+            }
+            Where::Here(self.hosting.build(terms, &order)?)
+        } else if terms.may_relay {
+            Where::At(node)
+        } else {
+            let what = format!("this node is {own}, and passes nothing of peers on to {node}");
+            return Err(Refusal::new("node", cantrip_gates::GateError::Denied(what)));
+        };
+        let caller = self.hosting.known_as(caller);
+        self.casts.open(&caller, &terms.slots, order, place, after).map(|attached| (attached, events))
+    }
+}
+
+/// Accepts connections over TLS; one that fails to shake hands costs the others nothing.
+pub(super) fn secure(
+    accept: impl Fn() -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send>> + Send + 'static,
+    identity: Arc<Identity>,
+) -> impl Stream<Item = (BoxIo, Caller)> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(ACCEPTED_WAITING_MAX);
+    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    let accepting = async move {
+        let mut handshakes = tokio::task::JoinSet::new();
+        loop {
+            // Permit before work.
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let io = tokio::select! {
+                io = accept() => io,
+                () = sender.closed() => return,
+            };
+            while handshakes.try_join_next().is_some() {}
+            let io = match io {
+                Ok(io) => io,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let (identity, sender) = (Arc::clone(&identity), sender.clone());
+            handshakes.spawn(async move {
+                let _permit = permit;
+                match timeout(HANDSHAKE_MAX, identity.accept(io)).await {
+                    Ok(Ok(known)) => drop(sender.send(known).await),
+                    Ok(Err(error)) => tracing::warn!(%error, "a connection was refused"),
+                    Err(_) => tracing::warn!("a connection did not shake hands in time"),
+                }
+            });
+        }
+    };
+    driven(accepting, ReceiverStream::new(receiver))
+}
+
+/// Runs a task as long as its stream is read.
+fn driven<T: Send + 'static>(
+    task: impl Future<Output = ()> + Send + 'static,
+    stream: impl Stream<Item = T> + Send + Unpin + 'static,
+) -> impl Stream<Item = T> + Send + 'static {
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(task);
+    // The set aborts its task when the stream is dropped.
+    futures_util::stream::unfold((stream, tasks), |(mut stream, tasks)| async move {
+        stream.next().await.map(|item| (item, (stream, tasks)))
+    })
+}
+
+/// The connections of a TCP listener, each with whom it is of.
+pub fn over_tls(
+    listener: TcpListener,
+    identity: Arc<Identity>,
+) -> impl Stream<Item = (BoxIo, Caller)> + Send + 'static {
+    let listener = Arc::new(listener);
+    secure(
+        move || {
+            let listener = Arc::clone(&listener);
+            Box::pin(async move {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream) as BoxIo)
+            })
+        },
+        identity,
+    )
+}
+
+/// The connections of the node's own socket.
+pub fn over_socket(listener: UnixListener) -> impl Stream<Item = (BoxIo, Caller)> + Send + 'static {
+    futures_util::stream::unfold(listener, |listener| async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some(((Box::new(stream) as BoxIo, Caller::Local), listener)),
+                Err(error) => {
+                    tracing::warn!(%error, "a local connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    })
+}
+
+/// One cast stream at work.
+struct Speaking {
+    attached: Attached,
+    messages: Streaming<v1::CallerMessage>,
+    out: mpsc::Sender<Result<v1::HostMessage, Status>>,
+    events: bool,
+    node: String,
+    writer: String,
+}
+
+impl Speaking {
+    async fn run(mut self, closing: CancellationToken) {
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_listening = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.out.closed() => return,
+                said = self.messages.message(), if is_listening => match said {
+                    Ok(Some(said)) => self.hear(said).await,
+                    // Whoever has said everything may still listen: as long as the connection stands, it is there.
+                    Ok(None) => is_listening = false,
+                    Err(_) => return,
+                },
+                item = self.attached.next() => match item {
+                    Ok(Some(item)) => {
+                        if !self.tell(item).await {
+                            return;
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::error!(%error, "the record cannot be read for a caller");
+                        drop(self.out.send(Err(Status::internal("the host cannot read its record"))).await);
+                        return;
+                    }
+                },
+                _ = beat.tick() => {
+                    if !is_listening {
+                        self.attached.heard();
+                    }
+                    if !self.send(Told::Heartbeat(v1::Heartbeat {})).await {
+                        return;
+                    }
+                }
+                () = closing.cancelled() => {
+                    drop(self.out.send(Err(Status::unavailable("the node is shutting down"))).await);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn hear(&self, said: v1::CallerMessage) {
+        self.attached.heard();
+        let line = self.attached.line();
+        match said.message {
+            None | Some(Said::Heartbeat(_) | Said::Open(_)) => {}
+            Some(Said::GateResult(it)) => line.answer(it.call, Answer::Gate(convert::gate_result_from(it))).await,
+            Some(Said::ModelPiece(it)) => match it.piece {
+                Some(v1::model_piece::Piece::Text(text)) => line.answer(it.call, Answer::Text(text)).await,
+                Some(v1::model_piece::Piece::Thinking(text)) => line.answer(it.call, Answer::Thinking(text)).await,
+                None => {}
+            },
+            Some(Said::ModelResult(it)) => line.answer(it.call, Answer::Model(convert::model_result_from(it))).await,
+            Some(Said::GuestPart(it)) => {
+                let answer = if it.refused.is_empty() {
+                    Answer::GuestPart { bytes: it.bytes.to_vec(), last: it.last }
+                } else {
+                    Answer::GuestRefused(it.refused)
+                };
+                line.answer(it.call, answer).await;
+            }
+            Some(Said::Steer(text)) => {
+                self.attached.control().steer(&text);
+            }
+            Some(Said::Interrupt(_)) => self.attached.control().interrupt(),
+            Some(Said::Cancel(it)) if it.parent_terminated => self.attached.orphan(),
+            Some(Said::Cancel(_)) => self.attached.control().cancel(),
+        }
+    }
+
+    async fn send(&self, message: Told) -> bool {
+        self.out.send(Ok(v1::HostMessage { message: Some(message) })).await.is_ok()
+    }
+
+    async fn tell(&self, item: HostItem) -> bool {
+        match item {
+            HostItem::Accepted { wards, waiting, joined } => {
+                let accepted = v1::Accepted {
+                    node: self.node.clone(),
+                    writer: self.writer.clone(),
+                    wards: convert::wards(&wards),
+                    waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+                    joined,
+                };
+                self.send(Told::Accepted(accepted)).await
+            }
+            HostItem::Refused(refusal) => self.send(Told::Refused(convert::refused(&refusal))).await,
+            HostItem::Entry { sealed, cursor } => {
+                for blob in &sealed.blobs {
+                    if !self.send_text(&blob.id.to_string(), &blob.bytes).await {
+                        return false;
+                    }
+                }
+                let entry = v1::Entry {
+                    id: sealed.id.to_string(),
+                    bytes: sealed.bytes.into(),
+                    cursor: cursor.to_bytes().to_vec().into(),
+                };
+                self.send(Told::Entry(entry)).await
+            }
+            HostItem::Event(event) if self.events => {
+                // A record type of ours: it always is JSON.
+                self.send(Told::Event(serde_json::to_string(&*event).unwrap_or_default())).await
+            }
+            HostItem::Event(_) => true,
+            HostItem::Ask(call, Ask::Gate { gate, arguments }) => {
+                let arguments = arguments.to_string();
+                self.send(Told::GateCall(v1::GateCall { call, gate, arguments })).await
+            }
+            HostItem::Ask(call, Ask::Model(question)) => {
+                self.send(Told::ModelCall(convert::model_call(call, &question))).await
+            }
+            HostItem::Ask(call, Ask::Guest { digest }) => {
+                self.send(Told::GuestWanted(v1::GuestWanted { call, digest })).await
+            }
+            HostItem::Ended(end) => self.send(Told::Ended(convert::ended(*end))).await,
+        }
+    }
+
+    async fn send_text(&self, id: &str, bytes: &[u8]) -> bool {
+        let mut parts = bytes.chunks(PART_BYTES).peekable();
+        while let Some(part) = parts.next() {
+            let last = parts.peek().is_none();
+            let part = v1::TextPart { id: id.to_owned(), bytes: part.to_vec().into(), last };
+            if !self.send(Told::TextPart(part)).await {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Node for NodeServer {
+    type CastStream = Answers<v1::HostMessage>;
+
+    async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
+        let (caller, terms) = self.caller(&request)?;
+        let (running, waiting, max) = terms.slots.load();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let runtime = self.casts.runtime();
+        let mut gates: Vec<String> = terms.ceiling.gates.iter().cloned().collect();
+        gates.push("done".to_owned());
+        Ok(Response::new(v1::DescribeResponse {
+            node: runtime.node().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            writer: runtime.store().writer().to_string(),
+            caller: self.hosting.known_as(&caller),
+            casts_running: count(running),
+            casts_waiting: count(waiting),
+            casts_max: count(max),
+            media: self.hosting.media(),
+            gates,
+            models: terms.ceiling.models.iter().cloned().collect(),
+            may_cast: terms.ceiling.cast,
+            peers: if terms.may_relay { self.hosting.peers() } else { Vec::new() },
+        }))
+    }
+
+    async fn cast(&self, request: Request<Streaming<v1::CallerMessage>>) -> Result<Response<Self::CastStream>, Status> {
+        let (caller, terms) = self.caller(&request)?;
+        let mut messages = request.into_inner();
+        let first = timeout(self.first_message_max, messages.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no first message came"))??;
+        let Some(Said::Open(open)) = first.and_then(|it| it.message) else {
+            return Err(Status::invalid_argument("the first message of a cast has to be `open`"));
+        };
+        let (out, answers) = mpsc::channel(OUT_WAITING_MAX);
+        match self.begin(&caller, &terms, open) {
+            Ok((attached, events)) => {
+                let runtime = self.casts.runtime();
+                let speaking = Speaking {
+                    attached,
+                    messages,
+                    out,
+                    events,
+                    node: runtime.node().to_owned(),
+                    writer: runtime.store().writer().to_string(),
+                };
+                self.streams.spawn(speaking.run(self.closing.clone()));
+            }
+            Err(refusal) => {
+                tracing::info!(caller = caller.name(), %refusal, "a cast was refused");
+                let refused = v1::HostMessage { message: Some(Told::Refused(convert::refused(&refusal))) };
+                drop(out.send(Ok(refused)).await);
+            }
+        }
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn list_guests(
+        &self,
+        request: Request<v1::ListGuestsRequest>,
+    ) -> Result<Response<v1::ListGuestsResponse>, Status> {
+        let (_, terms) = self.caller(&request)?;
+        let may_run =
+            |line: &GuestLine| terms.ceiling.guests.as_ref().is_none_or(|allowed| allowed.contains(&line.digest));
+        let guests = self.hosting.guests().into_iter().filter(may_run).map(|line| v1::Guest {
+            name: line.name,
+            digest: line.digest,
+            bytes: line.bytes,
+            world: line.world,
+            gates: line.gates,
+        });
+        Ok(Response::new(v1::ListGuestsResponse { guests: guests.collect() }))
+    }
+
+    async fn upload_status(
+        &self,
+        request: Request<v1::UploadStatusRequest>,
+    ) -> Result<Response<v1::UploadStatusResponse>, Status> {
+        let uploads = self.uploads(&request)?;
+        let digest = request.into_inner().digest;
+        let (bytes, kept) = uploads.status(&digest).map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
+        Ok(Response::new(v1::UploadStatusResponse { bytes, kept }))
+    }
+
+    async fn deploy(
+        &self,
+        request: Request<Streaming<v1::DeployRequest>>,
+    ) -> Result<Response<v1::DeployResponse>, Status> {
+        let uploads = self.uploads(&request)?;
+        let mut messages = request.into_inner();
+        let response = match self.take(&uploads, &mut messages).await? {
+            Ok(Uploaded { guest, known }) => v1::DeployResponse { guest, known, refused: None },
+            Err(refusal) => {
+                v1::DeployResponse { refused: Some(convert::refused(&refusal)), ..v1::DeployResponse::default() }
+            }
+        };
+        Ok(Response::new(response))
+    }
+}
+
+impl NodeServer {
+    fn uploads<T>(&self, request: &Request<T>) -> Result<Arc<Uploads>, Status> {
+        let (caller, terms) = self.caller(request)?;
+        terms.uploads.filter(|_| terms.ceiling.deploy).ok_or_else(|| {
+            Status::permission_denied(format!("{}.may: `{}` may not bring guests", terms.ceiling.rule, caller.name()))
+        })
+    }
+
+    /// Takes a component, chunk by chunk. Silence ends it; what came is kept for the next try.
+    async fn take(
+        &self,
+        uploads: &Arc<Uploads>,
+        messages: &mut Streaming<v1::DeployRequest>,
+    ) -> Result<Result<Uploaded, Refusal>, Status> {
+        let silent = |_| Status::deadline_exceeded("the upload fell silent");
+        let first = timeout(self.first_message_max, messages.message()).await.map_err(silent)??;
+        let Some(v1::deploy_request::Message::Header(header)) = first.and_then(|it| it.message) else {
+            return Err(Status::invalid_argument("the first message of a deploy has to be `header`"));
+        };
+        let mut upload = match uploads.begin(header.into()) {
+            Ok(upload) => upload,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        loop {
+            let next = timeout(self.first_message_max, messages.message()).await.map_err(silent)??;
+            match next.map(|it| it.message) {
+                None => break,
+                Some(Some(v1::deploy_request::Message::Chunk(chunk))) => {
+                    if let Err(refusal) = upload.add(&chunk) {
+                        return Ok(Err(refusal));
+                    }
+                }
+                Some(_) => return Err(Status::new(Code::InvalidArgument, "after the header come chunks")),
+            }
+        }
+        Ok(upload.finish().await)
+    }
+}

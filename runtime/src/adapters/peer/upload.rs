@@ -1,0 +1,238 @@
+//! Components that a peer brings: chunk by chunk, kept across broken connections, checked before they are anything.
+#![expect(clippy::disallowed_methods, reason = "keeps what has come of a component in the folder it is given")]
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cantrip_gates::GateError;
+use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest, Sha256};
+
+use super::wire as v1;
+use crate::domain::ids::hex;
+use crate::domain::remote::Refusal;
+use crate::ports::BoxFuture;
+
+/// Checks, compiles and keeps a whole component under a name; says how a cantrip names it.
+pub type Shelve = Arc<dyn Fn(String, Vec<u8>) -> BoxFuture<'static, Result<String, Refusal>> + Send + Sync>;
+
+/// Whether a guest of this digest is kept, and how a cantrip names it.
+pub type Kept = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What one peer may bring, and where it waits until it is whole.
+pub struct Uploads {
+    /// Where the rules are written, such as `peers.analysis.deploy`.
+    pub rule: String,
+    /// This peer's own folder for what has not come whole, and for the list of what it brought.
+    pub folder: PathBuf,
+    /// The largest component.
+    pub bytes_max: u64,
+    /// All that it may bring together.
+    pub quota_bytes: u64,
+    /// Whether a signature is required.
+    pub require_signed: bool,
+    /// The publishers whose signatures count.
+    pub publishers: BTreeSet<[u8; 32]>,
+    /// Whether a guest of this digest is kept here, and under which name.
+    pub kept: Kept,
+    /// Keeps a whole one.
+    pub shelve: Shelve,
+    /// One at a time counts against the quota.
+    pub counting: Mutex<()>,
+}
+
+impl std::fmt::Debug for Uploads {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Uploads").field("rule", &self.rule).field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// What became of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// `name@sha256:…`.
+    pub guest: String,
+    /// Whether it was kept before.
+    pub known: bool,
+}
+
+/// What is said of a component before it comes.
+#[derive(Debug, Clone)]
+pub(super) struct Header {
+    name: String,
+    digest: String,
+    bytes: u64,
+    offset: u64,
+    signature: Vec<u8>,
+    publisher: Vec<u8>,
+}
+
+impl From<v1::DeployHeader> for Header {
+    fn from(it: v1::DeployHeader) -> Self {
+        Self {
+            name: it.name,
+            digest: it.digest,
+            bytes: it.bytes,
+            offset: it.offset,
+            signature: it.signature.to_vec(),
+            publisher: it.publisher.to_vec(),
+        }
+    }
+}
+
+/// A component that is coming.
+pub(super) struct Upload {
+    uploads: Arc<Uploads>,
+    header: Header,
+    part: PathBuf,
+    file: Option<File>,
+    have: u64,
+    known: Option<String>,
+}
+
+fn hex_digest(digest: &str) -> Option<&str> {
+    let hex = digest.strip_prefix("sha256:")?;
+    (hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))).then_some(hex)
+}
+
+fn size(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |metadata| metadata.len())
+}
+
+impl Uploads {
+    fn refuse(&self, key: &str, error: GateError) -> Refusal {
+        let rule = if key.is_empty() { self.rule.clone() } else { format!("{}.{key}", self.rule) };
+        Refusal::new(rule, error)
+    }
+
+    fn disk(&self, error: &io::Error) -> Refusal {
+        self.refuse("", GateError::Failed(format!("the host cannot keep the component: {error}")))
+    }
+
+    fn part(&self, digest: &str) -> Result<PathBuf, Refusal> {
+        let hex = hex_digest(digest).ok_or_else(|| {
+            self.refuse("", GateError::Invalid(format!("`{digest}` is no digest: expected sha256: and 64 digits")))
+        })?;
+        Ok(self.folder.join(format!("{hex}.part")))
+    }
+
+    /// How much of a component is here, and whether all of it is.
+    pub(super) fn status(&self, digest: &str) -> Result<(u64, bool), Refusal> {
+        let part = self.part(digest)?;
+        if (self.kept)(digest).is_some() {
+            return Ok((0, true));
+        }
+        Ok((size(&part), false))
+    }
+
+    /// What this peer has brought so far, parts included, without one of them.
+    fn used(&self, but: &Path) -> u64 {
+        let Ok(files) = fs::read_dir(&self.folder) else { return 0 };
+        let counted = |path: PathBuf| {
+            if path == but {
+                return 0;
+            }
+            match path.extension().and_then(|it| it.to_str()) {
+                Some("part") => size(&path),
+                // What was kept is counted by the size that is written down for it.
+                Some("kept") => fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+                _ => 0,
+            }
+        };
+        files.flatten().map(|file| counted(file.path())).fold(0, u64::saturating_add)
+    }
+
+    pub(super) fn begin(self: &Arc<Self>, header: Header) -> Result<Upload, Refusal> {
+        let part = self.part(&header.digest)?;
+        if header.bytes > self.bytes_max {
+            let what = format!("the component has {} bytes, and {} are taken", header.bytes, self.bytes_max);
+            return Err(self.refuse("max_bytes", GateError::Exhausted(what)));
+        }
+        if self.require_signed && header.signature.is_empty() {
+            let what = "the component is not signed, and only signed ones are taken".to_owned();
+            return Err(self.refuse("require_signed", GateError::Denied(what)));
+        }
+        if !header.signature.is_empty() {
+            let known = <[u8; 32]>::try_from(header.publisher.as_slice());
+            if !known.is_ok_and(|key| self.publishers.contains(&key)) {
+                let what = "the component is signed by a publisher that is not listed".to_owned();
+                return Err(self.refuse("publishers", GateError::Denied(what)));
+            }
+        }
+        let known = (self.kept)(&header.digest);
+        if known.is_some() {
+            return Ok(Upload { uploads: Arc::clone(self), have: header.bytes, header, part, file: None, known });
+        }
+        let counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.used(&part);
+        if used.saturating_add(header.bytes) > self.quota_bytes {
+            let what = format!(
+                "this peer has brought {used} bytes of {}, and {} more are too many",
+                self.quota_bytes, header.bytes
+            );
+            return Err(self.refuse("quota_bytes", GateError::Exhausted(what)));
+        }
+        fs::create_dir_all(&self.folder).map_err(|error| self.disk(&error))?;
+        let have = size(&part);
+        if header.offset != have {
+            let what = format!("{have} bytes are here, and the chunks begin at {}", header.offset);
+            return Err(self.refuse("", GateError::Invalid(what)));
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&part).map_err(|error| self.disk(&error))?;
+        drop(counting);
+        Ok(Upload { uploads: Arc::clone(self), header, part, file: Some(file), have, known: None })
+    }
+}
+
+impl Upload {
+    pub(super) fn add(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        self.have = self.have.saturating_add(chunk.len() as u64);
+        if self.have > self.header.bytes {
+            let what = format!("more than the {} bytes come that were announced", self.header.bytes);
+            drop(fs::remove_file(&self.part));
+            return Err(self.uploads.refuse("", GateError::Invalid(what)));
+        }
+        file.write_all(chunk).map_err(|error| self.uploads.disk(&error))
+    }
+
+    /// Checks the whole, and keeps it.
+    pub(super) async fn finish(mut self) -> Result<Uploaded, Refusal> {
+        let uploads = Arc::clone(&self.uploads);
+        if let Some(guest) = self.known {
+            return Ok(Uploaded { guest, known: true });
+        }
+        drop(self.file.take());
+        if self.have < self.header.bytes {
+            let what = format!("{} of {} bytes came; the rest can be sent later", self.have, self.header.bytes);
+            return Err(uploads.refuse("", GateError::Failed(what)));
+        }
+        let bytes = fs::read(&self.part).map_err(|error| uploads.disk(&error))?;
+        // Whatever becomes of it now, the part has done its work.
+        drop(fs::remove_file(&self.part));
+        let actual = hex(&Sha256::digest(&bytes));
+        if hex_digest(&self.header.digest) != Some(&actual) {
+            let what = format!("the bytes are sha256:{actual}, and {} was announced", self.header.digest);
+            return Err(uploads.refuse("", GateError::Invalid(what)));
+        }
+        if !self.header.signature.is_empty() && !is_signed(&self.header, &bytes) {
+            let what = "the signature is not the publisher's over these bytes".to_owned();
+            return Err(uploads.refuse("require_signed", GateError::Denied(what)));
+        }
+        let count = bytes.len();
+        let guest = (uploads.shelve)(self.header.name.clone(), bytes).await?;
+        let line = uploads.folder.join(format!("{actual}.kept"));
+        fs::write(&line, count.to_string()).map_err(|error| uploads.disk(&error))?;
+        Ok(Uploaded { guest, known: false })
+    }
+}
+
+fn is_signed(header: &Header, bytes: &[u8]) -> bool {
+    let key = <[u8; 32]>::try_from(header.publisher.as_slice()).ok();
+    let key = key.and_then(|key| VerifyingKey::from_bytes(&key).ok());
+    let signature = Signature::from_slice(&header.signature).ok();
+    key.zip(signature).is_some_and(|(key, signature)| key.verify_strict(bytes, &signature).is_ok())
+}

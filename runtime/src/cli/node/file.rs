@@ -1,0 +1,360 @@
+//! The node file: who the node is, who its peers are, and what each of them may do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cantrip_gates::{Gate, Wards, builtin};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::adapters::llm::{self, LlmConfig};
+use crate::adapters::peer::{PeerAddress, PeerLimits};
+use crate::cli::file::{FileError, Source, WardsTable, equip, folder_of, parse, read_toml, unknown_gate, wards};
+use crate::domain::remote::Ceiling;
+use crate::driver::HostLimits;
+
+/// 63 characters: a name is one label of a certificate.
+const NAME_CHARS_MAX: usize = 63;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeToml {
+    name: Spanned<String>,
+    listen: Option<String>,
+    data: Option<String>,
+    #[serde(default = "yes")]
+    socket: bool,
+    tls: Tls,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    models: BTreeMap<String, Spanned<LlmConfig>>,
+    default_model: Option<String>,
+    #[serde(default)]
+    gate: BTreeMap<Spanned<String>, Spanned<toml::Table>>,
+    #[serde(default)]
+    peers: BTreeMap<Spanned<String>, Spanned<PeerToml>>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    connect_timeout_ms: u64,
+    rpc_timeout_ms: u64,
+    build_timeout_ms: u64,
+    lease_ms: u64,
+    lease_ms_max: u64,
+    idle_ms: u64,
+    drain_ms: u64,
+    /// Of this machine's own clients together.
+    concurrent_casts: usize,
+    queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_timeout_ms: 5_000,
+            rpc_timeout_ms: 30_000,
+            build_timeout_ms: 30_000,
+            lease_ms: 60_000,
+            lease_ms_max: 600_000,
+            idle_ms: 600_000,
+            drain_ms: 30_000,
+            concurrent_casts: 256,
+            queue: 1_024,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerToml {
+    address: String,
+    #[serde(default)]
+    may: Vec<May>,
+    #[serde(default)]
+    wards: Option<WardsTable>,
+    gates: Option<Spanned<Vec<String>>>,
+    #[serde(default)]
+    gate: BTreeMap<Spanned<String>, Spanned<toml::Table>>,
+    #[serde(default)]
+    gates_at_caller: bool,
+    #[serde(default)]
+    models: Vec<String>,
+    default_model: Option<String>,
+    #[serde(default)]
+    model_at_caller: bool,
+    guests: Option<BTreeSet<String>>,
+    #[serde(default)]
+    fetch_guests: bool,
+    #[serde(default = "casts")]
+    concurrent_casts: usize,
+    #[serde(default = "queue")]
+    queue: usize,
+    #[serde(default)]
+    deploy: DeployToml,
+}
+
+const fn casts() -> usize {
+    64
+}
+
+const fn queue() -> usize {
+    256
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum May {
+    Cast,
+    Deploy,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DeployToml {
+    pub(super) max_bytes: u64,
+    pub(super) quota_bytes: u64,
+    pub(super) require_signed: bool,
+    pub(super) publishers: Vec<String>,
+}
+
+impl Default for DeployToml {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 * 1024 * 1024,
+            quota_bytes: 1024 * 1024 * 1024,
+            require_signed: false,
+            publishers: Vec::new(),
+        }
+    }
+}
+
+/// What one caller may, ready to be used.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) ceiling: Arc<Ceiling>,
+    pub(super) gates: BTreeMap<String, Arc<dyn Gate>>,
+    pub(super) fetch_guests: bool,
+    pub(super) concurrent_casts: usize,
+    pub(super) queue: usize,
+    pub(super) deploy: DeployToml,
+    pub(super) publishers: BTreeSet<[u8; 32]>,
+}
+
+/// A node file, read.
+#[derive(Debug)]
+pub(super) struct NodeFile {
+    /// `name@host:port`.
+    pub(super) whole: String,
+    pub(super) listen: String,
+    pub(super) data: PathBuf,
+    pub(super) socket: bool,
+    pub(super) tls: [PathBuf; 3],
+    pub(super) peer_limits: PeerLimits,
+    pub(super) host_limits: HostLimits,
+    pub(super) drain: Duration,
+    pub(super) folder: PathBuf,
+    pub(super) models: BTreeMap<String, LlmConfig>,
+    pub(super) peers: BTreeMap<String, (PeerAddress, Policy)>,
+    pub(super) local: Policy,
+}
+
+/// A node's name: `agents@127.0.0.1:7432` is `agents` at an address.
+pub(super) fn split_name(whole: &str) -> Result<(String, String), String> {
+    let expected = "expected name@host:port, such as agents@127.0.0.1:7432";
+    let (name, address) = whole.split_once('@').ok_or_else(|| format!("`{whole}` is no node: {expected}"))?;
+    let fits = !name.is_empty()
+        && name.len() <= NAME_CHARS_MAX
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !fits {
+        return Err(format!(
+            "`{name}` cannot name a node: up to {NAME_CHARS_MAX} of a-z, 0-9 and - inside; {expected}"
+        ));
+    }
+    let port = address.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if port.is_none() {
+        return Err(format!("`{address}` is no address: {expected}"));
+    }
+    Ok((name.to_owned(), address.to_owned()))
+}
+
+/// Reads a node file and checks everything in it. Nothing is opened but the roots of gates.
+pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<NodeFile, FileError> {
+    let text = read_toml(file)?;
+    let source = Source { file, text: &text };
+    let parsed: NodeToml = parse(&source)?;
+    let folder = folder_of(file);
+    let whole = parsed.name.get_ref().clone();
+    let (name, address) = split_name(&whole).map_err(|what| source.wrong(parsed.name.span().start, "name", what))?;
+    for (key, model) in &parsed.models {
+        let at = model.span().start;
+        // Built once here, so that a mistake shows at the start and not in a cast.
+        llm::build(model.get_ref(), folder, env)
+            .map_err(|error| source.wrong(at, format!("models.{key}"), error.to_string()))?;
+    }
+    let models: BTreeMap<String, LlmConfig> =
+        parsed.models.into_iter().map(|(name, model)| (name, model.into_inner())).collect();
+    let known_model = |at: usize, key: String, name: &str| {
+        if models.contains_key(name) {
+            return Ok(());
+        }
+        let known = models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Err(source.wrong(at, key, format!("there is no [models.{name}]; there are {known}")))
+    };
+    if let Some(name) = &parsed.default_model {
+        known_model(0, "default_model".to_owned(), name)?;
+    }
+    let own = gates("gate", &parsed.gate, &source, folder)?;
+    let mut peers = BTreeMap::new();
+    for (peer, table) in parsed.peers {
+        let (at, key) = (peer.span().start, format!("peers.{}", peer.get_ref()));
+        let table = table.into_inner();
+        let address = PeerAddress { name: peer.get_ref().clone(), address: table.address.clone() };
+        split_name(&address.whole()).map_err(|what| source.wrong(at, &key, what))?;
+        if *peer.get_ref() == name {
+            return Err(source.wrong(at, key, "is this node itself"));
+        }
+        for model in table.models.iter().chain(&table.default_model) {
+            known_model(at, format!("{key}.models"), model)?;
+        }
+        let mut granted = gates(&format!("{key}.gate"), &table.gate, &source, folder)?;
+        let mut names = BTreeSet::new();
+        let gates_at = table.gates.as_ref().map_or(at, |gates| gates.span().start);
+        for gate in table.gates.iter().flat_map(Spanned::get_ref) {
+            if !builtin::NAMES.contains(&gate.as_str()) {
+                return Err(unknown_gate(&source, gates_at, &format!("{key}.gates"), gate));
+            }
+            if !granted.contains_key(gate) && !builtin::RUN_BY_THE_RUNTIME.contains(&gate.as_str()) {
+                let equipped = match own.get(gate) {
+                    Some(gate) => Arc::clone(gate),
+                    None => equip(gate, None, &source, folder, gates_at)?,
+                };
+                granted.insert(gate.clone(), equipped);
+            }
+            names.insert(gate.clone());
+        }
+        names.extend(granted.keys().cloned());
+        let publishers = table.deploy.publishers.iter().map(|text| {
+            super::deploy::parse_key(text).map_err(|what| source.wrong(at, format!("{key}.deploy.publishers"), what))
+        });
+        let publishers = publishers.collect::<Result<_, _>>()?;
+        let ceiling = Ceiling {
+            rule: key.clone(),
+            cast: table.may.contains(&May::Cast),
+            deploy: table.may.contains(&May::Deploy),
+            wards: wards(&format!("{key}.wards"), table.wards, &source)?,
+            gates: names,
+            gates_at_caller: table.gates_at_caller,
+            default_model: table.default_model,
+            models: table.models.into_iter().collect(),
+            model_at_caller: table.model_at_caller,
+            guests: table.guests,
+        };
+        let policy = Policy {
+            ceiling: Arc::new(ceiling),
+            gates: granted,
+            fetch_guests: table.fetch_guests,
+            concurrent_casts: table.concurrent_casts,
+            queue: table.queue,
+            deploy: table.deploy,
+            publishers,
+        };
+        peers.insert(address.name.clone(), (address, policy));
+    }
+    let limits = parsed.limits;
+    let local = local(&models, parsed.default_model, own, &limits);
+    let duration = Duration::from_millis;
+    Ok(NodeFile {
+        whole,
+        listen: parsed.listen.unwrap_or(address),
+        data: folder.join(parsed.data.as_deref().unwrap_or("data")),
+        socket: parsed.socket,
+        tls: [&parsed.tls.authority, &parsed.tls.certificate, &parsed.tls.key].map(|file| folder.join(file)),
+        peer_limits: PeerLimits {
+            connect: duration(limits.connect_timeout_ms),
+            rpc: duration(limits.rpc_timeout_ms),
+            lease: duration(limits.lease_ms),
+        },
+        host_limits: HostLimits {
+            lease: duration(limits.lease_ms),
+            lease_max: duration(limits.lease_ms_max),
+            build: duration(limits.build_timeout_ms),
+            idle: duration(limits.idle_ms),
+        },
+        drain: duration(limits.drain_ms),
+        folder: folder.to_owned(),
+        models,
+        peers,
+        local,
+    })
+}
+
+/// Whoever may open the node's socket may read its file and its record too: everything the file names is granted.
+fn local(
+    models: &BTreeMap<String, LlmConfig>,
+    default_model: Option<String>,
+    mut gates: BTreeMap<String, Arc<dyn Gate>>,
+    limits: &Limits,
+) -> Policy {
+    for gate in [builtin::echo(), builtin::done()] {
+        gates.entry(gate.spec().name.to_string()).or_insert(gate);
+    }
+    let mut names: BTreeSet<String> = gates.keys().cloned().collect();
+    names.extend(builtin::RUN_BY_THE_RUNTIME.iter().map(|&name| name.to_owned()));
+    let ceiling = Ceiling {
+        rule: "local".to_owned(),
+        cast: true,
+        deploy: true,
+        wards: Wards::default(),
+        gates: names,
+        gates_at_caller: true,
+        models: models.keys().cloned().collect(),
+        default_model,
+        model_at_caller: true,
+        guests: None,
+    };
+    Policy {
+        ceiling: Arc::new(ceiling),
+        gates,
+        fetch_guests: true,
+        concurrent_casts: limits.concurrent_casts,
+        queue: limits.queue,
+        deploy: DeployToml { quota_bytes: u64::MAX, ..DeployToml::default() },
+        publishers: BTreeSet::new(),
+    }
+}
+
+fn gates(
+    key: &str,
+    tables: &BTreeMap<Spanned<String>, Spanned<toml::Table>>,
+    source: &Source<'_>,
+    folder: &Path,
+) -> Result<BTreeMap<String, Arc<dyn Gate>>, FileError> {
+    let mut gates = BTreeMap::new();
+    for (name, table) in tables {
+        if !builtin::NAMES.contains(&name.get_ref().as_str()) {
+            return Err(unknown_gate(source, name.span().start, &format!("{key}.{}", name.get_ref()), name.get_ref()));
+        }
+        let gate = equip(name.get_ref(), Some(table), source, folder, table.span().start)?;
+        gates.insert(name.get_ref().clone(), gate);
+    }
+    Ok(gates)
+}

@@ -1,0 +1,301 @@
+//! What the node file decides of a cast: the terms of its caller, and the cantrip that is made of its order.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use cantrip_gates::{GateError, builtin};
+
+use crate::adapters::llm::{self, LlmConfig};
+use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, Shelve, Terms, Uploads};
+use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
+use crate::cli::settings::{Sandboxed, Settings};
+use crate::domain::guest::Manifest;
+use crate::domain::remote::{ModelOrder, Order, Refusal};
+use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Line, Slots};
+use crate::ports::{Guest, Llm};
+
+use super::file::{NodeFile, Policy};
+
+/// 64 MiB. A larger component is not fetched from a caller.
+const FETCHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// One caller's part of the file, with what runs for it.
+#[derive(Debug)]
+struct Known {
+    terms: Terms,
+    policy: Policy,
+    whole: String,
+}
+
+/// The node file at work.
+#[derive(Debug)]
+pub(super) struct NodeHost {
+    sandboxed: Arc<Sandboxed>,
+    file: NodeModels,
+    local: Known,
+    peers: BTreeMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct NodeModels {
+    folder: std::path::PathBuf,
+    models: BTreeMap<String, LlmConfig>,
+    /// Models that keep nothing between two casts, made once.
+    made: BTreeMap<String, Arc<dyn Llm>>,
+}
+
+fn said(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
+impl NodeModels {
+    fn get(&self, name: &str) -> Result<Arc<dyn Llm>, Refusal> {
+        if let Some(made) = self.made.get(name) {
+            return Ok(Arc::clone(made));
+        }
+        let rule = format!("models.{name}");
+        let Some(config) = self.models.get(name) else {
+            return Err(Refusal::new(rule, GateError::NotFound(format!("there is no model `{name}`"))));
+        };
+        llm::build(config, &self.folder, &Settings::env)
+            .map_err(|error| Refusal::new(rule, GateError::Failed(error.to_string())))
+    }
+}
+
+impl NodeHost {
+    pub(super) fn new(file: NodeFile, sandboxed: Arc<Sandboxed>) -> Arc<Self> {
+        let known = |caller: &str, whole: String, policy: Policy, may_relay: bool| {
+            let uploads = Uploads {
+                rule: format!("{}.deploy", policy.ceiling.rule),
+                folder: file.data.join("uploads").join(caller),
+                bytes_max: policy.deploy.max_bytes,
+                quota_bytes: policy.deploy.quota_bytes,
+                require_signed: policy.deploy.require_signed,
+                publishers: policy.publishers.clone(),
+                kept: kept(sandboxed.shelf.clone()),
+                shelve: shelve(&sandboxed, &policy),
+                counting: Mutex::new(()),
+            };
+            let terms = Terms {
+                ceiling: Arc::clone(&policy.ceiling),
+                slots: Slots::new(policy.concurrent_casts, policy.queue),
+                uploads: Some(Arc::new(uploads)),
+                may_relay,
+            };
+            Known { terms, policy, whole }
+        };
+        let local = known("local", "local".to_owned(), file.local, true);
+        let peers = file.peers.into_iter().map(|(name, (address, policy))| {
+            let known = known(&name, address.whole(), policy, false);
+            (name, known)
+        });
+        let peers = peers.collect();
+        let lasting = file.models.iter().filter(|(_, config)| !config.is_scripted());
+        let lasting = lasting
+            .filter_map(|(name, config)| Some((name.clone(), llm::build(config, &file.folder, &Settings::env).ok()?)));
+        let made = lasting.collect();
+        let file = NodeModels { folder: file.folder, models: file.models, made };
+        Arc::new(Self { sandboxed, file, local, peers })
+    }
+
+    fn known(&self, caller: &Caller) -> Option<&Known> {
+        match caller {
+            Caller::Local => Some(&self.local),
+            Caller::Peer(name) => self.peers.get(name),
+        }
+    }
+}
+
+/// Whether a guest is kept, and how it is named.
+fn kept(shelf: Shelf) -> Kept {
+    Arc::new(move |digest| {
+        let (name, bytes) = shelf.get(digest).ok()?;
+        Guests::inspect(&name, &bytes).ok().map(|manifest| manifest.reference())
+    })
+}
+
+/// Checks a component against the policy, compiles it and keeps it.
+fn shelve(sandboxed: &Arc<Sandboxed>, policy: &Policy) -> Shelve {
+    let (sandboxed, ceiling) = (Arc::clone(sandboxed), Arc::clone(&policy.ceiling));
+    Arc::new(move |name, bytes| {
+        let (sandboxed, ceiling) = (Arc::clone(&sandboxed), Arc::clone(&ceiling));
+        Box::pin(async move {
+            let rule = ceiling.rule.clone();
+            let work = move || {
+                let unusable = |error: GuestError| refused(&ceiling.rule, &error);
+                let manifest = Guests::inspect(&name, &bytes).map_err(unusable)?;
+                let missing = manifest.impossible();
+                if let Some(missing) = missing.first() {
+                    let what = format!("no circle can give it {}: {}", missing.interface, missing.remedy);
+                    return Err(Refusal::new(format!("{}.deploy", ceiling.rule), GateError::Invalid(what)));
+                }
+                for gate in manifest.gates() {
+                    if gate != "done" && !ceiling.gates.contains(gate) && !ceiling.gates_at_caller {
+                        let known = ceiling.gates.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                        let what = format!("it imports the gate `{gate}`, and this host grants {known}");
+                        return Err(Refusal::new(format!("{}.gates", ceiling.rule), GateError::Denied(what)));
+                    }
+                }
+                sandboxed.guests.compile(&name, bytes.clone()).map_err(unusable)?;
+                let manifest: Manifest =
+                    sandboxed.shelf.add(&name, &bytes).map_err(|error| refused(&ceiling.rule, &error))?;
+                Ok(manifest.reference())
+            };
+            // Compiling takes a core for a while: not one of those that serve.
+            let done = tokio::task::spawn_blocking(work).await;
+            done.unwrap_or_else(|error| Err(refused(&rule, &error)))
+        })
+    })
+}
+
+fn refused(rule: &str, error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(format!("{rule}.deploy"), GateError::Invalid(said(error)))
+}
+
+impl Hosting for NodeHost {
+    fn terms(&self, caller: &Caller) -> Option<Terms> {
+        self.known(caller).map(|known| known.terms.clone())
+    }
+
+    fn known_as(&self, caller: &Caller) -> String {
+        self.known(caller).map_or_else(|| caller.name().to_owned(), |known| known.whole.clone())
+    }
+
+    fn build(&self, terms: &Terms, order: &Order) -> Result<Build, Refusal> {
+        let rule = terms.ceiling.rule.clone();
+        let all = std::iter::once(&self.local).chain(self.peers.values());
+        let known = all.into_iter().find(|known| known.terms.ceiling.rule == rule);
+        let policy = known.map_or(&self.local.policy, |known| &known.policy);
+        let cantrip = order.cantrip.clone();
+        let mut host_gates = Vec::new();
+        for gate in cantrip.gates.iter().filter(|gate| gate.at_caller.is_none()) {
+            if builtin::RUN_BY_THE_RUNTIME.contains(&gate.name.as_str()) {
+                continue;
+            }
+            let equipped =
+                if gate.name == "done" { Some(builtin::done()) } else { policy.gates.get(&gate.name).cloned() };
+            host_gates.push(equipped.ok_or_else(|| {
+                let what = format!("this host has no gate `{}`", gate.name);
+                Refusal::new(format!("{rule}.gates"), GateError::NotFound(what))
+            })?);
+        }
+        let model = match &cantrip.model {
+            ModelOrder::AtHost(Some(name)) => Some(self.file.get(name)?),
+            ModelOrder::AtHost(None) | ModelOrder::AtCaller { .. } => None,
+        };
+        let (sandboxed, fetch) = (Arc::clone(&self.sandboxed), policy.fetch_guests);
+        Ok(Box::new(move |line: Arc<Line>| {
+            Box::pin(async move {
+                let mut builder = Cantrip::builder();
+                if let Some(prompt) = cantrip.identity.system_prompt() {
+                    builder = builder.system_prompt(prompt);
+                }
+                builder = builder.sampling(cantrip.identity.sampling().clone()).folding(cantrip.folding.clone());
+                if let Some(choice) = cantrip.identity.tool_choice() {
+                    builder = builder.tool_choice(choice);
+                }
+                builder = match (model, cantrip.model) {
+                    (Some(model), _) => builder.llm(model),
+                    (None, ModelOrder::AtCaller { name, context_tokens, can_require_calls }) => {
+                        let line = Arc::clone(&line);
+                        builder.llm(Arc::new(CallerLlm { name, context_tokens, can_require_calls, line }))
+                    }
+                    (None, ModelOrder::AtHost(_)) => builder,
+                };
+                for gate in host_gates {
+                    builder = builder.gate(gate);
+                }
+                for gate in cantrip.gates {
+                    builder = match gate.at_caller {
+                        Some(spec) => builder.gate_at(Arc::new(CallerGate::new(spec, Arc::clone(&line))), "caller"),
+                        None if builtin::RUN_BY_THE_RUNTIME.contains(&gate.name.as_str()) => builder.hold(gate.name),
+                        None => builder,
+                    };
+                }
+                if let Some(reference) = &cantrip.guest {
+                    builder = builder.guest(guest(&sandboxed, reference, fetch, &line, &rule).await?);
+                }
+                if let Some(medium) = cantrip.medium {
+                    builder = builder.medium(medium);
+                }
+                builder = builder.wards(&cantrip.wards);
+                let refuse =
+                    |error: &CantripError| Refusal::new(format!("{rule}.cantrip"), GateError::Invalid(said(error)));
+                // Linking a guest takes a moment, too.
+                let media = Arc::clone(&sandboxed);
+                let built = tokio::task::spawn_blocking(move || builder.build(media.media())).await;
+                match built {
+                    Ok(built) => built.map_err(|error| refuse(&error)),
+                    Err(error) => Err(Refusal::new("host", GateError::Failed(said(&error)))),
+                }
+            })
+        }))
+    }
+
+    fn guests(&self) -> Vec<GuestLine> {
+        let listed = self.sandboxed.shelf.list().unwrap_or_default();
+        let line = |it: crate::adapters::wasm::Shelved| GuestLine {
+            name: it.names.join(","),
+            digest: it.manifest.digest.clone(),
+            bytes: it.manifest.bytes,
+            world: it.manifest.shape.world().to_owned(),
+            gates: it.manifest.gates().into_iter().map(str::to_owned).collect(),
+        };
+        listed.into_iter().map(line).collect()
+    }
+
+    fn peers(&self) -> Vec<String> {
+        self.peers.values().map(|known| known.whole.clone()).collect()
+    }
+
+    fn media(&self) -> Vec<String> {
+        self.sandboxed.media().names()
+    }
+}
+
+/// A guest of the shelf, or of the caller where the host takes it from there.
+async fn guest(
+    sandboxed: &Arc<Sandboxed>,
+    reference: &str,
+    fetch: bool,
+    line: &Line,
+    rule: &str,
+) -> Result<Arc<dyn Guest>, Refusal> {
+    let load = |name: String, bytes: Vec<u8>, keep: bool| {
+        let sandboxed = Arc::clone(sandboxed);
+        let rule = format!("{rule}.guests");
+        async move {
+            let work = move || {
+                let loaded = sandboxed.guests.load(&name, bytes.clone()).map_err(|error| said(&error))?;
+                if keep {
+                    sandboxed.shelf.add(&name, &bytes).map_err(|error| said(&error))?;
+                }
+                Ok::<_, String>(loaded)
+            };
+            let done = tokio::task::spawn_blocking(work).await.map_err(|error| said(&error)).and_then(|loaded| loaded);
+            done.map_err(|what| Refusal::new(rule, GateError::Invalid(what)))
+        }
+    };
+    match sandboxed.shelf.get(reference) {
+        Ok((name, bytes)) => load(name, bytes, false).await,
+        Err(ShelfError::Unknown { .. }) if fetch && reference.contains("sha256:") => {
+            let (name, digest) = reference.rsplit_once('@').unwrap_or(("guest", reference));
+            let bytes = line.guest(digest, FETCHED_BYTES_MAX).await;
+            let bytes = bytes.map_err(|error| Refusal::new(format!("{rule}.fetch_guests"), error))?;
+            let manifest = Guests::inspect(name, &bytes);
+            let manifest = manifest
+                .map_err(|error| Refusal::new(format!("{rule}.fetch_guests"), GateError::Invalid(said(&error))))?;
+            if manifest.digest != digest {
+                let what = format!("the caller sent {}, and {digest} was asked for", manifest.digest);
+                return Err(Refusal::new(format!("{rule}.fetch_guests"), GateError::Invalid(what)));
+            }
+            load(name.to_owned(), bytes, true).await
+        }
+        Err(error @ ShelfError::Unknown { .. }) => {
+            let hint = "deploy it first: `cantrip-runtime deploy FILE --node NODE`";
+            Err(Refusal::new(format!("{rule}.guests"), GateError::NotFound(format!("{}; {hint}", said(&error)))))
+        }
+        Err(error) => Err(Refusal::new(format!("{rule}.guests"), GateError::Failed(said(&error)))),
+    }
+}

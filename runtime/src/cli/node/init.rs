@@ -1,0 +1,124 @@
+//! `cluster init`: an authority, certificates and node files that can be served as they are.
+#![expect(clippy::disallowed_methods, reason = "writes the files of a new cluster")]
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::adapters::peer::{make_authority, make_certificate};
+use crate::cli::args::ClusterInitArgs;
+use crate::cli::exit::{CliError, Exit};
+use crate::cli::{print, say};
+
+use super::file::split_name;
+
+const AUTHORITY: &str = "ca.pem";
+const AUTHORITY_KEY: &str = "ca.key";
+
+pub(in crate::cli) fn cluster_init(args: &ClusterInitArgs) -> Result<Exit, CliError> {
+    let mut nodes = Vec::new();
+    for whole in &args.node {
+        let (name, address) = split_name(whole).map_err(|what| CliError::usage(anyhow::anyhow!(what)))?;
+        if nodes.iter().any(|(other, _): &(String, String)| *other == name) {
+            return Err(CliError::usage(anyhow::anyhow!("two nodes are named `{name}`")));
+        }
+        nodes.push((name, address));
+    }
+    let folder = &args.folder;
+    let io = |error: io::Error| CliError::fault(anyhow::anyhow!("{}: {error}", folder.display()));
+    let taken = nodes.iter().find(|(name, _)| folder.join(name).join("node.toml").exists());
+    if let Some((name, _)) = taken {
+        return Err(CliError::usage(anyhow::anyhow!("{} has a node `{name}` already", folder.display()))
+            .hint("name another folder, or only the nodes that are new"));
+    }
+    let root = match &args.root {
+        None => None,
+        Some(root) => Some(
+            fs::canonicalize(root)
+                .map_err(|error| CliError::usage(anyhow::anyhow!("--root {}: {error}", root.display())))?,
+        ),
+    };
+    fs::create_dir_all(folder).map_err(io)?;
+    let (authority, authority_key) = authority(folder).map_err(io)?;
+    for (name, address) in &nodes {
+        let own = folder.join(name);
+        fs::create_dir_all(own.join("files")).map_err(io)?;
+        let (certificate, key) = make_certificate(&authority_key, name).map_err(CliError::fault)?;
+        fs::write(own.join("ca.pem"), &authority).map_err(io)?;
+        fs::write(own.join("node.pem"), certificate).map_err(io)?;
+        secret(&own.join("node.key"), &key).map_err(io)?;
+        let root = root.as_ref().map_or_else(|| "files".to_owned(), |root| root.display().to_string());
+        fs::write(own.join("node.toml"), node_file(name, address, &nodes, &root)).map_err(io)?;
+        print(&own.join("node.toml").display().to_string())?;
+    }
+    say(&format!(
+        "\nStart each on its machine: cantrip-runtime serve --config {}/NAME/node.toml\nKeep {}/{AUTHORITY_KEY} away \
+         from the nodes: whoever has it can make certificates.",
+        folder.display(),
+        folder.display()
+    ));
+    Ok(Exit::Done)
+}
+
+/// The authority of the folder: the one that is there, so that nodes can be added, or a new one.
+fn authority(folder: &Path) -> io::Result<(String, String)> {
+    let (certificate, key) = (folder.join(AUTHORITY), folder.join(AUTHORITY_KEY));
+    if key.exists() {
+        return Ok((fs::read_to_string(certificate)?, fs::read_to_string(key)?));
+    }
+    let (made, made_key) = make_authority().map_err(io::Error::other)?;
+    secret(&key, &made_key)?;
+    fs::write(certificate, &made)?;
+    Ok((made, made_key))
+}
+
+/// Writes a file that only its owner can read.
+fn secret(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn node_file(name: &str, address: &str, nodes: &[(String, String)], root: &str) -> String {
+    let root = toml::Value::String(root.to_owned());
+    let mut text = format!(
+        "# docs/node-file.md explains every key.\n\
+         name = \"{name}@{address}\"\n\
+         data = \"data\"\n\n\
+         [tls]\n\
+         authority = \"ca.pem\"\n\
+         certificate = \"node.pem\"\n\
+         key = \"node.key\"\n\n\
+         # The gates of this node, with what they reach *here*. Peers get those that their part names.\n\
+         [gate.read_file]\nroot = {root}\n\
+         [gate.list_dir]\nroot = {root}\n\
+         [gate.search]\nroot = {root}\n\n\
+         # The models of this node. Keys stay here: whoever casts names a model, never a key.\n\
+         # [models.default]\n\
+         # provider = \"anthropic\"\n\
+         # model = \"…\"\n\
+         # key_env = \"ANTHROPIC_API_KEY\"\n"
+    );
+    for (peer, address) in nodes.iter().filter(|(peer, _)| peer != name) {
+        // Writing into a String cannot fail.
+        let _infallible = write!(
+            text,
+            "\n[peers.{peer}]\n\
+             address = \"{address}\"\n\
+             may = [\"cast\", \"deploy\"]\n\
+             gates = [\"read_file\", \"list_dir\", \"search\", \"call_entity\", \"call_entity_batch\"]\n\
+             gates_at_caller = true\n\
+             model_at_caller = true\n\
+             fetch_guests = true\n\
+             # models = [\"default\"]\n\
+             # default_model = \"default\"\n\
+             [peers.{peer}.wards]\n\
+             max_turns = 100\n\
+             max_depth = 3\n\
+             timeout_ms = 3600000\n"
+        );
+    }
+    text
+}

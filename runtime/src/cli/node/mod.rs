@@ -1,0 +1,14 @@
+//! This machine as one of many: `cluster`, `serve`, `deploy`, and what is cast elsewhere.
+
+mod deploy;
+mod elsewhere;
+mod file;
+mod host;
+mod init;
+mod serve;
+mod sockets;
+
+pub(super) use deploy::{deploy, guests_of, key, sign};
+pub(super) use elsewhere::{cast, summon};
+pub(super) use init::cluster_init;
+pub(super) use serve::serve;

@@ -1,0 +1,94 @@
+//! `serve`: this machine as a node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, select};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::clock::SystemClock;
+use crate::adapters::peer::{BoxIo, Caller, Identity, NodeServer, PeerNodes, TcpNet, Way, over_socket, over_tls};
+use crate::cli::exit::{CliError, Exit};
+use crate::cli::say;
+use crate::cli::settings::Settings;
+use crate::driver::{Casts, Runtime};
+
+use super::host::NodeHost;
+use super::{file, sockets};
+
+pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
+    let node = file::load(config, &Settings::env).map_err(CliError::usage)?;
+    let [authority, certificate, key] = &node.tls;
+    let identity = Identity::from_files(authority, certificate, key).map_err(CliError::usage)?;
+    let identity = Arc::new(identity);
+    let settings = Settings::new(Some(node.data.clone()))?;
+    let store = settings.store()?;
+    let sandboxed = Arc::new(settings.sandbox()?);
+    let listener = TcpListener::bind(&node.listen).await.map_err(|error| {
+        CliError::usage(anyhow::anyhow!("{} cannot be listened on: {error}", node.listen))
+            .hint("another node may run there; `listen` in the node file names another address")
+    })?;
+    let mut connections: BoxStream<'static, (BoxIo, Caller)> = over_tls(listener, Arc::clone(&identity)).boxed();
+    let mut socket = None;
+    if node.socket {
+        let (path, listener) = listen_locally(&node.whole).await?;
+        connections = select(connections, over_socket(listener)).boxed();
+        socket = Some(path);
+    }
+    let peers = node.peers.values().map(|(address, _)| address.clone()).collect();
+    let way = Way::Tls { net: Arc::new(TcpNet), identity };
+    let peers = PeerNodes::new(peers, way, node.peer_limits);
+    let runtime = Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.whole.clone());
+    let casts = Casts::new(runtime.with_peers(peers), node.host_limits.clone());
+    let (whole, drain, first) = (node.whole.clone(), node.drain, node.peer_limits.rpc);
+    let (listen, known) = (node.listen.clone(), node.peers.len());
+    let server = NodeServer::new(casts.clone(), NodeHost::new(node, sandboxed), first);
+    let stop = CancellationToken::new();
+    let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts, drain));
+    say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
+    let ended = server.serve(connections, stop, drain).await;
+    stopping.abort();
+    if let Some(path) = socket {
+        // A node that was killed leaves it too: the next one takes it over.
+        drop(std::fs::remove_file(path));
+    }
+    ended.map_err(CliError::fault)?;
+    Ok(Exit::Done)
+}
+
+async fn listen_locally(whole: &str) -> Result<(std::path::PathBuf, UnixListener), CliError> {
+    let folder = sockets::folder()?;
+    sockets::ready(&folder).map_err(CliError::fault)?;
+    let path = sockets::socket(&folder, whole);
+    if UnixStream::connect(&path).await.is_ok() {
+        return Err(CliError::usage(anyhow::anyhow!("the node {whole} runs already on this machine")));
+    }
+    drop(std::fs::remove_file(&path));
+    let listener = UnixListener::bind(&path).map_err(|error| {
+        CliError::fault(anyhow::anyhow!("{} cannot be listened on: {error}", path.display()))
+            .hint("`socket = false` in the node file leaves it out")
+    })?;
+    Ok((path, listener))
+}
+
+/// The first signal lets what runs come to its end; what is not over by then is stopped.
+async fn stop_on_signal(stop: CancellationToken, casts: Casts, drain: Duration) {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+    let running = casts.running();
+    if running > 0 {
+        say(&format!("{running} casts run; waiting for them up to {} s", drain.as_secs()));
+    }
+    stop.cancel();
+}

@@ -1,0 +1,253 @@
+//! Work for another node: what is asked of a host, and what the host grants of it.
+//!
+//! Owns the rule that nothing widens on its way: a host meets the wards that it is sent with its own ceiling for that peer,
+//! and refuses what the ceiling does not hold. Knows no wire and no clock.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cantrip_gates::{Exposure, GateError, GateSpec, Wards, suggest};
+
+use super::cantrip::{Folding, Identity};
+use super::circle::DONE;
+use super::guest::LLM_QUERY;
+use super::ids::{CastId, EntityId, EntryId, LoomId};
+
+/// How far below its root an entity may be, whatever anybody's wards say: a ring of nodes ends here at the latest.
+pub const DEPTH_MAX: u32 = 64;
+
+/// Which node runs a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// One of these; with several, the one that has least to do.
+    OneOf(Vec<String>),
+    /// Any that grants it; the one that has least to do.
+    Any,
+}
+
+impl Place {
+    /// As a person would say it, and as the record has it.
+    pub fn as_text(&self) -> String {
+        match self {
+            Self::OneOf(nodes) => nodes.join(" or "),
+            Self::Any => "any".to_owned(),
+        }
+    }
+}
+
+/// A gate of an order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateOrder {
+    /// Its name.
+    pub name: String,
+    /// How it is declared, where its calls come back to the caller; otherwise the host's own gate of that name is meant.
+    pub at_caller: Option<GateSpec>,
+}
+
+/// The model of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelOrder {
+    /// One of the host's, by the name that it has there; without a name, the host's default.
+    AtHost(Option<String>),
+    /// The caller's: questions come back.
+    AtCaller {
+        /// Its name, for the record.
+        name: String,
+        /// The length of its context in tokens, where known.
+        context_tokens: Option<u64>,
+        /// Whether its provider keeps `tool_choice = required`.
+        can_require_calls: bool,
+    },
+}
+
+/// A cantrip as it travels: names instead of things, and nothing secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CantripOrder {
+    /// Who the entity is.
+    pub identity: Identity,
+    /// Its medium; absent: the conversation, or the guest.
+    pub medium: Option<String>,
+    /// `name@sha256:…`, where a guest is the cantrip or its medium.
+    pub guest: Option<String>,
+    /// Its gates.
+    pub gates: Vec<GateOrder>,
+    /// parent ∧ proposal, with what is left of what is spent by the whole tree.
+    pub wards: Wards,
+    /// When its past is folded.
+    pub folding: Folding,
+    /// Its model.
+    pub model: ModelOrder,
+}
+
+/// One episode that another node is asked to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// The caller's name for the episode: the same one never runs twice.
+    pub cast: CastId,
+    /// The loom that it is recorded in.
+    pub loom: LoomId,
+    /// The entity.
+    pub entity: EntityId,
+    /// What it follows; nothing for a root.
+    pub parent: Option<EntryId>,
+    /// Who spawned it.
+    pub spawned_by: Option<EntityId>,
+    /// How deep below the root it is.
+    pub depth: u32,
+    /// What it is.
+    pub cantrip: CantripOrder,
+    /// What it is to do.
+    pub intent: String,
+    /// W3C trace context.
+    pub trace: Option<String>,
+    /// How long it may take, wards aside.
+    pub deadline: Option<Duration>,
+    /// After which silence of the caller the host stops it; absent: the host's default.
+    pub lease: Option<Duration>,
+    /// Whether the entity exists and this is a further intent.
+    pub again: bool,
+    /// Whether the entity is kept for further intents.
+    pub keep: bool,
+    /// The thread that it continues, and how many turns of it.
+    pub fork: Option<(EntityId, u64)>,
+    /// What its caller has met.
+    pub seen: Exposure,
+}
+
+/// Why a host does not run an order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error} (rule: {rule})")]
+pub struct Refusal {
+    /// The rule, as a person finds it: a key of the node's file.
+    pub rule: String,
+    /// What is refused, and what would be granted.
+    pub error: GateError,
+}
+
+impl Refusal {
+    /// A refusal by a rule.
+    pub fn new(rule: impl Into<String>, error: GateError) -> Self {
+        Self { rule: rule.into(), error }
+    }
+}
+
+/// What a host lets one peer do.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the node's file")]
+pub struct Ceiling {
+    /// Where it is written, such as `peers.analysis`.
+    pub rule: String,
+    /// Whether it may cast.
+    pub cast: bool,
+    /// Whether it may bring guests.
+    pub deploy: bool,
+    /// What no circle of it may exceed.
+    pub wards: Wards,
+    /// The host's gates that it may use; `done` needs no permission.
+    pub gates: BTreeSet<String>,
+    /// Whether gates may be placed at the caller.
+    pub gates_at_caller: bool,
+    /// The host's models that it may use.
+    pub models: BTreeSet<String>,
+    /// The one of them that is meant where none is named.
+    pub default_model: Option<String>,
+    /// Whether the model may be placed at the caller.
+    pub model_at_caller: bool,
+    /// The digests of the guests that it may run; absent: all that are kept here.
+    pub guests: Option<BTreeSet<String>>,
+}
+
+/// What is granted of an order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Granted {
+    /// parent ∧ proposal ∧ host.
+    pub wards: Wards,
+    /// The host's model, by its name here; absent: at the caller, or none is needed.
+    pub model: Option<String>,
+}
+
+impl Ceiling {
+    /// Says what an order may be.
+    ///
+    /// # Errors
+    /// The first rule that refuses, with what it would let through.
+    pub fn grant(&self, order: &Order) -> Result<Granted, Refusal> {
+        let rule = |key: &str| format!("{}.{key}", self.rule);
+        if !self.cast {
+            let error = GateError::Denied("this peer may not cast here".to_owned());
+            return Err(Refusal::new(rule("may"), error));
+        }
+        if order.depth > DEPTH_MAX {
+            let error = GateError::Denied(format!("an entity at depth {}; the limit is {DEPTH_MAX}", order.depth));
+            return Err(Refusal::new("depth", error));
+        }
+        let cantrip = &order.cantrip;
+        for gate in &cantrip.gates {
+            self.gate(gate)?;
+        }
+        if let (Some(guest), Some(allowed)) = (&cantrip.guest, &self.guests) {
+            let digest = guest.rsplit_once('@').map_or(guest.as_str(), |(_, digest)| digest);
+            if !allowed.contains(digest) {
+                let error = GateError::Denied(format!("the guest {guest} is none of those that this peer may run"));
+                return Err(Refusal::new(rule("guests"), error));
+            }
+        }
+        let model = self.model(cantrip)?;
+        Ok(Granted { wards: cantrip.wards.meet(&self.wards), model })
+    }
+
+    fn gate(&self, gate: &GateOrder) -> Result<(), Refusal> {
+        let name = gate.name.as_str();
+        if gate.at_caller.is_some() {
+            if self.gates_at_caller {
+                return Ok(());
+            }
+            let error = GateError::Denied(format!(
+                "the gate `{name}` is placed at the caller, and this host runs no such gates"
+            ));
+            return Err(Refusal::new(format!("{}.gates_at_caller", self.rule), error));
+        }
+        if name == DONE || self.gates.contains(name) {
+            return Ok(());
+        }
+        let known = listed(self.gates.iter().map(String::as_str));
+        let hint = suggest::hint(name, self.gates.iter().map(String::as_str));
+        let error = GateError::Denied(format!("this host does not grant the gate `{name}`; it grants {known}{hint}"));
+        Err(Refusal::new(format!("{}.gates", self.rule), error))
+    }
+
+    fn model(&self, cantrip: &CantripOrder) -> Result<Option<String>, Refusal> {
+        let rule = format!("{}.models", self.rule);
+        match &cantrip.model {
+            ModelOrder::AtCaller { .. } if self.model_at_caller => Ok(None),
+            ModelOrder::AtCaller { .. } => {
+                let error = GateError::Denied(
+                    "the model is placed at the caller, and this host does not ask callers".to_owned(),
+                );
+                Err(Refusal::new(format!("{}.model_at_caller", self.rule), error))
+            }
+            ModelOrder::AtHost(Some(name)) if self.models.contains(name) => Ok(Some(name.clone())),
+            ModelOrder::AtHost(Some(name)) => {
+                let known = listed(self.models.iter().map(String::as_str));
+                let hint = suggest::hint(name, self.models.iter().map(String::as_str));
+                let what = format!("this host has no model `{name}` for this peer; it has {known}{hint}");
+                Err(Refusal::new(rule, GateError::NotFound(what)))
+            }
+            ModelOrder::AtHost(None) => match &self.default_model {
+                Some(name) => Ok(Some(name.clone())),
+                // A guest does not need one, unless it says so.
+                None if cantrip.guest.is_some() && !cantrip.gates.iter().any(|gate| gate.name == LLM_QUERY) => Ok(None),
+                None => {
+                    let known = listed(self.models.iter().map(String::as_str));
+                    let what = format!("no model is named, and this host has no default for this peer; it has {known}");
+                    Err(Refusal::new(rule, GateError::NotFound(what)))
+                }
+            },
+        }
+    }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,231 @@
+//! A caller's view of an episode: what comes of it, in order, from the record and from those who ask.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cantrip_gates::Wards;
+use tokio::sync::{broadcast, watch};
+
+use crate::domain::event::Event;
+use crate::domain::ids::EntityId;
+use crate::domain::loom::{Blob, Body, Sealed};
+use crate::domain::remote::Refusal;
+use crate::driver::control::Control;
+use crate::driver::line::{Ask, Line};
+use crate::ports::{By, RemoteEnd, StoreError};
+
+use super::{Casts, Hosted, Stage};
+
+/// 256 entries are read at once for a caller.
+const ENTRIES_READ_MAX: usize = 256;
+
+/// How far somebody has the entries of an episode: a place in the host's own log, and one in what it received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Cursor {
+    own: u64,
+    others: u64,
+}
+
+impl Cursor {
+    /// As it travels.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let (own, others) = bytes.split_at_mut(8);
+        own.copy_from_slice(&self.own.to_be_bytes());
+        others.copy_from_slice(&self.others.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what travelled.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (own, others) = bytes.split_first_chunk::<8>()?;
+        Some(Self { own: u64::from_be_bytes(*own), others: u64::from_be_bytes(others.try_into().ok()?) })
+    }
+}
+
+/// What comes of an episode, one after the other.
+#[derive(Debug)]
+pub enum HostItem {
+    /// It runs, or has run; the first item that is no question.
+    Accepted {
+        /// The wards in force.
+        wards: Arc<Wards>,
+        /// How many waited before it.
+        waiting: usize,
+        /// Whether it was known.
+        joined: bool,
+    },
+    /// It does not run, or cannot go on. The last item.
+    Refused(Refusal),
+    /// An entry, durable here.
+    Entry {
+        /// The entry, with its large texts.
+        sealed: Box<Sealed>,
+        /// How far the caller is with it.
+        cursor: Cursor,
+    },
+    /// Something happened.
+    Event(Arc<Event>),
+    /// The caller is asked.
+    Ask(u64, Ask),
+    /// The end. The last item.
+    Ended(Box<RemoteEnd>),
+}
+
+/// One caller's view of an episode.
+#[derive(Debug)]
+pub struct Attached {
+    casts: Casts,
+    hosted: Arc<Hosted>,
+    joined: bool,
+    is_accepted: bool,
+    is_over: bool,
+    /// What has been looked at, and what the caller has.
+    at: Cursor,
+    has: Cursor,
+    family: BTreeSet<EntityId>,
+    ready: VecDeque<HostItem>,
+    asked: u64,
+    stage: watch::Receiver<Stage>,
+    grows: watch::Receiver<u64>,
+    asks: watch::Receiver<u64>,
+    events: broadcast::Receiver<Arc<Event>>,
+}
+
+impl Attached {
+    pub(super) fn new(casts: &Casts, hosted: Arc<Hosted>, joined: bool, after: Option<Cursor>) -> Self {
+        let at = Cursor { own: hosted.begins_after, others: 0 };
+        let (stage, grows) = (hosted.stage.subscribe(), hosted.loom.grows());
+        let (asks, events) = (hosted.line.asks(), hosted.line.events());
+        Self {
+            casts: casts.clone(),
+            joined,
+            is_accepted: false,
+            is_over: false,
+            at,
+            has: after.unwrap_or_default(),
+            family: BTreeSet::from([hosted.entity]),
+            ready: VecDeque::new(),
+            asked: 0,
+            stage,
+            grows,
+            asks,
+            events,
+            hosted,
+        }
+    }
+
+    /// The caller has said something: its lease begins anew.
+    pub fn heard(&self) {
+        let now_us = self.casts.0.runtime.host.clock.now_us();
+        self.hosted.heard_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// Where answers go.
+    pub fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.hosted.line)
+    }
+
+    /// Stops, interrupts and steers the episode.
+    pub fn control(&self) -> Control {
+        self.hosted.control.clone()
+    }
+
+    /// Stops it because its parent has ended.
+    pub fn orphan(&self) {
+        self.hosted.control.orphan();
+    }
+
+    /// The next thing that the caller has to know; nothing after the last. Can be given up and called again.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub async fn next(&mut self) -> Result<Option<HostItem>, StoreError> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            let stage = self.stage.borrow_and_update().clone();
+            self.grows.borrow_and_update();
+            self.asks.borrow_and_update();
+            if !self.is_accepted {
+                let accepted = match &stage {
+                    Stage::Running { wards } => Some(Arc::clone(wards)),
+                    Stage::Ended(end) if end.is_ok() => Some(Arc::default()),
+                    Stage::Preparing | Stage::Ended(_) => None,
+                };
+                if let Some(wards) = accepted {
+                    self.is_accepted = true;
+                    return Ok(Some(HostItem::Accepted { wards, waiting: self.hosted.ahead, joined: self.joined }));
+                }
+            }
+            // Entries go before questions: what a gate is called for is with the caller before it is called.
+            if self.read()? {
+                continue;
+            }
+            if let Some((number, ask)) = self.hosted.line.open_after(self.asked) {
+                self.asked = number;
+                return Ok(Some(HostItem::Ask(number, ask)));
+            }
+            match self.events.try_recv() {
+                Ok(event) => return Ok(Some(HostItem::Event(event))),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => continue,
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {}
+            }
+            if let Stage::Ended(end) = stage {
+                self.is_over = true;
+                return Ok(Some(match &*end {
+                    Ok(end) => HostItem::Ended(Box::new(end.clone())),
+                    Err(refusal) => HostItem::Refused(refusal.clone()),
+                }));
+            }
+            tokio::select! {
+                _ = self.stage.changed() => {}
+                _ = self.grows.changed() => {}
+                _ = self.asks.changed() => {}
+                event = self.events.recv() => {
+                    if let Ok(event) = event {
+                        return Ok(Some(HostItem::Event(event)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what is new of the loom, and whether there was anything.
+    fn read(&mut self) -> Result<bool, StoreError> {
+        let store = Arc::clone(&self.casts.0.runtime.host.store);
+        let loom = self.hosted.loom.id();
+        let mut found = false;
+        for by in [By::ThisNode, By::Others] {
+            let after = if by == By::ThisNode { self.at.own } else { self.at.others };
+            for (place, mut sealed) in store.recorded(loom, by, after, ENTRIES_READ_MAX)? {
+                found = true;
+                let (at, has) = match by {
+                    By::ThisNode => (&mut self.at.own, self.has.own),
+                    By::Others => (&mut self.at.others, self.has.others),
+                };
+                *at = place;
+                if let Body::Opened(opened) = &sealed.entry.body
+                    && opened.spawned_by.is_some_and(|parent| self.family.contains(&parent))
+                {
+                    self.family.insert(sealed.entry.entity);
+                }
+                if place <= has || !self.family.contains(&sealed.entry.entity) {
+                    continue;
+                }
+                for id in sealed.text_ids() {
+                    if let Some(bytes) = store.blob(id)? {
+                        sealed.blobs.push(Blob { id, bytes });
+                    }
+                }
+                self.ready.push_back(HostItem::Entry { sealed: Box::new(sealed), cursor: self.at });
+            }
+        }
+        Ok(found)
+    }
+}

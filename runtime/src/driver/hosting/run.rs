@@ -1,0 +1,273 @@
+//! One hosted episode, from its turn in the queue to its end: here, or passed on to a peer.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cantrip_gates::GateError;
+use serde_json::Value;
+
+use crate::domain::event::Event;
+use crate::domain::ids::EntityId;
+use crate::domain::loom::{Body, Sealed};
+use crate::domain::model::{ModelError, Question, RawAnswer};
+use crate::domain::outcome::Outcome;
+use crate::domain::remote::{Order, Refusal};
+use crate::driver::fault::Fault;
+use crate::driver::remote::family;
+use crate::driver::runtime::{CastError, CastOptions, Origin};
+use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Signal};
+
+use super::{Begin, Build, Casts, Hosted, Slots, Stage, Where, ours, refuse};
+
+/// One episode on its way to its end.
+pub(super) struct Run {
+    pub(super) casts: Casts,
+    pub(super) hosted: Arc<Hosted>,
+    pub(super) slots: Arc<Slots>,
+}
+
+impl Run {
+    pub(super) async fn finish(self, order: Order, place: Where, begin: Begin) {
+        let (inner, hosted) = (&self.casts.0, &self.hosted);
+        let permit = tokio::select! {
+            permit = self.slots.running.acquire() => permit.ok(),
+            () = hosted.control.stopped() => None,
+            () = self.silence(&order) => None,
+        };
+        self.slots.waiting.fetch_sub(1, Ordering::Relaxed);
+        let Some(permit) = permit else {
+            let what = "the cast was given up before its turn came".to_owned();
+            return self.ended(Err(refuse("concurrent_casts", GateError::TimedOut(what))));
+        };
+        let ended = {
+            let work = self.work(order.clone(), place, begin);
+            tokio::pin!(work);
+            tokio::select! {
+                ended = &mut work => ended,
+                () = self.silence(&order) => {
+                    hosted.control.orphan();
+                    work.await
+                }
+            }
+        };
+        // What the caller is told next has to be durable.
+        let ended = match hosted.loom.sync().await {
+            Ok(()) => ended,
+            Err(fault) => Err(ours(&fault)),
+        };
+        hosted.heard_us.store(inner.runtime.host.clock.now_us(), Ordering::Relaxed);
+        drop(permit);
+        self.ended(ended);
+    }
+
+    fn ended(&self, end: Result<RemoteEnd, Refusal>) {
+        self.hosted.stage.send_replace(Stage::Ended(Arc::new(end)));
+    }
+
+    /// Returns when the caller has been silent for longer than its lease.
+    async fn silence(&self, order: &Order) {
+        let inner = &self.casts.0;
+        let lease = order.lease.unwrap_or(inner.limits.lease).min(inner.limits.lease_max);
+        let clock = &inner.runtime.host.clock;
+        loop {
+            let silent = clock.now_us().saturating_sub(self.hosted.heard_us.load(Ordering::Relaxed));
+            let left = lease.saturating_sub(Duration::from_micros(silent));
+            if left.is_zero() {
+                return;
+            }
+            clock.sleep(left).await;
+        }
+    }
+
+    async fn work(&self, order: Order, place: Where, begin: Begin) -> Result<RemoteEnd, Refusal> {
+        match place {
+            Where::At(node) => self.relay(&node, &order).await,
+            Where::Here(build) => self.here(order, build, begin).await,
+        }
+    }
+
+    async fn here(&self, order: Order, build: Build, begin: Begin) -> Result<RemoteEnd, Refusal> {
+        let (inner, hosted) = (&self.casts.0, &self.hosted);
+        let clock = &inner.runtime.host.clock;
+        let cantrip = tokio::select! {
+            cantrip = build(Arc::clone(&hosted.line)) => cantrip?,
+            () = hosted.control.stopped() => {
+                return Err(refuse("cast", GateError::TimedOut("the cast was stopped before it began".to_owned())));
+            }
+            () = clock.sleep(inner.limits.build) => {
+                let limit = inner.limits.build.as_millis();
+                let what = format!("the cantrip could not be made within {limit} ms");
+                return Err(refuse("limits.build_timeout_ms", GateError::TimedOut(what)));
+            }
+        };
+        let deadline_us = order
+            .deadline
+            .map(|left| clock.now_us().saturating_add(u64::try_from(left.as_micros()).unwrap_or(u64::MAX)));
+        let options = CastOptions {
+            observer: Some(Arc::clone(&hosted.line) as _),
+            control: Some(hosted.control.clone()),
+            loom: Some(order.loom),
+            cast: Some(order.cast),
+            trace: order.trace.clone(),
+            origin: Some(Origin {
+                caller: hosted.caller.clone(),
+                entity: order.entity,
+                parent: order.parent,
+                spawned_by: order.spawned_by,
+                depth: order.depth,
+                seen: order.seen,
+                deadline_us,
+            }),
+        };
+        let wards = Arc::new(cantrip.circle().declared().clone());
+        let runtime = &inner.runtime;
+        let mut goes_on = false;
+        let summoned = match begin {
+            Begin::Kept(mut kept) => {
+                kept.take_over(&options);
+                Ok(*kept)
+            }
+            Begin::Recorded { unfinished } => {
+                goes_on = unfinished;
+                runtime.resume(&cantrip, order.loom, order.entity, &options)
+            }
+            Begin::Fresh => match order.fork {
+                None => runtime.summon(&cantrip, options),
+                Some((of, turns)) => {
+                    self.may_fork(&order, of)?;
+                    runtime.fork(&cantrip, order.loom, of, turns, options)
+                }
+            },
+        };
+        let mut summoned = summoned.map_err(|fault| ours(&fault))?;
+        summoned.until(deadline_us);
+        summoned.cast = Some(order.cast);
+        hosted.stage.send_replace(Stage::Running { wards });
+        let ended = if goes_on { summoned.go_on().await } else { summoned.send(&order.intent).await };
+        let outcome = match ended {
+            Ok(outcome) => outcome,
+            Err(CastError::Failed { outcome, .. }) => *outcome,
+            Err(CastError::NoIntent) => {
+                return Err(refuse("intent", GateError::Invalid("intent is required".to_owned())));
+            }
+            Err(CastError::Fault(fault)) => return Err(ours(&fault)),
+        };
+        if hosted.keep {
+            *hosted.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(summoned);
+        }
+        Ok(told(outcome))
+    }
+
+    fn may_fork(&self, order: &Order, of: EntityId) -> Result<(), Refusal> {
+        let tree = self.casts.0.runtime.tree(order.loom).map_err(|fault| ours(&fault))?;
+        let caller = tree.entity(of).ok().and_then(|view| view.opened.caller.clone());
+        if caller.as_deref() == Some(&self.hosted.caller) {
+            return Ok(());
+        }
+        let what = format!("the loom {} has no entity {of} of this caller", order.loom);
+        Err(refuse("fork", GateError::NotFound(what)))
+    }
+
+    async fn relay(&self, node: &str, order: &Order) -> Result<RemoteEnd, Refusal> {
+        let (inner, hosted) = (&self.casts.0, &self.hosted);
+        let Some(peers) = inner.runtime.host.peers.clone() else {
+            return Err(refuse(
+                "node",
+                GateError::NotFound(format!("there is no node `{node}`: this one has no peers")),
+            ));
+        };
+        let failed = |fault: Fault| ours(&fault);
+        let family = family(&*inner.runtime.host.store, &hosted.loom, hosted.entity).map_err(failed)?;
+        let home = Passing { hosted: Arc::clone(hosted), family: Mutex::new(family) };
+        hosted.stage.send_replace(Stage::Running { wards: Arc::new(order.cantrip.wards.clone()) });
+        let ended = peers.cast(node, order, &home).await;
+        ended.map_err(|error| {
+            let told = error.for_entity();
+            match error {
+                PeerError::Refused { refusal, node } => {
+                    Refusal::new(format!("{node}: {}", refusal.rule), refusal.error)
+                }
+                PeerError::Unknown { .. }
+                | PeerError::Unreachable { .. }
+                | PeerError::NoAnswer { .. }
+                | PeerError::Lost { .. }
+                | PeerError::Broken { .. }
+                | PeerError::Store(_) => Refusal::new("node", told),
+            }
+        })
+    }
+}
+
+fn told(outcome: Outcome) -> RemoteEnd {
+    RemoteEnd {
+        how: outcome.how,
+        reason: outcome.reason,
+        result: outcome.result,
+        summary: outcome.summary,
+        spent: outcome.spent,
+        seen: outcome.seen,
+        failure: outcome.failure.map(|failure| failure.to_string()),
+    }
+}
+
+/// Passes an episode on that a client of this node has on a peer.
+struct Passing {
+    hosted: Arc<Hosted>,
+    family: Mutex<BTreeSet<EntityId>>,
+}
+
+impl Home for Passing {
+    fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
+        let mut family = self.family.lock().unwrap_or_else(PoisonError::into_inner);
+        if sealed.entry.loom != self.hosted.loom.id() {
+            return Err(HomeError::Refused(format!("entry {} is of another loom", sealed.id)));
+        }
+        if let Body::Opened(opened) = &sealed.entry.body
+            && opened.spawned_by.is_some_and(|parent| family.contains(&parent))
+        {
+            family.insert(sealed.entry.entity);
+        }
+        if !family.contains(&sealed.entry.entity) {
+            return Err(HomeError::Refused(format!("entry {} does not belong to this cast", sealed.id)));
+        }
+        drop(family);
+        self.hosted.loom.receive(sealed)?;
+        Ok(())
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
+        Box::pin(async move {
+            match self.hosted.loom.sync().await {
+                Ok(()) => Ok(()),
+                Err(Fault::Store(error)) => Err(HomeError::Store(error)),
+                Err(other) => Err(HomeError::Refused(other.to_string())),
+            }
+        })
+    }
+
+    fn event(&self, event: Event) {
+        crate::ports::Observer::event(&*self.hosted.line, &event);
+    }
+
+    fn gate<'a>(&'a self, gate: &'a str, arguments: Value) -> BoxFuture<'a, Result<Value, GateError>> {
+        Box::pin(self.hosted.line.gate(gate, arguments))
+    }
+
+    fn ask<'a>(
+        &'a self,
+        question: &'a Question,
+        pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, Result<RawAnswer, ModelError>> {
+        Box::pin(self.hosted.line.model(Arc::new(question.clone()), pieces))
+    }
+
+    fn guest(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn signal(&self) -> BoxFuture<'_, Signal> {
+        Box::pin(self.hosted.control.signal())
+    }
+}

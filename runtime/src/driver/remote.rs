@@ -1,0 +1,583 @@
+//! The near side of episodes that run on other nodes: what they are sent with, what comes back, and what stays here.
+//!
+//! A host is not trusted. What it sends is checked before it is recorded; a gate or a model that is placed here is called within
+//! this side's wards; what the episode may spend was set aside before it began. Owns no connection: that is the port's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cantrip_gates::{ArgumentCheck, CallContext, Gate, GateError, OUTPUT_BYTES_MAX_DEFAULT, Reach, Wards};
+use serde_json::Value;
+
+use crate::domain::budget::{Ledger, Quantity};
+use crate::domain::cantrip::Identity;
+use crate::domain::delegation::{There, ThereModel};
+use crate::domain::event::Event;
+use crate::domain::ids::{CastId, EntityId, EntryId};
+use crate::domain::loom::{Body, Sealed};
+use crate::domain::model::{ModelError, Question, RawAnswer};
+use crate::domain::outcome::{Failure, Outcome};
+use crate::domain::remote::{CantripOrder, ModelOrder, Order, Place};
+use crate::ports::{BoxFuture, Home, HomeError, Llm, LoomStore, Observer, PeerError, Peers, Pieces, RemoteEnd, Signal};
+
+use super::actor::Actor;
+use super::control::Control;
+use super::fault::Fault;
+use super::recorder::Loom;
+use super::runtime::{CastError, CastOptions, Runtime};
+
+/// 256 MiB. No episode records so much; a host that sends more is refused.
+const RECEIVED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The quantities that a tree of entities spends together.
+const SHARED: [Quantity; 4] = [Quantity::Tokens, Quantity::GateCalls, Quantity::Children, Quantity::Fuel];
+
+/// What is set aside of a budget for an episode elsewhere.
+#[derive(Debug)]
+struct Share {
+    ledger: Arc<Ledger>,
+    reserved: [Option<u64>; SHARED.len()],
+}
+
+impl Share {
+    /// Sets aside what is left, at most what the wards let through, divided among so many. The wards become what was set aside.
+    fn reserve(ledger: &Arc<Ledger>, wards: &mut Wards, shares: u64) -> Self {
+        let mut reserved = [None; SHARED.len()];
+        for (quantity, kept) in SHARED.into_iter().zip(&mut reserved) {
+            let ward = match quantity {
+                Quantity::Tokens => &mut wards.max_tokens,
+                Quantity::GateCalls => &mut wards.max_gate_calls,
+                Quantity::Children => &mut wards.max_children,
+                Quantity::Fuel => &mut wards.max_fuel,
+            };
+            *kept = ledger.reserve(quantity, *ward, shares);
+            *ward = kept.or(*ward);
+        }
+        Self { ledger: Arc::clone(ledger), reserved }
+    }
+
+    /// Gives back what was not spent. Nothing is given back of what nobody accounts for.
+    fn settle(&self, spent: Option<&RemoteEnd>) {
+        let Some(end) = spent else { return };
+        let tokens = end.spent.usage.total().saturating_add(end.spent.children_usage.total());
+        let used = [tokens, end.spent.gate_calls, end.spent.children, end.spent.fuel];
+        for ((quantity, reserved), used) in SHARED.into_iter().zip(self.reserved).zip(used) {
+            match reserved {
+                Some(reserved) => self.ledger.refund(quantity, reserved.saturating_sub(used)),
+                None => self.ledger.charge(quantity, used),
+            }
+        }
+    }
+}
+
+/// What an episode elsewhere can use of this node.
+pub(super) struct NearSide {
+    loom: Loom,
+    /// The entity, and what it follows here.
+    root: (EntityId, Option<EntryId>),
+    depth: u32,
+    /// The entity and everybody below it, as far as they have been opened.
+    family: Mutex<BTreeSet<EntityId>>,
+    observer: Option<Arc<dyn Observer>>,
+    control: Control,
+    gates: BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)>,
+    llm: Option<Arc<dyn Llm>>,
+    guest: Option<(String, Vec<u8>)>,
+    wards: Wards,
+    deadline: Option<Instant>,
+    received_bytes: AtomicU64,
+    gate_calls: AtomicU64,
+    tokens: AtomicU64,
+}
+
+impl NearSide {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<EntityId>> {
+        self.family.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, sealed: &Sealed) -> Result<(), HomeError> {
+        let entry = &sealed.entry;
+        let refused = |what: String| Err(HomeError::Refused(format!("entry {}: {what}", sealed.id)));
+        if entry.loom != self.loom.id() {
+            return refused(format!("it is of loom {}, and this cast is recorded in {}", entry.loom, self.loom.id()));
+        }
+        let mut family = self.lock();
+        if let Body::Opened(opened) = &entry.body {
+            let (root, follows) = self.root;
+            let is_root = entry.entity == root && (opened.fork.is_some() || entry.parent == follows);
+            if !is_root && !opened.spawned_by.is_some_and(|parent| family.contains(&parent)) {
+                return refused(format!("it opens {}, which nobody of this cast has spawned", entry.entity));
+            }
+            family.insert(entry.entity);
+        }
+        if !family.contains(&entry.entity) {
+            return refused(format!("it is of {}, which does not belong to this cast", entry.entity));
+        }
+        drop(family);
+        let size = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        if self.received_bytes.fetch_add(size, Ordering::Relaxed).saturating_add(size) > RECEIVED_BYTES_MAX {
+            return refused(format!("the cast has recorded more than {RECEIVED_BYTES_MAX} bytes"));
+        }
+        Ok(())
+    }
+
+    async fn call(&self, name: &str, arguments: Value) -> Result<Value, GateError> {
+        let Some((check, gate)) = self.gates.get(name) else {
+            return Err(GateError::Denied(format!("{name}: not placed at the caller")));
+        };
+        check.check(&arguments)?;
+        if let Some(max) = self.wards.max_gate_calls
+            && self.gate_calls.fetch_add(1, Ordering::Relaxed) >= max
+        {
+            return Err(GateError::Exhausted(format!("{name}: the ward max_gate_calls = {max} is used up")));
+        }
+        if gate.spec().reach != Reach::Read {
+            // That it may have run has to be known here too.
+            let synced = self.loom.sync().await;
+            synced.map_err(|_| GateError::Failed(format!("{name}: the caller cannot record that it runs")))?;
+        }
+        let context = CallContext {
+            deadline: self.deadline,
+            allow_hosts: self.wards.allow_hosts.clone(),
+            output_bytes_max: OUTPUT_BYTES_MAX_DEFAULT,
+        };
+        tokio::select! {
+            biased;
+            () = self.control.stopped() => Err(GateError::TimedOut(format!("{name}: given up, because the cast was stopped"))),
+            result = gate.call(arguments, &context) => result,
+        }
+    }
+}
+
+impl Home for NearSide {
+    fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
+        self.check(&sealed)?;
+        self.loom.receive(sealed)?;
+        Ok(())
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
+        Box::pin(async move {
+            match self.loom.sync().await {
+                Ok(()) => Ok(()),
+                Err(Fault::Store(error)) => Err(HomeError::Store(error)),
+                Err(other) => Err(HomeError::Refused(other.to_string())),
+            }
+        })
+    }
+
+    fn event(&self, event: Event) {
+        let Some(observer) = &self.observer else { return };
+        // Events run ahead of the entries that make an entity known. One of whoever is above the cast is none of its host's.
+        if event.depth >= self.depth {
+            observer.event(&event);
+        }
+    }
+
+    fn gate<'a>(&'a self, gate: &'a str, arguments: Value) -> BoxFuture<'a, Result<Value, GateError>> {
+        Box::pin(self.call(gate, arguments))
+    }
+
+    fn ask<'a>(
+        &'a self,
+        question: &'a Question,
+        pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, Result<RawAnswer, ModelError>> {
+        Box::pin(async move {
+            let setup = |message: String| ModelError::Setup { message };
+            let Some(llm) = &self.llm else { return Err(setup("it is not placed at the caller".to_owned())) };
+            if let Some(max) = self.wards.max_tokens
+                && self.tokens.load(Ordering::Relaxed) >= max
+            {
+                return Err(setup(format!("the ward max_tokens = {max} is used up")));
+            }
+            let answer = llm.ask(question, pieces).await?;
+            self.tokens.fetch_add(answer.usage.total(), Ordering::Relaxed);
+            Ok(answer)
+        })
+    }
+
+    fn guest(&self, digest: &str) -> Option<Vec<u8>> {
+        self.guest.as_ref().filter(|(own, _)| own == digest).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn signal(&self) -> BoxFuture<'_, Signal> {
+        Box::pin(self.control.signal())
+    }
+}
+
+/// The entities below one, as far as the record has them.
+pub(super) fn family(store: &dyn LoomStore, loom: &Loom, root: EntityId) -> Result<BTreeSet<EntityId>, Fault> {
+    let mut family = BTreeSet::from([root]);
+    let entries = store.entries(loom.id())?;
+    loop {
+        let before = family.len();
+        for sealed in &entries {
+            if let Body::Opened(opened) = &sealed.entry.body
+                && opened.spawned_by.is_some_and(|parent| family.contains(&parent))
+            {
+                family.insert(sealed.entry.entity);
+            }
+        }
+        if family.len() == before {
+            return Ok(family);
+        }
+    }
+}
+
+impl RemoteEnd {
+    pub(super) fn outcome(self, entity: EntityId) -> Outcome {
+        Outcome {
+            entity,
+            how: self.how,
+            reason: self.reason,
+            result: self.result,
+            summary: self.summary,
+            spent: self.spent,
+            seen: self.seen,
+            failure: self.failure.map(Failure::Remote),
+        }
+    }
+}
+
+/// Finds the node of a place: the only one named, or the one that has least to do.
+async fn locate(peers: &dyn Peers, place: &Place, order: &Order) -> Result<String, PeerError> {
+    match place {
+        Place::OneOf(nodes) => match nodes.as_slice() {
+            [one] => Ok(one.clone()),
+            several => peers.choose(several, order).await,
+        },
+        Place::Any => peers.choose(&peers.known(), order).await,
+    }
+}
+
+impl Actor {
+    /// Has a child run elsewhere. A host that cannot be had is an ordinary failure of the call.
+    pub(super) async fn run_there(
+        &self,
+        (entity, delegated): (EntityId, EntryId),
+        (intent, identity): (String, Identity),
+        there: There,
+        shares: u64,
+    ) -> Result<Result<Outcome, GateError>, Fault> {
+        let Some(peers) = self.host.peers.clone() else {
+            return Ok(Err(GateError::NotFound("this runtime has no peers".to_owned())));
+        };
+        let parent = self.entity.nature();
+        let depth = parent.depth.saturating_add(1);
+        let There { place, medium, guest, gates, mut wards, model } = there;
+        let share = Share::reserve(&parent.ledger, &mut wards, shares);
+        let llm = match &model {
+            ThereModel::AtHost(_) => None,
+            ThereModel::AtCaller(name) => {
+                let named = self.cantrip.model_for_child(name.as_deref(), depth);
+                Some(named.unwrap_or_else(|| Arc::clone(&self.llm)))
+            }
+        };
+        let model = match (&llm, model) {
+            (Some(llm), _) => at_caller(&**llm),
+            (None, ThereModel::AtHost(name)) => ModelOrder::AtHost(name),
+            (None, ThereModel::AtCaller(_)) => ModelOrder::AtHost(None),
+        };
+        let equipped = self.cantrip.equipped();
+        let near_gates = gates.iter().filter(|gate| gate.at_caller.is_some());
+        let near_gates = near_gates.filter_map(|gate| equipped.get(&gate.name).map(Arc::clone));
+        let deadline = self.time_left();
+        let near = NearSide {
+            loom: self.loom.clone(),
+            root: (entity, Some(delegated)),
+            depth,
+            family: Mutex::new(BTreeSet::from([entity])),
+            observer: self.observer.clone(),
+            control: self.control.child(),
+            gates: checked(near_gates),
+            llm,
+            guest: None,
+            wards: wards.clone(),
+            deadline: deadline.and_then(|left| Instant::now().checked_add(left)),
+            received_bytes: AtomicU64::new(0),
+            gate_calls: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+        };
+        let order = Order {
+            cast: self.host.cast_id(),
+            loom: self.loom.id(),
+            entity,
+            parent: Some(delegated),
+            spawned_by: Some(parent.id),
+            depth,
+            cantrip: CantripOrder { identity, medium, guest, gates, wards, folding: parent.folding.clone(), model },
+            intent,
+            trace: self.trace.clone(),
+            deadline,
+            lease: None,
+            again: false,
+            keep: false,
+            fork: None,
+            seen: self.entity.seen(),
+        };
+        let ended = async {
+            // What the child follows has to be there whatever becomes of this node.
+            self.loom.sync().await?;
+            let node = match locate(&*peers, &place, &order).await {
+                Ok(node) => node,
+                Err(error) => return Ok(Err(error)),
+            };
+            Ok::<_, Fault>(peers.cast(&node, &order, &near).await)
+        };
+        let ended = ended.await?;
+        // A cast that never ran has spent nothing; of one that is lost nobody knows.
+        match &ended {
+            Ok(end) => share.settle(Some(end)),
+            Err(error) if !error.may_have_run() => share.settle(Some(&nothing())),
+            Err(_) => share.settle(None),
+        }
+        match ended {
+            Ok(end) => Ok(Ok(end.outcome(entity))),
+            Err(PeerError::Store(error)) => Err(Fault::Store(error)),
+            Err(error) => Ok(Err(error.for_entity())),
+        }
+    }
+}
+
+fn at_caller(llm: &dyn Llm) -> ModelOrder {
+    ModelOrder::AtCaller {
+        name: llm.name().to_owned(),
+        context_tokens: llm.context_tokens(),
+        can_require_calls: llm.can_require_calls(),
+    }
+}
+
+fn checked(gates: impl Iterator<Item = Arc<dyn Gate>>) -> BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)> {
+    let with_check = |gate: Arc<dyn Gate>| {
+        let check = ArgumentCheck::new(gate.spec()).ok()?;
+        Some((gate.spec().name.to_string(), (check, gate)))
+    };
+    gates.filter_map(with_check).collect()
+}
+
+fn nothing() -> RemoteEnd {
+    RemoteEnd {
+        how: crate::domain::loom::How::Truncated,
+        reason: String::new(),
+        result: None,
+        summary: None,
+        spent: crate::domain::loom::Spent::default(),
+        seen: cantrip_gates::Exposure::default(),
+        failure: None,
+    }
+}
+
+/// A cantrip for another node: what travels, and what stays here.
+#[derive(Debug, Clone)]
+pub struct RemoteCantrip {
+    /// What travels.
+    pub order: CantripOrder,
+    /// The gates that are placed here.
+    pub gates: Vec<Arc<dyn Gate>>,
+    /// The model, where it is placed here.
+    pub llm: Option<Arc<dyn Llm>>,
+    /// The digest and the bytes of its guest, for a host that lacks it.
+    pub guest: Option<(String, Vec<u8>)>,
+}
+
+/// An entity that lives on another node. It has only what works there: nothing of it can run here.
+pub struct RemoteEntity {
+    runtime: Runtime,
+    peers: Arc<dyn Peers>,
+    node: String,
+    cantrip: RemoteCantrip,
+    loom: Loom,
+    entity: EntityId,
+    control: Control,
+    observer: Option<Arc<dyn Observer>>,
+    trace: Option<String>,
+    /// The name of the next episode; minted where nobody gave one.
+    cast: Option<CastId>,
+    fork: Option<(EntityId, u64)>,
+    keep: bool,
+    is_open: bool,
+    /// What was sent and has no end that is known here: sending it again joins it.
+    pending: Option<(CastId, String)>,
+}
+
+impl std::fmt::Debug for RemoteEntity {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("RemoteEntity").field("node", &self.node).field("entity", &self.entity).finish_non_exhaustive()
+    }
+}
+
+/// Why an episode elsewhere gave no outcome of the entity's own.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The node, or the way to it.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// As for an entity here.
+    #[error(transparent)]
+    Cast(#[from] CastError),
+}
+
+impl Runtime {
+    /// Makes an entity on another node that lives across sends. It begins with its first intent; nothing is connected before.
+    ///
+    /// # Errors
+    /// A node that is not known, or a store that does not open the loom.
+    pub fn summon_at(
+        &self,
+        node: &str,
+        cantrip: RemoteCantrip,
+        options: CastOptions,
+    ) -> Result<RemoteEntity, RemoteError> {
+        let peers = self.host.peers.clone().ok_or_else(|| unknown(node, &[]))?;
+        let loom = options.loom.unwrap_or_else(|| self.host.loom_id());
+        let loom = self.host.open(loom).map_err(CastError::from)?;
+        Ok(RemoteEntity {
+            runtime: self.clone(),
+            peers,
+            node: node.to_owned(),
+            cantrip,
+            loom,
+            entity: self.host.entity_id(),
+            control: options.control.unwrap_or_default(),
+            observer: options.observer,
+            trace: options.trace,
+            cast: options.cast,
+            fork: None,
+            keep: true,
+            is_open: false,
+            pending: None,
+        })
+    }
+
+    /// Runs one intent on another node to its end.
+    ///
+    /// # Errors
+    /// No intent, a node that cannot be had or refuses, a model that could not go on, or a fault of ours.
+    pub async fn cast_at(
+        &self,
+        node: &str,
+        cantrip: RemoteCantrip,
+        intent: &str,
+        options: CastOptions,
+    ) -> Result<Outcome, RemoteError> {
+        let mut entity = self.summon_at(node, cantrip, options)?;
+        entity.keep = false;
+        entity.send(intent).await
+    }
+}
+
+fn unknown(node: &str, known: &[String]) -> PeerError {
+    let known = if known.is_empty() { "no other".to_owned() } else { known.join(", ") };
+    PeerError::Unknown { node: node.to_owned(), known, hint: String::new() }
+}
+
+impl RemoteEntity {
+    /// The node that it lives on.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Its name.
+    pub const fn entity(&self) -> EntityId {
+        self.entity
+    }
+
+    /// The loom that it is recorded in: here as there.
+    pub fn loom(&self) -> crate::domain::ids::LoomId {
+        self.loom.id()
+    }
+
+    /// Stops, interrupts and steers it.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Gives it an intent and waits for the end of the episode. After an error of the connection the same intent can be sent
+    /// again: if it runs or has ended there, it is joined and does not run twice.
+    ///
+    /// # Errors
+    /// As [`Runtime::cast_at`].
+    pub async fn send(&mut self, intent: &str) -> Result<Outcome, RemoteError> {
+        if intent.trim().is_empty() {
+            return Err(CastError::NoIntent.into());
+        }
+        let cast = match self.pending.take() {
+            Some((cast, pending)) if pending == intent => cast,
+            _ => self.cast.take().unwrap_or_else(|| self.runtime.host.cast_id()),
+        };
+        self.pending = Some((cast, intent.to_owned()));
+        let family = family(&**self.runtime.store(), &self.loom, self.entity).map_err(CastError::from)?;
+        let near = NearSide {
+            loom: self.loom.clone(),
+            root: (self.entity, None),
+            depth: 0,
+            family: Mutex::new(family),
+            observer: self.observer.clone(),
+            control: self.control.clone(),
+            gates: checked(self.cantrip.gates.iter().map(Arc::clone)),
+            llm: self.cantrip.llm.clone(),
+            guest: self.cantrip.guest.clone(),
+            wards: self.cantrip.order.wards.clone(),
+            deadline: None,
+            received_bytes: AtomicU64::new(0),
+            gate_calls: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+        };
+        let order = Order {
+            cast,
+            loom: self.loom.id(),
+            entity: self.entity,
+            parent: None,
+            spawned_by: None,
+            depth: 0,
+            cantrip: self.cantrip.order.clone(),
+            intent: intent.to_owned(),
+            trace: self.trace.clone(),
+            deadline: self.cantrip.order.wards.timeout_ms.map(Duration::from_millis),
+            lease: None,
+            again: self.is_open,
+            keep: self.keep,
+            fork: self.fork,
+            seen: cantrip_gates::Exposure::default(),
+        };
+        let ended = self.peers.cast(&self.node, &order, &near).await;
+        self.control.episode_over();
+        let end = match ended {
+            Ok(end) => end,
+            Err(PeerError::Store(error)) => return Err(CastError::Fault(Fault::Store(error)).into()),
+            Err(error) => return Err(error.into()),
+        };
+        self.pending = None;
+        self.is_open = true;
+        let outcome = end.outcome(self.entity);
+        match outcome.failure.clone() {
+            Some(failure) => Err(CastError::Failed { failure, outcome: Box::new(outcome) }.into()),
+            None => Ok(outcome),
+        }
+    }
+
+    /// Another entity on the same node that continues this one's thread after a number of turns. The original is untouched.
+    #[must_use]
+    pub fn fork(&self, turns: u64) -> Self {
+        Self {
+            runtime: self.runtime.clone(),
+            peers: Arc::clone(&self.peers),
+            node: self.node.clone(),
+            cantrip: self.cantrip.clone(),
+            loom: self.loom.clone(),
+            entity: self.runtime.host.entity_id(),
+            control: Control::new(),
+            observer: self.observer.clone(),
+            trace: self.trace.clone(),
+            cast: None,
+            fork: Some((self.entity, turns)),
+            keep: true,
+            is_open: false,
+            pending: None,
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! Work on other nodes: nodes in one process, over TCP and mutual TLS.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop, and says what it needs in place"
+)]
+
+mod peer_support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cantrip_runtime::adapters::clock::SystemClock;
+use cantrip_runtime::adapters::peer::{Identity, PeerAddress, PeerNodes, TcpNet, Way, over_tls};
+use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, WriterKey};
+use cantrip_runtime::domain::loom::Body;
+use cantrip_runtime::domain::remote::{CantripOrder, ModelOrder};
+use cantrip_runtime::driver::{HostLimits, RemoteError};
+use cantrip_runtime::ports::{Clock, PeerError};
+use cantrip_runtime::{Cantrip, CastError, CastOptions, Control, Gate, How, NoMedia, Outcome, Runtime, Wards, builtin};
+use peer_support::{Cluster, Deeds, Node, Parts, TestHost, Told, limits, number, remote, turns};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+struct Net {
+    cluster: Cluster,
+    deeds: Deeds,
+    nodes: Vec<Node>,
+}
+
+fn told() -> Arc<Told> {
+    Arc::new(Told(Arc::new(SystemClock::default())))
+}
+
+fn key() -> WriterKey {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number().to_be_bytes());
+    WriterKey::from_bytes(bytes)
+}
+
+/// Nodes that all know each other. `change` sees each node's policies before it starts.
+async fn net(names: &[&str], change: impl Fn(&str, &mut TestHost)) -> Net {
+    let (cluster, deeds) = (Cluster::new(), Deeds::default());
+    let mut listeners = Vec::new();
+    for name in names {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        listeners.push((PeerAddress { name: (*name).to_owned(), address }, listener));
+    }
+    let all: Vec<PeerAddress> = listeners.iter().map(|(address, _)| address.clone()).collect();
+    let mut nodes = Vec::new();
+    for (address, listener) in listeners {
+        let others: Vec<PeerAddress> = all.iter().filter(|other| **other != address).cloned().collect();
+        let mut host = TestHost::new(&others, vec![deeds.gate("deed")], told());
+        change(&address.name, &mut host);
+        let identity = cluster.identity(&address.name);
+        let parts = Parts {
+            store: MemoryStore::new(key()),
+            clock: Arc::new(SystemClock::default()),
+            media: Arc::new(NoMedia),
+            way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },
+            limits: limits(),
+            host_limits: HostLimits::default(),
+            others,
+            host,
+            address,
+        };
+        nodes.push(Node::start(parts, over_tls(listener, identity)));
+    }
+    Net { cluster, deeds, nodes }
+}
+
+fn script(responses: Value) -> String {
+    responses.to_string()
+}
+
+/// A parent here that casts children with these proposals, one batch, and ends with what they answered.
+async fn parent(node: &Node, wards: Wards, gates: Vec<Arc<dyn Gate>>, requests: Value) -> (Outcome, LoomId) {
+    let mut builder = Cantrip::builder().llm(told()).delegation().gate(builtin::done()).wards(&wards);
+    for gate in gates {
+        builder = builder.gate_for_children(gate);
+    }
+    let cantrip = builder.build(&NoMedia).unwrap();
+    let intent = script(json!([{ "call": "call_entity_batch", "args": { "requests": requests } }, { "done": "all" }]));
+    let mut entity = node.runtime.summon(&cantrip, CastOptions::default()).unwrap();
+    let outcome = entity.send(&intent).await.unwrap();
+    (outcome, entity.loom())
+}
+
+/// What the parent's one batch returned.
+fn batch(node: &Node, loom: LoomId) -> Vec<Value> {
+    let tree = node.runtime.tree(loom).unwrap();
+    let turn = &tree.turns()[0];
+    match turn.gates[0].result.clone().unwrap().unwrap() {
+        Value::Array(items) => items,
+        other => panic!("{other}"),
+    }
+}
+
+fn clean(node: &Node) {
+    assert_eq!(node.store.verify(None).unwrap().findings, Vec::new(), "{}", node.address.whole());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_child_answers_and_its_entries_are_in_the_parents_loom() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let intent = script(json!([{ "call": "deed", "args": { "deed": "once" } }, { "done": 7 }]));
+    let requests = json!([{ "node": "b", "intent": intent, "gates": ["deed"], "wards": { "max_turns": 9 } }]);
+    let (outcome, loom) = parent(a, Wards { max_turns: Some(60), ..Wards::default() }, Vec::new(), requests).await;
+    assert_eq!((outcome.result, batch(a, loom)), (Some(json!("all")), vec![json!(7)]));
+    assert_eq!(net.deeds.count("once"), 1);
+    // What the child spent is the parent's: its own batch and done, and the child's deed and done.
+    assert_eq!((outcome.spent.children, outcome.spent.gate_calls), (1, 4));
+    assert_eq!(outcome.spent.children_usage.total(), 30);
+
+    let tree = a.runtime.tree(loom).unwrap();
+    let order: Vec<(u64, Option<u64>)> = tree
+        .turns()
+        .iter()
+        .map(|turn| (turn.sequence, turn.said.as_ref().map(|said| said.calls.len() as u64)))
+        .collect();
+    assert_eq!(
+        order,
+        vec![(1, Some(1)), (1, Some(1)), (2, Some(1)), (2, Some(1))],
+        "the child's turns are between its parent's"
+    );
+    let (child, view) = tree.entities().nth(1).unwrap();
+    assert_eq!(view.opened.node, b.address.whole());
+    assert_eq!(view.opened.caller.as_deref(), Some(a.address.whole().as_str()));
+    assert_eq!((view.opened.depth, view.opened.wards.max_turns), (1, Some(9)), "parent ∧ proposal ∧ host");
+    let entries = a.store.entries_of(child).unwrap();
+    assert!(entries.iter().all(|sealed| sealed.entry.writer == b.store.writer()), "they are the host's writing");
+    let theirs: Vec<_> = b.store.entries_of(child).unwrap().iter().map(|sealed| sealed.id).collect();
+    assert_eq!(entries.iter().map(|sealed| sealed.id).collect::<Vec<_>>(), theirs);
+    clean(a);
+    clean(b);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_and_model_at_the_caller_run_there_under_the_callers_wards() {
+    // The host has nothing of its own but `done`, and its model would say nothing.
+    let net = net(&["a", "b"], |_, host| host.gates.retain(|name, _| name == "done")).await;
+    let (a, here) = (&net.nodes[0], Deeds::default());
+    let intent = script(json!([
+        { "call": "near", "args": { "deed": "1" } }, { "call": "near", "args": { "deed": "2" } },
+        { "call": "near", "args": { "wrong": true } }, { "done": "ok" }
+    ]));
+    let gates = json!([{ "name": "near", "at": "caller" }]);
+    let requests = json!([{ "node": "b", "intent": intent, "gates": gates, "llm": { "at": "caller" } }]);
+    let (_, loom) = parent(a, turns(9), vec![here.gate("near")], requests).await;
+    assert_eq!(batch(a, loom), vec![json!("ok")]);
+    assert_eq!((here.count("1"), here.count("2")), (1, 1));
+    let tree = a.runtime.tree(loom).unwrap();
+    let (child, view) = tree.entities().nth(1).unwrap();
+    assert_eq!(view.opened.model, "told");
+    let entries = a.store.entries_of(child).unwrap();
+    let places: Vec<(String, String)> = entries
+        .iter()
+        .filter_map(|sealed| match &sealed.entry.body {
+            Body::GateCalled { gate, place, .. } => Some((gate.clone(), place.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(places[0], ("near".to_owned(), "caller".to_owned()));
+    let refused = entries.iter().any(|sealed| {
+        matches!(&sealed.entry.body, Body::GateReturned { result: cantrip_runtime::domain::loom::Returned::Error(error), .. }
+            if error.kind() == "invalid")
+    });
+    assert!(refused, "arguments that do not fit are refused before they travel");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_entity_lives_across_sends_and_can_be_forked_there() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let mut entity = a.runtime.summon_at("b", remote(&["deed"], turns(5)), CastOptions::default()).unwrap();
+    let first =
+        entity.send(&script(json!([{ "call": "deed", "args": { "deed": "x" } }, { "done": 1 }]))).await.unwrap();
+    assert_eq!((first.result, first.spent.turns), (Some(json!(1)), 2));
+    let second = entity.send(&script(json!([{ "done": 2 }]))).await.unwrap();
+    assert_eq!((second.result, second.spent.turns), (Some(json!(2)), 3), "the same entity, one turn more");
+    let mut fork = entity.fork(1);
+    let forked = fork.send(&script(json!([{ "done": "forked" }]))).await;
+    // The fork's history is the first turn and then its own intent: its model says the second response of both.
+    let forked = forked.unwrap();
+    assert_eq!((forked.how, net.deeds.count("x")), (How::Terminated, 1), "nothing that is recorded runs again");
+    let tree = b.runtime.tree(entity.loom()).unwrap();
+    let view = tree.entity(fork.entity()).unwrap();
+    assert_eq!(view.opened.fork.as_ref().map(|fork| (fork.of, fork.turns)), Some((entity.entity(), 1)));
+    assert_eq!(a.runtime.tree(entity.loom()).unwrap().entities().count(), 2, "both are in the loom here");
+    assert!(a.store.head(entity.loom()).unwrap().sequence == 0, "nothing of it was written here");
+    clean(a);
+    clean(b);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steering_interrupting_and_cancelling_reach_the_other_node() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let a = &net.nodes[0];
+    let slow =
+        json!([{ "wait_ms": 300, "call": "echo", "args": { "text": "a" } }, { "wait_ms": 60_000, "done": "never" }]);
+    let mut entity = a.runtime.summon_at("b", remote(&["echo"], turns(5)), CastOptions::default()).unwrap();
+    entity.control().steer("be quick");
+    entity.control().interrupt();
+    let outcome = entity.send(&script(slow.clone())).await.unwrap();
+    assert_eq!((outcome.how, outcome.reason.as_str()), (How::Truncated, "interrupted"));
+    let control = Control::new();
+    let options = CastOptions { control: Some(control.clone()), ..CastOptions::default() };
+    let stopping = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        control.cancel();
+    });
+    let intent = script(slow);
+    let outcome = tokio::time::timeout(
+        Duration::from_secs(20),
+        a.runtime.cast_at("b", remote(&["echo"], turns(5)), &intent, options),
+    );
+    let outcome = outcome.await.unwrap().unwrap();
+    assert_eq!((outcome.how, outcome.reason.as_str()), (How::Truncated, "cancelled"), "the model call was given up");
+    stopping.await.unwrap();
+    let tree = a.runtime.tree(entity.loom()).unwrap();
+    let entries = a.store.entries_of(entity.entity()).unwrap();
+    assert!(entries.iter().any(|sealed| matches!(sealed.entry.body, Body::Intent { steer: true, .. })));
+    assert!(tree.entity(entity.entity()).unwrap().ended.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_cast_id_is_the_same_episode() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let intent = script(json!([{ "call": "deed", "args": { "deed": "x" } }, { "wait_ms": 200, "done": "one" }]));
+    let order = order(remote(&["deed"], turns(5)).order, &intent);
+    let home = Looking::default();
+    let (first, second) = tokio::join!(cast(&a.peers, &order, &home), cast(&a.peers, &order, &home));
+    let third = cast(&a.peers, &order, &home).await;
+    for end in [first, second, third] {
+        assert_eq!(end.unwrap().result, Some(json!("one")));
+    }
+    assert_eq!(net.deeds.count("x"), 1);
+    assert_eq!(b.store.looms().unwrap().len(), 1);
+    // Another episode of an entity that is at work, or that has ended and was not kept, is its own question.
+    let mut other = order.clone();
+    other.cast = CastId::from_parts(1, [9; 10]);
+    let refused = cast(&a.peers, &other, &home).await.unwrap_err().to_string();
+    assert!(refused.contains("exists already") && refused.contains("rule: entity"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_episode_is_only_its_own_callers() {
+    let net = net(&["a", "b", "c"], |_, _| {}).await;
+    let (a, c) = (&net.nodes[0], &net.nodes[2]);
+    let order = order(remote(&[], turns(5)).order, &script(json!([{ "done": "mine" }])));
+    let home = Looking::default();
+    cast(&a.peers, &order, &home).await.unwrap();
+    let refused = cast(&c.peers, &order, &home).await.unwrap_err().to_string();
+    assert!(refused.contains("is another's"), "{refused}");
+    let mut beside = order.clone();
+    beside.entity = EntityId::from_parts(2, [3; 10]);
+    let refused = cast(&c.peers, &beside, &home).await.unwrap_err().to_string();
+    assert!(refused.contains("is another's") && refused.contains("rule: loom"), "{refused}");
+    assert_eq!(net.nodes[1].store.looms().unwrap()[0].entries, a_few(&net.nodes[1], order.loom));
+}
+
+fn a_few(node: &Node, loom: LoomId) -> u64 {
+    node.store.entries(loom).unwrap().len() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_of_children_end_at_depth_whatever_ring_they_run_in() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    // a → b → a → b, where the last has no depth left.
+    let last = script(json!([{ "call": "call_entity", "args": { "intent": "x" } }, { "done": "too deep" }]));
+    let third = json!({ "node": "a", "intent": script(json!([
+        { "call": "call_entity", "args": { "node": "b", "intent": last, "gates": ["call_entity", "done"] } }, { "done": "back on a" }
+    ])), "gates": ["call_entity"] });
+    let second = script(json!([{ "call": "call_entity", "args": third }, { "done": "on b" }]));
+    let requests = json!([{ "node": "b", "intent": second, "gates": ["call_entity"] }]);
+    let wards = Wards { max_turns: Some(9), max_depth: Some(3), ..Wards::default() };
+    let (outcome, loom) = parent(a, wards, Vec::new(), requests).await;
+    assert_eq!(batch(a, loom), vec![json!("on b")]);
+    assert_eq!(outcome.spent.children, 3, "spent budgets return: {outcome:?}");
+    let tree = a.runtime.tree(loom).unwrap();
+    let depths: Vec<(u32, String)> =
+        tree.entities().map(|(_, view)| (view.opened.depth, view.opened.node.clone())).collect();
+    let (on_a, on_b) = (a.address.whole(), b.address.whole());
+    assert_eq!(depths, vec![(0, on_a.clone()), (1, on_b.clone()), (2, on_a), (3, on_b)]);
+    let traces: std::collections::BTreeSet<String> =
+        tree.entities().filter_map(|(_, view)| view.opened.trace.clone()).collect();
+    assert_eq!(traces.len(), 1, "one trace");
+    let refusal =
+        tree.turns().iter().flat_map(|turn| turn.gates.clone()).find(|gate| gate.arguments == json!({"intent": "x"}));
+    assert!(refusal.unwrap().result.unwrap().unwrap_err().message().contains("max_depth"));
+    clean(a);
+    clean(b);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_over_nodes_answers_in_order_and_hides_nothing() {
+    let net = net(&["a", "b", "c"], |name, host| {
+        if name == "c" {
+            host.change("a", |_, ceiling| ceiling.cast = false);
+        }
+    })
+    .await;
+    let a = &net.nodes[0];
+    let say = |word: &str, wait: u64| script(json!([{ "wait_ms": wait, "done": word }]));
+    let requests = json!([
+        { "node": "b", "intent": say("slow", 200), "gates": [] },
+        { "node": "c", "intent": say("no", 0), "gates": [] },
+        { "intent": say("here", 0), "gates": [] },
+        { "node": "nowhere", "intent": say("no", 0), "gates": [] },
+        { "node": ["c", "b"], "intent": say("b or c", 0), "gates": ["echo"] },
+        { "node": "any", "intent": say("any", 0), "gates": ["deed"] },
+    ]);
+    let (_, loom) = parent(a, turns(9), Vec::new(), requests).await;
+    let answers = batch(a, loom);
+    assert_eq!((&answers[0], &answers[2]), (&json!("slow"), &json!("here")));
+    let error = |at: usize| answers[at]["error"].as_str().unwrap_or_else(|| panic!("{answers:?}")).to_owned();
+    assert!(error(1).contains("peers.a.may") && answers[1]["kind"] == "denied", "{}", error(1));
+    assert!(error(3).contains("there is no node `nowhere`") && answers[3]["kind"] == "not_found", "{}", error(3));
+    assert_eq!((&answers[4], &answers[5]), (&json!("b or c"), &json!("any")), "whoever would refuse is not chosen");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_the_rule_and_what_would_be_granted() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let a = &net.nodes[0];
+    let refused = async |change: &dyn Fn(&mut CantripOrder)| {
+        let mut cantrip = remote(&["echo"], turns(5));
+        change(&mut cantrip.order);
+        match a.runtime.cast_at("b", cantrip, "[]", CastOptions::default()).await {
+            Err(RemoteError::Peer(error @ PeerError::Refused { .. })) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let gate = refused(&|order| order.gates[0].name = "ecko".to_owned()).await;
+    assert!(gate.contains("peers.a.gates") && gate.contains("did you mean `echo`") && gate.contains("deed"), "{gate}");
+    let model = refused(&|order| order.model = ModelOrder::AtHost(Some("tolt".to_owned()))).await;
+    assert!(model.contains("peers.a.models") && model.contains("did you mean `told`"), "{model}");
+    let medium = refused(&|order| order.medium = Some("javascrip".to_owned())).await;
+    assert!(medium.contains("there is no medium `javascrip`"), "{medium}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_listed_and_who_is_somebody_else_gets_nothing() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let b = &net.nodes[1];
+    let at = |name: &str| PeerAddress { name: name.to_owned(), address: b.address.address.clone() };
+    let nodes = |identity: Arc<Identity>, name: &str| {
+        PeerNodes::new(vec![at(name)], Way::Tls { net: Arc::new(TcpNet), identity }, limits())
+    };
+    let order = order(remote(&[], turns(2)).order, &script(json!([{ "done": 1 }])));
+    let home = Looking::default();
+    let stranger = nodes(net.cluster.identity("mallory"), "b");
+    let error = cast(&stranger, &order, &home).await.unwrap_err().to_string();
+    assert!(error.contains("`mallory` is not listed") && error.contains("[peers.mallory]"), "{error}");
+    let other_authority = nodes(Cluster::new().identity("a"), "b");
+    let error = cast(&other_authority, &order, &home).await.unwrap_err();
+    assert!(
+        matches!(&error, PeerError::Unreachable { .. }) && error.to_string().contains(&b.address.address),
+        "{error}"
+    );
+    // Who answers has to be who was called.
+    let wrong_name = nodes(net.cluster.identity("a"), "c");
+    let error = wrong_name.describe("c").await.unwrap_err();
+    assert!(
+        matches!(&error, PeerError::Unreachable { .. }) && error.to_string().contains("not valid for name"),
+        "{error}"
+    );
+    let unknown = net.nodes[0].peers.describe("agentss").await.unwrap_err();
+    assert!(matches!(unknown, PeerError::Unknown { .. }), "{unknown}");
+    assert!(b.store.looms().unwrap().is_empty(), "nothing ran");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_down_and_who_never_answers_is_an_ordinary_error_in_time() {
+    let net = net(&["a"], |_, _| {}).await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let wedged = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let down = free.local_addr().unwrap().to_string();
+    drop(free);
+    let short = cantrip_runtime::adapters::peer::PeerLimits {
+        connect: Duration::from_millis(300),
+        rpc: Duration::from_millis(500),
+        lease: Duration::from_secs(1),
+    };
+    let others = vec![
+        PeerAddress { name: "down".to_owned(), address: down.clone() },
+        PeerAddress { name: "wedged".to_owned(), address: wedged.local_addr().unwrap().to_string() },
+    ];
+    let way = Way::Tls { net: Arc::new(TcpNet), identity: net.cluster.identity("a") };
+    let peers = PeerNodes::new(others, way, short);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let runtime = Runtime::new(MemoryStore::new(key()), Arc::new(NoMedia), clock, "a@here:1").with_peers(peers);
+    let cantrip =
+        Cantrip::builder().llm(told()).delegation().gate(builtin::done()).wards(&turns(5)).build(&NoMedia).unwrap();
+    let ask = |node: &str| json!({ "node": node, "intent": "[]", "gates": [] });
+    let intent = script(
+        json!([{ "call": "call_entity_batch", "args": { "requests": [ask("down"), ask("wedged")] } }, { "done": 1 }]),
+    );
+    let mut entity = runtime.summon(&cantrip, CastOptions::default()).unwrap();
+    let outcome = tokio::time::timeout(Duration::from_secs(20), entity.send(&intent)).await.unwrap().unwrap();
+    assert_eq!(outcome.result, Some(json!(1)));
+    let tree = runtime.tree(entity.loom()).unwrap();
+    let Some(Ok(Value::Array(answers))) = tree.turns()[0].gates[0].result.clone() else { panic!() };
+    let text = |at: usize| answers[at]["error"].as_str().unwrap().to_owned();
+    assert!(text(0).contains("could not be reached") && text(0).contains(&down), "{}", text(0));
+    assert!(text(1).contains("did not answer within 300 ms (connect_timeout_ms)"), "{}", text(1));
+    assert_eq!(answers[1]["kind"], "timed_out");
+    // What was set aside for them came back.
+    assert_eq!(outcome.spent.gate_calls, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_shuts_down_lets_what_runs_end_and_takes_nothing_more() {
+    let mut net = net(&["a", "b"], |_, _| {}).await;
+    let b = net.nodes.remove(1);
+    let a = &net.nodes[0];
+    let (runtime, stop) = (a.runtime.clone(), b.stop.clone());
+    let running = tokio::spawn(async move {
+        let intent = script(json!([{ "wait_ms": 700, "done": "in time" }]));
+        runtime.cast_at("b", remote(&[], turns(3)), &intent, CastOptions::default()).await
+    });
+    while b.casts.running() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let late =
+        a.runtime.cast_at("b", remote(&[], turns(3)), &script(json!([{ "done": 1 }])), CastOptions::default()).await;
+    let late = late.unwrap_err().to_string();
+    assert!(late.contains("shutting down"), "{late}");
+    assert_eq!(running.await.unwrap().unwrap().result, Some(json!("in time")));
+    b.stopped().await;
+    let gone = a.runtime.cast_at("b", remote(&[], turns(3)), "[]", CastOptions::default()).await;
+    assert!(matches!(gone, Err(RemoteError::Peer(PeerError::Unreachable { .. }))), "{gone:?}");
+    assert!(matches!(
+        a.runtime.cast_at("b", remote(&[], turns(3)), " ", CastOptions::default()).await,
+        Err(RemoteError::Cast(CastError::NoIntent))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_casts_wait_and_then_are_refused() {
+    let net = net(&["a", "b"], |name, host| {
+        if name == "b" {
+            host.change("a", |terms, _| terms.slots = cantrip_runtime::driver::Slots::new(1, 1));
+        }
+    })
+    .await;
+    let a = &net.nodes[0];
+    let cast = |word: &'static str| {
+        let runtime = a.runtime.clone();
+        async move {
+            let intent = script(json!([{ "wait_ms": 400, "done": word }]));
+            runtime.cast_at("b", remote(&[], turns(3)), &intent, CastOptions::default()).await
+        }
+    };
+    let first = tokio::spawn(cast("first"));
+    while net.nodes[1].casts.running() < 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = tokio::spawn(cast("second"));
+    while net.nodes[1].casts.running() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let third = cast("third").await.unwrap_err().to_string();
+    assert!(third.contains("1 casts run and 1 wait") && third.contains("concurrent_casts"), "{third}");
+    assert_eq!(first.await.unwrap().unwrap().result, Some(json!("first")));
+    assert_eq!(second.await.unwrap().unwrap().result, Some(json!("second")));
+}
+
+use cantrip_runtime::domain::event::Event;
+use cantrip_runtime::domain::loom::Sealed;
+use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
+use cantrip_runtime::domain::remote::Order;
+use cantrip_runtime::ports::{BoxFuture, Home, HomeError, Peers, Pieces, RemoteEnd, Signal};
+
+/// A home that only looks on.
+#[derive(Default)]
+struct Looking(std::sync::Mutex<Vec<Sealed>>);
+
+impl Home for Looking {
+    fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
+        self.0.lock().unwrap().push(sealed);
+        Ok(())
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn event(&self, _: Event) {}
+
+    fn gate<'a>(&'a self, gate: &'a str, _: Value) -> BoxFuture<'a, Result<Value, cantrip_runtime::GateError>> {
+        Box::pin(async move { Err(cantrip_runtime::GateError::NotFound(gate.to_owned())) })
+    }
+
+    fn ask<'a>(&'a self, _: &'a Question, _: &'a dyn Pieces) -> BoxFuture<'a, Result<RawAnswer, ModelError>> {
+        Box::pin(async { Err(ModelError::Setup { message: "nobody".to_owned() }) })
+    }
+
+    fn guest(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn signal(&self) -> BoxFuture<'_, Signal> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn order(cantrip: CantripOrder, intent: &str) -> Order {
+    let n = number();
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&n.to_be_bytes());
+    Order {
+        cast: CastId::from_parts(n, random),
+        loom: LoomId::from_parts(n, random),
+        entity: EntityId::from_parts(n, random),
+        parent: None,
+        spawned_by: None,
+        depth: 0,
+        cantrip,
+        intent: intent.to_owned(),
+        trace: None,
+        deadline: None,
+        lease: None,
+        again: false,
+        keep: false,
+        fork: None,
+        seen: cantrip_runtime::Exposure::default(),
+    }
+}
+
+async fn cast(peers: &Arc<PeerNodes>, order: &Order, home: &Looking) -> Result<RemoteEnd, PeerError> {
+    let node = peers.known()[peers.known().iter().position(|name| name.starts_with("b@")).unwrap()].clone();
+    peers.cast(&node, order, home).await
+}
