@@ -219,6 +219,10 @@ impl Hosting for TestHost {
     fn media(&self) -> Vec<String> {
         self.media.names()
     }
+
+    fn way_to_peers(&self) -> Option<Arc<PeerNodes>> {
+        None
+    }
 }
 
 /// What a cast elsewhere is made of: these gates at the host, the host's model.

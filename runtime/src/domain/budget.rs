@@ -128,9 +128,10 @@ impl Ledger {
         }
     }
 
-    /// Sets aside for somebody elsewhere as much as is left, up to an amount; nothing if there is no bound at all.
+    /// Sets aside for somebody elsewhere as much as is left, up to an amount; nothing if there is no bound at all. A tenth stays
+    /// here, and at least one: of what is lost on another machine nothing comes back, and this entity has to be able to end.
     pub fn reserve(&self, quantity: Quantity, at_most: Option<u64>, shares: u64) -> Option<u64> {
-        let left = self.left(quantity).map(|left| left / shares.max(1));
+        let left = self.left(quantity).map(|left| left.saturating_sub((left / 10).max(1)) / shares.max(1));
         let amount = left.into_iter().chain(at_most).min()?;
         // Somebody else may have been quicker: then nothing is left to set aside.
         Some(if self.take(quantity, amount).is_ok() { amount } else { 0 })

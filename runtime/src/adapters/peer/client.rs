@@ -91,8 +91,12 @@ impl PeerNodes {
         self.limits
     }
 
-    pub(super) const fn way(&self) -> &Way {
-        &self.way
+    /// What a node has to be told of where something is to go: it is there, or has to pass it on.
+    pub(super) fn passed_on_to(&self, peer: &PeerAddress) -> String {
+        match self.way {
+            Way::Tls { .. } => String::new(),
+            Way::Socket(_) => peer.whole(),
+        }
     }
 
     /// A peer by its name, or by its whole name.

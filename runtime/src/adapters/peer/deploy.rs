@@ -1,8 +1,10 @@
 //! Bringing a component to a peer: only what is missing there travels, and a broken upload goes on where it was cut.
 
+use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 use super::client::PeerNodes;
 use super::convert;
@@ -59,8 +61,7 @@ impl PeerNodes {
         let peer = self.find(node)?;
         let digest = format!("sha256:{}", hex(&Sha256::digest(&package.bytes)));
         let mut client = self.client(peer).await?;
-        let status = client.upload_status(v1::UploadStatusRequest { digest: digest.clone() });
-        let status = self.answer(peer, status).await?;
+        let status = self.upload_status(node, &digest).await?;
         let offset = usize::try_from(status.bytes).ok().filter(|offset| *offset <= package.bytes.len()).unwrap_or(0);
         let rest = if status.kept { &[] } else { package.bytes.get(offset..).unwrap_or_default() };
         let (publisher, signature) = package.signed.map(|(key, signature)| (key.to_vec(), signature.to_vec())).unzip();
@@ -71,6 +72,7 @@ impl PeerNodes {
             offset: offset as u64,
             signature: signature.unwrap_or_default().into(),
             publisher: publisher.unwrap_or_default().into(),
+            node: self.passed_on_to(peer),
         };
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         let sending = async {
@@ -105,6 +107,35 @@ impl PeerNodes {
         Ok(Deployed { guest: response.guest, known: response.known, sent_bytes: rest.len() as u64 })
     }
 
+    pub(super) async fn upload_status(&self, node: &str, digest: &str) -> Result<v1::UploadStatusResponse, PeerError> {
+        let peer = self.find(node)?;
+        let mut client = self.client(peer).await?;
+        let request = v1::UploadStatusRequest { digest: digest.to_owned(), node: self.passed_on_to(peer) };
+        self.answer(peer, client.upload_status(request)).await
+    }
+
+    /// Passes a component on that a client of this node brings to a peer.
+    pub(super) async fn pass_on(
+        &self,
+        node: &str,
+        header: v1::DeployHeader,
+        rest: Streaming<v1::DeployRequest>,
+    ) -> Result<v1::DeployResponse, PeerError> {
+        let peer = self.find(node)?;
+        let mut client = self.client(peer).await?;
+        let first = v1::DeployRequest { message: Some(v1::deploy_request::Message::Header(header)) };
+        // Where the client's stream breaks, so does this one: the rest comes with the next try.
+        let rest = rest.take_while(|message| std::future::ready(message.is_ok())).filter_map(|it| async { it.ok() });
+        let stream = futures_util::stream::iter([first]).chain(rest);
+        match client.deploy(stream).await {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => {
+                self.forget(peer);
+                Err(super::client::failed(peer, &status))
+            }
+        }
+    }
+
     /// The guests that a peer keeps and this node may run there.
     ///
     /// # Errors
@@ -112,7 +143,8 @@ impl PeerNodes {
     pub async fn guests(&self, node: &str) -> Result<Vec<GuestLine>, PeerError> {
         let peer = self.find(node)?;
         let mut client = self.client(peer).await?;
-        let listed = self.answer(peer, client.list_guests(v1::ListGuestsRequest {})).await?;
+        let listed =
+            self.answer(peer, client.list_guests(v1::ListGuestsRequest { node: self.passed_on_to(peer) })).await?;
         let line = |it: v1::Guest| GuestLine {
             name: it.name,
             digest: it.digest,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::client::{PeerAddress, PeerNodes, Way, chain, failed, is_broken};
+use super::client::{PeerAddress, PeerNodes, chain, failed, is_broken};
 use super::convert;
 use super::server::PART_BYTES;
 use super::wire as v1;
@@ -137,10 +137,7 @@ impl<'a> Near<'a> {
     /// What the host is told first on a new connection.
     fn opening(&self) -> (Sender, mpsc::Receiver<v1::CallerMessage>) {
         let limits = self.nodes.limits();
-        let node = match self.nodes.way() {
-            Way::Tls { .. } => String::new(),
-            Way::Socket(_) => self.peer.whole(),
-        };
+        let node = self.nodes.passed_on_to(self.peer);
         let (sender, receiver) = mpsc::channel(OUT_WAITING_MAX);
         let mut order = self.order.clone();
         order.lease.get_or_insert(limits.lease);

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::client::PeerNodes;
 use super::convert;
 use super::identity::{Caller, Identity};
 use super::net::{Accepted, BoxIo};
@@ -30,6 +31,7 @@ use super::wire::host_message::Message as Told;
 use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::remote::{Ceiling, Order, Refusal};
 use crate::driver::{Answer, Ask, Attached, Build, Casts, Cursor, HostItem, Slots, Where};
+use crate::ports::PeerError;
 
 /// 8 MiB. Bounds one message; what is larger travels in parts.
 pub(super) const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -93,6 +95,9 @@ pub trait Hosting: Send + Sync + Debug {
 
     /// The media that are here.
     fn media(&self) -> Vec<String>;
+
+    /// The way to the peers, for what this machine's clients want of them.
+    fn way_to_peers(&self) -> Option<Arc<PeerNodes>>;
 }
 
 /// Why a node cannot serve.
@@ -189,6 +194,22 @@ impl NodeServer {
         Ok(((*caller).clone(), terms))
     }
 
+    fn is_own(&self, node: &str) -> bool {
+        let own = self.casts.runtime().node();
+        node.is_empty() || node == own || own.split('@').next() == Some(node)
+    }
+
+    /// The peer that a client of this node means, where it does not mean this node.
+    fn peer<T>(&self, request: &Request<T>, node: &str) -> Result<Option<Arc<PeerNodes>>, Status> {
+        let (_, terms) = self.caller(request)?;
+        if self.is_own(node) {
+            return Ok(None);
+        }
+        let peers = self.hosting.way_to_peers().filter(|_| terms.may_relay);
+        let refused = || Status::permission_denied(format!("this node passes nothing on to {node}"));
+        peers.map(Some).ok_or_else(refused)
+    }
+
     fn begin(&self, caller: &Caller, terms: &Terms, open: v1::Open) -> Result<(Attached, bool), Refusal> {
         let invalid = |what: String| Refusal::new("open", cantrip_gates::GateError::Invalid(what));
         let (node, events) = (open.node.clone(), open.events);
@@ -197,9 +218,8 @@ impl NodeServer {
             bytes => Some(Cursor::parse(bytes).ok_or_else(|| invalid("`after` is no cursor of this node".to_owned()))?),
         };
         let mut order = convert::order(open).map_err(invalid)?;
-        let own = self.casts.runtime().node().to_owned();
-        let is_here = node.is_empty() || node == own || own.split('@').next() == Some(&*node);
-        let place = if is_here {
+        let own = self.casts.runtime().node();
+        let place = if self.is_own(&node) {
             let granted = terms.ceiling.grant(&order)?;
             order.cantrip.wards = granted.wards;
             if granted.model.is_some() {
@@ -218,7 +238,7 @@ impl NodeServer {
 }
 
 /// Accepts connections over TLS; one that fails to shake hands costs the others nothing.
-pub(super) fn secure(
+pub fn accepting(
     accept: impl Fn() -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send>> + Send + 'static,
     identity: Arc<Identity>,
 ) -> impl Stream<Item = (BoxIo, Caller)> + Send + 'static {
@@ -275,7 +295,7 @@ pub fn over_tls(
     identity: Arc<Identity>,
 ) -> impl Stream<Item = (BoxIo, Caller)> + Send + 'static {
     let listener = Arc::new(listener);
-    secure(
+    accepting(
         move || {
             let listener = Arc::clone(&listener);
             Box::pin(async move {
@@ -513,15 +533,13 @@ impl Node for NodeServer {
         request: Request<v1::ListGuestsRequest>,
     ) -> Result<Response<v1::ListGuestsResponse>, Status> {
         let (_, terms) = self.caller(&request)?;
+        if let Some(peers) = self.peer(&request, &request.get_ref().node)? {
+            let listed = peers.guests(&request.get_ref().node).await.map_err(|error| passed_back(&error))?;
+            return Ok(Response::new(v1::ListGuestsResponse { guests: listed.into_iter().map(guest_line).collect() }));
+        }
         let may_run =
             |line: &GuestLine| terms.ceiling.guests.as_ref().is_none_or(|allowed| allowed.contains(&line.digest));
-        let guests = self.hosting.guests().into_iter().filter(may_run).map(|line| v1::Guest {
-            name: line.name,
-            digest: line.digest,
-            bytes: line.bytes,
-            world: line.world,
-            gates: line.gates,
-        });
+        let guests = self.hosting.guests().into_iter().filter(may_run).map(guest_line);
         Ok(Response::new(v1::ListGuestsResponse { guests: guests.collect() }))
     }
 
@@ -529,6 +547,11 @@ impl Node for NodeServer {
         &self,
         request: Request<v1::UploadStatusRequest>,
     ) -> Result<Response<v1::UploadStatusResponse>, Status> {
+        if let Some(peers) = self.peer(&request, &request.get_ref().node)? {
+            let v1::UploadStatusRequest { digest, node } = request.into_inner();
+            let status = peers.upload_status(&node, &digest).await.map_err(|error| passed_back(&error))?;
+            return Ok(Response::new(status));
+        }
         let uploads = self.uploads(&request)?;
         let digest = request.into_inner().digest;
         let (bytes, kept) = uploads.status(&digest).map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
@@ -539,9 +562,23 @@ impl Node for NodeServer {
         &self,
         request: Request<Streaming<v1::DeployRequest>>,
     ) -> Result<Response<v1::DeployResponse>, Status> {
-        let uploads = self.uploads(&request)?;
+        let known = self.caller(&request)?;
         let mut messages = request.into_inner();
-        let response = match self.take(&uploads, &mut messages).await? {
+        let silent = |_| Status::deadline_exceeded("the upload fell silent");
+        let first = timeout(self.first_message_max, messages.message()).await.map_err(silent)??;
+        let Some(v1::deploy_request::Message::Header(mut header)) = first.and_then(|it| it.message) else {
+            return Err(Status::invalid_argument("the first message of a deploy has to be `header`"));
+        };
+        let node = std::mem::take(&mut header.node);
+        if !self.is_own(&node) {
+            let peers = self.hosting.way_to_peers().filter(|_| known.1.may_relay);
+            let peers =
+                peers.ok_or_else(|| Status::permission_denied(format!("this node passes nothing on to {node}")))?;
+            let answer = peers.pass_on(&node, header, messages).await.map_err(|error| passed_back(&error))?;
+            return Ok(Response::new(answer));
+        }
+        let uploads = may_deploy(&known)?;
+        let response = match self.take(&uploads, header, &mut messages).await? {
             Ok(Uploaded { guest, known }) => v1::DeployResponse { guest, known, refused: None },
             Err(refusal) => {
                 v1::DeployResponse { refused: Some(convert::refused(&refusal)), ..v1::DeployResponse::default() }
@@ -551,25 +588,42 @@ impl Node for NodeServer {
     }
 }
 
+fn guest_line(line: GuestLine) -> v1::Guest {
+    v1::Guest { name: line.name, digest: line.digest, bytes: line.bytes, world: line.world, gates: line.gates }
+}
+
+/// What a peer answered, for the client that asked for it through this node.
+fn passed_back(error: &PeerError) -> Status {
+    let text = error.to_string();
+    match error {
+        PeerError::Unknown { .. } | PeerError::Refused { .. } => Status::permission_denied(text),
+        PeerError::Unreachable { .. }
+        | PeerError::NoAnswer { .. }
+        | PeerError::Lost { .. }
+        | PeerError::Broken { .. }
+        | PeerError::Store(_) => Status::unavailable(text),
+    }
+}
+
+fn may_deploy((caller, terms): &(Caller, Terms)) -> Result<Arc<Uploads>, Status> {
+    terms.uploads.clone().filter(|_| terms.ceiling.deploy).ok_or_else(|| {
+        Status::permission_denied(format!("{}.may: `{}` may not bring guests", terms.ceiling.rule, caller.name()))
+    })
+}
+
 impl NodeServer {
     fn uploads<T>(&self, request: &Request<T>) -> Result<Arc<Uploads>, Status> {
-        let (caller, terms) = self.caller(request)?;
-        terms.uploads.filter(|_| terms.ceiling.deploy).ok_or_else(|| {
-            Status::permission_denied(format!("{}.may: `{}` may not bring guests", terms.ceiling.rule, caller.name()))
-        })
+        may_deploy(&self.caller(request)?)
     }
 
     /// Takes a component, chunk by chunk. Silence ends it; what came is kept for the next try.
     async fn take(
         &self,
         uploads: &Arc<Uploads>,
+        header: v1::DeployHeader,
         messages: &mut Streaming<v1::DeployRequest>,
     ) -> Result<Result<Uploaded, Refusal>, Status> {
         let silent = |_| Status::deadline_exceeded("the upload fell silent");
-        let first = timeout(self.first_message_max, messages.message()).await.map_err(silent)??;
-        let Some(v1::deploy_request::Message::Header(header)) = first.and_then(|it| it.message) else {
-            return Err(Status::invalid_argument("the first message of a deploy has to be `header`"));
-        };
         let mut upload = match uploads.begin(header.into()) {
             Ok(upload) => upload,
             Err(refusal) => return Ok(Err(refusal)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use cantrip_gates::{GateError, builtin};
 
 use crate::adapters::llm::{self, LlmConfig};
-use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, Shelve, Terms, Uploads};
+use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads};
 use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::guest::Manifest;
@@ -32,6 +32,7 @@ struct Known {
 pub(super) struct NodeHost {
     sandboxed: Arc<Sandboxed>,
     file: NodeModels,
+    way: Arc<PeerNodes>,
     local: Known,
     peers: BTreeMap<String, Known>,
 }
@@ -64,7 +65,7 @@ impl NodeModels {
 }
 
 impl NodeHost {
-    pub(super) fn new(file: NodeFile, sandboxed: Arc<Sandboxed>) -> Arc<Self> {
+    pub(super) fn new(file: NodeFile, sandboxed: Arc<Sandboxed>, way: Arc<PeerNodes>) -> Arc<Self> {
         let known = |caller: &str, whole: String, policy: Policy, may_relay: bool| {
             let uploads = Uploads {
                 rule: format!("{}.deploy", policy.ceiling.rule),
@@ -96,7 +97,7 @@ impl NodeHost {
             .filter_map(|(name, config)| Some((name.clone(), llm::build(config, &file.folder, &Settings::env).ok()?)));
         let made = lasting.collect();
         let file = NodeModels { folder: file.folder, models: file.models, made };
-        Arc::new(Self { sandboxed, file, local, peers })
+        Arc::new(Self { sandboxed, file, way, local, peers })
     }
 
     fn known(&self, caller: &Caller) -> Option<&Known> {
@@ -251,6 +252,10 @@ impl Hosting for NodeHost {
 
     fn media(&self) -> Vec<String> {
         self.sandboxed.media().names()
+    }
+
+    fn way_to_peers(&self) -> Option<Arc<PeerNodes>> {
+        Some(Arc::clone(&self.way))
     }
 }
 

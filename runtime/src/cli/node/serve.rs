@@ -42,10 +42,10 @@ pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
     let way = Way::Tls { net: Arc::new(TcpNet), identity };
     let peers = PeerNodes::new(peers, way, node.peer_limits);
     let runtime = Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.whole.clone());
-    let casts = Casts::new(runtime.with_peers(peers), node.host_limits.clone());
+    let casts = Casts::new(runtime.with_peers(Arc::clone(&peers) as _), node.host_limits.clone());
     let (whole, drain, first) = (node.whole.clone(), node.drain, node.peer_limits.rpc);
     let (listen, known) = (node.listen.clone(), node.peers.len());
-    let server = NodeServer::new(casts.clone(), NodeHost::new(node, sandboxed), first);
+    let server = NodeServer::new(casts.clone(), NodeHost::new(node, sandboxed, peers), first);
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts, drain));
     say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
