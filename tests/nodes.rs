@@ -2,9 +2,9 @@
 //! happened.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::disallowed_methods,
-    reason = "a test may stop, and runs the binary"
+    clippy::print_stdout,
+    reason = "a test may stop, runs the binary, and says what it leaves out"
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -157,7 +157,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !met() {
         assert!(Instant::now() < end, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(20));
@@ -177,9 +177,10 @@ fn slowly(turns: usize) -> Vec<String> {
     let mut codes = vec!["var n = 0".to_owned()];
     codes.extend(
         (0..turns)
-            .map(|_| "for (let i = 0, t = 0; i < 200000; i++) t += i; n += read_file('note.txt').length".to_owned()),
+            .map(|_| "for (let i = 0, t = 0; i < 1000000; i++) t += i; n += read_file('note.txt').length".to_owned()),
     );
-    codes.push("done(n)".to_owned());
+    // A model is asked again for what was not recorded: an answer that was on its way to a host which died is spent.
+    codes.extend(["done(n)".to_owned(), "done(n)".to_owned()]);
     codes
 }
 
@@ -190,7 +191,7 @@ fn codes<'a>(first: &'a str, then: &'a [String]) -> Vec<&'a str> {
 #[test]
 fn a_host_that_is_killed_and_started_again_goes_on_and_nothing_runs_twice() {
     let cluster = Cluster::new();
-    let _a = cluster.serve("a");
+    let a = cluster.serve("a");
     let b = cluster.serve("b");
     let parent = child("b", "['read_file', 'done']", "done(cantrip.cast(child, 'read'))");
     let script = slowly(30);
@@ -213,11 +214,11 @@ fn a_host_that_is_killed_and_started_again_goes_on_and_nothing_runs_twice() {
     assert_eq!(answer["how"], "terminated", "{answer} {stderr}");
     // A conversation with an interpreter goes on where its record ends; the turn that was cut off is told to it, and its code is
     // not run again: each of the thirty reads counts at most once.
-    let note = "the note of b".len() as i64;
+    let note = 13;
     let sum = answer["result"].as_i64().unwrap_or_else(|| panic!("{answer}"));
     assert!(sum % note == 0 && sum <= 30 * note && sum >= 28 * note, "{sum} of {}", 30 * note);
     let loom = answer["loom"].as_str().unwrap();
-    drop(_a);
+    drop(a);
     let here = cluster.entries("a", loom);
     let there = cluster.entries("b", loom);
     assert!(there.len() > 60, "{}", there.len());
@@ -411,6 +412,14 @@ fn a_policy_refuses_by_name_and_a_guest_is_brought_once() {
     std::fs::write(cluster.at("guest.toml"), cantrip).unwrap();
     let ran = cluster.run(&["cast", "guest.toml", "Read note.txt", "--node", "b", "-q"]);
     assert!(text(&ran.stdout).contains("the note of b"), "{} {}", text(&ran.stdout), text(&ran.stderr));
+    // A guest that a node lacks comes from whoever casts it, here through the other node, which has no copy either.
+    std::fs::copy(reader, cluster.at("fresh.wasm")).unwrap();
+    let fresh = "[guest]\ncomponent = \"fresh.wasm\"\n[circle]\ngates = [\"read_file\", \"done\"]\n[circle.wards]\nmax_turns = 1\n";
+    std::fs::write(cluster.at("fresh.toml"), fresh).unwrap();
+    let ran = cluster.run(&["cast", "fresh.toml", "Read note.txt", "--node", "a", "-q"]);
+    assert!(text(&ran.stdout).contains("the note of a"), "{} {}", text(&ran.stdout), text(&ran.stderr));
+    let removed = cluster.run(&["--data", "net/a/data", "guests", "rm", "fresh"]);
+    assert!(removed.status.success(), "{}", text(&removed.stderr));
     let unknown = cluster.run(&["cast", "guest.toml", "Read note.txt", "--node", "a", "-q"]);
     assert_eq!(unknown.status.code(), Some(5));
     assert!(
@@ -446,8 +455,8 @@ fn only_signed_guests_where_that_is_required() {
     assert!(said.contains("not signed") && said.contains("peers.a.deploy.require_signed"), "{said}");
     // A signature over something else.
     let signature = std::fs::read_to_string(cluster.at("reader.wasm.sig")).unwrap();
-    let wrong =
-        signature.replace(|c: char| c == '1', "2").replacen(&signature[..64].replace('1', "2"), &signature[..64], 1);
+    let (publisher, over) = signature.split_once('\n').unwrap();
+    let wrong = format!("{publisher}\n{}", over.replace('1', "2"));
     std::fs::write(cluster.at("unsigned.wasm.sig"), wrong).unwrap();
     let refused = cluster.run(&["deploy", "unsigned.wasm", "--node", "b"]);
     assert!(text(&refused.stderr).contains("the signature is not the publisher's"), "{}", text(&refused.stderr));
@@ -491,4 +500,64 @@ fn what_is_wrong_with_a_node_file_is_named_with_its_place() {
     let nobody = cluster.run(&["cast", &file, "go", "--node", "a"]);
     assert_eq!(nobody.status.code(), Some(5));
     check(text(&nobody.stderr), &["no node runs on this machine", "hint: start one"]);
+}
+
+#[test]
+fn the_example_of_two_nodes_runs_by_one_command() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-nodes/run");
+    let out = Command::new(example)
+        .env("CANTRIP_RUNTIME", env!("CARGO_BIN_EXE_cantrip-runtime"))
+        .env("TWO_NODES_PORTS", format!("{} {}", port(), port()))
+        .output()
+        .unwrap();
+    let (said, talk) = (text(&out.stdout), text(&out.stderr));
+    assert!(out.status.success(), "{said} {talk}");
+    assert!(said.matches("Runs agents whose every action").count() > 4, "{said}");
+    assert!(said.contains("depth 1  javascript  scripted  on agents@127.0.0.1:"), "{said}");
+    assert!(talk.contains("1 loom, 19 entries, 0 texts recomputed: clean"), "{talk}");
+}
+
+fn succeeded(what: &str, command: &mut Command) -> String {
+    let out = command.output().unwrap();
+    assert!(out.status.success(), "{what}: {} {}", text(&out.stdout), text(&out.stderr));
+    text(&out.stdout)
+}
+
+#[test]
+fn a_client_in_python_casts_streams_and_cancels() {
+    if std::env::var("CANTRIP_WASM_TESTS").as_deref() != Ok("required") {
+        println!("skipped: a_client_in_python needs CANTRIP_WASM_TESTS=required, Python and its packages");
+        return;
+    }
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python_client");
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-client");
+    if !python.join("bin/python").exists() {
+        succeeded("venv", Command::new("python3").args(["-m", "venv"]).arg(&python));
+    }
+    let pip = python.join("bin/pip");
+    succeeded("pip", Command::new(pip).args(["install", "--quiet", "-r"]).arg(tests.join("requirements.txt")));
+    let generated = tempfile::tempdir().unwrap();
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let python = python.join("bin/python");
+    succeeded(
+        "protoc",
+        Command::new(&python)
+            .args(["-m", "grpc_tools.protoc", "-I"])
+            .arg(&proto)
+            .arg(format!("--python_out={}", generated.path().display()))
+            .arg(format!("--grpc_python_out={}", generated.path().display()))
+            .arg("cantrip/v1/node.proto"),
+    );
+    let cluster = Cluster::new();
+    let _b = cluster.serve("b");
+    let address = cluster.whole("b").split_once('@').unwrap().1.to_owned();
+    let said = succeeded(
+        "client",
+        Command::new(&python)
+            .arg(tests.join("client.py"))
+            .args([&address, "b"])
+            .arg(cluster.at("net/a"))
+            .env("PYTHONPATH", generated.path()),
+    );
+    assert!(said.contains("cast, streamed, cancelled and refused"), "{said}");
 }

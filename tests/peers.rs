@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::needless_pass_by_value,
     clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
     reason = "a test may stop, and says what it needs in place"
 )]
 
@@ -14,13 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
-use cantrip_runtime::adapters::peer::{Identity, PeerAddress, PeerNodes, TcpNet, Way, over_tls};
+use cantrip_runtime::adapters::peer::{
+    Identity, PeerAddress, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls,
+};
 use cantrip_runtime::adapters::store::MemoryStore;
-use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, WriterKey};
-use cantrip_runtime::domain::loom::Body;
-use cantrip_runtime::domain::remote::{CantripOrder, ModelOrder};
+use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, WriterKey};
+use cantrip_runtime::domain::loom::{Body, Entry, Head, Observed, Opened};
+use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
-use cantrip_runtime::ports::{Clock, PeerError};
+use cantrip_runtime::ports::{By, Clock, LoomStore, LoomSummary, PeerError, StoreError, Verified};
 use cantrip_runtime::{Cantrip, CastError, CastOptions, Control, Gate, How, NoMedia, Outcome, Runtime, Wards, builtin};
 use peer_support::{Cluster, Deeds, Node, Parts, TestHost, Told, limits, number, remote, turns};
 use serde_json::{Value, json};
@@ -44,6 +47,15 @@ fn key() -> WriterKey {
 
 /// Nodes that all know each other. `change` sees each node's policies before it starts.
 async fn net(names: &[&str], change: impl Fn(&str, &mut TestHost)) -> Net {
+    net_with(names, change, |_| None).await
+}
+
+/// The same, with stores of the test's own.
+async fn net_with(
+    names: &[&str],
+    change: impl Fn(&str, &mut TestHost),
+    store: impl Fn(&str) -> Option<Arc<dyn LoomStore>>,
+) -> Net {
     let (cluster, deeds) = (Cluster::new(), Deeds::default());
     let mut listeners = Vec::new();
     for name in names {
@@ -59,7 +71,7 @@ async fn net(names: &[&str], change: impl Fn(&str, &mut TestHost)) -> Net {
         change(&address.name, &mut host);
         let identity = cluster.identity(&address.name);
         let parts = Parts {
-            store: MemoryStore::new(key()),
+            store: store(&address.name).unwrap_or_else(|| MemoryStore::new(key())),
             clock: Arc::new(SystemClock::default()),
             media: Arc::new(NoMedia),
             way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },
@@ -497,6 +509,10 @@ impl Home for Looking {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn is_watched(&self) -> bool {
+        false
+    }
+
     fn event(&self, _: Event) {}
 
     fn gate<'a>(&'a self, gate: &'a str, _: Value) -> BoxFuture<'a, Result<Value, cantrip_runtime::GateError>> {
@@ -507,8 +523,8 @@ impl Home for Looking {
         Box::pin(async { Err(ModelError::Setup { message: "nobody".to_owned() }) })
     }
 
-    fn guest(&self, _: &str) -> Option<Vec<u8>> {
-        None
+    fn guest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Vec<u8>>> {
+        Box::pin(std::future::ready(None))
     }
 
     fn signal(&self) -> BoxFuture<'_, Signal> {
@@ -542,4 +558,294 @@ fn order(cantrip: CantripOrder, intent: &str) -> Order {
 async fn cast(peers: &Arc<PeerNodes>, order: &Order, home: &Looking) -> Result<RemoteEnd, PeerError> {
     let node = peers.known()[peers.known().iter().position(|name| name.starts_with("b@")).unwrap()].clone();
     peers.cast(&node, order, home).await
+}
+
+/// A store that changes what it says, or takes nothing any more.
+struct Strange {
+    inner: Arc<MemoryStore>,
+    change: Box<dyn Fn(Sealed) -> Sealed + Send + Sync>,
+    full: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Strange {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Strange")
+    }
+}
+
+impl Strange {
+    fn check(&self) -> Result<(), StoreError> {
+        if self.full.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(StoreError::Poisoned { what: "no space left on device".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl LoomStore for Strange {
+    fn writer(&self) -> WriterKey {
+        self.inner.writer()
+    }
+    fn head(&self, loom: LoomId) -> Result<Head, StoreError> {
+        self.inner.head(loom)
+    }
+    fn append(&self, sealed: Sealed) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.append(sealed)
+    }
+    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
+        self.check()?;
+        self.inner.receive(sealed)
+    }
+    fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
+        let found = self.inner.recorded(loom, by, after, max)?;
+        Ok(found.into_iter().map(|(place, sealed)| (place, (self.change)(sealed))).collect())
+    }
+    fn sync(&self, loom: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let checked = self.check();
+        Box::pin(async move {
+            checked?;
+            self.inner.sync(loom).await
+        })
+    }
+    fn entry(&self, id: EntryId) -> Result<Option<Sealed>, StoreError> {
+        self.inner.entry(id)
+    }
+    fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+        self.inner.entries(loom)
+    }
+    fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {
+        self.inner.entries_of(entity)
+    }
+    fn children(&self, id: EntryId) -> Result<Vec<EntryId>, StoreError> {
+        self.inner.children(id)
+    }
+    fn loom_of(&self, entity: EntityId) -> Result<Option<LoomId>, StoreError> {
+        self.inner.loom_of(entity)
+    }
+    fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.blob(id)
+    }
+    fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
+        self.inner.looms()
+    }
+    fn verify(&self, loom: Option<LoomId>) -> Result<Verified, StoreError> {
+        self.inner.verify(loom)
+    }
+}
+
+fn strange(change: impl Fn(Sealed) -> Sealed + Send + Sync + 'static) -> Arc<Strange> {
+    Arc::new(Strange { inner: MemoryStore::new(key()), change: Box::new(change), full: false.into() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() {
+    let said = |sealed: &Sealed| matches!(sealed.entry.body, Body::Utterance(_));
+    let again = |change: &dyn Fn(&mut Entry), sealed: &Sealed| {
+        let mut entry = sealed.entry.clone();
+        change(&mut entry);
+        Sealed::new(entry, Vec::new()).unwrap()
+    };
+    let mine = EntityId::from_parts(77, [7; 10]);
+    let cheats: Vec<(&str, Box<dyn Fn(Sealed) -> Sealed + Send + Sync>)> = vec![
+        (
+            "hashes to",
+            Box::new(move |mut sealed| {
+                if said(&sealed) {
+                    let last = sealed.bytes.len() - 1;
+                    sealed.bytes[last] ^= 1;
+                }
+                sealed
+            }),
+        ),
+        (
+            "it is of loom",
+            Box::new(move |sealed| match said(&sealed) {
+                true => again(&|entry| entry.loom = LoomId::from_parts(9, [9; 10]), &sealed),
+                false => sealed,
+            }),
+        ),
+        // An honest filter drops this before it travels: then what follows it has nothing to follow.
+        (
+            "which has not come",
+            Box::new(move |sealed| if said(&sealed) { again(&|entry| entry.entity = mine, &sealed) } else { sealed }),
+        ),
+        (
+            "belongs to no turn",
+            Box::new(move |sealed| {
+                let nothing =
+                    Observed { answers: Vec::new(), output_dropped_bytes: 0, evaluations: Vec::new(), duration_us: 0 };
+                let body = Body::Observation(Box::new(nothing));
+                if said(&sealed) { again(&|entry| entry.body = body.clone(), &sealed) } else { sealed }
+            }),
+        ),
+        (
+            "which is open already",
+            Box::new(move |sealed| {
+                let opening = Body::Opened(Box::new(an_opening(sealed.entry.entity)));
+                if said(&sealed) { again(&|entry| entry.body = opening.clone(), &sealed) } else { sealed }
+            }),
+        ),
+    ];
+    for (expected, cheat) in cheats {
+        let store = strange(cheat);
+        let lying: Arc<dyn LoomStore> = Arc::clone(&store) as _;
+        let net = net_with(&["a", "b"], |_, _| {}, |name| (name == "b").then(|| Arc::clone(&lying))).await;
+        let a = &net.nodes[0];
+        let intent = script(json!([{ "call": "echo", "args": { "text": "x" } }, { "done": "cheated" }]));
+        let requests = json!([{ "node": "b", "intent": intent, "gates": ["echo"] }]);
+        let (outcome, loom) = parent(a, turns(9), Vec::new(), requests).await;
+        assert_eq!(outcome.result, Some(json!("all")), "the parent goes on");
+        let answer = &batch(a, loom)[0];
+        let kept = a.store.entries(loom).unwrap();
+        assert!(answer["error"].as_str().unwrap().contains(expected), "{expected}: {answer}");
+        assert!(kept.iter().all(|sealed| sealed.entry.loom == loom && sealed.entry.entity != mine));
+        clean(a);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_disk_is_full_says_so() {
+    let store = strange(|sealed| sealed);
+    store.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let full: Arc<dyn LoomStore> = Arc::clone(&store) as _;
+    let net = net_with(&["a", "b"], |_, _| {}, |name| (name == "b").then(|| Arc::clone(&full))).await;
+    let a = &net.nodes[0];
+    let refused =
+        a.runtime.cast_at("b", remote(&[], turns(3)), &script(json!([{ "done": 1 }])), CastOptions::default()).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("no space left on device"), "{refused}");
+}
+
+/// A connection of a server that is none of ours.
+struct Other(cantrip_runtime::adapters::peer::BoxIo);
+
+impl tonic::transport::server::Connected for Other {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl tokio::io::AsyncRead for Other {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        ctx: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_read(ctx, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for Other {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        ctx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.0).poll_write(ctx, bytes)
+    }
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        ctx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_flush(ctx)
+    }
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        ctx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_shutdown(ctx)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_another_version_is_told_from_one_that_is_down() {
+    let net = net(&["a"], |_, _| {}).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = PeerAddress { name: "later".to_owned(), address: listener.local_addr().unwrap().to_string() };
+    let connections = over_tls(listener, net.cluster.identity("later"));
+    let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Other(io)));
+    // It speaks gRPC and has the certificate, and knows nothing of cantrip.v1.
+    let (_, health) = tonic_health::server::health_reporter();
+    tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(Box::pin(connections)));
+    let way = Way::Tls { net: Arc::new(TcpNet), identity: net.cluster.identity("a") };
+    let peers = PeerNodes::new(vec![other], way, limits());
+    let error = peers.describe("later").await.unwrap_err().to_string();
+    assert!(error.contains("does not speak cantrip.v1"), "{error}");
+}
+
+/// What nobody has said of an entity.
+fn an_opening(spawned_by: EntityId) -> Opened {
+    Opened {
+        identity: cantrip_runtime::domain::cantrip::Identity::default(),
+        medium: "conversation".to_owned(),
+        medium_digest: None,
+        gates: Vec::new(),
+        wards: Wards::default(),
+        folding: cantrip_runtime::domain::cantrip::Folding::default(),
+        model: "told".to_owned(),
+        guest: None,
+        intent: cantrip_runtime::domain::loom::Payload::Inline("take over".to_owned()),
+        node: "b".to_owned(),
+        depth: 1,
+        cast: CastId::from_parts(3, [3; 10]),
+        trace: None,
+        spawned_by: Some(spawned_by),
+        fork: None,
+        caller: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_with_the_caller_stays_there_for_every_send() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, here) = (&net.nodes[0], Deeds::default());
+    let mut cantrip = remote(&[], turns(9));
+    let gate = here.gate("near");
+    cantrip.order.gates.push(GateOrder { name: "near".to_owned(), at_caller: Some(gate.spec().clone()) });
+    cantrip.gates.push(gate);
+    cantrip.order.model =
+        ModelOrder::AtCaller { name: "told".to_owned(), context_tokens: None, can_require_calls: true };
+    cantrip.llm = Some(told());
+    let mut entity = a.runtime.summon_at("b", cantrip, CastOptions::default()).unwrap();
+    for send in 1..4 {
+        let intent = script(json!([{ "call": "near", "args": { "deed": send.to_string() } }, { "done": send }]));
+        let outcome = tokio::time::timeout(Duration::from_secs(20), entity.send(&intent)).await.unwrap().unwrap();
+        assert_eq!((outcome.result, here.count(&send.to_string())), (Some(json!(send)), 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_change_are_used_without_a_restart() {
+    let (authority, key) = make_authority().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [ca, certificate, own] = ["ca.pem", "node.pem", "node.key"].map(|name| folder.path().join(name));
+    let write = |name: &str| {
+        let (pem, secret) = make_certificate(&key, name).unwrap();
+        std::fs::write(&ca, &authority).unwrap();
+        std::fs::write(&certificate, pem).unwrap();
+        std::fs::write(&own, secret).unwrap();
+    };
+    write("first");
+    let identity = Arc::new(Identity::from_files(&ca, &certificate, &own).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let connections = over_tls(listener, identity);
+    let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Other(io)));
+    let (_, health) = tonic_health::server::health_reporter();
+    tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(Box::pin(connections)));
+    let (pem, secret) = make_certificate(&key, "client").unwrap();
+    let client = Arc::new(Identity::from_pem(&authority, &pem, &secret).unwrap());
+    let is_named = async |name: &str| {
+        let peer = PeerAddress { name: name.to_owned(), address: address.clone() };
+        let way = Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&client) };
+        let error = PeerNodes::new(vec![peer], way, limits()).describe(name).await.unwrap_err().to_string();
+        // Whoever is reached is no node at all: that it answers shows that its name was right.
+        error.contains("does not speak")
+    };
+    assert!(is_named("first").await && !is_named("second").await);
+    write("second");
+    assert!(is_named("second").await && !is_named("first").await);
+    // Half of a renewal: the old one stays in force.
+    std::fs::write(&certificate, "nothing").unwrap();
+    assert!(is_named("second").await);
 }

@@ -351,6 +351,9 @@ pub trait Home: Send + Sync {
     /// Returns when everything taken before is durable.
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>>;
 
+    /// Whether anybody wants to be told of events: what nobody sees does not travel.
+    fn is_watched(&self) -> bool;
+
     /// Something happened.
     fn event(&self, event: Event);
 
@@ -365,7 +368,7 @@ pub trait Home: Send + Sync {
     ) -> BoxFuture<'a, Result<RawAnswer, ModelError>>;
 
     /// A guest that the host lacks.
-    fn guest(&self, digest: &str) -> Option<Vec<u8>>;
+    fn guest<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Option<Vec<u8>>>;
 
     /// Waits for something that the episode has to be told.
     fn signal(&self) -> BoxFuture<'_, Signal>;

@@ -16,7 +16,7 @@ use cantrip_runtime::domain::model::Sampling;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Usage};
 use cantrip_runtime::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
 use cantrip_runtime::driver::{Build, CallerGate, CallerLlm, Casts, HostLimits, Line, RemoteCantrip, Slots};
-use cantrip_runtime::ports::{BoxFuture, Clock, Llm, LoomStore, MediumFactory, Pieces};
+use cantrip_runtime::ports::{BoxFuture, Clock, Guest, Llm, LoomStore, MediumFactory, Pieces};
 use cantrip_runtime::{
     Cantrip, Exposure, FunctionGate, Gate, GateError, GateName, GateSpec, NoMedia, Reach, Runtime, Wards, builtin,
 };
@@ -141,6 +141,8 @@ pub(crate) struct TestHost {
     pub(crate) gates: BTreeMap<String, Arc<dyn Gate>>,
     pub(crate) model: Arc<dyn Llm>,
     pub(crate) media: Arc<dyn MediumFactory>,
+    /// What is meant by any guest.
+    pub(crate) guest: Option<Arc<dyn Guest>>,
 }
 
 impl TestHost {
@@ -157,6 +159,7 @@ impl TestHost {
             gates: all.map(|gate| (gate.spec().name.to_string(), gate)).collect(),
             model,
             media: Arc::new(NoMedia),
+            guest: None,
         }
     }
 
@@ -180,6 +183,7 @@ impl Hosting for TestHost {
     fn build(&self, _: &Terms, order: &Order) -> Result<Build, Refusal> {
         let cantrip = order.cantrip.clone();
         let (gates, model, media) = (self.gates.clone(), Arc::clone(&self.model), Arc::clone(&self.media));
+        let guest = self.guest.clone().filter(|_| cantrip.guest.is_some());
         Ok(Box::new(move |line: Arc<Line>| {
             Box::pin(async move {
                 let mut builder = Cantrip::builder().wards(&cantrip.wards).folding(cantrip.folding);
@@ -199,7 +203,9 @@ impl Hosting for TestHost {
                         (None, None) => builder.hold(gate.name),
                     };
                 }
-                // Children may do what their parent's host has.
+                if let Some(guest) = guest {
+                    builder = builder.guest(guest);
+                }
                 if let Some(medium) = cantrip.medium {
                     builder = builder.medium(medium);
                 }

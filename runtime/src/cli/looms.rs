@@ -173,10 +173,11 @@ fn header(id: &str, tree: &Tree) -> String {
         // Writing into a String cannot fail.
         let _infallible = write!(
             out,
-            "\nentity {entity}  depth {}  {}  {}  {status}\n  intent: {}",
+            "\nentity {entity}  depth {}  {}  {}{}  {status}\n  intent: {}",
             view.opened.depth,
             view.opened.medium,
             view.opened.model,
+            view.opened.caller.as_ref().map(|_| format!("  on {}", view.opened.node)).unwrap_or_default(),
             line(&view.intent)
         );
     }

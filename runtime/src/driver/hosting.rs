@@ -208,7 +208,8 @@ impl Casts {
         self.0.tasks.len()
     }
 
-    /// Runs an episode, or joins it where it is known. `after` is how far the caller has its entries already.
+    /// Runs an episode, or joins it where it is known. `after` is how far the caller has its entries already, `events` whether
+    /// it wants to be told of events.
     ///
     /// # Errors
     /// An entity or a loom of somebody else, an episode that cannot be begun, or too many of them.
@@ -219,11 +220,13 @@ impl Casts {
         order: Order,
         place: Where,
         after: Option<Cursor>,
+        events: bool,
     ) -> Result<Attached, Refusal> {
         let now_us = self.0.runtime.host.clock.now_us();
         let mut all = self.lock();
         self.purge(&mut all, now_us);
         let mut begin = Begin::Fresh;
+        let mut line = Arc::new(Line::default());
         if let Some(known) = all.get(&order.entity).map(Arc::clone) {
             if known.caller != caller {
                 return Err(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
@@ -232,7 +235,7 @@ impl Casts {
             if known.cast == order.cast {
                 known.heard_us.store(now_us, Ordering::Relaxed);
                 drop(all);
-                return Ok(Attached::new(self, known, true, after));
+                return Ok(Attached::new(self, known, true, (after, events)));
             }
             if !is_over {
                 let what = format!("the entity {} is at work on {}", order.entity, known.cast);
@@ -241,6 +244,8 @@ impl Casts {
             let kept = known.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(summoned) = kept.filter(|_| order.again) {
                 begin = Begin::Kept(Box::new(summoned));
+                // Its gates and its model know this way back.
+                line = Arc::clone(&known.line);
             }
         }
         if self.0.closing.is_cancelled() {
@@ -252,10 +257,10 @@ impl Casts {
                 Known::Not => {}
                 Known::Entity { unfinished } => begin = Begin::Recorded { unfinished },
                 Known::Over(end) => {
-                    let hosted = self.hosted(caller, &order, now_us, 0)?;
+                    let hosted = self.hosted(caller, &order, now_us, 0, line)?;
                     hosted.stage.send_replace(Stage::Ended(Arc::new(Ok(*end))));
                     drop(all);
-                    return Ok(Attached::new(self, hosted, true, after));
+                    return Ok(Attached::new(self, hosted, true, (after, events)));
                 }
             }
         }
@@ -269,17 +274,24 @@ impl Casts {
             return Err(refuse("concurrent_casts", GateError::Exhausted(what)));
         }
         let is_joined = matches!(begin, Begin::Recorded { unfinished: true });
-        let hosted = self.hosted(caller, &order, now_us, waiting)?;
+        let hosted = self.hosted(caller, &order, now_us, waiting, line)?;
         all.insert(order.entity, Arc::clone(&hosted));
         drop(all);
-        let attached = Attached::new(self, Arc::clone(&hosted), is_joined, after);
+        let attached = Attached::new(self, Arc::clone(&hosted), is_joined, (after, events));
         let run = Run { casts: self.clone(), hosted, slots: Arc::clone(slots) };
         slots.waiting.fetch_add(1, Ordering::Relaxed);
         self.0.tasks.spawn(run.finish(order, place, begin));
         Ok(attached)
     }
 
-    fn hosted(&self, caller: &str, order: &Order, now_us: u64, ahead: usize) -> Result<Arc<Hosted>, Refusal> {
+    fn hosted(
+        &self,
+        caller: &str,
+        order: &Order,
+        now_us: u64,
+        ahead: usize,
+        line: Arc<Line>,
+    ) -> Result<Arc<Hosted>, Refusal> {
         let host = &self.0.runtime.host;
         let loom = host.open(order.loom).map_err(|error| ours(&error))?;
         let entries = host.store.entries_of(order.entity).map_err(|error| ours(&error))?;
@@ -295,7 +307,7 @@ impl Casts {
             begins_after,
             cast: order.cast,
             keep: order.keep,
-            line: Arc::new(Line::default()),
+            line,
             control: Control::new(),
             stage: watch::Sender::new(Stage::Preparing),
             heard_us: AtomicU64::new(now_us),

@@ -124,6 +124,11 @@ impl Line {
         self.changed.subscribe()
     }
 
+    /// Whether anybody listens to events at the moment.
+    pub(super) fn is_watched(&self) -> bool {
+        self.events.receiver_count() > 0
+    }
+
     pub(super) fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }
@@ -188,8 +193,10 @@ impl Line {
 
 impl Observer for Line {
     fn event(&self, event: &Event) {
-        // Where nobody is attached, nobody is told.
-        drop(self.events.send(Arc::new(event.clone())));
+        if self.is_watched() {
+            // Whoever listened a moment ago may have gone.
+            drop(self.events.send(Arc::new(event.clone())));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod control;
 mod delegate;
 mod fault;
 mod hosting;
+mod intake;
 mod line;
 mod read_loom;
 mod recorder;

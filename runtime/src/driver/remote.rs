@@ -3,9 +3,9 @@
 //! A host is not trusted. What it sends is checked before it is recorded; a gate or a model that is placed here is called within
 //! this side's wards; what the episode may spend was set aside before it began. Owns no connection: that is the port's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cantrip_gates::{ArgumentCheck, CallContext, Gate, GateError, OUTPUT_BYTES_MAX_DEFAULT, Reach, Wards};
@@ -16,20 +16,18 @@ use crate::domain::cantrip::Identity;
 use crate::domain::delegation::{There, ThereModel};
 use crate::domain::event::Event;
 use crate::domain::ids::{CastId, EntityId, EntryId};
-use crate::domain::loom::{Body, Sealed};
+use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::remote::{CantripOrder, ModelOrder, Order, Place};
-use crate::ports::{BoxFuture, Home, HomeError, Llm, LoomStore, Observer, PeerError, Peers, Pieces, RemoteEnd, Signal};
+use crate::ports::{BoxFuture, Home, HomeError, Llm, Observer, PeerError, Peers, Pieces, RemoteEnd, Signal};
 
 use super::actor::Actor;
 use super::control::Control;
 use super::fault::Fault;
+use super::intake::Intake;
 use super::recorder::Loom;
 use super::runtime::{CastError, CastOptions, Runtime};
-
-/// 256 MiB. No episode records so much; a host that sends more is refused.
-const RECEIVED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The quantities that a tree of entities spends together.
 const SHARED: [Quantity; 4] = [Quantity::Tokens, Quantity::GateCalls, Quantity::Children, Quantity::Fuel];
@@ -75,11 +73,8 @@ impl Share {
 /// What an episode elsewhere can use of this node.
 pub(super) struct NearSide {
     loom: Loom,
-    /// The entity, and what it follows here.
-    root: (EntityId, Option<EntryId>),
+    intake: Intake,
     depth: u32,
-    /// The entity and everybody below it, as far as they have been opened.
-    family: Mutex<BTreeSet<EntityId>>,
     observer: Option<Arc<dyn Observer>>,
     control: Control,
     gates: BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)>,
@@ -87,43 +82,11 @@ pub(super) struct NearSide {
     guest: Option<(String, Vec<u8>)>,
     wards: Wards,
     deadline: Option<Instant>,
-    received_bytes: AtomicU64,
     gate_calls: AtomicU64,
     tokens: AtomicU64,
 }
 
 impl NearSide {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<EntityId>> {
-        self.family.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self, sealed: &Sealed) -> Result<(), HomeError> {
-        let entry = &sealed.entry;
-        let refused = |what: String| Err(HomeError::Refused(format!("entry {}: {what}", sealed.id)));
-        if entry.loom != self.loom.id() {
-            return refused(format!("it is of loom {}, and this cast is recorded in {}", entry.loom, self.loom.id()));
-        }
-        let mut family = self.lock();
-        if let Body::Opened(opened) = &entry.body {
-            let (root, follows) = self.root;
-            let is_root = entry.entity == root && (opened.fork.is_some() || entry.parent == follows);
-            if !is_root && !opened.spawned_by.is_some_and(|parent| family.contains(&parent)) {
-                return refused(format!("it opens {}, which nobody of this cast has spawned", entry.entity));
-            }
-            family.insert(entry.entity);
-        }
-        if !family.contains(&entry.entity) {
-            return refused(format!("it is of {}, which does not belong to this cast", entry.entity));
-        }
-        drop(family);
-        let size = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
-        if self.received_bytes.fetch_add(size, Ordering::Relaxed).saturating_add(size) > RECEIVED_BYTES_MAX {
-            return refused(format!("the cast has recorded more than {RECEIVED_BYTES_MAX} bytes"));
-        }
-        Ok(())
-    }
-
     async fn call(&self, name: &str, arguments: Value) -> Result<Value, GateError> {
         let Some((check, gate)) = self.gates.get(name) else {
             return Err(GateError::Denied(format!("{name}: not placed at the caller")));
@@ -154,9 +117,7 @@ impl NearSide {
 
 impl Home for NearSide {
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
-        self.check(&sealed)?;
-        self.loom.receive(sealed)?;
-        Ok(())
+        self.intake.take(sealed)
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
@@ -167,6 +128,10 @@ impl Home for NearSide {
                 Err(other) => Err(HomeError::Refused(other.to_string())),
             }
         })
+    }
+
+    fn is_watched(&self) -> bool {
+        self.observer.is_some()
     }
 
     fn event(&self, event: Event) {
@@ -200,31 +165,13 @@ impl Home for NearSide {
         })
     }
 
-    fn guest(&self, digest: &str) -> Option<Vec<u8>> {
-        self.guest.as_ref().filter(|(own, _)| own == digest).map(|(_, bytes)| bytes.clone())
+    fn guest<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Option<Vec<u8>>> {
+        let found = self.guest.as_ref().filter(|(own, _)| own == digest).map(|(_, bytes)| bytes.clone());
+        Box::pin(std::future::ready(found))
     }
 
     fn signal(&self) -> BoxFuture<'_, Signal> {
         Box::pin(self.control.signal())
-    }
-}
-
-/// The entities below one, as far as the record has them.
-pub(super) fn family(store: &dyn LoomStore, loom: &Loom, root: EntityId) -> Result<BTreeSet<EntityId>, Fault> {
-    let mut family = BTreeSet::from([root]);
-    let entries = store.entries(loom.id())?;
-    loop {
-        let before = family.len();
-        for sealed in &entries {
-            if let Body::Opened(opened) = &sealed.entry.body
-                && opened.spawned_by.is_some_and(|parent| family.contains(&parent))
-            {
-                family.insert(sealed.entry.entity);
-            }
-        }
-        if family.len() == before {
-            return Ok(family);
-        }
     }
 }
 
@@ -288,9 +235,8 @@ impl Actor {
         let deadline = self.time_left();
         let near = NearSide {
             loom: self.loom.clone(),
-            root: (entity, Some(delegated)),
+            intake: Intake::of_new(self.loom.clone(), (entity, Some(delegated))),
             depth,
-            family: Mutex::new(BTreeSet::from([entity])),
             observer: self.observer.clone(),
             control: self.control.child(),
             gates: checked(near_gates),
@@ -298,7 +244,6 @@ impl Actor {
             guest: None,
             wards: wards.clone(),
             deadline: deadline.and_then(|left| Instant::now().checked_add(left)),
-            received_bytes: AtomicU64::new(0),
             gate_calls: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
         };
@@ -510,12 +455,11 @@ impl RemoteEntity {
             _ => self.cast.take().unwrap_or_else(|| self.runtime.host.cast_id()),
         };
         self.pending = Some((cast, intent.to_owned()));
-        let family = family(&**self.runtime.store(), &self.loom, self.entity).map_err(CastError::from)?;
+        let intake = Intake::new(self.loom.clone(), (self.entity, None)).map_err(CastError::from)?;
         let near = NearSide {
             loom: self.loom.clone(),
-            root: (self.entity, None),
+            intake,
             depth: 0,
-            family: Mutex::new(family),
             observer: self.observer.clone(),
             control: self.control.clone(),
             gates: checked(self.cantrip.gates.iter().map(Arc::clone)),
@@ -523,7 +467,6 @@ impl RemoteEntity {
             guest: self.cantrip.guest.clone(),
             wards: self.cantrip.order.wards.clone(),
             deadline: None,
-            received_bytes: AtomicU64::new(0),
             gate_calls: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
         };

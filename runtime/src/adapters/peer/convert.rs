@@ -487,3 +487,7 @@ pub(super) fn end(it: v1::Ended) -> Result<RemoteEnd, Off> {
         failure: it.failure,
     })
 }
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

@@ -141,7 +141,7 @@ impl<'a> Near<'a> {
         let (sender, receiver) = mpsc::channel(OUT_WAITING_MAX);
         let mut order = self.order.clone();
         order.lease.get_or_insert(limits.lease);
-        let open = Said::Open(convert::open(&order, self.after.clone(), node, true));
+        let open = Said::Open(convert::open(&order, self.after.clone(), node, self.home.is_watched()));
         let cancel = self.stopping.map(|(parent_terminated, _)| Said::Cancel(v1::Cancel { parent_terminated }));
         for said in std::iter::once(open).chain(cancel) {
             // The channel is new and has room for both.
@@ -258,7 +258,7 @@ impl<'a> Near<'a> {
             }
             Some(Told::GateCall(call)) => self.gate(call, sender).await?,
             Some(Told::ModelCall(call)) => self.model(call, sender).await?,
-            Some(Told::GuestWanted(wanted)) => self.guest(&wanted, sender).await?,
+            Some(Told::GuestWanted(wanted)) => self.guest(wanted, sender).await?,
             Some(Told::Ended(ended)) => {
                 let end = convert::end(ended).map_err(|what| self.broken(what))?;
                 self.home.sync().await.map_err(|error| self.home_error(error))?;
@@ -347,19 +347,26 @@ impl<'a> Near<'a> {
         Ok(())
     }
 
-    async fn guest(&mut self, wanted: &v1::GuestWanted, sender: &Sender) -> Result<(), Broken> {
-        let (call, digest) = (wanted.call, &wanted.digest);
-        let Some(bytes) = self.home.guest(digest) else {
-            let refused = format!("the caller does not have the guest {digest}");
-            let part = v1::GuestPart { call, refused, ..v1::GuestPart::default() };
-            return self.say(sender, Said::GuestPart(part)).await;
-        };
-        let mut parts = bytes.chunks(PART_BYTES).peekable();
-        while let Some(part) = parts.next() {
-            let last = parts.peek().is_none();
-            let part = v1::GuestPart { call, bytes: part.to_vec().into(), last, ..v1::GuestPart::default() };
-            self.say(sender, Said::GuestPart(part)).await?;
+    async fn guest(&mut self, wanted: v1::GuestWanted, sender: &Sender) -> Result<(), Broken> {
+        if !self.is_new(wanted.call, sender).await? {
+            return Ok(());
         }
+        let (home, v1::GuestWanted { call, digest }) = (self.home, wanted);
+        let answer = async move {
+            let Some(bytes) = home.guest(&digest).await else {
+                let refused = format!("the caller does not have the guest {digest}");
+                return (call, vec![Said::GuestPart(v1::GuestPart { call, refused, ..v1::GuestPart::default() })]);
+            };
+            let bytes = bytes::Bytes::from(bytes);
+            let mut parts = Vec::new();
+            for from in (0..bytes.len()).step_by(PART_BYTES) {
+                let to = from.saturating_add(PART_BYTES).min(bytes.len());
+                let (bytes, last) = (bytes.slice(from..to), to == bytes.len());
+                parts.push(Said::GuestPart(v1::GuestPart { call, bytes, last, ..v1::GuestPart::default() }));
+            }
+            (call, parts)
+        };
+        self.answers.push(answer.boxed());
         Ok(())
     }
 }

@@ -210,7 +210,7 @@ impl NodeServer {
         peers.map(Some).ok_or_else(refused)
     }
 
-    fn begin(&self, caller: &Caller, terms: &Terms, open: v1::Open) -> Result<(Attached, bool), Refusal> {
+    fn begin(&self, caller: &Caller, terms: &Terms, open: v1::Open) -> Result<Attached, Refusal> {
         let invalid = |what: String| Refusal::new("open", cantrip_gates::GateError::Invalid(what));
         let (node, events) = (open.node.clone(), open.events);
         let after = match &*open.after {
@@ -233,7 +233,7 @@ impl NodeServer {
             return Err(Refusal::new("node", cantrip_gates::GateError::Denied(what)));
         };
         let caller = self.hosting.known_as(caller);
-        self.casts.open(&caller, &terms.slots, order, place, after).map(|attached| (attached, events))
+        self.casts.open(&caller, &terms.slots, order, place, after, events)
     }
 }
 
@@ -328,7 +328,6 @@ struct Speaking {
     attached: Attached,
     messages: Streaming<v1::CallerMessage>,
     out: mpsc::Sender<Result<v1::HostMessage, Status>>,
-    events: bool,
     node: String,
     writer: String,
 }
@@ -436,11 +435,10 @@ impl Speaking {
                 };
                 self.send(Told::Entry(entry)).await
             }
-            HostItem::Event(event) if self.events => {
+            HostItem::Event(event) => {
                 // A record type of ours: it always is JSON.
                 self.send(Told::Event(serde_json::to_string(&*event).unwrap_or_default())).await
             }
-            HostItem::Event(_) => true,
             HostItem::Ask(call, Ask::Gate { gate, arguments }) => {
                 let arguments = arguments.to_string();
                 self.send(Told::GateCall(v1::GateCall { call, gate, arguments })).await
@@ -507,13 +505,12 @@ impl Node for NodeServer {
         };
         let (out, answers) = mpsc::channel(OUT_WAITING_MAX);
         match self.begin(&caller, &terms, open) {
-            Ok((attached, events)) => {
+            Ok(attached) => {
                 let runtime = self.casts.runtime();
                 let speaking = Speaking {
                     attached,
                     messages,
                     out,
-                    events,
                     node: runtime.node().to_owned(),
                     writer: runtime.store().writer().to_string(),
                 };

@@ -236,3 +236,84 @@ fn is_signed(header: &Header, bytes: &[u8]) -> bool {
     let signature = Signature::from_slice(&header.signature).ok();
     key.zip(signature).is_some_and(|(key, signature)| key.verify_strict(bytes, &signature).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uploads(folder: &Path, quota_bytes: u64) -> Arc<Uploads> {
+        let shelved: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let kept = Arc::clone(&shelved);
+        Arc::new(Uploads {
+            rule: "peers.a.deploy".to_owned(),
+            folder: folder.to_owned(),
+            bytes_max: 100,
+            quota_bytes,
+            require_signed: false,
+            publishers: BTreeSet::new(),
+            kept: Arc::new(move |digest| kept.lock().ok()?.contains(digest).then(|| digest.to_owned())),
+            shelve: Arc::new(move |name, bytes| {
+                let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
+                if let Ok(mut shelved) = shelved.lock() {
+                    shelved.insert(digest.clone());
+                }
+                Box::pin(std::future::ready(Ok(format!("{name}@{digest}"))))
+            }),
+            counting: Mutex::default(),
+        })
+    }
+
+    fn header(bytes: &[u8], offset: u64) -> Header {
+        Header {
+            name: "g".to_owned(),
+            digest: format!("sha256:{}", hex(&Sha256::digest(bytes))),
+            bytes: bytes.len() as u64,
+            offset,
+            signature: Vec::new(),
+            publisher: Vec::new(),
+        }
+    }
+
+    fn refused<T>(result: Result<T, Refusal>) -> String {
+        result.err().map(|refusal| refusal.to_string()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_broken_upload_goes_on_where_it_was_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let (uploads, bytes) = (uploads(folder.path(), 1_000), [7; 60]);
+        let digest = header(&bytes, 0).digest;
+        let mut first = uploads.begin(header(&bytes, 0)).unwrap();
+        first.add(&bytes[..25]).unwrap();
+        let said = refused(first.finish().await);
+        assert!(said.contains("25 of 60 bytes came"), "{said}");
+        assert_eq!(uploads.status(&digest).unwrap(), (25, false));
+        let said = refused(uploads.begin(header(&bytes, 30)));
+        assert!(said.contains("25 bytes are here"), "{said}");
+        let mut rest = uploads.begin(header(&bytes, 25)).unwrap();
+        rest.add(&bytes[25..]).unwrap();
+        assert!(!rest.finish().await.unwrap().known);
+        assert_eq!(uploads.status(&digest).unwrap(), (0, true));
+        assert!(uploads.begin(header(&bytes, 0)).unwrap().finish().await.unwrap().known, "the same again is known");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_or_something_else_is_refused_by_its_rule() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(folder.path(), 100);
+        let said = refused(uploads.begin(header(&[1; 101], 0)));
+        assert!(said.contains("101 bytes, and 100 are taken") && said.contains("peers.a.deploy.max_bytes"), "{said}");
+        let mut kept = uploads.begin(header(&[2; 70], 0)).unwrap();
+        kept.add(&[2; 70]).unwrap();
+        kept.finish().await.unwrap();
+        let said = refused(uploads.begin(header(&[3; 40], 0)));
+        assert!(said.contains("70 bytes of 100") && said.contains("quota_bytes"), "{said}");
+        let mut other = uploads.begin(header(&[4; 20], 0)).unwrap();
+        other.add(&[5; 20]).unwrap();
+        let said = refused(other.finish().await);
+        assert!(said.contains("was announced"), "{said}");
+        let mut longer = uploads.begin(header(&[6; 10], 0)).unwrap();
+        assert!(refused(longer.add(&[6; 11])).contains("more than the 10 bytes"));
+        assert!(refused(uploads.status("sha256:../../x")).contains("is no digest"), "a name leads nowhere");
+    }
+}

@@ -73,6 +73,16 @@ pub enum HostItem {
     Ended(Box<RemoteEnd>),
 }
 
+/// The next event; never, where none are wanted.
+async fn heard(
+    events: &mut Option<broadcast::Receiver<Arc<Event>>>,
+) -> Result<Arc<Event>, broadcast::error::RecvError> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One caller's view of an episode.
 #[derive(Debug)]
 pub struct Attached {
@@ -90,14 +100,20 @@ pub struct Attached {
     stage: watch::Receiver<Stage>,
     grows: watch::Receiver<u64>,
     asks: watch::Receiver<u64>,
-    events: broadcast::Receiver<Arc<Event>>,
+    /// Nothing where the caller does not want them.
+    events: Option<broadcast::Receiver<Arc<Event>>>,
 }
 
 impl Attached {
-    pub(super) fn new(casts: &Casts, hosted: Arc<Hosted>, joined: bool, after: Option<Cursor>) -> Self {
+    pub(super) fn new(
+        casts: &Casts,
+        hosted: Arc<Hosted>,
+        joined: bool,
+        (after, events): (Option<Cursor>, bool),
+    ) -> Self {
         let at = Cursor { own: hosted.begins_after, others: 0 };
         let (stage, grows) = (hosted.stage.subscribe(), hosted.loom.grows());
-        let (asks, events) = (hosted.line.asks(), hosted.line.events());
+        let (asks, events) = (hosted.line.asks(), events.then(|| hosted.line.events()));
         Self {
             casts: casts.clone(),
             joined,
@@ -171,10 +187,10 @@ impl Attached {
                 self.asked = number;
                 return Ok(Some(HostItem::Ask(number, ask)));
             }
-            match self.events.try_recv() {
-                Ok(event) => return Ok(Some(HostItem::Event(event))),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => continue,
-                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {}
+            match self.events.as_mut().map(broadcast::Receiver::try_recv) {
+                Some(Ok(event)) => return Ok(Some(HostItem::Event(event))),
+                Some(Err(broadcast::error::TryRecvError::Lagged(_))) => continue,
+                None | Some(Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed)) => {}
             }
             if let Stage::Ended(end) = stage {
                 self.is_over = true;
@@ -187,7 +203,7 @@ impl Attached {
                 _ = self.stage.changed() => {}
                 _ = self.grows.changed() => {}
                 _ = self.asks.changed() => {}
-                event = self.events.recv() => {
+                event = heard(&mut self.events) => {
                     if let Ok(event) = event {
                         return Ok(Some(HostItem::Event(event)));
                     }

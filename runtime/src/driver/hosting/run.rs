@@ -1,8 +1,7 @@
 //! One hosted episode, from its turn in the queue to its end: here, or passed on to a peer.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cantrip_gates::GateError;
@@ -10,16 +9,19 @@ use serde_json::Value;
 
 use crate::domain::event::Event;
 use crate::domain::ids::EntityId;
-use crate::domain::loom::{Body, Sealed};
+use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
 use crate::domain::remote::{Order, Refusal};
 use crate::driver::fault::Fault;
-use crate::driver::remote::family;
+use crate::driver::intake::Intake;
 use crate::driver::runtime::{CastError, CastOptions, Origin};
 use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Signal};
 
 use super::{Begin, Build, Casts, Hosted, Slots, Stage, Where, ours, refuse};
+
+/// 64 MiB. A larger component is not passed on.
+const GUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// One episode on its way to its end.
 pub(super) struct Run {
@@ -178,9 +180,8 @@ impl Run {
                 GateError::NotFound(format!("there is no node `{node}`: this one has no peers")),
             ));
         };
-        let failed = |fault: Fault| ours(&fault);
-        let family = family(&*inner.runtime.host.store, &hosted.loom, hosted.entity).map_err(failed)?;
-        let home = Passing { hosted: Arc::clone(hosted), family: Mutex::new(family) };
+        let intake = Intake::new(hosted.loom.clone(), (hosted.entity, order.parent)).map_err(|fault| ours(&fault))?;
+        let home = Passing { hosted: Arc::clone(hosted), intake };
         hosted.stage.send_replace(Stage::Running { wards: Arc::new(order.cantrip.wards.clone()) });
         let ended = peers.cast(node, order, &home).await;
         ended.map_err(|error| {
@@ -215,26 +216,12 @@ fn told(outcome: Outcome) -> RemoteEnd {
 /// Passes an episode on that a client of this node has on a peer.
 struct Passing {
     hosted: Arc<Hosted>,
-    family: Mutex<BTreeSet<EntityId>>,
+    intake: Intake,
 }
 
 impl Home for Passing {
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
-        let mut family = self.family.lock().unwrap_or_else(PoisonError::into_inner);
-        if sealed.entry.loom != self.hosted.loom.id() {
-            return Err(HomeError::Refused(format!("entry {} is of another loom", sealed.id)));
-        }
-        if let Body::Opened(opened) = &sealed.entry.body
-            && opened.spawned_by.is_some_and(|parent| family.contains(&parent))
-        {
-            family.insert(sealed.entry.entity);
-        }
-        if !family.contains(&sealed.entry.entity) {
-            return Err(HomeError::Refused(format!("entry {} does not belong to this cast", sealed.id)));
-        }
-        drop(family);
-        self.hosted.loom.receive(sealed)?;
-        Ok(())
+        self.intake.take(sealed)
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
@@ -245,6 +232,10 @@ impl Home for Passing {
                 Err(other) => Err(HomeError::Refused(other.to_string())),
             }
         })
+    }
+
+    fn is_watched(&self) -> bool {
+        self.hosted.line.is_watched()
     }
 
     fn event(&self, event: Event) {
@@ -263,8 +254,8 @@ impl Home for Passing {
         Box::pin(self.hosted.line.model(Arc::new(question.clone()), pieces))
     }
 
-    fn guest(&self, _: &str) -> Option<Vec<u8>> {
-        None
+    fn guest<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Option<Vec<u8>>> {
+        Box::pin(async move { self.hosted.line.guest(digest, GUEST_BYTES_MAX).await.ok() })
     }
 
     fn signal(&self) -> BoxFuture<'_, Signal> {
