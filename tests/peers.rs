@@ -560,10 +560,13 @@ async fn cast(peers: &Arc<PeerNodes>, order: &Order, home: &Looking) -> Result<R
     peers.cast(&node, order, home).await
 }
 
+/// What is done to an entry before it is said.
+type Cheat = Box<dyn Fn(Sealed) -> Sealed + Send + Sync>;
+
 /// A store that changes what it says, or takes nothing any more.
 struct Strange {
     inner: Arc<MemoryStore>,
-    change: Box<dyn Fn(Sealed) -> Sealed + Send + Sync>,
+    change: Cheat,
     full: std::sync::atomic::AtomicBool,
 }
 
@@ -647,7 +650,7 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         Sealed::new(entry, Vec::new()).unwrap()
     };
     let mine = EntityId::from_parts(77, [7; 10]);
-    let cheats: Vec<(&str, Box<dyn Fn(Sealed) -> Sealed + Send + Sync>)> = vec![
+    let cheats: Vec<(&str, Cheat)> = vec![
         (
             "hashes to",
             Box::new(move |mut sealed| {
@@ -660,9 +663,9 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         ),
         (
             "it is of loom",
-            Box::new(move |sealed| match said(&sealed) {
-                true => again(&|entry| entry.loom = LoomId::from_parts(9, [9; 10]), &sealed),
-                false => sealed,
+            Box::new(move |sealed| {
+                let other = LoomId::from_parts(9, [9; 10]);
+                if said(&sealed) { again(&|entry| entry.loom = other, &sealed) } else { sealed }
             }),
         ),
         // An honest filter drops this before it travels: then what follows it has nothing to follow.
