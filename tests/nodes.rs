@@ -435,6 +435,8 @@ fn only_signed_guests_where_that_is_required() {
     let key = cluster.run(&["guests", "key", "publisher.key"]);
     let public = text(&key.stdout).trim().to_owned();
     cluster.change("b", |file| {
+        let file =
+            file.replace("fetch_guests = true", &format!("fetch_guests = true\nguest_publishers = [\"{public}\"]"));
         file + &format!("\n[peers.a.deploy]\nrequire_signed = true\npublishers = [\"{public}\"]\n")
     });
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reader/reader.wasm");
@@ -462,8 +464,21 @@ fn only_signed_guests_where_that_is_required() {
     assert!(text(&refused.stderr).contains("the signature is not the publisher's"), "{}", text(&refused.stderr));
     let taken = cluster.run(&["deploy", "reader.wasm", "--node", "b"]);
     assert!(taken.status.success(), "{}", text(&taken.stderr));
+    // Node a may run what that publisher has signed, and nothing else.
     let listed = cluster.run(&["guests", "ls", "--node", "b"]);
     assert!(text(&listed.stdout).starts_with("reader "), "{} {}", text(&listed.stdout), text(&listed.stderr));
+    let digest = text(&taken.stdout).trim().to_owned();
+    let guest = |digest: &str| {
+        let cantrip = format!(
+            "[guest]\ncomponent = \"{digest}\"\n[circle]\ngates = [\"read_file\", \"done\"]\n[circle.wards]\nmax_turns = 1\n"
+        );
+        std::fs::write(cluster.at("signed.toml"), cantrip).unwrap();
+        cluster.run(&["cast", "signed.toml", "Read note.txt", "--node", "b", "-q"])
+    };
+    let ran = guest(&digest);
+    assert!(text(&ran.stdout).contains("the note of b"), "{} {}", text(&ran.stdout), text(&ran.stderr));
+    let other = digest.replace("sha256:3", "sha256:4");
+    assert!(text(&guest(&other).stderr).contains("peers.a.guests"), "{}", text(&guest(&other).stderr));
 }
 
 #[test]

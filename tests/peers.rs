@@ -76,7 +76,7 @@ async fn net_with(
             media: Arc::new(NoMedia),
             way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },
             limits: limits(),
-            host_limits: HostLimits::default(),
+            host_limits: HostLimits { queue: Duration::from_secs(2), ..HostLimits::default() },
             others,
             host,
             address,
@@ -851,4 +851,27 @@ async fn certificates_that_change_are_used_without_a_restart() {
     // Half of a renewal: the old one stays in force.
     std::fs::write(&certificate, "nothing").unwrap();
     assert!(is_named("second").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_wait_for_each_other_in_a_ring_do_not_wait_for_ever() {
+    let net = net(&["a", "b"], |_, host| {
+        let peer = host.peers.keys().next().unwrap().clone();
+        host.change(&peer, |terms, _| terms.slots = cantrip_runtime::driver::Slots::new(1, 8));
+    })
+    .await;
+    let a = &net.nodes[0];
+    // a → b → a → b, where b has room for one cast of a's, and that is the first.
+    let last = json!({ "node": "b", "intent": script(json!([{ "done": "x" }])), "gates": [] });
+    let third = json!({ "node": "a", "intent": script(json!([{ "call": "call_entity", "args": last }, { "done": "back" }])), "gates": ["call_entity"] });
+    let second = script(json!([{ "call": "call_entity", "args": third }, { "done": "on b" }]));
+    let requests = json!([{ "node": "b", "intent": second, "gates": ["call_entity"] }]);
+    let wards = Wards { max_turns: Some(9), max_depth: Some(4), ..Wards::default() };
+    let (_, loom) =
+        tokio::time::timeout(Duration::from_secs(30), parent(a, wards, Vec::new(), requests)).await.unwrap();
+    assert_eq!(batch(a, loom), vec![json!("on b")]);
+    let refused = a.runtime.tree(loom).unwrap().turns().iter().flat_map(|turn| turn.gates.clone()).any(
+        |gate| matches!(&gate.result, Some(Err(error)) if error.message().contains("no cast ended within 2000 ms")),
+    );
+    assert!(refused);
 }

@@ -104,6 +104,12 @@ def main() -> None:
     address, name, folder = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
     with channel(address, name, folder) as open_channel:
         stub = rpc.NodeStub(open_channel)
+        # The standard services, by their bytes: serving, and a list of services with ours in it.
+        health = open_channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x0fcantrip.v1.Node", timeout=30)
+        assert health == b"\x08\x01", health
+        reflection = open_channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        listed = next(reflection(iter([b"\x3a\x00"]), timeout=30))
+        assert b"cantrip.v1.Node" in listed, listed
         described = stub.Describe(pb.DescribeRequest(), timeout=30)
         assert described.may_cast and described.caller.startswith("a@"), described
         cast(stub)

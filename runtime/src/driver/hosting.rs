@@ -43,6 +43,8 @@ pub struct HostLimits {
     pub lease: Duration,
     /// The longest lease that a caller may name.
     pub lease_max: Duration,
+    /// How long a cast waits for its turn. Without an end, a ring of nodes in which each waits for the next would wait for ever.
+    pub queue: Duration,
     /// How long it may take to make a cantrip, its guest included.
     pub build: Duration,
     /// How long an entity that was kept waits for a further intent, and the end of an episode for its caller.
@@ -54,6 +56,7 @@ impl Default for HostLimits {
         Self {
             lease: Duration::from_mins(1),
             lease_max: Duration::from_mins(10),
+            queue: Duration::from_mins(1),
             build: Duration::from_secs(30),
             idle: Duration::from_mins(10),
         }

@@ -248,7 +248,8 @@ impl Actor {
             tokens: AtomicU64::new(0),
         };
         let order = Order {
-            cast: self.host.cast_id(),
+            // Of the name that is on record here already: whoever takes this entity up again means the same cast.
+            cast: CastId::from_bytes(*entity.as_bytes()),
             loom: self.loom.id(),
             entity,
             parent: Some(delegated),

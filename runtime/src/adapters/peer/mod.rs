@@ -18,7 +18,7 @@ pub use deploy::{DeployError, Deployed, Package};
 pub use identity::{Caller, Identity, IdentityError, make_authority, make_certificate};
 pub use net::{BoxIo, Net, TcpNet};
 pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms, accepting, over_socket, over_tls};
-pub use upload::{Kept, Shelve, Uploaded, Uploads};
+pub use upload::{Kept, Shelve, Uploaded, Uploads, signed_by};
 
 /// The protocol as generated, for tests that speak it themselves.
 pub mod v1 {

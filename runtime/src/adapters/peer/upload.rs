@@ -93,6 +93,33 @@ pub(super) struct Upload {
     known: Option<String>,
 }
 
+/// What is written down of a component that a peer brought.
+struct Line {
+    bytes: u64,
+    publisher: String,
+}
+
+impl Line {
+    fn read(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path).ok()?;
+        let (bytes, publisher) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), ""));
+        Some(Self { bytes: bytes.parse().ok()?, publisher: publisher.to_owned() })
+    }
+}
+
+/// The digests of what these publishers have signed, of all that peers brought into their folders below this one.
+pub fn signed_by(folder: &Path, publishers: &BTreeSet<[u8; 32]>) -> BTreeSet<String> {
+    let known: BTreeSet<String> = publishers.iter().map(|key| hex(key)).collect();
+    let folders = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
+    let signed = files.filter_map(|file| {
+        let path = file.path();
+        let digest = path.file_name()?.to_str()?.strip_suffix(".kept")?.to_owned();
+        known.contains(&Line::read(&path)?.publisher).then(|| format!("sha256:{digest}"))
+    });
+    signed.collect()
+}
+
 fn hex_digest(digest: &str) -> Option<&str> {
     let hex = digest.strip_prefix("sha256:")?;
     (hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))).then_some(hex)
@@ -138,7 +165,7 @@ impl Uploads {
             match path.extension().and_then(|it| it.to_str()) {
                 Some("part") => size(&path),
                 // What was kept is counted by the size that is written down for it.
-                Some("kept") => fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+                Some("kept") => Line::read(&path).map_or(0, |line| line.bytes),
                 _ => 0,
             }
         };
@@ -224,8 +251,9 @@ impl Upload {
         }
         let count = bytes.len();
         let guest = (uploads.shelve)(self.header.name.clone(), bytes).await?;
+        let publisher = if self.header.signature.is_empty() { String::new() } else { hex(&self.header.publisher) };
         let line = uploads.folder.join(format!("{actual}.kept"));
-        fs::write(&line, count.to_string()).map_err(|error| uploads.disk(&error))?;
+        fs::write(&line, format!("{count} {publisher}\n")).map_err(|error| uploads.disk(&error))?;
         Ok(Uploaded { guest, known: false })
     }
 }

@@ -55,6 +55,7 @@ struct Tls {
 struct Limits {
     connect_timeout_ms: u64,
     rpc_timeout_ms: u64,
+    queue_timeout_ms: u64,
     build_timeout_ms: u64,
     lease_ms: u64,
     lease_ms_max: u64,
@@ -70,6 +71,7 @@ impl Default for Limits {
         Self {
             connect_timeout_ms: 5_000,
             rpc_timeout_ms: 30_000,
+            queue_timeout_ms: 60_000,
             build_timeout_ms: 30_000,
             lease_ms: 60_000,
             lease_ms_max: 600_000,
@@ -100,6 +102,8 @@ struct PeerToml {
     #[serde(default)]
     model_at_caller: bool,
     guests: Option<BTreeSet<String>>,
+    #[serde(default)]
+    guest_publishers: Vec<String>,
     #[serde(default)]
     fetch_guests: bool,
     #[serde(default = "casts")]
@@ -150,6 +154,8 @@ impl Default for DeployToml {
 pub(super) struct Policy {
     pub(super) ceiling: Arc<Ceiling>,
     pub(super) gates: BTreeMap<String, Arc<dyn Gate>>,
+    /// Whose guests it may run, beside those that are named.
+    pub(super) guest_publishers: BTreeSet<[u8; 32]>,
     pub(super) fetch_guests: bool,
     pub(super) concurrent_casts: usize,
     pub(super) queue: usize,
@@ -252,10 +258,14 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
             names.insert(gate.clone());
         }
         names.extend(granted.keys().cloned());
-        let publishers = table.deploy.publishers.iter().map(|text| {
-            super::deploy::parse_key(text).map_err(|what| source.wrong(at, format!("{key}.deploy.publishers"), what))
-        });
-        let publishers = publishers.collect::<Result<_, _>>()?;
+        let keys = |name: &str, texts: &[String]| {
+            let parsed = texts.iter().map(|text| super::deploy::parse_key(text));
+            parsed.collect::<Result<BTreeSet<_>, _>>().map_err(|what| source.wrong(at, format!("{key}.{name}"), what))
+        };
+        let publishers = keys("deploy.publishers", &table.deploy.publishers)?;
+        let guest_publishers = keys("guest_publishers", &table.guest_publishers)?;
+        // Whoever names publishers and no guests means theirs alone.
+        let guests = table.guests.or_else(|| (!guest_publishers.is_empty()).then(BTreeSet::new));
         let ceiling = Ceiling {
             rule: key.clone(),
             cast: table.may.contains(&May::Cast),
@@ -266,11 +276,12 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
             default_model: table.default_model,
             models: table.models.into_iter().collect(),
             model_at_caller: table.model_at_caller,
-            guests: table.guests,
+            guests,
         };
         let policy = Policy {
             ceiling: Arc::new(ceiling),
             gates: granted,
+            guest_publishers,
             fetch_guests: table.fetch_guests,
             concurrent_casts: table.concurrent_casts,
             queue: table.queue,
@@ -296,6 +307,7 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
         host_limits: HostLimits {
             lease: duration(limits.lease_ms),
             lease_max: duration(limits.lease_ms_max),
+            queue: duration(limits.queue_timeout_ms),
             build: duration(limits.build_timeout_ms),
             idle: duration(limits.idle_ms),
         },
@@ -334,6 +346,7 @@ fn local(
     Policy {
         ceiling: Arc::new(ceiling),
         gates,
+        guest_publishers: BTreeSet::new(),
         fetch_guests: true,
         concurrent_casts: limits.concurrent_casts,
         queue: limits.queue,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use cantrip_gates::{GateError, builtin};
 
 use crate::adapters::llm::{self, LlmConfig};
-use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads};
+use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
 use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::guest::Manifest;
@@ -32,6 +32,7 @@ struct Known {
 pub(super) struct NodeHost {
     sandboxed: Arc<Sandboxed>,
     file: NodeModels,
+    uploads: std::path::PathBuf,
     way: Arc<PeerNodes>,
     local: Known,
     peers: BTreeMap<String, Known>,
@@ -96,8 +97,9 @@ impl NodeHost {
         let lasting = lasting
             .filter_map(|(name, config)| Some((name.clone(), llm::build(config, &file.folder, &Settings::env).ok()?)));
         let made = lasting.collect();
+        let uploads = file.data.join("uploads");
         let file = NodeModels { folder: file.folder, models: file.models, made };
-        Arc::new(Self { sandboxed, file, way, local, peers })
+        Arc::new(Self { sandboxed, file, uploads, way, local, peers })
     }
 
     fn known(&self, caller: &Caller) -> Option<&Known> {
@@ -156,7 +158,15 @@ fn refused(rule: &str, error: &dyn std::error::Error) -> Refusal {
 
 impl Hosting for NodeHost {
     fn terms(&self, caller: &Caller) -> Option<Terms> {
-        self.known(caller).map(|known| known.terms.clone())
+        let known = self.known(caller)?;
+        let mut terms = known.terms.clone();
+        if !known.policy.guest_publishers.is_empty() {
+            let mut ceiling = (*terms.ceiling).clone();
+            let signed = signed_by(&self.uploads, &known.policy.guest_publishers);
+            ceiling.guests.get_or_insert_default().extend(signed);
+            terms.ceiling = Arc::new(ceiling);
+        }
+        Some(terms)
     }
 
     fn known_as(&self, caller: &Caller) -> String {

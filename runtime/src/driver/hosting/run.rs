@@ -30,18 +30,37 @@ pub(super) struct Run {
     pub(super) slots: Arc<Slots>,
 }
 
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Whatever becomes of the task, nobody waits for it for ever.
+        self.hosted.stage.send_if_modified(|stage| {
+            if matches!(stage, Stage::Ended(_)) {
+                return false;
+            }
+            let what = "the host gave the cast up; its log says why".to_owned();
+            *stage = Stage::Ended(Arc::new(Err(refuse("host", GateError::Failed(what)))));
+            true
+        });
+    }
+}
+
 impl Run {
     pub(super) async fn finish(self, order: Order, place: Where, begin: Begin) {
         let (inner, hosted) = (&self.casts.0, &self.hosted);
+        let waited = inner.limits.queue;
         let permit = tokio::select! {
-            permit = self.slots.running.acquire() => permit.ok(),
-            () = hosted.control.stopped() => None,
-            () = self.silence(&order) => None,
+            biased;
+            permit = self.slots.running.acquire() => permit.map_err(|_| "this node is shutting down".to_owned()),
+            () = hosted.control.stopped() => Err("the cast was stopped before its turn came".to_owned()),
+            () = self.silence(&order) => Err("its caller fell silent before its turn came".to_owned()),
+            () = inner.runtime.host.clock.sleep(waited) => {
+                Err(format!("no cast ended within {} ms to make room for it", waited.as_millis()))
+            }
         };
         self.slots.waiting.fetch_sub(1, Ordering::Relaxed);
-        let Some(permit) = permit else {
-            let what = "the cast was given up before its turn came".to_owned();
-            return self.ended(Err(refuse("concurrent_casts", GateError::TimedOut(what))));
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(what) => return self.ended(Err(refuse("concurrent_casts", GateError::TimedOut(what)))),
         };
         let ended = {
             let work = self.work(order.clone(), place, begin);
