@@ -576,3 +576,34 @@ fn a_client_in_python_casts_streams_and_cancels() {
     );
     assert!(said.contains("cast, streamed, cancelled and refused"), "{said}");
 }
+
+#[test]
+fn the_node_between_is_killed_and_started_again_and_the_cast_goes_on() {
+    let cluster = Cluster::new();
+    // b has no socket: whoever is on this machine reaches it through a.
+    cluster.change("b", |file| file.replacen("data = ", "socket = false\ndata = ", 1));
+    let a = cluster.serve("a");
+    let _b = cluster.serve("b");
+    let script = slowly(25);
+    let codes: Vec<&str> = script.iter().map(String::as_str).collect();
+    let file = cluster.cantrip("through", "[\"read_file\", \"done\"]", &codes);
+    let out = std::thread::scope(|scope| {
+        let cast = scope.spawn(|| cluster.run(&["cast", &file, "go", "--node", "b", "--json", "-q"]));
+        wait_for("a turn on b", || {
+            let out = cluster.run(&["--data", "net/b/data", "loom", "show", "--json"]);
+            text(&out.stdout).contains("read_file")
+        });
+        a.kill();
+        let again = cluster.serve("a");
+        let out = cast.join().unwrap();
+        drop(again);
+        out
+    });
+    let answer: Value = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
+    assert_eq!(answer["how"], "terminated", "{answer} {}", text(&out.stderr));
+    assert_eq!(answer["result"], json!(25 * "the note of b".len()));
+    let loom = answer["loom"].as_str().unwrap();
+    let (here, there) = (cluster.entries("a", loom), cluster.entries("b", loom));
+    assert_eq!(here.len(), there.len(), "what passed through is kept, as a whole");
+    cluster.verify("a");
+}

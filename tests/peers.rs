@@ -25,7 +25,7 @@ use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
 use cantrip_runtime::ports::{By, Clock, LoomStore, LoomSummary, PeerError, StoreError, Verified};
 use cantrip_runtime::{Cantrip, CastError, CastOptions, Control, Gate, How, NoMedia, Outcome, Runtime, Wards, builtin};
-use peer_support::{Cluster, Deeds, Node, Parts, TestHost, Told, limits, number, remote, turns};
+use peer_support::{Cluster, Deeds, Node, Parts, Plain, TestHost, Told, limits, number, remote, turns};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -720,53 +720,13 @@ async fn a_host_whose_disk_is_full_says_so() {
     assert!(refused.contains("no space left on device"), "{refused}");
 }
 
-/// A connection of a server that is none of ours.
-struct Other(cantrip_runtime::adapters::peer::BoxIo);
-
-impl tonic::transport::server::Connected for Other {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
-}
-
-impl tokio::io::AsyncRead for Other {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_read(ctx, buffer)
-    }
-}
-
-impl tokio::io::AsyncWrite for Other {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.0).poll_write(ctx, bytes)
-    }
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_flush(ctx)
-    }
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_shutdown(ctx)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_another_version_is_told_from_one_that_is_down() {
     let net = net(&["a"], |_, _| {}).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let other = PeerAddress { name: "later".to_owned(), address: listener.local_addr().unwrap().to_string() };
     let connections = over_tls(listener, net.cluster.identity("later"));
-    let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Other(io)));
+    let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Plain(io)));
     // It speaks gRPC and has the certificate, and knows nothing of cantrip.v1.
     let (_, health) = tonic_health::server::health_reporter();
     tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(Box::pin(connections)));
@@ -833,7 +793,7 @@ async fn certificates_that_change_are_used_without_a_restart() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let connections = over_tls(listener, identity);
-    let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Other(io)));
+    let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Plain(io)));
     let (_, health) = tonic_health::server::health_reporter();
     tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(Box::pin(connections)));
     let (pem, secret) = make_certificate(&key, "client").unwrap();

@@ -24,7 +24,7 @@ use cantrip_runtime::driver::{HostLimits, RemoteCantrip};
 use cantrip_runtime::ports::Guest;
 use cantrip_runtime::{CastOptions, NoMedia, Wards, builtin};
 use hyper_util::rt::TokioIo;
-use peer_support::{Cluster, Node, Parts, TestHost, Told, limits, remote};
+use peer_support::{Cluster, Node, Parts, Plain, TestHost, Told, limits, remote};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,46 +44,6 @@ fn component(name: &str) -> Vec<u8> {
         text = format!("{before}{}{after}", read(&folder.join(format!("parts/{part}.wat"))).trim());
     }
     wat::parse_str(text).unwrap()
-}
-
-/// A connection of the bare server.
-struct Bare(tokio_rustls::server::TlsStream<TcpStream>);
-
-impl tonic::transport::server::Connected for Bare {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
-}
-
-impl tokio::io::AsyncRead for Bare {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_read(ctx, buffer)
-    }
-}
-
-impl tokio::io::AsyncWrite for Bare {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.0).poll_write(ctx, bytes)
-    }
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_flush(ctx)
-    }
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        ctx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_shutdown(ctx)
-    }
 }
 
 /// The floor: tonic's own smallest service over mutual TLS, nothing of ours in between.
@@ -124,7 +84,7 @@ async fn bare() -> HealthClient<Channel> {
     let incoming = futures_util::stream::unfold((listener, acceptor), |(listener, acceptor)| async move {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let accepted = acceptor.accept(stream).await.map(Bare);
+        let accepted = acceptor.accept(stream).await.map(|io| Plain(Box::new(io)));
         Some((accepted, (listener, acceptor)))
     });
     let (_, service) = tonic_health::server::health_reporter();

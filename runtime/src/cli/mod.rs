@@ -11,6 +11,7 @@ mod guests;
 mod looms;
 mod node;
 mod project;
+mod prompt;
 mod settings;
 mod show;
 mod summon;

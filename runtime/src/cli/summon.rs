@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
 use serde_json::Value;
 
 use crate::driver::{Cantrip, CastError, CastOptions, Control, Runtime, Summoned};
@@ -11,6 +9,7 @@ use crate::driver::{Cantrip, CastError, CastOptions, Control, Runtime, Summoned}
 use super::args::SummonArgs;
 use super::cast::{resume, stop_on_signal};
 use super::exit::{CliError, Exit};
+use super::prompt::Prompt;
 use super::settings::Settings;
 use super::show::{Progress, summary};
 use super::{print, say};
@@ -33,22 +32,9 @@ pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, C
         None => runtime.summon(&cantrip, options()).map_err(CliError::fault)?,
     };
     say(&format!("entity {} in loom {}; /help says what there is", entity.entity(), entity.loom()));
-    let mut editor = DefaultEditor::new().map_err(CliError::fault)?;
-    loop {
-        let read = tokio::task::spawn_blocking(move || {
-            let line = editor.readline("> ");
-            (editor, line)
-        });
-        let (back, line) = read.await.map_err(CliError::fault)?;
-        editor = back;
-        let line = match line {
-            Ok(line) => line,
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(Exit::Done),
-            Err(error) => return Err(CliError::fault(error)),
-        };
-        let line = line.trim();
-        // A history that cannot be kept is no reason to stop.
-        let _kept = editor.add_history_entry(line);
+    let mut prompt = Prompt::new()?;
+    while let Some(line) = prompt.line().await? {
+        let line = line.as_str();
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
             ("", _) => {}
             ("/quit" | "/exit", _) => return Ok(Exit::Done),
@@ -65,6 +51,7 @@ pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, C
             _ => send(&mut entity, line).await?,
         }
     }
+    Ok(Exit::Done)
 }
 
 fn options() -> CastOptions {

@@ -229,7 +229,8 @@ impl Casts {
         let mut all = self.lock();
         self.purge(&mut all, now_us);
         let mut begin = Begin::Fresh;
-        let mut line = Arc::new(Line::default());
+        // Microseconds: nobody asks so often that a later start would not be above what an earlier one had asked.
+        let mut line = Arc::new(Line::new(now_us));
         if let Some(known) = all.get(&order.entity).map(Arc::clone) {
             if known.caller != caller {
                 return Err(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
@@ -255,7 +256,8 @@ impl Casts {
             let what = "this node is shutting down".to_owned();
             return Err(refuse("host", GateError::Failed(what)));
         }
-        if matches!(begin, Begin::Fresh) {
+        // What is passed on is on record where it runs: that node knows whether it has run.
+        if matches!((&begin, &place), (Begin::Fresh, Where::Here(_))) {
             match self.recorded(caller, &order).map_err(|refused| *refused)? {
                 Known::Not => {}
                 Known::Entity { unfinished } => begin = Begin::Recorded { unfinished },

@@ -68,16 +68,18 @@ pub struct Line {
     events: broadcast::Sender<Arc<Event>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Asks {
     last: u64,
     open: BTreeMap<u64, (Ask, mpsc::Sender<Answer>)>,
 }
 
-impl Default for Line {
-    fn default() -> Self {
+impl Line {
+    /// A way back whose questions are numbered from here on. A host that was started again has to begin above all that it asked
+    /// before: the caller answers a number that it knows from memory.
+    pub(super) fn new(after: u64) -> Self {
         Self {
-            asks: Mutex::default(),
+            asks: Mutex::new(Asks { last: after, open: BTreeMap::new() }),
             changed: watch::Sender::new(0),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
         }

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
 use serde_json::Value;
 
 use crate::adapters::clock::SystemClock;
@@ -13,6 +11,7 @@ use crate::adapters::store::MemoryStore;
 use crate::cli::args::{CastArgs, SummonArgs};
 use crate::cli::cast::{Ending, observer, print_end, stop_on_signal};
 use crate::cli::exit::{CliError, Exit};
+use crate::cli::prompt::Prompt;
 use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
 use crate::cli::{print, say};
@@ -137,22 +136,9 @@ pub(in crate::cli) async fn summon(settings: &Settings, args: &SummonArgs, node:
         entity.node(),
         entity.loom()
     ));
-    let mut editor = DefaultEditor::new().map_err(CliError::fault)?;
-    loop {
-        let read = tokio::task::spawn_blocking(move || {
-            let line = editor.readline("> ");
-            (editor, line)
-        });
-        let (back, line) = read.await.map_err(CliError::fault)?;
-        editor = back;
-        let line = match line {
-            Ok(line) => line,
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(Exit::Done),
-            Err(error) => return Err(CliError::fault(error)),
-        };
-        let line = line.trim();
-        // A history that cannot be kept is no reason to stop.
-        let _kept = editor.add_history_entry(line);
+    let mut prompt = Prompt::new()?;
+    while let Some(line) = prompt.line().await? {
+        let line = line.as_str();
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
             ("", _) => {}
             ("/quit" | "/exit", _) => return Ok(Exit::Done),
@@ -174,6 +160,7 @@ pub(in crate::cli) async fn summon(settings: &Settings, args: &SummonArgs, node:
             _ => send(&mut entity, line).await?,
         }
     }
+    Ok(Exit::Done)
 }
 
 async fn send(entity: &mut RemoteEntity, intent: &str) -> Result<(), CliError> {
