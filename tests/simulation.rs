@@ -280,14 +280,23 @@ async fn parents(world: Arc<World>, node: Node, seen: Seen) {
                 .map(|turn| json!({ "wait_ms": dice.below(2_500), "call": "deed", "args": { "deed": format!("{deed}.{turn}") } }))
                 .collect();
             script.push(json!({ "wait_ms": dice.below(1_000), "done": deed }));
-            let node = ["b", "c"][usize::try_from(dice.below(2)).unwrap()];
-            let mut request = json!({ "node": node, "intent": json!(script).to_string(), "gates": ["deed"] });
+            let at = usize::try_from(dice.below(2)).unwrap();
+            let (node, other) = (["b", "c"][at], ["c", "b"][at]);
+            if dice.below(3) == 0 {
+                // A child of the child, on the third node.
+                let below =
+                    json!([{ "call": "deed", "args": { "deed": format!("{deed}.below") } }, { "done": "below" }]);
+                let args = json!({ "node": other, "intent": below.to_string(), "gates": ["deed"] });
+                script.insert(1, json!({ "call": "call_entity", "args": args }));
+            }
+            let mut request =
+                json!({ "node": node, "intent": json!(script).to_string(), "gates": ["deed", "call_entity"] });
             // The model, the deeds or both stay here: every answer crosses the network.
             if dice.below(3) == 0 {
                 request["llm"] = json!({ "at": "caller" });
             }
             if dice.below(3) == 0 {
-                request["gates"] = json!([{ "name": "deed", "at": "caller" }]);
+                request["gates"] = json!([{ "name": "deed", "at": "caller" }, "call_entity"]);
             }
             requests.push(request);
             deeds.push(deed);
@@ -301,14 +310,14 @@ async fn parents(world: Arc<World>, node: Node, seen: Seen) {
             .delegation()
             .gate(builtin::done())
             .gate_for_children(world.deeds.gate("deed"))
-            .wards(&Wards { max_turns: Some(20), ..Wards::default() })
+            .wards(&Wards { max_turns: Some(20), max_depth: Some(3), ..Wards::default() })
             .build(&NoMedia)
             .unwrap();
         let intent =
             json!([{ "call": "call_entity_batch", "args": { "requests": requests } }, { "done": "end" }]).to_string();
         let mut entity = node.runtime.summon(&cantrip, CastOptions::default()).unwrap();
         // The longest that may happen: the script, a connection that is lost at its end, its lease, and a last silence.
-        let limit = Duration::from_secs(12) + LIMITS.lease * 2 + LIMITS.rpc * 3 + LIMITS.connect * 3;
+        let limit = Duration::from_secs(12) + LIMITS.lease * 4 + LIMITS.rpc * 3 + LIMITS.connect * 3;
         let outcome = tokio::time::timeout(limit, entity.send(&intent)).await;
         let outcome = outcome.unwrap_or_else(|_| panic!("seed {}: round {round} did not end in {limit:?}", world.seed));
         assert_eq!(outcome.unwrap().result, Some(json!("end")), "seed {}", world.seed);
@@ -327,6 +336,9 @@ fn run(seed: u64) -> (u64, u64) {
         .simulation_duration(Duration::from_mins(20))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(60))
+        // Links that fail by themselves, and come back.
+        .fail_rate(0.001)
+        .repair_rate(0.02)
         .tcp_capacity(65_536)
         .build();
     for name in ["b", "c"] {
@@ -355,7 +367,7 @@ fn run(seed: u64) -> (u64, u64) {
             is_over = is_over || sim.step().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
         let whom = ["b", "c"][usize::try_from(dice.below(2)).unwrap()];
-        match dice.below(6) {
+        match dice.below(8) {
             0 => {
                 cuts += 1;
                 sim.partition("a", whom);
@@ -368,9 +380,14 @@ fn run(seed: u64) -> (u64, u64) {
                 cuts += 1;
                 sim.partition_oneway(whom, "a");
             }
+            3 => {
+                cuts += 1;
+                sim.partition("b", "c");
+            }
             _ => {
                 sim.repair("a", "b");
                 sim.repair("a", "c");
+                sim.repair("b", "c");
             }
         }
     }
@@ -410,7 +427,7 @@ fn run(seed: u64) -> (u64, u64) {
         }
         if let Body::Delegated { child, .. } = &sealed.entry.body {
             let ended = here.entries_of(*child).unwrap().iter().any(|it| matches!(it.entry.body, Body::Ended(_)));
-            let theirs: usize = hosts.iter().map(|host| host.entries_of(*child).unwrap().len()).sum();
+            let theirs = hosts.iter().map(|host| host.entries_of(*child).unwrap().len()).max().unwrap_or_default();
             if ended {
                 assert_eq!(
                     here.entries_of(*child).unwrap().len(),
