@@ -99,6 +99,8 @@ pub struct Attached {
     asked: u64,
     stage: watch::Receiver<Stage>,
     grows: watch::Receiver<u64>,
+    /// Whether more may be durable than was read.
+    is_behind: bool,
     asks: watch::Receiver<u64>,
     /// Nothing where the caller does not want them.
     events: Option<broadcast::Receiver<Arc<Event>>>,
@@ -128,6 +130,7 @@ impl Attached {
             grows,
             asks,
             events,
+            is_behind: true,
             hosted,
         }
     }
@@ -166,7 +169,10 @@ impl Attached {
                 return Ok(None);
             }
             let stage = self.stage.borrow_and_update().clone();
-            self.grows.borrow_and_update();
+            if self.grows.has_changed().unwrap_or(true) {
+                self.grows.borrow_and_update();
+                self.is_behind = true;
+            }
             self.asks.borrow_and_update();
             if !self.is_accepted {
                 let accepted = match &stage {
@@ -180,7 +186,8 @@ impl Attached {
                 }
             }
             // Entries go before questions: what a gate is called for is with the caller before it is called.
-            if self.read()? {
+            if self.is_behind {
+                self.is_behind = self.read()?;
                 continue;
             }
             if let Some((number, ask)) = self.hosted.line.open_after(self.asked) {
@@ -201,7 +208,7 @@ impl Attached {
             }
             tokio::select! {
                 _ = self.stage.changed() => {}
-                _ = self.grows.changed() => {}
+                _ = self.grows.changed() => self.is_behind = true,
                 _ = self.asks.changed() => {}
                 event = heard(&mut self.events) => {
                     if let Ok(event) = event {
