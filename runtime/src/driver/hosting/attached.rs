@@ -85,6 +85,7 @@ async fn heard(
 
 /// One caller's view of an episode.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that has been seen to, and any may come first")]
 pub struct Attached {
     casts: Casts,
     hosted: Arc<Hosted>,
