@@ -172,12 +172,17 @@ fn child(node: &str, gates: &str, more: &str) -> String {
     )
 }
 
-/// What a child does that is to be interrupted: forty turns, each of which reads a file.
-fn slowly(turns: usize) -> Vec<String> {
+/// So many rounds are some fifty milliseconds: long enough to be met in the middle of thirty turns.
+const BRIEFLY: u64 = 2_500_000;
+/// A turn that is still running when somebody looks.
+const LONG: u64 = 20_000_000;
+
+/// What a child does that is to be interrupted: so many turns, each of which computes for a while and reads a file.
+fn slowly(turns: usize, loops: u64) -> Vec<String> {
     let mut codes = vec!["var n = 0".to_owned()];
     codes.extend(
         (0..turns)
-            .map(|_| "for (let i = 0, t = 0; i < 1000000; i++) t += i; n += read_file('note.txt').length".to_owned()),
+            .map(|_| format!("for (let i = 0, t = 0; i < {loops}; i++) t += i; n += read_file('note.txt').length")),
     );
     // A model is asked again for what was not recorded: an answer that was on its way to a host which died is spent.
     codes.extend(["done(n)".to_owned(), "done(n)".to_owned()]);
@@ -194,7 +199,7 @@ fn a_host_that_is_killed_and_started_again_goes_on_and_nothing_runs_twice() {
     let a = cluster.serve("a");
     let b = cluster.serve("b");
     let parent = child("b", "['read_file', 'done']", "done(cantrip.cast(child, 'read'))");
-    let script = slowly(30);
+    let script = slowly(30, BRIEFLY);
     let killed = std::thread::scope(|scope| {
         let cast = scope.spawn(|| cluster.cast(&codes(&parent, &script)));
         let record = cluster.at("net/b/data/loom");
@@ -237,7 +242,7 @@ fn a_host_that_is_stopped_and_goes_on_is_waited_for() {
     let _a = cluster.serve("a");
     let b = cluster.serve("b");
     let parent = child("b", "['read_file', 'done']", "done(cantrip.cast(child, 'read'))");
-    let script = slowly(20);
+    let script = slowly(20, BRIEFLY);
     let (answer, stderr) = std::thread::scope(|scope| {
         let cast = scope.spawn(|| cluster.cast(&codes(&parent, &script)));
         wait_for("a turn on b", || {
@@ -265,7 +270,7 @@ fn a_host_that_stays_away_is_an_error_that_code_can_catch_within_the_lease() {
     let b = cluster.serve("b");
     let more = "let said; try { said = cantrip.cast(child, 'read') } catch (error) { said = error.kind + ': ' + error.message } done(said)";
     let parent = child("b", "['read_file', 'done']", more);
-    let script = slowly(30);
+    let script = slowly(30, LONG);
     let (answer, _) = std::thread::scope(|scope| {
         let cast = scope.spawn(|| cluster.cast(&codes(&parent, &script)));
         wait_for("a turn on b", || {
@@ -350,7 +355,7 @@ fn a_connection_that_is_cut_is_made_again_and_nothing_is_done_twice() {
     let _a = cluster.serve("a");
     let _b = cluster.serve("b");
     let parent = child("b", "['read_file', 'done']", "done(cantrip.cast(child, 'read'))");
-    let script = slowly(36);
+    let script = slowly(36, BRIEFLY);
     let (answer, stderr) = std::thread::scope(|scope| {
         let cast = scope.spawn(|| cluster.cast(&codes(&parent, &script)));
         let mut cuts = 0;
@@ -584,7 +589,7 @@ fn the_node_between_is_killed_and_started_again_and_the_cast_goes_on() {
     cluster.change("b", |file| file.replacen("data = ", "socket = false\ndata = ", 1));
     let a = cluster.serve("a");
     let _b = cluster.serve("b");
-    let script = slowly(25);
+    let script = slowly(25, BRIEFLY);
     let codes: Vec<&str> = script.iter().map(String::as_str).collect();
     let file = cluster.cantrip("through", "[\"read_file\", \"done\"]", &codes);
     let out = std::thread::scope(|scope| {

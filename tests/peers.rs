@@ -76,7 +76,7 @@ async fn net_with(
             media: Arc::new(NoMedia),
             way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },
             limits: limits(),
-            host_limits: HostLimits { queue: Duration::from_secs(2), ..HostLimits::default() },
+            host_limits: HostLimits { queue: Duration::from_secs(4), ..HostLimits::default() },
             others,
             host,
             address,
@@ -436,7 +436,7 @@ async fn a_node_that_shuts_down_lets_what_runs_end_and_takes_nothing_more() {
     let a = &net.nodes[0];
     let (runtime, stop) = (a.runtime.clone(), b.stop.clone());
     let running = tokio::spawn(async move {
-        let intent = script(json!([{ "wait_ms": 700, "done": "in time" }]));
+        let intent = script(json!([{ "wait_ms": 2_500, "done": "in time" }]));
         runtime.cast_at("b", remote(&[], turns(3)), &intent, CastOptions::default()).await
     });
     while b.casts.running() == 0 {
@@ -470,7 +470,7 @@ async fn too_many_casts_wait_and_then_are_refused() {
     let cast = |word: &'static str| {
         let runtime = a.runtime.clone();
         async move {
-            let intent = script(json!([{ "wait_ms": 400, "done": word }]));
+            let intent = script(json!([{ "wait_ms": 1_500, "done": word }]));
             runtime.cast_at("b", remote(&[], turns(3)), &intent, CastOptions::default()).await
         }
     };
@@ -831,7 +831,7 @@ async fn nodes_that_wait_for_each_other_in_a_ring_do_not_wait_for_ever() {
         tokio::time::timeout(Duration::from_secs(30), parent(a, wards, Vec::new(), requests)).await.unwrap();
     assert_eq!(batch(a, loom), vec![json!("on b")]);
     let refused = a.runtime.tree(loom).unwrap().turns().iter().flat_map(|turn| turn.gates.clone()).any(
-        |gate| matches!(&gate.result, Some(Err(error)) if error.message().contains("no cast ended within 2000 ms")),
+        |gate| matches!(&gate.result, Some(Err(error)) if error.message().contains("no cast ended within 4000 ms")),
     );
     assert!(refused);
 }
