@@ -4,7 +4,6 @@ use thiserror::Error;
 
 use crate::domain::entity::OutOfStep;
 use crate::domain::loom::{EntryError, ViewError};
-use crate::domain::remote::Refusal;
 use crate::ports::{MediumFault, StoreError};
 
 /// Why a run could not go on. Nothing that was recorded is lost by it.
@@ -30,9 +29,6 @@ pub enum Fault {
         /// What the cantrip says.
         given: String,
     },
-    /// The model of a cast that was taken up again is not there.
-    #[error("the episode cannot be continued: {0}")]
-    Refused(#[from] Refusal),
     /// A defect of ours.
     #[error("the driver and the entity disagree")]
     OutOfStep(#[from] OutOfStep),
