@@ -294,7 +294,7 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a status means where nothing ran.
+/// What a status means. `Unreachable` says that the connection broke: worth another try where the host had accepted.
 pub(super) fn failed(peer: &PeerAddress, status: &Status) -> PeerError {
     let node = peer.whole();
     let refused = |error: GateError| PeerError::Refused { node: node.clone(), refusal: Refusal::new("peers", error) };
@@ -307,6 +307,8 @@ pub(super) fn failed(peer: &PeerAddress, status: &Status) -> PeerError {
             node,
             what: format!("it does not speak cantrip.v1, as this version ({}) does", env!("CARGO_PKG_VERSION")),
         },
+        // A message that is larger than what is taken: it would be as large the next time.
+        Code::OutOfRange => PeerError::Broken { node, what: text },
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
@@ -315,33 +317,9 @@ pub(super) fn failed(peer: &PeerAddress, status: &Status) -> PeerError {
         | Code::AlreadyExists
         | Code::FailedPrecondition
         | Code::Aborted
-        | Code::OutOfRange
         | Code::Internal
         | Code::Unavailable
         | Code::DataLoss => PeerError::Unreachable { node, what: chain(status) },
-    }
-}
-
-/// Whether a status says that the connection broke, and not that the host answered.
-pub(super) fn is_broken(status: &Status) -> bool {
-    match status.code() {
-        Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::InvalidArgument
-        | Code::ResourceExhausted
-        | Code::Unimplemented
-        | Code::OutOfRange => false,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => true,
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::client::{PeerAddress, PeerNodes, chain, failed, is_broken};
+use super::client::{PeerAddress, PeerNodes, chain, failed};
 use super::convert;
 use super::server::PART_BYTES;
 use super::wire as v1;
@@ -131,7 +131,15 @@ impl<'a> Near<'a> {
     }
 
     fn status(&self, status: &Status) -> Broken {
-        if is_broken(status) { Broken::Connection(chain(status)) } else { Broken::Final(failed(self.peer, status)) }
+        match failed(self.peer, status) {
+            PeerError::Unreachable { what, .. } => Broken::Connection(what),
+            final_one @ (PeerError::Unknown { .. }
+            | PeerError::Refused { .. }
+            | PeerError::NoAnswer { .. }
+            | PeerError::Lost { .. }
+            | PeerError::Broken { .. }
+            | PeerError::Store(_)) => Broken::Final(final_one),
+        }
     }
 
     /// What the host is told first on a new connection.
