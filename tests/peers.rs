@@ -20,10 +20,10 @@ use cantrip_runtime::adapters::peer::{
 };
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Entry, Head, Observed, Opened};
+use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Observed, Opened};
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
-use cantrip_runtime::ports::{By, Clock, LoomStore, LoomSummary, PeerError, StoreError, Verified};
+use cantrip_runtime::ports::{By, Clock, LogState, LoomStore, LoomSummary, PeerError, StoreError, Verified};
 use cantrip_runtime::{Cantrip, CastError, CastOptions, Control, Gate, How, NoMedia, Outcome, Runtime, Wards, builtin};
 use peer_support::{Cluster, Deeds, Node, Parts, Plain, TestHost, Told, limits, number, remote, turns};
 use serde_json::{Value, json};
@@ -629,6 +629,14 @@ impl LoomStore for Strange {
     fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.blob(id)
     }
+    fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
+        self.inner.logs(loom)
+    }
+
+    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+        self.inner.proofs()
+    }
+
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
         self.inner.looms()
     }

@@ -23,9 +23,9 @@ use cantrip_runtime::adapters::clock::SteppingClock;
 use cantrip_runtime::adapters::peer::{BoxIo, Net, PeerAddress, PeerLimits, Way, accepting};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Head, Sealed};
+use cantrip_runtime::domain::loom::{Body, ForkProof, Head, Sealed};
 use cantrip_runtime::driver::HostLimits;
-use cantrip_runtime::ports::{BoxFuture, By, Clock, LoomStore, LoomSummary, StoreError, Verified};
+use cantrip_runtime::ports::{BoxFuture, By, Clock, LogState, LoomStore, LoomSummary, StoreError, Verified};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Wards, builtin};
 use peer_support::{Cluster, Deeds, Node, Parts, TestHost, Told, number};
 use serde_json::{Value, json};
@@ -175,6 +175,14 @@ impl LoomStore for Disk {
 
     fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         self.now().blob(id)
+    }
+
+    fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
+        self.now().logs(loom)
+    }
+
+    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+        self.now().proofs()
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -1,6 +1,8 @@
 //! The few places where the driver meets the world: model, record, medium, clock. Each has a real implementation and a
 //! deterministic one.
 
+mod copies;
+
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,10 +15,13 @@ use thiserror::Error;
 use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{EntryError, Head, How, Payload, Sealed, Spent};
+use crate::domain::loom::{EntryError, ForkProof, Head, How, Payload, Sealed, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, MediumOpening};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::remote::{Order, Refusal};
+
+pub use crate::domain::copies::LogState;
+pub use copies::{CopyBook, CopyStore, Taken};
 
 /// A future that can be sent and named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -196,6 +201,12 @@ pub trait LoomStore: Send + Sync + Debug {
         }
     }
 
+    /// The logs of a loom, one for each writer, in the order of their keys. Entries that came outside of a log are in none.
+    fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError>;
+
+    /// The proofs that writers have signed two histories.
+    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError>;
+
     /// The looms that are kept, newest first.
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError>;
 
@@ -315,6 +326,26 @@ pub enum StoreError {
         /// The id.
         id: EntryId,
         /// Who it says wrote it.
+        writer: WriterKey,
+    },
+    /// A log that contradicts the copy that is here.
+    #[error("writer {writer} wrote two histories of loom {loom}: they part at or before entry {sequence}")]
+    Forked {
+        /// The loom.
+        loom: LoomId,
+        /// Whose.
+        writer: WriterKey,
+        /// The last place that was compared.
+        sequence: u64,
+        /// What convinces everybody else.
+        proof: Box<ForkProof>,
+    },
+    /// A writer that is not believed any more.
+    #[error("writer {writer} has signed two histories of loom {loom}: nothing more is taken of it")]
+    Cheater {
+        /// Where.
+        loom: LoomId,
+        /// Who.
         writer: WriterKey,
     },
     /// A blob is missing or not what its hash says.

@@ -17,7 +17,7 @@ use cantrip_runtime::domain::cantrip::{Folding, Identity as CantripIdentity};
 use cantrip_runtime::domain::model::Sampling;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Usage};
 use cantrip_runtime::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
-use cantrip_runtime::driver::{Build, CallerGate, CallerLlm, Casts, HostLimits, Line, RemoteCantrip, Slots};
+use cantrip_runtime::driver::{Build, CallerGate, CallerLlm, Casts, Copies, HostLimits, Line, RemoteCantrip, Slots};
 use cantrip_runtime::ports::{BoxFuture, Clock, Guest, Llm, LoomStore, MediumFactory, Pieces};
 use cantrip_runtime::{
     Cantrip, Exposure, FunctionGate, Gate, GateError, GateName, GateSpec, NoMedia, Reach, Runtime, Wards, builtin,
@@ -146,6 +146,7 @@ pub(crate) struct TestHost {
     pub(crate) media: Arc<dyn MediumFactory>,
     /// What is meant by any guest.
     pub(crate) guest: Option<Arc<dyn Guest>>,
+    pub(crate) copies: Option<Arc<Copies>>,
 }
 
 impl TestHost {
@@ -163,6 +164,7 @@ impl TestHost {
             model,
             media: Arc::new(NoMedia),
             guest: None,
+            copies: None,
         }
     }
 
@@ -227,6 +229,10 @@ impl Hosting for TestHost {
 
     fn media(&self) -> Vec<String> {
         self.media.names()
+    }
+
+    fn copies(&self) -> Option<Arc<Copies>> {
+        self.copies.clone()
     }
 
     fn way_to_peers(&self) -> Option<Arc<PeerNodes>> {

@@ -279,6 +279,10 @@ pub(super) enum LoomCommand {
         #[arg(long)]
         no_redaction: bool,
     },
+    /// Have another node keep a loom too: what is there goes over now, what comes goes over as it is written
+    Replicate(ReplicateArgs),
+    /// Say who writes a loom, who keeps it, and how far each of them is
+    Status(StatusArgs),
     /// Recompute everything and name what is damaged
     Verify {
         /// The loom; nothing for all
@@ -300,6 +304,43 @@ pub(super) enum LoomCommand {
         #[arg(long, default_value = "person")]
         by: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReplicateArgs {
+    /// The loom: its id, the beginning or the end of it
+    pub(super) loom: String,
+    /// The node, such as agents@host:7432; a node has to serve on this machine
+    #[arg(long, value_name = "NODE")]
+    pub(super) to: String,
+    /// Where it keeps it
+    #[arg(long, value_enum, default_value_t = CopyChoice::Disk)]
+    pub(super) copies: CopyChoice,
+    /// A turn counts as recorded once so many other nodes have it on disk [default: as before, at first 0]
+    #[arg(long, value_name = "N")]
+    pub(super) acks: Option<u32>,
+    /// How long a turn waits for them, in milliseconds, before its episode stops; 0: as long as it takes
+    #[arg(long, value_name = "MS", default_value_t = 30_000, requires = "acks")]
+    pub(super) acks_wait_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CopyChoice {
+    /// Durable
+    Disk,
+    /// In memory only: gone when that node ends
+    Memory,
+    /// No longer: it is sent nothing more, and forgets what it has
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The loom: its id, the beginning of it, or nothing for the newest
+    pub(super) loom: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

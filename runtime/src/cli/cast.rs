@@ -12,6 +12,7 @@ use crate::driver::{CastError, CastOptions, Control, Runtime, Summoned};
 use crate::ports::Observer;
 
 use super::args::CastArgs;
+use super::copies;
 use super::exit::{CliError, Exit};
 use super::settings::{self, Settings};
 use super::show::{EventLines, Progress, summary};
@@ -39,7 +40,10 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     if args.intent.as_ref().is_some_and(|intent| intent.trim().is_empty()) {
         return Err(CliError::usage(CastError::NoIntent));
     }
-    let runtime = settings.runtime(&sandboxed, args.scratch)?;
+    let (runtime, keeping) = match &args.resume {
+        Some(_) => copies::runtime(settings, &sandboxed, None).await?,
+        None => (settings.runtime(&sandboxed, args.scratch)?, None),
+    };
     let observer = observer(&args);
     let control = Control::new();
     let options = CastOptions { observer, control: Some(control.clone()), ..CastOptions::default() };
@@ -57,6 +61,9 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
         }
     };
     stopping.abort();
+    if let Some(keeping) = keeping {
+        keeping.end(entity.loom()).await;
+    }
     finish(&args, &entity, ended)
 }
 

@@ -15,6 +15,7 @@ use crate::export;
 use crate::ports::{Clock, LoomStore, LoomSummary};
 
 use super::args::{Format, LoomCommand};
+use super::copies;
 use super::exit::{CliError, Exit};
 use super::settings::{self, Settings, find_loom};
 use super::show::count;
@@ -66,6 +67,8 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
             }
             Ok(Exit::Done)
         }
+        LoomCommand::Replicate(args) => copies::replicate(settings, args).await,
+        LoomCommand::Status(args) => copies::status(settings, &args),
         LoomCommand::Verify { loom, json } => verify(settings, loom.as_deref(), json),
         LoomCommand::Reward { loom, entry, value, by } => {
             let runtime = settings.runtime(&settings.sandbox()?, false)?;

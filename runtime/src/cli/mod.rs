@@ -5,6 +5,7 @@
 mod args;
 mod cast;
 mod check;
+mod copies;
 mod exit;
 pub mod file;
 mod guests;

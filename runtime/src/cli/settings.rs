@@ -77,6 +77,11 @@ impl Settings {
         self.loom_folder()
     }
 
+    /// Where it is written down who keeps which loom.
+    pub(super) fn copies(&self) -> PathBuf {
+        self.data.join("copies")
+    }
+
     /// Where guests are kept.
     pub(super) fn shelf(&self) -> Shelf {
         Shelf::new(self.data.join("guests"))
@@ -95,8 +100,11 @@ impl Settings {
     pub(super) fn runtime(&self, sandboxed: &Sandboxed, scratch: bool) -> Result<Runtime, CliError> {
         let store: Arc<dyn LoomStore> =
             if scratch { MemoryStore::new(WriterKey::from_bytes([0; 32])) } else { self.store()? };
-        let media = Arc::clone(&sandboxed.media);
-        Ok(Runtime::new(store, media, Arc::new(SystemClock::default()), "local"))
+        Ok(Self::runtime_on(sandboxed, store))
+    }
+
+    pub(super) fn runtime_on(sandboxed: &Sandboxed, store: Arc<dyn LoomStore>) -> Runtime {
+        Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), "local")
     }
 
     /// Reads a cantrip file for another node: what is placed here is made, everything else is only named.
@@ -181,7 +189,9 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
         | StoreError::Poisoned { .. }
         | StoreError::Read(_)
         | StoreError::Sequence { .. }
-        | StoreError::Foreign { .. } => (Exit::Fault, None),
+        | StoreError::Foreign { .. }
+        | StoreError::Forked { .. }
+        | StoreError::Cheater { .. } => (Exit::Fault, None),
     };
     CliError { exit, source: error.into(), hint }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::domain::ids::LoomId;
 use crate::driver::{Cantrip, CastError, CastOptions, Control, Runtime, Summoned};
 
 use super::args::SummonArgs;
 use super::cast::{resume, stop_on_signal};
+use super::copies;
 use super::exit::{CliError, Exit};
 use super::prompt::Prompt;
 use super::settings::Settings;
@@ -26,10 +28,21 @@ Anything else is an intent. Ctrl-C ends the episode after its turn; a second one
 pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, CliError> {
     let sandboxed = settings.sandbox()?;
     let cantrip = sandboxed.cantrip(&args.cantrip, false)?;
-    let runtime = settings.runtime(&sandboxed, args.scratch)?;
+    let (runtime, keeping) = match &args.resume {
+        Some(_) => copies::runtime(settings, &sandboxed, None).await?,
+        None => (settings.runtime(&sandboxed, args.scratch)?, None),
+    };
+    let ended = talk(&args, &cantrip, &runtime).await;
+    if let (Some(keeping), Ok(loom)) = (keeping, &ended) {
+        keeping.end(*loom).await;
+    }
+    ended.map(|_| Exit::Done)
+}
+
+async fn talk(args: &SummonArgs, cantrip: &Cantrip, runtime: &Runtime) -> Result<LoomId, CliError> {
     let mut entity = match &args.resume {
-        Some(name) => resume(&runtime, &cantrip, name, &options())?,
-        None => runtime.summon(&cantrip, options()).map_err(CliError::fault)?,
+        Some(name) => resume(runtime, cantrip, name, &options())?,
+        None => runtime.summon(cantrip, options()).map_err(CliError::fault)?,
     };
     say(&format!("entity {} in loom {}; /help says what there is", entity.entity(), entity.loom()));
     let mut prompt = Prompt::new()?;
@@ -37,7 +50,7 @@ pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, C
         let line = line.as_str();
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
             ("", _) => {}
-            ("/quit" | "/exit", _) => return Ok(Exit::Done),
+            ("/quit" | "/exit", _) => return Ok(entity.loom()),
             ("/help", _) => say(HELP),
             ("/interrupt", _) => entity.control().interrupt(),
             ("/steer", text) => {
@@ -45,13 +58,13 @@ pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, C
                     say("too much is waiting to be heard already");
                 }
             }
-            ("/loom", _) => show(&runtime, &entity)?,
-            ("/fork", turns) => entity = fork(&runtime, &cantrip, entity, turns),
+            ("/loom", _) => show(runtime, &entity)?,
+            ("/fork", turns) => entity = fork(runtime, cantrip, entity, turns),
             (word, _) if word.starts_with('/') => say(&format!("there is no {word}; /help says what there is")),
             _ => send(&mut entity, line).await?,
         }
     }
-    Ok(Exit::Done)
+    Ok(entity.loom())
 }
 
 fn options() -> CastOptions {

@@ -4,6 +4,7 @@ pub mod budget;
 pub mod cantrip;
 pub mod circle;
 pub mod context;
+pub mod copies;
 pub mod delegation;
 pub mod entity;
 pub mod event;

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::copies::{AcksError, NoCopies};
 use crate::domain::entity::OutOfStep;
 use crate::domain::loom::{EntryError, ViewError};
 use crate::ports::{MediumFault, StoreError};
@@ -12,6 +13,9 @@ pub enum Fault {
     /// The record did not take an entry: what is not recorded does not happen.
     #[error("the episode stopped because it could not be recorded")]
     Store(#[from] StoreError),
+    /// Too few other nodes have it on disk.
+    #[error("the episode stopped because it is not on as many nodes as it should be")]
+    Copies(#[from] NoCopies),
     /// The record could not be read.
     #[error("the record could not be continued")]
     View(#[from] ViewError),
@@ -35,4 +39,13 @@ pub enum Fault {
     /// A defect of ours.
     #[error("an effect had no result: {0}")]
     NoResult(&'static str),
+}
+
+impl From<AcksError> for Fault {
+    fn from(error: AcksError) -> Self {
+        match error {
+            AcksError::Missing(missing) => Self::Copies(missing),
+            AcksError::Store(error) => Self::Store(error),
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod actor;
 mod ask;
 mod cantrip;
 mod control;
+mod copies;
 mod delegate;
 mod fault;
 mod hosting;
@@ -20,6 +21,9 @@ mod runtime;
 
 pub use cantrip::{Cantrip, CantripBuilder, CantripError, ChildModels};
 pub use control::Control;
+pub use copies::{
+    AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoCopies, Session,
+};
 pub use fault::Fault;
 pub use hosting::{Attached, Build, Casts, Cursor, HostItem, HostLimits, Slots, Where};
 pub use line::{Answer, Ask, CallerGate, CallerLlm, Line};

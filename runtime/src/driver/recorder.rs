@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::ports::{Clock, LoomStore, StoreError};
 
+use super::copies::Copies;
 use super::fault::Fault;
 
 /// 1 MiB. A turn that records more waits for the store in between, so that a flood of gate calls cannot fill memory.
@@ -22,13 +23,19 @@ pub(super) struct Looms(Mutex<BTreeMap<LoomId, Weak<Shared>>>);
 
 impl Looms {
     /// Opens a loom for writing, or joins those who write it.
-    pub(super) fn open(&self, id: LoomId, store: &Arc<dyn LoomStore>, clock: &Arc<dyn Clock>) -> Result<Loom, Fault> {
+    pub(super) fn open(
+        &self,
+        id: LoomId,
+        store: &Arc<dyn LoomStore>,
+        clock: &Arc<dyn Clock>,
+        copies: Option<&Arc<Copies>>,
+    ) -> Result<Loom, Fault> {
         let mut looms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = looms.get(&id).and_then(Weak::upgrade) {
             return Ok(Loom(shared));
         }
         looms.retain(|_, shared| shared.strong_count() > 0);
-        let loom = Loom::open(id, Arc::clone(store), Arc::clone(clock))?;
+        let loom = Loom::open(id, Arc::clone(store), Arc::clone(clock), copies.map(Arc::clone))?;
         looms.insert(id, Arc::downgrade(&loom.0));
         Ok(loom)
     }
@@ -43,19 +50,24 @@ struct Shared {
     id: LoomId,
     store: Arc<dyn LoomStore>,
     clock: Arc<dyn Clock>,
-    writer: WriterKey,
-    sequence: Mutex<u64>,
+    copies: Option<Arc<Copies>>,
+    /// Under which key it is written, and how far that log is.
+    log: Mutex<(WriterKey, u64)>,
     unsynced_bytes: AtomicU64,
     /// Counts up whenever more of it is durable.
     durable: watch::Sender<u64>,
 }
 
 impl Loom {
-    fn open(id: LoomId, store: Arc<dyn LoomStore>, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
-        let sequence = Mutex::new(store.head(id)?.sequence);
-        let writer = store.writer();
+    fn open(
+        id: LoomId,
+        store: Arc<dyn LoomStore>,
+        clock: Arc<dyn Clock>,
+        copies: Option<Arc<Copies>>,
+    ) -> Result<Self, Fault> {
+        let log = Mutex::new((store.writer(), store.head(id)?.sequence));
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
-        Ok(Self(Arc::new(Shared { id, store, clock, writer, sequence, unsynced_bytes, durable })))
+        Ok(Self(Arc::new(Shared { id, store, clock, copies, log, unsynced_bytes, durable })))
     }
 
     /// Its name.
@@ -73,12 +85,17 @@ impl Loom {
     ) -> Result<EntryId, Fault> {
         let shared = &*self.0;
         // Held over the hand-over, so that the store sees the entries in the order of their sequence.
-        let mut sequence = shared.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = shared.store.writer();
+        if log.0 != writer {
+            // The node has taken a new key: it begins a new log.
+            *log = (writer, shared.store.head(shared.id)?.sequence);
+        }
         let entry = Entry {
             format: FORMAT,
             loom: shared.id,
-            writer: shared.writer,
-            sequence: sequence.saturating_add(1),
+            writer,
+            sequence: log.1.saturating_add(1),
             at_us: shared.clock.now_us(),
             entity,
             parent,
@@ -88,17 +105,21 @@ impl Loom {
         let id = sealed.id;
         let bytes = sealed.bytes.len() + sealed.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
         shared.store.append(sealed)?;
-        *sequence += 1;
-        drop(sequence);
+        log.1 += 1;
+        drop(log);
         shared.unsynced_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(id)
     }
 
-    /// Returns when everything appended before is durable.
+    /// Returns when everything appended before is durable, on as many nodes as the loom asks for.
     pub(super) async fn sync(&self) -> Result<(), Fault> {
         self.0.unsynced_bytes.store(0, Ordering::Relaxed);
         self.0.store.sync(self.0.id).await?;
         self.0.durable.send_modify(|count| *count = count.wrapping_add(1));
+        if let Some(copies) = &self.0.copies {
+            copies.grown(self.0.id);
+            copies.acknowledged(self.0.id).await?;
+        }
         Ok(())
     }
 

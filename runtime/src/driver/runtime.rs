@@ -15,6 +15,7 @@ use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
 use super::actor::{Actor, ActorParts, Opening};
 use super::cantrip::Cantrip;
 use super::control::Control;
+use super::copies::Copies;
 use super::fault::Fault;
 use super::recorder::{Loom, Looms, read_tree};
 
@@ -26,12 +27,13 @@ pub(super) struct Host {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) node: String,
     pub(super) peers: Option<Arc<dyn Peers>>,
+    pub(super) copies: Option<Arc<Copies>>,
     looms: Looms,
 }
 
 impl Host {
     pub(super) fn open(&self, loom: LoomId) -> Result<Loom, Fault> {
-        self.looms.open(loom, &self.store, &self.clock)
+        self.looms.open(loom, &self.store, &self.clock, self.copies.as_ref())
     }
 
     pub(super) fn nodes(&self) -> Arc<[String]> {
@@ -189,15 +191,34 @@ impl Runtime {
         clock: Arc<dyn Clock>,
         node: impl Into<String>,
     ) -> Self {
-        Self { host: Arc::new(Host { store, media, clock, node: node.into(), peers: None, looms: Looms::default() }) }
+        let (peers, copies, looms) = (None, None, Looms::default());
+        Self { host: Arc::new(Host { store, media, clock, node: node.into(), peers, copies, looms }) }
     }
 
     /// The same parts, connected to other nodes.
     #[must_use]
     pub fn with_peers(self, peers: Arc<dyn Peers>) -> Self {
-        let Host { store, media, clock, node, .. } = &*self.host;
-        let (store, media, clock) = (Arc::clone(store), Arc::clone(media), Arc::clone(clock));
-        let host = Host { store, media, clock, node: node.clone(), peers: Some(peers), looms: Looms::default() };
+        self.rebuilt(|host| host.peers = Some(peers))
+    }
+
+    /// The same parts, with looms kept on other nodes too: what they write is sent there, and waits for them where it should.
+    #[must_use]
+    pub fn with_copies(self, copies: Arc<Copies>) -> Self {
+        self.rebuilt(|host| host.copies = Some(copies))
+    }
+
+    fn rebuilt(self, change: impl FnOnce(&mut Host)) -> Self {
+        let Host { store, media, clock, node, peers, copies, .. } = &*self.host;
+        let mut host = Host {
+            store: Arc::clone(store),
+            media: Arc::clone(media),
+            clock: Arc::clone(clock),
+            node: node.clone(),
+            peers: peers.clone(),
+            copies: copies.clone(),
+            looms: Looms::default(),
+        };
+        change(&mut host);
         Self { host: Arc::new(host) }
     }
 

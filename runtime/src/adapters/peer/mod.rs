@@ -10,6 +10,7 @@ mod identity;
 mod near;
 mod net;
 mod server;
+mod sync;
 mod upload;
 mod wire;
 

@@ -24,13 +24,14 @@ use super::client::PeerNodes;
 use super::convert;
 use super::identity::{Caller, Identity};
 use super::net::{Accepted, BoxIo};
+use super::sync;
 use super::upload::{Uploaded, Uploads};
 use super::wire as v1;
 use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::remote::{Ceiling, Order, Refusal};
-use crate::driver::{Answer, Ask, Attached, Build, Casts, Cursor, HostItem, Slots, Where};
+use crate::driver::{Answer, Ask, Attached, Build, Casts, Copies, Cursor, HostItem, Slots, Where};
 use crate::ports::PeerError;
 
 /// 8 MiB. Bounds one message; what is larger travels in parts.
@@ -95,6 +96,9 @@ pub trait Hosting: Send + Sync + Debug {
 
     /// The media that are here.
     fn media(&self) -> Vec<String>;
+
+    /// The looms that are kept together with others; absent: none.
+    fn copies(&self) -> Option<Arc<Copies>>;
 
     /// The way to the peers, for what this machine's clients want of them.
     fn way_to_peers(&self) -> Option<Arc<PeerNodes>>;
@@ -471,6 +475,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Node for NodeServer {
     type CastStream = Answers<v1::HostMessage>;
+    type SyncStream = Answers<v1::CopyMessage>;
 
     async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
         let (caller, terms) = self.caller(&request)?;
@@ -523,6 +528,39 @@ impl Node for NodeServer {
             }
         }
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn sync(&self, request: Request<Streaming<v1::CopyMessage>>) -> Result<Response<Self::SyncStream>, Status> {
+        let (caller, terms) = self.caller(&request)?;
+        let mut messages = request.into_inner();
+        let first = timeout(self.first_message_max, messages.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no first message came"))??;
+        let Some(v1::copy_message::Message::Hello(hello)) = first.and_then(|it| it.message) else {
+            return Err(Status::invalid_argument("the first message of a sync has to be `hello`"));
+        };
+        if !self.is_own(&hello.node) {
+            let refused = || Status::permission_denied(format!("this node passes nothing on to {}", hello.node));
+            let peers = self.hosting.way_to_peers().filter(|_| terms.may_relay).ok_or_else(refused)?;
+            // Whoever breaks off has said everything.
+            let said = messages.take_while(|said| std::future::ready(said.is_ok()));
+            let said = said.filter_map(|said| std::future::ready(said.ok()));
+            let answers = peers.sync(&hello.node, said).await.map_err(|error| passed_back(&error))?;
+            return Ok(Response::new(Box::pin(answers)));
+        }
+        let copies = self.hosting.copies();
+        let copies = copies.ok_or_else(|| Status::permission_denied("this node keeps no copies of looms"))?;
+        let (wire, said) = sync::wire(messages);
+        let (peer, closing) = (caller.name().to_owned(), self.closing.clone());
+        self.streams.spawn(async move {
+            tokio::select! {
+                ended = copies.converse(&peer, wire) => match ended {
+                    Ok(what) => tracing::debug!(peer, what, "a conversation about copies has ended"),
+                    Err(error) => tracing::error!(peer, %error, "copies cannot be kept up"),
+                },
+                () = closing.cancelled() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(sync::speaking(said).map(Ok))))
     }
 
     async fn list_guests(

@@ -1,7 +1,9 @@
 //! What every store checks of an entry before it takes it.
 
+use std::collections::HashSet;
+
 use crate::domain::ids::{BlobId, EntryId, WriterKey};
-use crate::domain::loom::{EntryError, Sealed};
+use crate::domain::loom::{Blob, EntryError, Sealed};
 use crate::ports::StoreError;
 
 use super::rows::RECEIVED;
@@ -20,8 +22,18 @@ pub(super) fn check_received(
         return Err(StoreError::Foreign { id: sealed.id, writer });
     }
     check_whole(sealed, writer)?;
-    for id in opened.text_ids() {
-        if !sealed.blobs.iter().any(|blob| blob.id == id) && !has_blob(id)? {
+    check_texts(std::iter::once(&opened), &sealed.blobs, has_blob)
+}
+
+/// The texts that entries refer to are among those that came with them, or here already.
+pub(super) fn check_texts<'a>(
+    entries: impl Iterator<Item = &'a Sealed>,
+    came: &[Blob],
+    has_blob: &dyn Fn(BlobId) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    let came: HashSet<BlobId> = came.iter().map(|blob| blob.id).collect();
+    for id in entries.flat_map(Sealed::text_ids) {
+        if !came.contains(&id) && !has_blob(id)? {
             return Err(StoreError::Blob { id });
         }
     }
@@ -38,7 +50,7 @@ pub(super) fn check_whole(sealed: &Sealed, writer: WriterKey) -> Result<(), Stor
         let what = format!("an entry of writer {} was handed to the log of writer {writer}", sealed.entry.writer);
         return Err(StoreError::Read(what.into()));
     }
-    match sealed.blobs.iter().find(|blob| BlobId::of(&blob.bytes) != blob.id) {
+    match sealed.blobs.iter().find(|blob| !blob.is_whole()) {
         Some(blob) => Err(StoreError::Blob { id: blob.id }),
         None => Ok(()),
     }

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::error::Error;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ const LOGS_KEPT: usize = 4096;
 pub(super) trait Sink: Send + 'static {
     /// Writes the entries durably, all or none.
     fn write(&mut self, items: &[Item]) -> Result<(), Box<dyn Error + Send + Sync>>;
+    /// Takes whole logs out, all or none.
+    fn forget(&mut self, logs: &[Log]) -> Result<(), Box<dyn Error + Send + Sync>>;
     /// Whether [`Self::settle`] has something to do.
     fn is_unsettled(&self) -> bool;
     /// Syncs what a write left behind because nobody waits for it.
@@ -49,6 +51,16 @@ pub(super) struct Item {
     pub(super) log: Log,
     pub(super) sealed: Arc<Sealed>,
     pub(super) head: Head,
+    pub(super) beside: Beside,
+}
+
+/// What goes with an entry.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beside {
+    /// The writer's signature of the head.
+    pub(super) signature: Option<[u8; 64]>,
+    /// It is here already, in another log: the indexes lead to it there.
+    pub(super) indexed: bool,
 }
 
 impl Item {
@@ -83,6 +95,8 @@ struct State {
     wanted: bool,
     /// The thread waits until it is woken, without a limit.
     asleep: bool,
+    /// Logs that are to go, and who waits for that.
+    forgetting: Vec<(Vec<Log>, mpsc::Sender<()>)>,
     closing: bool,
     poison: Option<Arc<str>>,
 }
@@ -101,6 +115,7 @@ struct Progress {
 
 enum Work {
     Write(Arc<Vec<Item>>),
+    Forget(Vec<Log>, mpsc::Sender<()>),
     Settle,
     Close,
 }
@@ -116,6 +131,7 @@ impl Shared {
         state.queue = Vec::new();
         state.queue_bytes = 0;
         state.flying = Arc::default();
+        state.forgetting = Vec::new();
         let waiters: Vec<Waiter> = state.take_all_waiters();
         drop(state);
         for waiter in waiters {
@@ -129,8 +145,20 @@ impl Shared {
         let mut until = None;
         loop {
             let is_due = until.is_some_and(|until| Instant::now() >= until);
-            if !state.queue.is_empty() && (state.wanted || state.closing || is_due || state.queue_bytes > EAGER_BYTES) {
+            if !state.queue.is_empty()
+                && (state.wanted
+                    || !state.forgetting.is_empty()
+                    || state.closing
+                    || is_due
+                    || state.queue_bytes > EAGER_BYTES)
+            {
                 return Work::Write(state.take_queue());
+            }
+            if state.queue.is_empty()
+                && let Some((logs, done)) = state.forgetting.pop()
+            {
+                state.logs.retain(|log, _| !logs.contains(log));
+                return Work::Forget(logs, done);
             }
             if state.closing || state.poison.is_some() {
                 return Work::Close;
@@ -238,6 +266,7 @@ impl Committer {
         &self,
         log: Log,
         sealed: Sealed,
+        beside: Beside,
         load: impl FnOnce() -> Result<Head, StoreError>,
     ) -> Result<(), StoreError> {
         let bytes = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
@@ -253,7 +282,7 @@ impl Committer {
             return Err(StoreError::Sequence { loom: log.loom, head: progress.head.sequence, got });
         }
         progress.head = head;
-        state.queue.push(Item { log, sealed: Arc::new(sealed), head });
+        state.queue.push(Item { log, sealed: Arc::new(sealed), head, beside });
         state.queue_bytes = state.queue_bytes.saturating_add(bytes).saturating_add(ITEM_BYTES);
         let too_many = state.queue_bytes > QUEUE_BYTES_MAX;
         let wake = state.asleep || state.queue_bytes > EAGER_BYTES;
@@ -268,7 +297,7 @@ impl Committer {
     }
 
     /// Returns when what was handed over for these logs is on disk.
-    pub(super) async fn sync(&self, logs: [Log; 2]) -> Result<(), StoreError> {
+    pub(super) async fn sync(&self, logs: &[Log]) -> Result<(), StoreError> {
         let Some(done) = self.wait_for(logs)? else { return Ok(()) };
         match done.await {
             Ok(Ok(())) => Ok(()),
@@ -277,7 +306,7 @@ impl Committer {
         }
     }
 
-    fn wait_for(&self, logs: [Log; 2]) -> Result<Option<Waiting>, StoreError> {
+    fn wait_for(&self, logs: &[Log]) -> Result<Option<Waiting>, StoreError> {
         let mut state = self.shared.lock();
         state.check()?;
         let behind = logs.iter().filter_map(|log| state.logs.get(log));
@@ -299,6 +328,23 @@ impl Committer {
             self.shared.wake.notify_one();
         }
         Ok(Some(done))
+    }
+
+    /// Takes whole logs out and waits until they are gone. Nothing may be handed over for them meanwhile.
+    pub(super) fn forget(&self, logs: Vec<Log>) -> Result<(), StoreError> {
+        if logs.is_empty() {
+            return Ok(());
+        }
+        let (sender, done) = mpsc::channel();
+        let mut state = self.shared.lock();
+        state.check()?;
+        state.forgetting.push((logs, sender));
+        drop(state);
+        self.shared.wake.notify_one();
+        match done.recv() {
+            Ok(()) => Ok(()),
+            Err(_) => self.shared.lock().check(),
+        }
     }
 
     /// What is on its way and meets a condition, in the order in which it was handed over.
@@ -343,6 +389,10 @@ fn run(shared: &Shared, mut sink: impl Sink) {
                 }
                 settled = Instant::now();
                 sink.settle()
+            }),
+            Work::Forget(logs, done) => sink.forget(&logs).map(|()| {
+                // Whoever gave up waiting does not need to know.
+                let _gone = done.send(());
             }),
             Work::Settle => {
                 settled = Instant::now();

@@ -32,6 +32,10 @@ impl Sink for Scripted {
         Ok(())
     }
 
+    fn forget(&mut self, _: &[Log]) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn is_unsettled(&self) -> bool {
         false
     }
@@ -73,7 +77,7 @@ fn sealed(sequence: u64, text: &str) -> Sealed {
 }
 
 fn append(committer: &Committer, sequence: u64) -> Result<(), StoreError> {
-    committer.append(log(), sealed(sequence, "text"), || Ok(Head::default()))
+    committer.append(log(), sealed(sequence, "text"), Beside::default(), || Ok(Head::default()))
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
@@ -88,20 +92,20 @@ fn writers_that_wait_together_share_a_batch() -> Result<(), Failure> {
     let committer = Committer::start(sink)?;
     append(&committer, 1)?;
     let first =
-        committer.wait_for([log(), Log::received(loom())])?.ok_or_else(|| Failure::from("nothing to wait for"))?;
+        committer.wait_for(&[log(), Log::received(loom())])?.ok_or_else(|| Failure::from("nothing to wait for"))?;
     // The thread has taken the first before the others come, or takes them with it: never more than two batches.
     for sequence in 2..=50 {
         append(&committer, sequence)?;
     }
     let last =
-        committer.wait_for([log(), Log::received(loom())])?.ok_or_else(|| Failure::from("nothing to wait for"))?;
+        committer.wait_for(&[log(), Log::received(loom())])?.ok_or_else(|| Failure::from("nothing to wait for"))?;
     go.send(())?;
     go.send(())?;
     assert_eq!(block_on(first)??, Ok(()));
     assert_eq!(block_on(last)??, Ok(()));
     assert_eq!(written.load(Ordering::SeqCst), 50);
     assert!(batches.load(Ordering::SeqCst) <= 2);
-    assert!(committer.wait_for([log(), Log::received(loom())])?.is_none());
+    assert!(committer.wait_for(&[log(), Log::received(loom())])?.is_none());
     drop(go);
     Ok(committer.close()?)
 }
@@ -112,11 +116,11 @@ fn the_first_failed_write_poisons() -> Result<(), Failure> {
     let written = Arc::clone(&sink.written);
     let committer = Committer::start(sink)?;
     append(&committer, 1)?;
-    block_on(committer.sync([log(), Log::received(loom())]))??;
+    block_on(committer.sync(&[log(), Log::received(loom())]))??;
     append(&committer, 2)?;
     append(&committer, 3)?;
     for _ in 0..2 {
-        let refused = block_on(committer.sync([log(), Log::received(loom())]))?;
+        let refused = block_on(committer.sync(&[log(), Log::received(loom())]))?;
         assert!(
             matches!(&refused, Err(StoreError::Poisoned { what }) if what.contains("no storage space")),
             "{refused:?}"
@@ -133,7 +137,7 @@ fn the_first_failed_write_poisons() -> Result<(), Failure> {
 fn a_panic_of_the_thread_poisons_and_wakes_whoever_waits() -> Result<(), Failure> {
     let committer = Committer::start(Scripted { fails_at: 1, panics: true, ..scripted() })?;
     append(&committer, 1)?;
-    let refused = block_on(committer.sync([log(), Log::received(loom())]))?;
+    let refused = block_on(committer.sync(&[log(), Log::received(loom())]))?;
     assert!(matches!(&refused, Err(StoreError::Poisoned { what }) if what.contains("panicked")), "{refused:?}");
     assert!(matches!(append(&committer, 2), Err(StoreError::Poisoned { .. })));
     assert!(committer.close().is_err());
@@ -147,7 +151,7 @@ fn much_is_written_without_being_asked_for() -> Result<(), Failure> {
     let written = Arc::clone(&sink.written);
     let committer = Committer::start(sink)?;
     let large = "x".repeat(EAGER_BYTES + 1);
-    committer.append(log(), sealed(1, &large), || Ok(Head::default()))?;
+    committer.append(log(), sealed(1, &large), Beside::default(), || Ok(Head::default()))?;
     // Ends only once the thread has taken the batch, which nobody has asked for.
     go.send(())?;
     drop(go);
@@ -179,7 +183,7 @@ fn a_queue_without_end_poisons() -> Result<(), Failure> {
     let mut refused = false;
     // One batch may be on its way to a disk that does not answer; the next is bounded.
     for sequence in 1..=40 {
-        refused |= committer.append(log(), sealed(sequence, &text), || Ok(Head::default())).is_err();
+        refused |= committer.append(log(), sealed(sequence, &text), Beside::default(), || Ok(Head::default())).is_err();
     }
     assert!(refused);
     drop(go);

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use fjall::{CompressionType, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 use thiserror::Error;
 
+use super::committer::Item;
 use super::rows::{self, Commit, Log, LogLine, META_COMMIT, META_LAYOUT, META_WRITER, Place, Space};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Head, Sealed};
+use crate::domain::loom::{Head, Sealed, SignedHead};
 use crate::ports::StoreError;
 
 /// The name of the database's folder in the record's folder.
@@ -92,7 +93,7 @@ impl fmt::Debug for Database {
 
 /// What goes into the database in one step.
 pub(super) struct Batch<'a> {
-    pub(super) entries: &'a mut dyn Iterator<Item = (Place, &'a Sealed)>,
+    pub(super) items: &'a [Item],
     pub(super) lines: &'a [(Log, LogLine)],
     pub(super) commit: Commit,
 }
@@ -158,12 +159,19 @@ impl Database {
     }
 
     /// Writes a batch. It is on disk when this returns.
-    pub(super) fn commit(&self, content: Batch<'_>) -> Result<(), DatabaseError> {
+    pub(super) fn commit(&self, content: &Batch<'_>) -> Result<(), DatabaseError> {
         guarded(|| {
             let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
-            for (place, sealed) in content.entries {
+            for item in content.items {
+                let (place, sealed) = (item.place(), &*item.sealed);
                 let digest = sealed.id.digest();
                 batch.insert(&self.entries, place.to_bytes(), rows::entry_value(sealed));
+                if let Some(signature) = &item.beside.signature {
+                    batch.insert(&self.meta, place.as_signed(), rows::signed_value(&item.head.chain, signature));
+                }
+                if item.beside.indexed {
+                    continue;
+                }
                 batch.insert(&self.ids, digest.as_slice(), place.to_bytes());
                 if let Some(parent) = &sealed.entry.parent {
                     batch.insert(&self.children, place.under_parent(parent), digest.as_slice());
@@ -177,6 +185,104 @@ impl Database {
                 batch.insert(&self.heads, log.to_bytes(), line.to_bytes());
             }
             batch.insert(&self.meta, META_COMMIT, content.commit.to_bytes());
+            Ok(batch.commit()?)
+        })
+    }
+
+    /// Keeps a row about the store itself. It is on disk when this returns.
+    pub(super) fn note(&self, key: &[u8], value: &[u8]) -> Result<(), DatabaseError> {
+        guarded(|| {
+            let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
+            batch.insert(&self.meta, key, value);
+            Ok(batch.commit()?)
+        })
+    }
+
+    /// Keeps a large text. It is on disk with the next batch.
+    pub(super) fn keep_text(&self, id: &BlobId, bytes: &[u8]) -> Result<(), DatabaseError> {
+        guarded(|| Ok(self.blobs.insert(id.digest().as_slice(), bytes)?))
+    }
+
+    /// Keeps a signed head that can be signed again if it is lost.
+    pub(super) fn keep_signed(&self, signed: &SignedHead) -> Result<(), DatabaseError> {
+        let place = Log { loom: signed.loom, writer: signed.writer }.at(signed.head.sequence);
+        guarded(|| {
+            Ok(self.meta.insert(place.as_signed(), rows::signed_value(&signed.head.chain, &signed.signature))?)
+        })
+    }
+
+    /// The newest signed head of a log at or before a place.
+    pub(super) fn signed_until(&self, log: Log, sequence: u64) -> Result<Option<SignedHead>, DatabaseError> {
+        let (from, to) = (rows::signed_of(log), log.at(sequence).as_signed());
+        let mut rows = match &self.moment {
+            Some(moment) => moment.range(&self.meta, from..=to),
+            None => self.meta.range(from..=to),
+        };
+        rows.next_back().map(signed_row).transpose()
+    }
+
+    /// The signed heads of a log from a place on, in order.
+    pub(super) fn signed_from(&self, log: Log, sequence: u64, max: usize) -> Result<Vec<SignedHead>, DatabaseError> {
+        let (from, to) = (log.at(sequence).as_signed(), log.at(u64::MAX).as_signed());
+        let rows = match &self.moment {
+            Some(moment) => moment.range(&self.meta, from..=to),
+            None => self.meta.range(from..=to),
+        };
+        rows.take(max).map(signed_row).collect()
+    }
+
+    /// Reads the raw entries of a log from a place on, until `visit` has enough.
+    pub(super) fn raw_from(
+        &self,
+        log: Log,
+        sequence: u64,
+        mut visit: impl FnMut(u64, EntryId, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), DatabaseError> {
+        let (from, to) = (log.at(sequence).to_bytes(), log.at(u64::MAX).to_bytes());
+        let unreadable = || DatabaseError::Row { space: "entries" };
+        let rows = match &self.moment {
+            Some(moment) => moment.range(&self.entries, from..=to),
+            None => self.entries.range(from..=to),
+        };
+        for row in rows {
+            let (key, value) = row.into_inner()?;
+            let place = Place::parse(&key).ok_or_else(unreadable)?;
+            let (id, bytes) = rows::split_entry(&value).ok_or_else(unreadable)?;
+            if visit(place.sequence, id, bytes).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes logs out, with everything that leads to them. Their texts stay: others may refer to them.
+    pub(super) fn forget(&self, logs: &[Log], commit: Commit) -> Result<(), DatabaseError> {
+        guarded(|| {
+            let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
+            for log in logs {
+                self.each(Space::Entries, &log.to_bytes(), |key, value| {
+                    let unreadable = || DatabaseError::Row { space: "entries" };
+                    let place = Place::parse(key).ok_or_else(unreadable)?;
+                    let (id, bytes) = rows::split_entry(value).ok_or_else(unreadable)?;
+                    batch.remove(&self.entries, key);
+                    let is_indexed_here = self.get(Space::Ids, &id.digest())?.is_some_and(|row| *row == *key);
+                    if let Ok(sealed) = Sealed::open(id, bytes.to_vec())
+                        && is_indexed_here
+                    {
+                        batch.remove(&self.ids, id.digest().as_slice());
+                        batch.remove(&self.entities, place.under_entity(sealed.entry.entity));
+                        if let Some(parent) = &sealed.entry.parent {
+                            batch.remove(&self.children, place.under_parent(parent));
+                        }
+                    }
+                    Ok(ControlFlow::<()>::Continue(()))
+                })?;
+                for signed in self.signed_from(*log, 0, usize::MAX)? {
+                    batch.remove(&self.meta, log.at(signed.head.sequence).as_signed());
+                }
+                batch.remove(&self.heads, log.to_bytes());
+            }
+            batch.insert(&self.meta, META_COMMIT, commit.to_bytes());
             Ok(batch.commit()?)
         })
     }
@@ -347,6 +453,11 @@ impl Database {
         }
         Ok(Some(bytes.to_vec()))
     }
+}
+
+fn signed_row(row: fjall::Guard) -> Result<SignedHead, DatabaseError> {
+    let (key, value) = row.into_inner()?;
+    rows::signed_head(&key, &value).ok_or(DatabaseError::Row { space: "meta" })
 }
 
 fn open_entry(id: EntryId, bytes: &[u8]) -> Result<Sealed, StoreError> {

@@ -3,13 +3,13 @@
 //! A read sees what this process handed over, durable or not, so that the driver never waits to read its own entries;
 //! only [`LoomStore::sync`] says what is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::check::{check_received, check_whole};
-use super::committer::Committer;
+use super::committer::{Beside, Committer};
 use super::database::{CACHE_BYTES, Database};
 use super::findings::Findings;
 use super::key::NodeKey;
@@ -17,10 +17,10 @@ use super::marks::Marks;
 use super::open::{self, Folder, Opened};
 use super::reading::ReadingStore;
 use super::rows::{self, Log, LogLine, Place, Space};
-use super::{examine, journal, manifest, verify};
+use super::{durable_copies, examine, journal, manifest, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Head, Sealed};
-use crate::ports::{BoxFuture, By, LoomStore, LoomSummary, StoreError, Verified};
+use crate::domain::loom::{ForkProof, Head, Sealed};
+use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// What can be chosen when a record is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +38,11 @@ impl Default for StoreOptions {
 /// The record on disk, open for writing. One process at a time.
 #[derive(Debug)]
 pub struct FjallStore {
-    folder: PathBuf,
-    key: NodeKey,
-    database: Database,
-    committer: Committer,
-    receiving: Mutex<()>,
+    pub(super) folder: PathBuf,
+    pub(super) key: RwLock<Arc<NodeKey>>,
+    pub(super) database: Database,
+    pub(super) committer: Committer,
+    pub(super) receiving: Mutex<()>,
     _lock: File,
 }
 
@@ -65,7 +65,7 @@ impl FjallStore {
         let Opened { key, database, committer, lock } = open::open(folder, options.cache_bytes)?;
         Ok(Arc::new(Self {
             folder: folder.to_owned(),
-            key,
+            key: RwLock::new(Arc::new(key)),
             database,
             committer,
             receiving: Mutex::default(),
@@ -90,11 +90,6 @@ impl FjallStore {
         examine::examine(folder)
     }
 
-    /// This node's key.
-    pub const fn key(&self) -> &NodeKey {
-        &self.key
-    }
-
     /// Writes what is left and syncs everything. Nothing is taken afterwards. Dropping the store does the same.
     ///
     /// # Errors
@@ -107,7 +102,7 @@ impl FjallStore {
         Log { loom, writer: self.writer() }
     }
 
-    fn durable_head(&self, log: Log) -> Result<Head, StoreError> {
+    pub(super) fn durable_head(&self, log: Log) -> Result<Head, StoreError> {
         Ok(self.database.head(log)?)
     }
 
@@ -123,8 +118,14 @@ impl FjallStore {
         found.extend(pending.iter().map(|item| (item.place(), item.sealed.id)));
         let own = self.writer();
         found.sort_by_key(|(place, _)| order(own, place));
-        found.dedup();
+        let mut met = HashSet::new();
+        found.retain(|(_, id)| met.insert(*id));
         Ok(found)
+    }
+
+    /// Whether an entry is here, in whatever log.
+    pub(super) fn is_known(&self, id: EntryId) -> Result<bool, StoreError> {
+        Ok(self.pending_entry(id).is_some() || self.database.has(Space::Ids, &id.digest())?)
     }
 
     fn pending_entry(&self, id: EntryId) -> Option<Sealed> {
@@ -147,7 +148,9 @@ pub(super) fn order(own: WriterKey, place: &Place) -> (LoomId, bool, WriterKey, 
 /// Entries of a loom in the order in which they are read.
 pub(super) fn in_order(own: WriterKey, mut entries: Vec<(Place, Sealed)>) -> Vec<Sealed> {
     entries.sort_by_key(|(place, _)| order(own, place));
-    entries.dedup_by_key(|(place, _)| *place);
+    // What came outside of its writer's log and then in it is there twice.
+    let mut met = HashSet::with_capacity(entries.len());
+    entries.retain(|(_, sealed)| met.insert(sealed.id));
     entries.into_iter().map(|(_, sealed)| sealed).collect()
 }
 
@@ -158,7 +161,7 @@ pub(super) fn bare(sealed: &Sealed) -> Sealed {
 
 impl LoomStore for FjallStore {
     fn writer(&self) -> WriterKey {
-        self.key.writer()
+        self.key().writer()
     }
 
     fn head(&self, loom: LoomId) -> Result<Head, StoreError> {
@@ -169,24 +172,24 @@ impl LoomStore for FjallStore {
     fn append(&self, sealed: Sealed) -> Result<(), StoreError> {
         check_whole(&sealed, self.writer())?;
         let log = self.log(sealed.entry.loom);
-        self.committer.append(log, sealed, || self.durable_head(log))
+        self.committer.append(log, sealed, Beside::default(), || self.durable_head(log))
     }
 
     fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
         // One after the other, so that an entry that comes twice at the same time is taken once.
         let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = self.pending_entry(sealed.id).is_some() || self.database.has(Space::Ids, &sealed.id.digest())?;
-        if is_known {
+        if self.is_known(sealed.id)? {
             return Ok(false);
         }
         check_received(&sealed, self.writer(), &|id| Ok(self.blob(id)?.is_some()))?;
         let log = Log::received(sealed.entry.loom);
-        self.committer.append(log, sealed, || self.durable_head(log))?;
+        self.committer.append(log, sealed, Beside::default(), || self.durable_head(log))?;
         Ok(true)
     }
 
     fn sync(&self, loom: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.committer.sync([self.log(loom), Log::received(loom)]))
+        let logs = [self.log(loom), Log::received(loom)];
+        Box::pin(async move { self.committer.sync(&logs).await })
     }
 
     fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
@@ -238,6 +241,14 @@ impl LoomStore for FjallStore {
             Some(blob) => Ok(Some(blob.bytes.clone())),
             None => self.database.blob(id),
         }
+    }
+
+    fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
+        durable_copies::logs(&self.database, loom)
+    }
+
+    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+        durable_copies::proofs(&self.database)
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -7,14 +7,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 
-use crate::domain::ids::WriterKey;
+use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::loom::{Head, SignedHead};
 
 /// The name of the file in the record's folder: 32 secret bytes.
 pub(super) const KEY_FILE: &str = "node.key";
+/// The name of the file in which the next key waits until the record knows of it.
+pub(super) const NEXT_FILE: &str = "node.key.next";
 
 /// The Ed25519 key of this node.
+#[derive(Clone)]
 pub struct NodeKey(SigningKey);
 
 impl NodeKey {
@@ -28,9 +32,25 @@ impl NodeKey {
         WriterKey::from_bytes(self.0.verifying_key().to_bytes())
     }
 
+    /// Gives this node's word for how far its log is.
+    pub fn sign(&self, loom: LoomId, head: Head) -> SignedHead {
+        let writer = self.writer();
+        let signature = self.0.sign(&SignedHead::statement(loom, writer, &head)).to_bytes();
+        SignedHead { loom, writer, head, signature }
+    }
+
     /// Reads the key of a folder; nothing where it has none.
     pub(super) fn load(folder: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(folder.join(KEY_FILE)) {
+        Self::read(&folder.join(KEY_FILE))
+    }
+
+    /// Reads the key that was to be the next one.
+    pub(super) fn load_next(folder: &Path) -> io::Result<Option<Self>> {
+        Self::read(&folder.join(NEXT_FILE))
+    }
+
+    fn read(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -45,6 +65,36 @@ impl NodeKey {
 
     /// Makes a key and keeps it in the folder, whole or not at all.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
+        Self::create_as(folder, KEY_FILE)
+    }
+
+    /// Makes the next key. It is used once [`Self::promote`] was called.
+    pub(super) fn create_next(folder: &Path) -> io::Result<Self> {
+        Self::create_as(folder, NEXT_FILE)
+    }
+
+    /// Makes the next key the present one.
+    pub(super) fn promote(folder: &Path) -> io::Result<()> {
+        std::fs::rename(folder.join(NEXT_FILE), folder.join(KEY_FILE))?;
+        super::files::sync_folder(folder)
+    }
+
+    /// What tells the key's file from a copy of it: a record that was copied or restored has another.
+    pub(super) fn file_mark(folder: &Path) -> io::Result<[u8; 24]> {
+        let metadata = std::fs::metadata(folder.join(KEY_FILE))?;
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(&metadata);
+        #[cfg(not(unix))]
+        let number = 0_u64;
+        // Where the file system does not know, the number alone has to do.
+        let born = metadata.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let mut mark = [0; 24];
+        let parts = number.to_be_bytes().into_iter().chain(born.map_or(0, |born| born.as_nanos()).to_be_bytes());
+        mark.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+        Ok(mark)
+    }
+
+    fn create_as(folder: &Path, name: &str) -> io::Result<Self> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
         let temporary = folder.join("node.key.new");
@@ -60,7 +110,7 @@ impl NodeKey {
         let mut file = options.open(&temporary)?;
         file.write_all(&secret)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, folder.join(KEY_FILE))?;
+        std::fs::rename(&temporary, folder.join(name))?;
         super::files::sync_folder(folder)?;
         Ok(Self::from_secret(&secret))
     }

@@ -2,32 +2,38 @@
 //!
 //! Kept simple on purpose: it is what the durable store is compared with.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::check::{check_received, check_whole};
-use super::durable::bare;
+use super::durable::{bare, in_order, order};
 use super::findings::{self, Findings};
+use super::key::NodeKey;
 use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Head, Sealed};
-use crate::ports::{BoxFuture, By, LoomStore, LoomSummary, StoreError, Verified};
+use crate::domain::loom::{ForkProof, Head, Sealed, SignedHead};
+use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// The record in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
     writer: WriterKey,
+    /// Signs this node's logs; without one they cannot be copied.
+    pub(super) key: Option<NodeKey>,
     looms: Mutex<Looms>,
 }
 
 #[derive(Debug, Default)]
-struct Looms {
-    logs: BTreeMap<Log, Vec<Sealed>>,
-    heads: HashMap<Log, Head>,
+pub(super) struct Looms {
+    pub(super) logs: BTreeMap<Log, Vec<Sealed>>,
+    pub(super) heads: HashMap<Log, Head>,
     ids: HashMap<EntryId, Place>,
     entities: HashMap<EntityId, Vec<Place>>,
     children: HashMap<EntryId, Vec<Place>>,
-    blobs: HashMap<BlobId, Vec<u8>>,
+    pub(super) blobs: HashMap<BlobId, Vec<u8>>,
+    pub(super) signed: BTreeMap<Place, SignedHead>,
+    pub(super) proofs: BTreeMap<WriterKey, ForkProof>,
 }
 
 impl Looms {
@@ -66,19 +72,34 @@ impl Looms {
 }
 
 impl Looms {
-    fn add(&mut self, log: Log, head: Head, mut sealed: Sealed) {
+    pub(super) fn add(&mut self, log: Log, head: Head, mut sealed: Sealed) {
         let place = log.at(head.sequence);
         self.heads.insert(log, head);
-        self.ids.insert(sealed.id, place);
-        self.entities.entry(sealed.entry.entity).or_default().push(place);
-        if let Some(parent) = sealed.entry.parent {
-            self.children.entry(parent).or_default().push(place);
+        if let Entry::Vacant(free) = self.ids.entry(sealed.id) {
+            free.insert(place);
+            self.entities.entry(sealed.entry.entity).or_default().push(place);
+            if let Some(parent) = sealed.entry.parent {
+                self.children.entry(parent).or_default().push(place);
+            }
         }
         self.blobs.extend(std::mem::take(&mut sealed.blobs).into_iter().map(|blob| (blob.id, blob.bytes)));
         self.logs.entry(log).or_default().push(sealed);
     }
 
-    fn after(&self, log: Log, id: EntryId) -> Head {
+    /// Takes whole logs out.
+    pub(super) fn forget(&mut self, gone: impl Fn(&Log) -> bool) {
+        self.logs.retain(|log, _| !gone(log));
+        self.heads.retain(|log, _| !gone(log));
+        self.signed.retain(|place, _| !gone(&place.log));
+        self.ids.retain(|_, place| !gone(&place.log));
+        for places in self.entities.values_mut().chain(self.children.values_mut()) {
+            places.retain(|place| !gone(&place.log));
+        }
+        self.entities.retain(|_, places| !places.is_empty());
+        self.children.retain(|_, places| !places.is_empty());
+    }
+
+    pub(super) fn after(&self, log: Log, id: EntryId) -> Head {
         self.heads.get(&log).copied().unwrap_or_default().after(&id)
     }
 }
@@ -95,14 +116,19 @@ impl MemoryStore {
     /// assert_eq!(store.looms().map(|looms| looms.len()).ok(), Some(0));
     /// ```
     pub fn new(writer: WriterKey) -> Arc<Self> {
-        Arc::new(Self { writer, looms: Mutex::default() })
+        Arc::new(Self { writer, key: None, looms: Mutex::default() })
+    }
+
+    /// An empty record of the node with this key, whose logs can be copied.
+    pub fn with_key(key: NodeKey) -> Arc<Self> {
+        Arc::new(Self { writer: key.writer(), key: Some(key), looms: Mutex::default() })
     }
 
     const fn log(&self, loom: LoomId) -> Log {
         Log { loom, writer: self.writer }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Looms> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Looms> {
         self.looms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,21 +190,23 @@ impl LoomStore for MemoryStore {
 
     fn entries(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
         let looms = self.lock();
-        let logs = [self.log(loom), Log::received(loom)];
-        Ok(logs.iter().filter_map(|log| looms.logs.get(log)).flatten().map(bare).collect())
+        let logs = looms.logs.iter().filter(|(log, _)| log.loom == loom);
+        let placed =
+            logs.flat_map(|(log, entries)| (1..).map(|sequence| log.at(sequence)).zip(entries.iter().map(bare)));
+        Ok(in_order(self.writer, placed.collect()))
     }
 
     fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {
         let looms = self.lock();
         let mut places = looms.entities.get(&entity).cloned().unwrap_or_default();
-        places.sort();
+        places.sort_by_key(|place| order(self.writer, place));
         Ok(places.iter().filter_map(|place| looms.at(place)).map(bare).collect())
     }
 
     fn children(&self, id: EntryId) -> Result<Vec<EntryId>, StoreError> {
         let looms = self.lock();
         let mut places = looms.children.get(&id).cloned().unwrap_or_default();
-        places.sort();
+        places.sort_by_key(|place| order(self.writer, place));
         Ok(places.iter().filter_map(|place| looms.at(place)).map(|sealed| sealed.id).collect())
     }
 
@@ -189,6 +217,14 @@ impl LoomStore for MemoryStore {
 
     fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.lock().blobs.get(&id).cloned())
+    }
+
+    fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
+        Ok(self.lock().states(loom))
+    }
+
+    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+        Ok(self.lock().proofs.values().cloned().collect())
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -12,10 +12,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "the record is files: this adapter owns them")]
 
+mod book;
 mod check;
 mod committer;
+mod copies;
 mod database;
 mod durable;
+mod durable_copies;
 mod examine;
 mod files;
 mod findings;
@@ -24,6 +27,7 @@ mod key;
 mod manifest;
 mod marks;
 mod memory;
+mod memory_copies;
 mod open;
 mod reading;
 mod rows;
@@ -31,6 +35,7 @@ mod scratch;
 mod sink;
 mod verify;
 
+pub use book::{FileBook, replace_file};
 pub use durable::{FjallStore, StoreOptions};
 pub use key::NodeKey;
 pub use memory::MemoryStore;

@@ -13,7 +13,7 @@ use super::journal::{self, Scan};
 use super::key::{KEY_FILE, NodeKey};
 use super::manifest;
 use super::marks::{MARKS_FILE, Mark, MarkWriter, Marks};
-use super::rows::{Commit, LAYOUT, Log, LogLine};
+use super::rows::{Commit, LAYOUT, Log, LogLine, META_FILE, META_WRITER, Space};
 use super::scratch::{self, Scratch};
 use super::sink::RecordSink;
 use super::verify;
@@ -129,6 +129,7 @@ fn fresh(
     }
     let database = Database::open(&folder.database(), cache_bytes).map_err(|error| folder.engine(error))?;
     database.make(&key.writer()).map_err(|error| folder.engine(error))?;
+    note_file(folder, &database)?;
     files::sync_folder(folder.0).map_err(folder.cannot("sync the folder"))?;
     Ok((key, database, Marks::default()))
 }
@@ -156,12 +157,52 @@ fn existing(
     if layout != LAYOUT {
         return Err(folder.refuse(format!("it has layout {layout}, and this version reads layout {LAYOUT}")));
     }
-    let Some(key) = key.filter(|key| key.writer() == writer) else {
-        let what = format!("the file `{KEY_FILE}` is missing or another than that of writer {writer}; {ADVICE}");
-        return Err(folder.damaged(what));
+    let key = match key.filter(|key| key.writer() == writer) {
+        Some(key) => key,
+        // A kill came between the two steps of a new key.
+        None => match NodeKey::load_next(folder.0).map_err(folder.cannot("read the node's next key"))? {
+            Some(next) if next.writer() == writer => {
+                NodeKey::promote(folder.0).map_err(folder.cannot("put the node's next key in its place"))?;
+                next
+            }
+            _ => {
+                let what =
+                    format!("the file `{KEY_FILE}` is missing or another than that of writer {writer}; {ADVICE}");
+                return Err(folder.damaged(what));
+            }
+        },
     };
     compare(folder, &database, &marks)?;
+    let key = if is_copied(folder, &database)? {
+        tracing::info!("the record was copied or restored: this node goes on under a new writer's key");
+        renew(folder, &database)?
+    } else {
+        key
+    };
     Ok((key, database, marks))
+}
+
+/// Whether the folder is a copy of the one that was written to: the original may go on, and two that go on under one key would
+/// write two histories.
+fn is_copied(folder: &Folder<'_>, database: &Database) -> Result<bool, StoreError> {
+    let mark = NodeKey::file_mark(folder.0).map_err(folder.cannot("look at the node's key"))?;
+    let known = database.get(Space::Meta, META_FILE).map_err(|error| folder.engine(error))?;
+    Ok(known.is_some_and(|known| *known != mark))
+}
+
+/// Makes this node write under a new key. Its file comes last: a kill before that leaves the next key beside it.
+pub(super) fn renew(folder: &Folder<'_>, database: &Database) -> Result<NodeKey, StoreError> {
+    let engine = |error| folder.engine(error);
+    let next = NodeKey::create_next(folder.0).map_err(folder.cannot("make a new key"))?;
+    database.note(META_WRITER, next.writer().as_bytes()).map_err(engine)?;
+    NodeKey::promote(folder.0).map_err(folder.cannot("put the new key in its place"))?;
+    note_file(folder, database)?;
+    Ok(next)
+}
+
+fn note_file(folder: &Folder<'_>, database: &Database) -> Result<(), StoreError> {
+    let mark = NodeKey::file_mark(folder.0).map_err(folder.cannot("look at the node's key"))?;
+    database.note(META_FILE, &mark).map_err(|error| folder.engine(error))
 }
 
 /// What can be known without the engine.

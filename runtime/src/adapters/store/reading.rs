@@ -9,10 +9,10 @@ use super::findings::Findings;
 use super::marks::Marks;
 use super::open::Folder;
 use super::rows::{self, Log, Place, Space};
-use super::verify;
+use super::{durable_copies, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Head, Sealed};
-use crate::ports::{BoxFuture, By, LoomStore, LoomSummary, StoreError, Verified};
+use crate::domain::loom::{ForkProof, Head, Sealed};
+use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// A copy of a record, open for reading. It takes no entries.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ impl ReadingStore {
     fn indexed(&self, space: Space, prefix: &[u8]) -> Result<Vec<(Place, EntryId)>, StoreError> {
         let mut found = self.database().indexed(space, prefix)?;
         found.sort_by_key(|(place, _)| order(self.writer, place));
+        let mut met = std::collections::HashSet::new();
+        found.retain(|(_, id)| met.insert(*id));
         Ok(found)
     }
 }
@@ -120,6 +122,14 @@ impl LoomStore for ReadingStore {
 
     fn blob(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         self.database().blob(id)
+    }
+
+    fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
+        durable_copies::logs(self.database(), loom)
+    }
+
+    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+        durable_copies::proofs(self.database())
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

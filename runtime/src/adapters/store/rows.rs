@@ -4,7 +4,7 @@
 //! big-endian, so that keys sort as the log runs. A row that does not parse is `None`: damage, never a panic.
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Head, Sealed};
+use crate::domain::loom::{Head, Sealed, SignedHead};
 use crate::ports::LoomSummary;
 
 /// The version of the layout. A reader refuses any other.
@@ -17,6 +17,13 @@ pub(super) const META_WRITER: &[u8] = b"writer";
 /// The row of [`Space::Meta`] with a [`Commit`]. It is part of every batch, and no other space has a key of its
 /// length, so that it can be told apart in a journal whose keyspaces are not known yet.
 pub(super) const META_COMMIT: &[u8] = b"commit";
+
+/// The row of [`Space::Meta`] with what tells the key's file from a copy of it.
+pub(super) const META_FILE: &[u8] = b"key file";
+/// Rows of [`Space::Meta`]: a place → the chain there, and the writer's signature of it.
+const META_SIGNED: &[u8] = b"signed";
+/// Rows of [`Space::Meta`]: a writer → the proof that it has signed two histories.
+pub(super) const META_PROOF: &[u8] = b"proof";
 
 /// A keyspace. Each has its own purpose, so that a range of one never meets another's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,6 +122,11 @@ impl Place {
         Some(Self { log: Log::parse(log)?, sequence: u64::from_be_bytes(sequence.try_into().ok()?) })
     }
 
+    /// The key of a signed head in [`Space::Meta`].
+    pub(super) fn as_signed(self) -> Vec<u8> {
+        self.after(META_SIGNED)
+    }
+
     /// The key in [`Space::Children`].
     pub(super) fn under_parent(self, parent: &EntryId) -> Vec<u8> {
         self.after(&parent.digest())
@@ -128,6 +140,29 @@ impl Place {
     fn after(self, prefix: &[u8]) -> Vec<u8> {
         [prefix, self.log.loom.as_bytes(), self.log.writer.as_bytes(), &self.sequence.to_be_bytes()].concat()
     }
+}
+
+/// What the signed heads of a log have in common as keys.
+pub(super) fn signed_of(log: Log) -> Vec<u8> {
+    [META_SIGNED, &log.to_bytes()].concat()
+}
+
+/// The key under which the proof against a writer is kept.
+pub(super) fn proof_key(writer: WriterKey) -> Vec<u8> {
+    [META_PROOF, writer.as_bytes()].concat()
+}
+
+/// The value of a signed head.
+pub(super) fn signed_value(chain: &[u8; 32], signature: &[u8; 64]) -> Vec<u8> {
+    [chain.as_slice(), signature].concat()
+}
+
+/// A signed head from its row.
+pub(super) fn signed_head(key: &[u8], value: &[u8]) -> Option<SignedHead> {
+    let Place { log, sequence } = Place::parse(key.strip_prefix(META_SIGNED)?)?;
+    let (chain, signature) = value.split_first_chunk::<32>()?;
+    let head = Head { sequence, chain: *chain };
+    Some(SignedHead { loom: log.loom, writer: log.writer, head, signature: signature.try_into().ok()? })
 }
 
 /// The digest that an index row carries.

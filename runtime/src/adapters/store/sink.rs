@@ -7,6 +7,7 @@ use super::committer::{Item, Sink};
 use super::database::{Batch, Database, DatabaseError};
 use super::marks::{Mark, MarkWriter};
 use super::rows::{Commit, Log, LogLine};
+use crate::domain::loom::Head;
 
 /// The lines of so many logs are kept in memory.
 const LINES_KEPT: usize = 4096;
@@ -49,14 +50,24 @@ impl Sink for RecordSink {
     fn write(&mut self, items: &[Item]) -> Result<(), Box<dyn Error + Send + Sync>> {
         let commit = Commit { number: self.commit.number.saturating_add(1), marked: self.commit.marked };
         let lines: Vec<(Log, LogLine)> = self.lines(items)?.into_iter().collect();
-        let mut entries = items.iter().map(|item| (item.place(), &*item.sealed));
-        self.database.commit(Batch { entries: &mut entries, lines: &lines, commit })?;
+        self.database.commit(&Batch { items, lines: &lines, commit })?;
         let mark = |(log, line): &(Log, LogLine)| Mark { log: *log, head: line.head, commit: commit.number };
         let marks: Vec<Mark> = lines.iter().map(mark).collect();
         self.marks.append(&marks)?;
         self.commit = commit;
         self.recorded = commit;
         self.lines.extend(lines);
+        Ok(())
+    }
+
+    fn forget(&mut self, logs: &[Log]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let commit = Commit { number: self.commit.number.saturating_add(1), marked: self.commit.marked };
+        self.database.forget(logs, commit)?;
+        let mark = |log: &Log| Mark { log: *log, head: Head::default(), commit: commit.number };
+        self.marks.append(&logs.iter().map(mark).collect::<Vec<Mark>>())?;
+        self.commit = commit;
+        self.recorded = commit;
+        self.lines.retain(|log, _| !logs.contains(log));
         Ok(())
     }
 

@@ -2,15 +2,16 @@
 //!
 //! Reads one snapshot, so a store can be verified while it is written to. Never writes.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use super::database::{Database, DatabaseError};
+use super::durable_copies;
 use super::findings::{self, Findings};
 use super::marks::{MARKS_FILE, Marks};
 use super::rows::{self, Log, LogLine, Place, Space};
 use crate::domain::ids::{EntryId, LoomId};
-use crate::domain::loom::{Head, Sealed};
+use crate::domain::loom::{Head, Sealed, SignedHead};
 
 /// Checks one loom, or all and the store itself. The marks must have been read before the snapshot was taken, and
 /// `synced` before the marks.
@@ -21,10 +22,20 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
         Err(error) => return findings.store(unreadable("the list of logs", &error)),
     };
     let mut expected = Indexes::default();
+    match durable_copies::proofs(view) {
+        Ok(proofs) => {
+            for proof in proofs.iter().filter(|proof| loom.is_none_or(|loom| loom == proof.early.loom)) {
+                let what = format!("writer {} has signed two histories; nothing more is taken of it", proof.writer());
+                findings.loom(proof.early.loom, what);
+            }
+        }
+        Err(error) => findings.store(format!("reading the proofs failed: {error}")),
+    }
     for log in &logs {
         findings.count_loom(log.loom);
         let known = HashSet::new();
-        Walk { view, findings, log: *log, line: None, expected: &mut expected, known }.run(marks);
+        let has_loose = logs.contains(&Log::received(log.loom));
+        Walk { view, findings, log: *log, line: None, expected: &mut expected, known, has_loose }.run(marks);
     }
     match indexes(view, loom, findings) {
         Ok(found) if found == expected => {}
@@ -159,6 +170,8 @@ struct Walk<'a> {
     expected: &'a mut Indexes,
     /// Ids of this log that were read before: most parents are among them.
     known: HashSet<[u8; 32]>,
+    /// Whether entries of this loom came outside of their writers' logs.
+    has_loose: bool,
 }
 
 impl Walk<'_> {
@@ -175,6 +188,15 @@ impl Walk<'_> {
         let of = stored.sequence.max(mark.unwrap_or_default().sequence);
         let mut head = Head::default();
         let view = self.view;
+        let signed = match view.signed_from(self.log, 0, usize::MAX) {
+            Ok(signed) => signed,
+            Err(error) => {
+                self.findings.loom(self.log.loom, unreadable("the signed heads", &error));
+                Vec::new()
+            }
+        };
+        let mut chains: BTreeMap<u64, [u8; 32]> = BTreeMap::new();
+        let mut awaited = signed.iter().map(|signed| signed.head.sequence).peekable();
         let walked = view.each(Space::Entries, &self.log.to_bytes(), |key, value| {
             let Some(place) = Place::parse(key) else {
                 self.findings.loom(self.log.loom, "a key of `entries` is unreadable");
@@ -187,6 +209,9 @@ impl Walk<'_> {
             self.entry(place, value, &mut head);
             self.compare(&head, mark, "the mark outside the journal");
             self.compare(&head, Some(stored), "the stored head");
+            if awaited.next_if(|&sequence| sequence <= head.sequence).is_some() {
+                chains.insert(head.sequence, head.chain);
+            }
             Ok(ControlFlow::Continue(()))
         });
         if let Err(error) = walked {
@@ -194,6 +219,7 @@ impl Walk<'_> {
             self.findings.place(place, None, unreadable("the log from here on", &error));
             return;
         }
+        self.signatures(&chains, &signed);
         if head.sequence < of {
             self.findings.missing(self.log, head.sequence.saturating_add(1), of, of);
         }
@@ -230,11 +256,25 @@ impl Walk<'_> {
             self.findings.place(place, Some(id), what);
         }
         self.line = Some(LogLine::after(self.line, &sealed, *head));
-        for (space, key, value) in index_rows(place, &sealed) {
-            self.expected.add(space, &key, &value);
+        if !(self.has_loose && is_indexed_elsewhere(self.view, place, id)) {
+            for (space, key, value) in index_rows(place, &sealed) {
+                self.expected.add(space, &key, &value);
+            }
         }
         if let Err(error) = self.neighbours(place, &sealed) {
             self.findings.place(place, Some(id), unreadable("what belongs to it", &error));
+        }
+    }
+
+    /// The writer's signatures of this log.
+    fn signatures(&mut self, chains: &BTreeMap<u64, [u8; 32]>, signed: &[SignedHead]) {
+        for signed in signed {
+            let place = self.log.at(signed.head.sequence);
+            if chains.get(&signed.head.sequence) != Some(&signed.head.chain) {
+                self.findings.place(place, None, "the log is not what its writer has signed up to here");
+            } else if !signed.is_signed() {
+                self.findings.place(place, None, format!("the head is not signed by {}", signed.writer));
+            }
         }
     }
 
@@ -282,6 +322,14 @@ impl Walk<'_> {
     }
 }
 
+/// What came outside of its writer's log and then in it is there twice, and indexed once.
+fn is_indexed_elsewhere(view: &Database, place: Place, id: EntryId) -> bool {
+    let Ok(Some(row)) = view.get(Space::Ids, &id.digest()) else { return false };
+    let Some(other) = Place::parse(&row).filter(|other| *other != place) else { return false };
+    let same = view.get(Space::Entries, &other.to_bytes());
+    same.is_ok_and(|row| row.as_deref().and_then(rows::split_entry).is_some_and(|(found, _)| found == id))
+}
+
 /// Names the entries of a log that an index does not lead to.
 fn name_missing_rows(view: &Database, log: Log, findings: &mut Findings) {
     let walked = view.each(Space::Entries, &log.to_bytes(), |key, value| {
@@ -290,6 +338,9 @@ fn name_missing_rows(view: &Database, log: Log, findings: &mut Findings) {
             return Ok(ControlFlow::<()>::Continue(()));
         };
         let Ok(sealed) = Sealed::open(id, bytes.to_vec()) else { return Ok(ControlFlow::Continue(())) };
+        if is_indexed_elsewhere(view, place, id) {
+            return Ok(ControlFlow::Continue(()));
+        }
         for (space, key, value) in index_rows(place, &sealed) {
             if view.get(space, &key)?.is_none_or(|row| *row != *value) {
                 findings.place(place, Some(id), format!("the index `{}` does not lead to it", space.name()));

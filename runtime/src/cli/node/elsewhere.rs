@@ -16,8 +16,10 @@ use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
 use crate::cli::{print, say};
 use crate::domain::ids::WriterKey;
-use crate::driver::{CastError, CastOptions, Control, RemoteCantrip, RemoteEntity, RemoteError, Runtime};
-use crate::ports::{PeerError, Peers};
+use crate::driver::{
+    CastError, CastOptions, Control, CopyWire, Linking, RemoteCantrip, RemoteEntity, RemoteError, Runtime,
+};
+use crate::ports::{BoxFuture, PeerError, Peers};
 
 use super::file::split_name;
 use super::sockets;
@@ -58,6 +60,53 @@ pub(super) async fn reach(node: &str, limits: Option<PeerLimits>) -> Result<(Arc
     Err(CliError { exit: Exit::Peer, ..error })
 }
 
+/// The way of a client's own record to keepers: through the nodes of this machine.
+#[derive(Debug)]
+pub(in crate::cli) struct SocketLinks {
+    own: String,
+}
+
+impl SocketLinks {
+    /// Finds the node of this machine through which a keeper is reached: this side is known there under its name.
+    pub(in crate::cli) async fn through(node: &str) -> Result<Arc<Self>, CliError> {
+        let (nodes, whole) = reach(node, None).await?;
+        let described = nodes.describe(&whole).await.map_err(node_error)?;
+        // Whoever is asked directly takes this side for a client of its own.
+        let own = if is_named(&described.node, &whole) && described.caller == "local" {
+            "local".to_owned()
+        } else {
+            short_name(&described.node)
+        };
+        Ok(Arc::new(Self { own }))
+    }
+
+    /// The way under this name, for when nobody can be reached yet.
+    pub(in crate::cli) fn named(own: String) -> Arc<Self> {
+        Arc::new(Self { own })
+    }
+
+    /// Under which name this side is known.
+    pub(in crate::cli) fn own_name(&self) -> &str {
+        &self.own
+    }
+}
+
+/// A node's name in its certificate.
+pub(in crate::cli) fn short_name(node: &str) -> String {
+    node.split('@').next().unwrap_or(node).to_owned()
+}
+
+impl Linking for SocketLinks {
+    fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
+        Box::pin(async move {
+            let reached = reach(node, None).await;
+            let (nodes, whole) = reached
+                .map_err(|error| PeerError::Unreachable { node: node.to_owned(), what: error.source.to_string() })?;
+            nodes.link(&whole).await
+        })
+    }
+}
+
 fn is_named(whole: &str, asked: &str) -> bool {
     whole == asked || whole.split('@').next() == Some(asked)
 }
@@ -69,7 +118,7 @@ fn way(path: std::path::PathBuf, whole: &str, limits: PeerLimits) -> Result<(Arc
 }
 
 /// A node that could not be had, in a person's words.
-pub(super) fn node_error(error: PeerError) -> CliError {
+pub(in crate::cli) fn node_error(error: PeerError) -> CliError {
     let hint = match &error {
         PeerError::Unreachable { .. } => Some("is it running? `cantrip-runtime serve --config NODE.toml` starts it"),
         PeerError::Refused { .. } => Some("the rule is a key of that node's file"),

@@ -11,9 +11,10 @@ use toml::Spanned;
 
 use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::peer::{PeerAddress, PeerLimits};
+use crate::cli::copies::NodePolicy;
 use crate::cli::file::{FileError, Source, WardsTable, equip, folder_of, parse, read_toml, unknown_gate, wards};
 use crate::domain::remote::Ceiling;
-use crate::driver::HostLimits;
+use crate::driver::{CopyTerms, HostLimits};
 
 /// 63 characters: a name is one label of a certificate.
 const NAME_CHARS_MAX: usize = 63;
@@ -112,6 +113,14 @@ struct PeerToml {
     queue: usize,
     #[serde(default)]
     deploy: DeployToml,
+    /// How many bytes of looms are taken from it, in one run of the node.
+    #[serde(default = "keep_bytes")]
+    keep_max_bytes: u64,
+}
+
+/// 16 GiB.
+const fn keep_bytes() -> u64 {
+    16 * 1024 * 1024 * 1024
 }
 
 const fn casts() -> usize {
@@ -127,6 +136,8 @@ const fn queue() -> usize {
 enum May {
     Cast,
     Deploy,
+    /// Have looms kept here.
+    Keep,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -161,6 +172,7 @@ pub(super) struct Policy {
     pub(super) queue: usize,
     pub(super) deploy: DeployToml,
     pub(super) publishers: BTreeSet<[u8; 32]>,
+    pub(super) copies: CopyTerms,
 }
 
 /// A node file, read.
@@ -179,6 +191,14 @@ pub(super) struct NodeFile {
     pub(super) models: BTreeMap<String, LlmConfig>,
     pub(super) peers: BTreeMap<String, (PeerAddress, Policy)>,
     pub(super) local: Policy,
+}
+
+impl NodeFile {
+    /// Who may have looms kept here, by the names in certificates.
+    pub(super) fn copy_policy(&self) -> NodePolicy {
+        let peers = self.peers.iter().map(|(name, (_, policy))| (name.clone(), policy.copies));
+        NodePolicy::new(peers.chain([("local".to_owned(), self.local.copies)]))
+    }
 }
 
 /// A node's name: `agents@127.0.0.1:7432` is `agents` at an address.
@@ -278,7 +298,9 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
             model_at_caller: table.model_at_caller,
             guests,
         };
+        let may_keep = table.may.contains(&May::Keep);
         let policy = Policy {
+            copies: CopyTerms { disk: may_keep, memory: may_keep, bytes_max: table.keep_max_bytes },
             ceiling: Arc::new(ceiling),
             gates: granted,
             guest_publishers,
@@ -352,6 +374,7 @@ fn local(
         queue: limits.queue,
         deploy: DeployToml { quota_bytes: u64::MAX, ..DeployToml::default() },
         publishers: BTreeSet::new(),
+        copies: CopyTerms { disk: true, memory: true, bytes_max: u64::MAX },
     }
 }
 

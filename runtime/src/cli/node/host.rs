@@ -11,7 +11,7 @@ use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::guest::Manifest;
 use crate::domain::remote::{ModelOrder, Order, Refusal};
-use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Line, Slots};
+use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Copies, Line, Slots};
 use crate::ports::{Guest, Llm};
 
 use super::file::{NodeFile, Policy};
@@ -34,6 +34,7 @@ pub(super) struct NodeHost {
     file: NodeModels,
     uploads: std::path::PathBuf,
     way: Arc<PeerNodes>,
+    copies: Option<Arc<Copies>>,
     local: Known,
     peers: BTreeMap<String, Known>,
 }
@@ -66,7 +67,12 @@ impl NodeModels {
 }
 
 impl NodeHost {
-    pub(super) fn new(file: NodeFile, sandboxed: Arc<Sandboxed>, way: Arc<PeerNodes>) -> Arc<Self> {
+    pub(super) fn new(
+        file: NodeFile,
+        sandboxed: Arc<Sandboxed>,
+        way: Arc<PeerNodes>,
+        copies: Option<Arc<Copies>>,
+    ) -> Arc<Self> {
         let known = |caller: &str, whole: String, policy: Policy, may_relay: bool| {
             let uploads = Uploads {
                 rule: format!("{}.deploy", policy.ceiling.rule),
@@ -99,7 +105,7 @@ impl NodeHost {
         let made = lasting.collect();
         let uploads = file.data.join("uploads");
         let file = NodeModels { folder: file.folder, models: file.models, made };
-        Arc::new(Self { sandboxed, file, uploads, way, local, peers })
+        Arc::new(Self { sandboxed, file, uploads, way, copies, local, peers })
     }
 
     fn known(&self, caller: &Caller) -> Option<&Known> {
@@ -262,6 +268,10 @@ impl Hosting for NodeHost {
 
     fn media(&self) -> Vec<String> {
         self.sandboxed.media().names()
+    }
+
+    fn copies(&self) -> Option<Arc<Copies>> {
+        self.copies.clone()
     }
 
     fn way_to_peers(&self) -> Option<Arc<PeerNodes>> {

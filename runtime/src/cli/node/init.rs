@@ -107,7 +107,7 @@ fn node_file(name: &str, address: &str, nodes: &[(String, String)], root: &str) 
             text,
             "\n[peers.{peer}]\n\
              address = \"{address}\"\n\
-             may = [\"cast\", \"deploy\"]\n\
+             may = [\"cast\", \"deploy\", \"keep\"]\n\
              gates = [\"read_file\", \"list_dir\", \"search\", \"call_entity\", \"call_entity_batch\"]\n\
              gates_at_caller = true\n\
              model_at_caller = true\n\

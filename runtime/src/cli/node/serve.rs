@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::peer::{BoxIo, Caller, Identity, NodeServer, PeerNodes, TcpNet, Way, over_socket, over_tls};
+use crate::cli::copies;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::say;
 use crate::cli::settings::Settings;
@@ -41,16 +42,28 @@ pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
     let peers = node.peers.values().map(|(address, _)| address.clone()).collect();
     let way = Way::Tls { net: Arc::new(TcpNet), identity };
     let peers = PeerNodes::new(peers, way, node.peer_limits);
+    let name = node.whole.split('@').next().unwrap_or_default();
+    let copies = copies::open(&settings, &store, name, Arc::new(node.copy_policy()))?;
     let runtime = Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.whole.clone());
-    let casts = Casts::new(runtime.with_peers(Arc::clone(&peers) as _), node.host_limits.clone());
+    let runtime = runtime.with_peers(Arc::clone(&peers) as _).with_copies(Arc::clone(&copies));
+    let casts = Casts::new(runtime, node.host_limits.clone());
     let (whole, drain, first) = (node.whole.clone(), node.drain, node.peer_limits.rpc);
     let (listen, known) = (node.listen.clone(), node.peers.len());
-    let server = NodeServer::new(casts.clone(), NodeHost::new(node, sandboxed, peers), first);
+    let server = NodeServer::new(
+        casts.clone(),
+        NodeHost::new(node, sandboxed, Arc::clone(&peers), Some(Arc::clone(&copies))),
+        first,
+    );
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts, drain));
+    let keeping = tokio::spawn(Arc::clone(&copies).keep_up(peers, stop.clone()));
+    let telling = tokio::spawn(copies::tell(copies, settings.copies()));
     say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
     let ended = server.serve(connections, stop, drain).await;
     stopping.abort();
+    telling.abort();
+    // It ends with `stop`, which ended the serving too.
+    drop(keeping.await);
     if let Some(path) = socket {
         // A node that was killed leaves it too: the next one takes it over.
         drop(std::fs::remove_file(path));

@@ -429,6 +429,13 @@ pub struct Blob {
     pub bytes: Vec<u8>,
 }
 
+impl Blob {
+    /// Whether the bytes are what the name says.
+    pub fn is_whole(&self) -> bool {
+        BlobId::of(&self.bytes) == self.id
+    }
+}
+
 /// Collects what an entry keeps beside it while its body is built.
 #[derive(Debug, Default)]
 pub struct Payloads {
@@ -521,11 +528,7 @@ impl Sealed {
 
     /// The large texts that it refers to.
     pub fn text_ids(&self) -> Vec<BlobId> {
-        let Ok(links) = DagCborCodec::links(&self.bytes) else { return Vec::new() };
-        links
-            .filter(|link| link.codec() == CODEC_RAW)
-            .filter_map(|link| <[u8; 32]>::try_from(link.hash().digest()).ok().map(BlobId::from_digest))
-            .collect()
+        text_ids(&self.bytes)
     }
 
     /// Decodes stored bytes and checks that they are what the id says. Its blobs are not loaded.
@@ -533,13 +536,22 @@ impl Sealed {
     /// # Errors
     /// Bytes that do not hash to `id`, are no entry, or not in canonical form.
     pub fn open(id: EntryId, bytes: Vec<u8>) -> Result<Self, EntryError> {
-        if bytes.len() > ENTRY_BYTES_MAX {
-            return Err(EntryError::Size { bytes: bytes.len() });
-        }
-        let actual = EntryId::of(&bytes);
+        let actual = hash(&bytes)?;
         if actual != id {
             return Err(EntryError::Hash { expected: id, actual });
         }
+        Self::decode(id, bytes)
+    }
+
+    /// Decodes the bytes of an entry whose id nobody has said: it is their hash.
+    ///
+    /// # Errors
+    /// As [`Sealed::open`].
+    pub fn read(bytes: Vec<u8>) -> Result<Self, EntryError> {
+        Self::decode(hash(&bytes)?, bytes)
+    }
+
+    fn decode(id: EntryId, bytes: Vec<u8>) -> Result<Self, EntryError> {
         let entry: Entry =
             serde_ipld_dagcbor::from_slice(&bytes).map_err(|error| EntryError::Decode(Box::new(error)))?;
         if entry.format != FORMAT {
@@ -551,6 +563,23 @@ impl Sealed {
         }
         Ok(Self { id, bytes, entry, blobs: Vec::new() })
     }
+}
+
+/// The large texts that the bytes of an entry refer to.
+pub fn text_ids(bytes: &[u8]) -> Vec<BlobId> {
+    let Ok(links) = DagCborCodec::links(bytes) else { return Vec::new() };
+    links
+        .filter(|link| link.codec() == CODEC_RAW)
+        .filter_map(|link| <[u8; 32]>::try_from(link.hash().digest()).ok().map(BlobId::from_digest))
+        .collect()
+}
+
+/// The id of bytes that are not too long to have one.
+fn hash(bytes: &[u8]) -> Result<EntryId, EntryError> {
+    if bytes.len() > ENTRY_BYTES_MAX {
+        return Err(EntryError::Size { bytes: bytes.len() });
+    }
+    Ok(EntryId::of(bytes))
 }
 
 /// The chained hash of a log: `head(n) = BLAKE3(head(n-1) ‖ id(n))`, from 32 zero bytes. Equal heads mean equal logs.

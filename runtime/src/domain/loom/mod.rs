@@ -2,12 +2,14 @@
 
 mod entry;
 mod json;
+mod segment;
 mod view;
 
 pub use entry::{
     Answer, Blob, Body, CallRecord, ENTRY_BYTES_MAX, Ended, Entry, EntryError, EvaluationRecord, FORMAT, Fork,
     ForkStrategy, GateRecord, Head, How, INLINE_BYTES_MAX, Observed, Opened, Payload, Payloads, Returned, Said, Sealed,
-    Spent,
+    Spent, text_ids,
 };
 pub use json::body_json;
+pub use segment::{CheckedSegment, ForkProof, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX, Segment, SegmentError, SignedHead};
 pub use view::{CutOff, EntityView, GateRun, Observation, Replay, Restored, TextOf, Tree, Turn, ViewError};

@@ -1,0 +1,282 @@
+//! Keeping looms together over the wire: messages of [`Copies`] as the protocol has them, and a stream at each end.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::client::{PeerNodes, failed};
+use super::server::PART_BYTES;
+use super::wire as v1;
+use super::wire::copy_message::Message as Wire;
+use crate::domain::copies::{CopyKind, CopyMessage, Keepers, Keeping, LogState};
+use crate::domain::ids::{IdError, LoomId, WriterKey};
+use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
+use crate::driver::{CopyWire, Linking};
+use crate::ports::{BoxFuture, PeerError};
+
+/// 16 messages wait on either side of the wire: a segment is up to 2 MiB.
+const WAITING_MAX: usize = 16;
+/// 64 MiB. A larger text is refused.
+const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Why a message is none.
+#[derive(Debug, Error)]
+enum Unreadable {
+    #[error("`{field}` has {bytes} bytes, and needs {expected}")]
+    Length { field: &'static str, bytes: usize, expected: usize },
+    #[error("`{0}` is no kind of copy: none, memory or disk")]
+    Kind(String),
+    #[error(transparent)]
+    Id(#[from] IdError),
+    #[error("a text has more than {TEXT_BYTES_MAX} bytes")]
+    Text,
+    #[error("the proof proves nothing")]
+    Proof,
+    #[error("a message is of no kind that is known here")]
+    Unknown,
+}
+
+fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], Unreadable> {
+    bytes.try_into().map_err(|_| Unreadable::Length { field, bytes: bytes.len(), expected: N })
+}
+
+fn writer(bytes: &[u8]) -> Result<WriterKey, Unreadable> {
+    array("writer", bytes).map(WriterKey::from_bytes)
+}
+
+fn keepers_to(keepers: &Keepers) -> Vec<v1::Keeper> {
+    let keeper = |(node, keeping): (&String, &Keeping)| v1::Keeper {
+        node: node.clone(),
+        kind: keeping.kind.as_str().to_owned(),
+        revision: keeping.revision,
+    };
+    keepers.iter().map(keeper).collect()
+}
+
+fn keepers_from(keepers: Vec<v1::Keeper>) -> Result<Keepers, Unreadable> {
+    let keeper = |keeper: v1::Keeper| {
+        let kinds = [CopyKind::None, CopyKind::Memory, CopyKind::Disk];
+        let kind = kinds.into_iter().find(|kind| kind.as_str() == keeper.kind);
+        let kind = kind.ok_or(Unreadable::Kind(keeper.kind))?;
+        Ok((keeper.node, Keeping { revision: keeper.revision, kind }))
+    };
+    keepers.into_iter().map(keeper).collect()
+}
+
+fn log_to(log: &LogState) -> v1::LogHead {
+    let signed = log.signed.as_ref();
+    v1::LogHead {
+        writer: Bytes::copy_from_slice(log.writer.as_bytes()),
+        sequence: log.head.sequence,
+        chain: Bytes::copy_from_slice(&log.head.chain),
+        signed_sequence: signed.map(|signed| signed.head.sequence),
+        signed_chain: signed.map(|signed| Bytes::copy_from_slice(&signed.head.chain)).unwrap_or_default(),
+        signature: signed.map(|signed| Bytes::copy_from_slice(&signed.signature)).unwrap_or_default(),
+    }
+}
+
+fn log_from(loom: LoomId, log: &v1::LogHead) -> Result<LogState, Unreadable> {
+    let writer = writer(&log.writer)?;
+    let head = Head { sequence: log.sequence, chain: array("chain", &log.chain)? };
+    let signed = match log.signed_sequence {
+        None => None,
+        Some(sequence) => {
+            let head = Head { sequence, chain: array("signed_chain", &log.signed_chain)? };
+            Some(SignedHead { loom, writer, head, signature: array("signature", &log.signature)? })
+        }
+    };
+    Ok(LogState { writer, head, signed })
+}
+
+/// A message as it travels; a large text in parts.
+fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
+    let one = |message| VecDeque::from([message]);
+    match message {
+        CopyMessage::Have { loom, keepers, logs } => one(Wire::Have(v1::CopyHave {
+            loom: loom.to_string(),
+            keepers: keepers_to(&keepers),
+            logs: logs.iter().map(log_to).collect(),
+        })),
+        CopyMessage::Text { loom, bytes } => {
+            let bytes = Bytes::from(bytes);
+            let count = bytes.len().div_ceil(PART_BYTES).max(1);
+            let part = |number: usize| {
+                let from = number.saturating_mul(PART_BYTES).min(bytes.len());
+                let to = from.saturating_add(PART_BYTES).min(bytes.len());
+                let last = number.saturating_add(1) == count;
+                Wire::Text(v1::CopyText { loom: loom.to_string(), bytes: bytes.slice(from..to), last })
+            };
+            (0..count).map(part).collect()
+        }
+        CopyMessage::Segment(segment) => {
+            let Segment { from, entries, signed, .. } = *segment;
+            one(Wire::Segment(v1::Segment {
+                loom: signed.loom.to_string(),
+                writer: Bytes::copy_from_slice(signed.writer.as_bytes()),
+                from_sequence: from.sequence,
+                from_chain: Bytes::copy_from_slice(&from.chain),
+                entries: entries.into_iter().map(Bytes::from).collect(),
+                sequence: signed.head.sequence,
+                chain: Bytes::copy_from_slice(&signed.head.chain),
+                signature: Bytes::copy_from_slice(&signed.signature),
+            }))
+        }
+        CopyMessage::Held { loom, writer, sequence, durable } => one(Wire::Held(v1::CopyHeld {
+            loom: loom.to_string(),
+            writer: Bytes::copy_from_slice(writer.as_bytes()),
+            sequence,
+            durable,
+        })),
+        CopyMessage::Refused { loom, writer, what, proof } => one(Wire::Refused(v1::CopyRefused {
+            loom: loom.to_string(),
+            writer: writer.map(|writer| Bytes::copy_from_slice(writer.as_bytes())).unwrap_or_default(),
+            message: what,
+            proof: proof.map(|proof| Bytes::from(proof.to_bytes())).unwrap_or_default(),
+        })),
+    }
+}
+
+/// Reads messages; a text is whole once its last part has come.
+#[derive(Debug, Default)]
+struct Reader {
+    text: Vec<u8>,
+}
+
+impl Reader {
+    fn read(&mut self, message: v1::CopyMessage) -> Result<Option<CopyMessage>, Unreadable> {
+        Ok(Some(match message.message.ok_or(Unreadable::Unknown)? {
+            Wire::Hello(_) => return Ok(None),
+            Wire::Have(have) => {
+                let loom: LoomId = have.loom.parse()?;
+                let logs = have.logs.iter().map(|log| log_from(loom, log)).collect::<Result<_, _>>()?;
+                CopyMessage::Have { loom, keepers: keepers_from(have.keepers)?, logs }
+            }
+            Wire::Text(part) => {
+                if self.text.len().saturating_add(part.bytes.len()) > TEXT_BYTES_MAX {
+                    return Err(Unreadable::Text);
+                }
+                self.text.extend_from_slice(&part.bytes);
+                if !part.last {
+                    return Ok(None);
+                }
+                CopyMessage::Text { loom: part.loom.parse()?, bytes: std::mem::take(&mut self.text) }
+            }
+            Wire::Segment(it) => {
+                let (loom, writer) = (it.loom.parse()?, writer(&it.writer)?);
+                let head = Head { sequence: it.sequence, chain: array("chain", &it.chain)? };
+                CopyMessage::Segment(Box::new(Segment {
+                    from: Head { sequence: it.from_sequence, chain: array("from_chain", &it.from_chain)? },
+                    entries: it.entries.into_iter().map(Vec::from).collect(),
+                    blobs: Vec::new(),
+                    signed: SignedHead { loom, writer, head, signature: array("signature", &it.signature)? },
+                }))
+            }
+            Wire::Held(it) => CopyMessage::Held {
+                loom: it.loom.parse()?,
+                writer: writer(&it.writer)?,
+                sequence: it.sequence,
+                durable: it.durable,
+            },
+            Wire::Refused(it) => {
+                let proof = match &*it.proof {
+                    [] => None,
+                    bytes => Some(Box::new(ForkProof::parse(bytes).ok_or(Unreadable::Proof)?)),
+                };
+                let writer = if it.writer.is_empty() { None } else { Some(writer(&it.writer)?) };
+                CopyMessage::Refused { loom: it.loom.parse()?, writer, what: it.message, proof }
+            }
+        }))
+    }
+}
+
+/// What this side says, as a stream of the wire.
+pub(super) fn speaking(out: mpsc::Receiver<CopyMessage>) -> impl Stream<Item = v1::CopyMessage> + Send + 'static {
+    let messages = ReceiverStream::new(out).flat_map(|message| futures_util::stream::iter(to_wire(message)));
+    messages.map(|message| v1::CopyMessage { message: Some(message) })
+}
+
+/// Listens until the other side falls silent for good or says what cannot be read.
+async fn listening(mut messages: Streaming<v1::CopyMessage>, heard: mpsc::Sender<Result<CopyMessage, String>>) {
+    let mut reader = Reader::default();
+    loop {
+        let said = match messages.message().await {
+            Ok(Some(message)) => reader.read(message).map_err(|error| format!("what came cannot be read: {error}")),
+            Ok(None) => return,
+            Err(status) => Err(status.message().to_owned()),
+        };
+        let is_over = said.is_err();
+        if let Some(said) = said.transpose()
+            && heard.send(said).await.is_err()
+        {
+            return;
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// Ends the listening when the wire is dropped.
+#[derive(Debug)]
+struct Ears(AbortHandle);
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Both ends of a stream. Whoever drops the wire ends it.
+pub(super) fn wire(messages: Streaming<v1::CopyMessage>) -> (CopyWire, mpsc::Receiver<CopyMessage>) {
+    let (out, said) = mpsc::channel(WAITING_MAX);
+    let (heard, incoming) = mpsc::channel(WAITING_MAX);
+    let ears = tokio::spawn(listening(messages, heard));
+    (CopyWire { out, incoming, guard: Box::new(Ears(ears.abort_handle())) }, said)
+}
+
+impl PeerNodes {
+    /// Begins a conversation with a peer; `said` is everything that is said to it.
+    pub(super) async fn sync(
+        &self,
+        node: &str,
+        said: impl Stream<Item = v1::CopyMessage> + Send + 'static,
+    ) -> Result<Streaming<v1::CopyMessage>, PeerError> {
+        let peer = self.find(node)?.clone();
+        let hello = Wire::Hello(v1::CopyHello { node: self.passed_on_to(&peer) });
+        let hello = v1::CopyMessage { message: Some(hello) };
+        let said = futures_util::stream::once(std::future::ready(hello)).chain(said);
+        let mut client = self.client(&peer).await?;
+        let limit: Duration = self.limits().rpc;
+        match timeout(limit, client.sync(said)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => {
+                self.forget(&peer);
+                Err(failed(&peer, &status))
+            }
+            Err(_) => {
+                self.forget(&peer);
+                Err(self.no_answer(&peer))
+            }
+        }
+    }
+}
+
+impl Linking for PeerNodes {
+    fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
+        Box::pin(async move {
+            let (out, said) = mpsc::channel(WAITING_MAX);
+            let messages = self.sync(node, speaking(said)).await?;
+            let (wire, _) = wire(messages);
+            let CopyWire { incoming, guard, .. } = wire;
+            Ok(CopyWire { out, incoming, guard })
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! The durable store as a keeper of copies.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError};
+
+use super::check::check_texts;
+use super::committer::Beside;
+use super::copies::{self, Cut, Fit, KnownLog};
+use super::database::Database;
+use super::durable::FjallStore;
+use super::key::NodeKey;
+use super::rows::{self, Log};
+use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
+use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
+
+impl KnownLog for (&FjallStore, Log, Head) {
+    fn head(&self) -> Head {
+        self.2
+    }
+
+    fn chain_at(&self, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        chain_at(&self.0.database, self.1, sequence)
+    }
+
+    fn signed_from(&self, sequence: u64) -> Result<Option<SignedHead>, StoreError> {
+        Ok(self.0.database.signed_from(self.1, sequence, 1)?.first().copied())
+    }
+
+    fn ids(&self, after: u64, to: u64) -> Result<Vec<EntryId>, StoreError> {
+        let mut ids = Vec::new();
+        self.0.database.raw_from(self.1, after.saturating_add(1), |sequence, id, _| {
+            if sequence > to {
+                return ControlFlow::Break(());
+            }
+            ids.push(id);
+            ControlFlow::Continue(())
+        })?;
+        Ok(ids)
+    }
+}
+
+/// The chain at a place of a log: from the nearest signed head before it.
+fn chain_at(database: &Database, log: Log, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+    let mut head = database.signed_until(log, sequence)?.map(|signed| signed.head).unwrap_or_default();
+    if head.sequence < sequence {
+        database.raw_from(log, head.sequence.saturating_add(1), |at, id, _| {
+            if at > sequence {
+                return ControlFlow::Break(());
+            }
+            head = head.after(&id);
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok((head.sequence == sequence).then_some(head.chain))
+}
+
+/// The logs of a loom in a database.
+pub(super) fn logs(database: &Database, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
+    let lines = database.lines(loom.as_bytes())?.into_iter().filter(|(log, _)| !log.is_received());
+    lines
+        .map(|(log, line)| {
+            let signed = database.signed_until(log, line.head.sequence)?;
+            Ok(LogState { writer: log.writer, head: line.head, signed })
+        })
+        .collect()
+}
+
+/// The proofs in a database.
+pub(super) fn proofs(database: &Database) -> Result<Vec<ForkProof>, StoreError> {
+    let mut proofs = Vec::new();
+    database.each(rows::Space::Meta, rows::META_PROOF, |_, value| {
+        proofs.extend(ForkProof::parse(value));
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    Ok(proofs)
+}
+
+impl FjallStore {
+    fn is_cheater(&self, writer: WriterKey) -> Result<bool, StoreError> {
+        Ok(self.database.get(rows::Space::Meta, &rows::proof_key(writer))?.is_some())
+    }
+
+    /// How far a segment of a log goes, and its last signed head.
+    fn end_of(&self, log: Log, from: Head, cut: &mut Cut) -> Result<Option<SignedHead>, StoreError> {
+        let key = self.key();
+        if log.writer == key.writer() {
+            let head = cut.head(from);
+            let known = self.database.signed_until(log, head.sequence)?;
+            if let Some(known) = known.filter(|known| known.head == head) {
+                return Ok(Some(known));
+            }
+            let signed = key.sign(log.loom, head);
+            self.database.keep_signed(&signed)?;
+            return Ok(Some(signed));
+        }
+        let end = from.sequence.saturating_add(cut.ids.len() as u64);
+        let signed = self.database.signed_until(log, end)?.filter(|signed| signed.head.sequence > from.sequence);
+        if let Some(signed) = &signed {
+            cut.truncate(from.sequence, signed.head.sequence);
+        }
+        Ok(signed)
+    }
+}
+
+impl CopyStore for FjallStore {
+    fn segment(&self, loom: LoomId, writer: WriterKey, after: u64) -> Result<Option<Segment>, StoreError> {
+        let log = Log { loom, writer };
+        if self.database.head(log)?.sequence <= after {
+            return Ok(None);
+        }
+        let Some(chain) = chain_at(&self.database, log, after)? else { return Ok(None) };
+        let from = Head { sequence: after, chain };
+        let mut cut = Cut::default();
+        self.database.raw_from(log, after.saturating_add(1), |_, id, bytes| {
+            if cut.add(id, bytes) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let signed = self.end_of(log, from, &mut cut)?;
+        Ok(signed.map(|signed| Segment { from, entries: cut.entries, blobs: Vec::new(), signed }))
+    }
+
+    fn take(&self, segment: CheckedSegment) -> Result<Taken, StoreError> {
+        let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        let SignedHead { loom, writer, .. } = segment.signed;
+        if self.is_cheater(writer)? {
+            return Err(StoreError::Cheater { loom, writer });
+        }
+        if writer == self.writer() || writer == rows::RECEIVED {
+            let id = segment.entries.first().map_or(EntryId::from_digest([0; 32]), |sealed| sealed.id);
+            return Err(StoreError::Foreign { id, writer });
+        }
+        let log = Log { loom, writer };
+        let head = self.committer.head(log, || self.durable_head(log))?;
+        if self.database.head(log)?.sequence < head.sequence && segment.from.sequence < head.sequence {
+            // What is compared has to be on disk; whoever sends sends again.
+            return Ok(Taken::Gap(head.sequence));
+        }
+        let skip = match copies::fit(&segment, &(self, log, head))? {
+            Fit::Done(taken) => return Ok(taken),
+            Fit::New { skip } => skip,
+        };
+        check_texts(segment.entries.iter().skip(skip), &segment.blobs, &|id| {
+            Ok(self.database.has(rows::Space::Blobs, &id.digest())? || self.blob(id)?.is_some())
+        })?;
+        let has_loose =
+            self.committer.head(Log::received(loom), || self.durable_head(Log::received(loom)))?.sequence > 0;
+        let new = segment.entries.len().saturating_sub(skip);
+        let mut blobs = segment.blobs;
+        for (index, mut sealed) in segment.entries.into_iter().skip(skip).enumerate() {
+            if index == 0 {
+                sealed.blobs = std::mem::take(&mut blobs);
+            }
+            let signature = (index + 1 == new).then_some(segment.signed.signature);
+            let beside = Beside { signature, indexed: has_loose && self.is_known(sealed.id)? };
+            self.committer.append(log, sealed, beside, || self.durable_head(log))?;
+        }
+        Ok(Taken::New(new as u64))
+    }
+
+    fn chain_at(&self, loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        chain_at(&self.database, Log { loom, writer }, sequence)
+    }
+
+    fn accuse(&self, proof: &ForkProof) -> Result<bool, StoreError> {
+        if !proof.holds() || self.is_cheater(proof.writer())? {
+            return Ok(false);
+        }
+        self.database.note(&rows::proof_key(proof.writer()), &proof.to_bytes())?;
+        Ok(true)
+    }
+
+    fn keep_text(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        Ok(self.database.keep_text(&BlobId::of(bytes), bytes)?)
+    }
+
+    fn sync_logs(&self, loom: LoomId, writers: Vec<WriterKey>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let logs: Vec<Log> = writers.into_iter().map(|writer| Log { loom, writer }).collect();
+        Box::pin(async move { self.committer.sync(&logs).await })
+    }
+
+    fn forget(&self, loom: LoomId) -> Result<(), StoreError> {
+        let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.writer();
+        let logs = self.database.lines(loom.as_bytes())?.into_iter().map(|(log, _)| log);
+        let logs: Vec<Log> = logs.filter(|log| log.writer != own && !log.is_received()).collect();
+        self.committer.forget(logs)
+    }
+
+    fn renew(&self) -> Result<WriterKey, StoreError> {
+        let folder = super::open::Folder(&self.folder);
+        let next = super::open::renew(&folder, &self.database)?;
+        let writer = next.writer();
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(writer)
+    }
+}
+
+impl FjallStore {
+    /// This node's key.
+    pub fn key(&self) -> Arc<NodeKey> {
+        Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,141 @@
+//! The store in memory as a keeper of copies.
+
+use super::check::check_texts;
+use super::copies::{self, Cut, Fit, KnownLog};
+use super::memory::{Looms, MemoryStore};
+use super::rows::{Log, RECEIVED};
+use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
+use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
+
+impl Looms {
+    fn chain(&self, log: Log, sequence: u64) -> Option<[u8; 32]> {
+        let entries = self.logs.get(&log).map(Vec::as_slice).unwrap_or_default();
+        let length = usize::try_from(sequence).ok()?;
+        let head = entries.get(..length)?.iter().fold(Head::default(), |head, sealed| head.after(&sealed.id));
+        Some(head.chain)
+    }
+
+    pub(super) fn states(&self, loom: LoomId) -> Vec<LogState> {
+        let logs = self.heads.iter().filter(|(log, _)| log.loom == loom && !log.is_received());
+        let mut states: Vec<LogState> = logs
+            .map(|(log, head)| LogState {
+                writer: log.writer,
+                head: *head,
+                signed: self.signed.range(log.at(0)..=log.at(u64::MAX)).next_back().map(|(_, signed)| *signed),
+            })
+            .collect();
+        states.sort_by_key(|state| state.writer);
+        states
+    }
+}
+
+impl KnownLog for (&Looms, Log) {
+    fn head(&self) -> Head {
+        self.0.heads.get(&self.1).copied().unwrap_or_default()
+    }
+
+    fn chain_at(&self, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        Ok(self.0.chain(self.1, sequence))
+    }
+
+    fn signed_from(&self, sequence: u64) -> Result<Option<SignedHead>, StoreError> {
+        let rows = self.0.signed.range(self.1.at(sequence)..=self.1.at(u64::MAX));
+        Ok(rows.map(|(_, signed)| *signed).next())
+    }
+
+    fn ids(&self, after: u64, to: u64) -> Result<Vec<EntryId>, StoreError> {
+        let entries = self.0.logs.get(&self.1).map(Vec::as_slice).unwrap_or_default();
+        let [after, to] = [after, to].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+        Ok(entries.iter().take(to).skip(after).map(|sealed| sealed.id).collect())
+    }
+}
+
+impl CopyStore for MemoryStore {
+    fn segment(&self, loom: LoomId, writer: WriterKey, after: u64) -> Result<Option<Segment>, StoreError> {
+        let log = Log { loom, writer };
+        let mut looms = self.lock();
+        let Some(chain) = looms.chain(log, after) else { return Ok(None) };
+        let from = Head { sequence: after, chain };
+        let mut cut = Cut::default();
+        let skip = usize::try_from(after).unwrap_or(usize::MAX);
+        for sealed in looms.logs.get(&log).into_iter().flatten().skip(skip) {
+            if !cut.add(sealed.id, &sealed.bytes) {
+                break;
+            }
+        }
+        if cut.ids.is_empty() {
+            return Ok(None);
+        }
+        let signed = match &self.key {
+            Some(key) if key.writer() == writer => {
+                let signed = key.sign(loom, cut.head(from));
+                looms.signed.insert(log.at(signed.head.sequence), signed);
+                signed
+            }
+            _ => {
+                let end = log.at(after.saturating_add(cut.ids.len() as u64));
+                let Some((_, signed)) = looms.signed.range(log.at(after.saturating_add(1))..=end).next_back() else {
+                    return Ok(None);
+                };
+                *signed
+            }
+        };
+        cut.truncate(after, signed.head.sequence);
+        Ok(Some(Segment { from, entries: cut.entries, blobs: Vec::new(), signed }))
+    }
+
+    fn take(&self, segment: CheckedSegment) -> Result<Taken, StoreError> {
+        let SignedHead { loom, writer, .. } = segment.signed;
+        let log = Log { loom, writer };
+        let mut looms = self.lock();
+        if looms.proofs.contains_key(&writer) {
+            return Err(StoreError::Cheater { loom, writer });
+        }
+        if writer == self.writer() || writer == RECEIVED {
+            let id = segment.entries.first().map_or(EntryId::from_digest([0; 32]), |sealed| sealed.id);
+            return Err(StoreError::Foreign { id, writer });
+        }
+        let skip = match copies::fit(&segment, &(&*looms, log))? {
+            Fit::Done(taken) => return Ok(taken),
+            Fit::New { skip } => skip,
+        };
+        let has = |id| Ok(looms.blobs.contains_key(&id));
+        check_texts(segment.entries.iter().skip(skip), &segment.blobs, &has)?;
+        let new = segment.entries.len().saturating_sub(skip) as u64;
+        looms.blobs.extend(segment.blobs.into_iter().map(|blob| (blob.id, blob.bytes)));
+        for sealed in segment.entries.into_iter().skip(skip) {
+            let after = looms.after(log, sealed.id);
+            looms.add(log, after, sealed);
+        }
+        looms.signed.insert(log.at(segment.signed.head.sequence), segment.signed);
+        Ok(Taken::New(new))
+    }
+
+    fn chain_at(&self, loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        Ok(self.lock().chain(Log { loom, writer }, sequence))
+    }
+
+    fn accuse(&self, proof: &ForkProof) -> Result<bool, StoreError> {
+        Ok(proof.holds() && self.lock().proofs.insert(proof.writer(), proof.clone()).is_none())
+    }
+
+    fn keep_text(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.lock().blobs.insert(BlobId::of(bytes), bytes.to_vec());
+        Ok(())
+    }
+
+    fn sync_logs(&self, _: LoomId, _: Vec<WriterKey>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn forget(&self, loom: LoomId) -> Result<(), StoreError> {
+        let writer = self.writer();
+        self.lock().forget(|log| log.loom == loom && log.writer != writer && !log.is_received());
+        Ok(())
+    }
+
+    fn renew(&self) -> Result<WriterKey, StoreError> {
+        Err(StoreError::Read("a record in memory is never restored from a copy".into()))
+    }
+}

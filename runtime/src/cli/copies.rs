@@ -1,0 +1,409 @@
+//! `loom replicate` and `loom status`: who keeps a loom, and how far each of them is.
+//!
+//! Who keeps what is written down beside the record, where the process that has the record finds it; how far the others are is
+//! written down by that process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json as object;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::clock::SystemClock;
+use crate::adapters::store::{FileBook, FjallStore, MemoryStore, replace_file};
+use crate::domain::copies::{CopyKind, LogState, LoomCopies};
+use crate::domain::ids::{LoomId, WriterKey};
+use crate::driver::{Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime};
+use crate::ports::{Clock, CopyBook, StoreError};
+
+use super::args::{CopyChoice, ReplicateArgs, StatusArgs};
+use super::exit::{CliError, Exit};
+use super::settings::{self, Sandboxed, Settings, find_loom};
+use super::show::count;
+use super::{json, node, print, say};
+
+/// The name of the file that says how far the others are.
+const STATUS_FILE: &str = "status.json";
+/// So often it is written, where something has changed.
+const TELL: Duration = Duration::from_millis(500);
+/// So long `loom replicate` waits for others to have everything; what is not there by then goes on where a process has the record.
+const REPLICATE_WAIT: Duration = Duration::from_mins(10);
+/// So long a client waits at its end for others to have everything.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// A process that has not written for so long does not run any more.
+const STALE_US: u64 = 10_000_000;
+
+/// The node file's terms, by the names in certificates.
+#[derive(Debug)]
+pub(super) struct NodePolicy(BTreeMap<String, CopyTerms>);
+
+impl NodePolicy {
+    pub(super) fn new(terms: impl IntoIterator<Item = (String, CopyTerms)>) -> Self {
+        Self(terms.into_iter().collect())
+    }
+}
+
+impl CopyPolicy for NodePolicy {
+    fn terms(&self, peer: &str) -> CopyTerms {
+        self.0.get(peer).copied().unwrap_or(CopyTerms::NONE)
+    }
+}
+
+/// A client takes back only what it gave away: copies of the looms that it has others keep.
+#[derive(Debug)]
+pub(super) struct ClientPolicy;
+
+impl CopyPolicy for ClientPolicy {
+    fn terms(&self, _: &str) -> CopyTerms {
+        CopyTerms { bytes_max: u64::MAX, ..CopyTerms::NONE }
+    }
+}
+
+/// Opens what is kept together with others. `node` is this one's name in certificates.
+pub(super) fn open(
+    settings: &Settings,
+    store: &Arc<FjallStore>,
+    node: &str,
+    policy: Arc<dyn CopyPolicy>,
+) -> Result<Arc<Copies>, CliError> {
+    let memory = MemoryStore::with_key((*store.key()).clone());
+    let book = FileBook::new(&settings.copies());
+    let clock = Arc::new(SystemClock::default());
+    Copies::new(node, Arc::clone(store) as _, memory, book, policy, clock).map_err(CliError::fault)
+}
+
+/// What the process that has the record knows of other keepers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    at_us: u64,
+    node: String,
+    looms: BTreeMap<LoomId, BTreeMap<String, ToldKeeper>>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct ToldKeeper {
+    connected: bool,
+    has: BTreeMap<String, u64>,
+    durable: BTreeMap<String, u64>,
+    last_error: Option<String>,
+}
+
+impl From<KeeperState> for ToldKeeper {
+    fn from(state: KeeperState) -> Self {
+        let named = |logs: BTreeMap<WriterKey, u64>| logs.into_iter().map(|(key, at)| (key.to_string(), at)).collect();
+        Self {
+            connected: state.connected,
+            has: named(state.has),
+            durable: named(state.durable),
+            last_error: state.last_error,
+        }
+    }
+}
+
+fn told(copies: &Copies, at_us: u64) -> Told {
+    let keepers = |loom| copies.states(loom).into_iter().map(|(keeper, state)| (keeper, state.into())).collect();
+    let looms = copies.looms().into_iter().map(|it| (it.loom, keepers(it.loom))).collect();
+    Told { at_us, node: copies.node().to_owned(), looms }
+}
+
+/// Writes down how far the others are, as long as it runs.
+pub(super) async fn tell(copies: Arc<Copies>, folder: PathBuf) {
+    let clock = SystemClock::default();
+    let mut tick = tokio::time::interval(TELL);
+    loop {
+        tick.tick().await;
+        if copies.looms().is_empty() {
+            continue;
+        }
+        write_down(&copies, &folder, clock.now_us());
+    }
+}
+
+fn write_down(copies: &Copies, folder: &Path, now_us: u64) {
+    let written = serde_json::to_vec(&told(copies, now_us)).map_err(std::io::Error::other);
+    if let Err(error) = written.and_then(|text| replace_file(&folder.join(STATUS_FILE), &text)) {
+        tracing::warn!(%error, "how far the copies are cannot be written down");
+    }
+}
+
+fn read_told(settings: &Settings) -> Option<Told> {
+    #[expect(clippy::disallowed_methods, reason = "a file beside the record")]
+    let text = std::fs::read(settings.copies().join(STATUS_FILE)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Keeps conversations up for a client's own record, as long as it lives.
+pub(super) struct Keeping {
+    stop: CancellationToken,
+    task: Option<tokio::task::JoinHandle<()>>,
+    copies: Arc<Copies>,
+    folder: PathBuf,
+}
+
+impl Keeping {
+    pub(super) fn begin(copies: &Arc<Copies>, links: Arc<dyn Linking>, settings: &Settings) -> Self {
+        let stop = CancellationToken::new();
+        let task = Some(tokio::spawn(Arc::clone(copies).keep_up(links, stop.clone())));
+        Self { stop, task, copies: Arc::clone(copies), folder: settings.copies() }
+    }
+
+    /// Gives the others a moment to have everything, then ends.
+    pub(super) async fn end(mut self, loom: LoomId) {
+        for (keeper, _) in self.copies.of(loom).iter().flat_map(|of| of.others(self.copies.node())) {
+            if !matches!(tokio::time::timeout(LAST_WAIT, self.copies.settled(loom, keeper)).await, Ok(Ok(true))) {
+                say(&format!("{keeper} does not have everything of loom {loom} yet; `loom status` says what it lacks"));
+            }
+        }
+        write_down(&self.copies, &self.folder, SystemClock::default().now_us());
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            drop(task.await);
+        }
+    }
+}
+
+/// A runtime on this client's record. What others keep of it goes on being sent to them: `with` names one more of them, or
+/// nothing where only a loom that exists already is gone on with.
+pub(super) async fn runtime(
+    settings: &Settings,
+    sandboxed: &Sandboxed,
+    with: Option<&str>,
+) -> Result<(Runtime, Option<Keeping>), CliError> {
+    let store = settings.store()?;
+    let book = FileBook::new(&settings.copies()).load().map_err(CliError::fault)?;
+    let known = read_told(settings).map_or_else(|| "local".to_owned(), |told| told.node);
+    let keeper = book.iter().flat_map(|copies| copies.others(&known)).map(|(keeper, _)| keeper.to_owned()).next();
+    let runtime = Settings::runtime_on(sandboxed, Arc::clone(&store) as _);
+    let Some(keeper) = with.map(str::to_owned).or(keeper) else { return Ok((runtime, None)) };
+    let links = match (node::SocketLinks::through(&keeper).await, with) {
+        (Ok(links), _) => links,
+        (Err(error), Some(_)) => return Err(error),
+        // It is tried again as long as this process lives.
+        (Err(error), None) => {
+            say(&format!("{keeper}, which keeps looms of this record, cannot be reached now: {error}"));
+            node::SocketLinks::named(known)
+        }
+    };
+    let copies = open(settings, &store, links.own_name(), Arc::new(ClientPolicy))?;
+    let keeping = Keeping::begin(&copies, links, settings);
+    Ok((runtime.with_copies(copies), Some(keeping)))
+}
+
+pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Result<Exit, CliError> {
+    let kind = match args.copies {
+        CopyChoice::Disk => CopyKind::Disk,
+        CopyChoice::Memory => CopyKind::Memory,
+        CopyChoice::None => CopyKind::None,
+    };
+    let acks = args.acks.map(|acks| (acks, args.acks_wait_ms));
+    match settings.store() {
+        Ok(store) => {
+            let loom = find_loom(&*store, Some(&args.loom))?;
+            let links = node::SocketLinks::through(&args.to).await?;
+            let copies = open(settings, &store, links.own_name(), Arc::new(ClientPolicy))?;
+            let target = node::short_name(&args.to);
+            copies.share(loom, &target, kind, acks).map_err(CliError::usage)?;
+            if kind == CopyKind::None {
+                print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
+                return Ok(Exit::Done);
+            }
+            let wire = links.link(&target).await.map_err(node::node_error)?;
+            let speaking = copies.converse(&target, wire);
+            tokio::select! {
+                ended = speaking => {
+                    let what = ended.map_err(CliError::fault)?;
+                    return Err(unfinished(&copies, loom, &target, &what));
+                }
+                settled = copies.settled(loom, &target) => { settled.map_err(CliError::fault)?; }
+                refused = refusal(&copies, loom, &target) => return Err(unfinished(&copies, loom, &target, &refused)),
+            }
+            write_down(&copies, &settings.copies(), SystemClock::default().now_us());
+            let entries = copies.logs(loom).map_err(CliError::fault)?.iter().map(|log| log.head.sequence).sum();
+            print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
+            Ok(Exit::Done)
+        }
+        Err(error) if error.source.downcast_ref().is_some_and(|error| matches!(error, StoreError::Locked { .. })) => {
+            replicate_by_its_process(settings, &args, kind, acks).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+const fn place(kind: CopyKind) -> &'static str {
+    match kind {
+        CopyKind::Disk => "on disk",
+        CopyKind::Memory => "in memory only: gone when that node ends",
+        CopyKind::None => "nowhere",
+    }
+}
+
+async fn refusal(copies: &Copies, loom: LoomId, keeper: &str) -> String {
+    loop {
+        if let Some(what) = copies.states(loom).get(keeper).and_then(|state| state.last_error.clone()) {
+            return what;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn unfinished(copies: &Copies, loom: LoomId, keeper: &str, what: &str) -> CliError {
+    let error = CliError::usage(anyhow::anyhow!("{keeper} does not have all of loom {loom}: {what}"));
+    let hint = format!(
+        "a node keeps looms of peers that its file allows it: may = [\"keep\"]; what it has already stays there, and the same \
+         command goes on ({} is this side's name)",
+        copies.node()
+    );
+    CliError { exit: Exit::Peer, ..error }.hint(hint)
+}
+
+/// Another process has the record: it is told, and watched.
+async fn replicate_by_its_process(
+    settings: &Settings,
+    args: &ReplicateArgs,
+    kind: CopyKind,
+    acks: Option<(u32, u64)>,
+) -> Result<Exit, CliError> {
+    let loom = find_loom(&*settings.reading()?, Some(&args.loom))?;
+    let book = FileBook::new(&settings.copies());
+    let own = read_told(settings).map_or_else(|| "node".to_owned(), |told| told.node);
+    let known = book.load().map_err(CliError::fault)?.into_iter().find(|copies| copies.loom == loom);
+    let mut copies = known.unwrap_or_else(|| LoomCopies::new(loom, &own));
+    let target = node::short_name(&args.to);
+    copies.keep(&target, kind);
+    if let Some((acks, wait_ms)) = acks {
+        (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
+    }
+    book.save(&copies).map_err(CliError::fault)?;
+    if kind == CopyKind::None {
+        print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
+        return Ok(Exit::Done);
+    }
+    say("the process that has the record does it; Ctrl-C leaves it to that");
+    let waited = tokio::time::timeout(REPLICATE_WAIT, async {
+        loop {
+            tokio::time::sleep(TELL).await;
+            let told = read_told(settings);
+            let keeper = told.as_ref().and_then(|told| told.looms.get(&loom)).and_then(|all| all.get(&target));
+            let Some(keeper) = keeper else { continue };
+            if let Some(what) = &keeper.last_error {
+                return Err(what.clone());
+            }
+            let logs = settings.reading().and_then(|store| store.logs(loom).map_err(CliError::fault));
+            let has =
+                |log: &LogState| keeper.has.get(&log.writer.to_string()).is_some_and(|&at| at >= log.head.sequence);
+            if keeper.connected && logs.is_ok_and(|logs| logs.iter().all(has)) {
+                return Ok(keeper.has.values().sum::<u64>());
+            }
+        }
+    });
+    match waited.await {
+        Ok(Ok(entries)) => {
+            print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
+            Ok(Exit::Done)
+        }
+        Ok(Err(what)) => {
+            let error = CliError::usage(anyhow::anyhow!("{target} does not have all of loom {loom}: {what}"));
+            Err(CliError { exit: Exit::Peer, ..error }.hint("it is tried again; `loom status` says how it is going"))
+        }
+        Err(_) => {
+            let error = CliError::usage(anyhow::anyhow!("{target} does not have all of loom {loom} yet"));
+            Err(CliError { exit: Exit::Peer, ..error }.hint("it goes on; `loom status` says how far it is"))
+        }
+    }
+}
+
+pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, CliError> {
+    let store = settings.reading()?;
+    let loom = find_loom(&*store, args.loom.as_deref())?;
+    let folder = settings.folder();
+    let failed = |error| settings::store_error(error, &folder);
+    let logs = store.logs(loom).map_err(failed)?;
+    let proofs = store.proofs().map_err(failed)?;
+    let book = FileBook::new(&settings.copies()).load().map_err(failed)?;
+    let copies = book.into_iter().find(|copies| copies.loom == loom);
+    let told = read_told(settings);
+    let now_us = SystemClock::default().now_us();
+    let is_live = told.as_ref().is_some_and(|told| now_us.saturating_sub(told.at_us) < STALE_US);
+    let own = told.as_ref().map(|told| told.node.clone());
+    let of_keeper = |keeper: &str| {
+        let keepers = told.as_ref().and_then(|told| told.looms.get(&loom));
+        let mut known = keepers.and_then(|keepers| keepers.get(keeper)).cloned().unwrap_or_default();
+        known.connected &= is_live;
+        known
+    };
+    let lag = |known: &ToldKeeper| {
+        let behind = |log: &LogState| {
+            log.head.sequence.saturating_sub(known.has.get(&log.writer.to_string()).copied().unwrap_or_default())
+        };
+        logs.iter().map(behind).sum::<u64>()
+    };
+    let keepers: Vec<(&str, CopyKind, ToldKeeper)> = copies
+        .iter()
+        .flat_map(|copies| &copies.keepers)
+        .filter(|(keeper, _)| Some(keeper.as_str()) != own.as_deref())
+        .map(|(keeper, keeping)| (keeper.as_str(), keeping.kind, of_keeper(keeper)))
+        .collect();
+    let is_cheater = |writer: WriterKey| proofs.iter().any(|proof| proof.writer() == writer);
+    if args.json {
+        let logs: Vec<_> = logs
+            .iter()
+            .map(|log| {
+                object!({
+                    "writer": log.writer.to_string(),
+                    "own": log.writer == store.writer(),
+                    "entries": log.head.sequence,
+                    "chain": crate::domain::ids::hex(&log.head.chain),
+                    "signed": log.signed.map(|signed| signed.head.sequence),
+                    "two_histories": is_cheater(log.writer),
+                })
+            })
+            .collect();
+        let keepers: Vec<_> = keepers
+            .iter()
+            .map(|(keeper, kind, known)| {
+                object!({
+                    "node": keeper, "kind": kind.as_str(), "connected": known.connected, "lag_entries": lag(known),
+                    "has": known.has, "durable": known.durable, "last_error": known.last_error,
+                })
+            })
+            .collect();
+        let acks = copies.as_ref().map_or(0, |copies| copies.acks);
+        print(&json(&object!({ "loom": loom.to_string(), "acks": acks, "writers": logs, "keepers": keepers }))?)?;
+        return Ok(Exit::Done);
+    }
+    print(&format!("loom {loom}"))?;
+    for log in &logs {
+        let own = if log.writer == store.writer() { "  this node" } else { "" };
+        let signed =
+            log.signed.map_or_else(|| "not signed yet".to_owned(), |at| format!("signed to {}", at.head.sequence));
+        let cheats = if is_cheater(log.writer) { "  HAS SIGNED TWO HISTORIES" } else { "" };
+        let writer = log.writer.to_string();
+        let short = writer.get(..12).unwrap_or(&writer);
+        print(&format!(
+            "  writer {short}…  {:>7}  {signed}{own}{cheats}",
+            count(log.head.sequence, "entry", "entries")
+        ))?;
+    }
+    for (keeper, kind, known) in &keepers {
+        let state = if known.connected { "connected" } else { "not connected" };
+        let behind = match lag(known) {
+            0 => "has everything".to_owned(),
+            lag => format!("lacks {}", count(lag, "entry", "entries")),
+        };
+        print(&format!("  keeper {keeper:<12}  {:<6}  {state}, {behind}", kind.as_str()))?;
+        if let Some(what) = &known.last_error {
+            print(&format!("         last error: {what}"))?;
+        }
+    }
+    match &copies {
+        None => say("nobody else keeps it; `loom replicate LOOM --to NODE` changes that"),
+        Some(copies) if copies.acks > 0 => {
+            say(&format!("a turn is recorded once {} of them have it on disk", copies.acks));
+        }
+        Some(_) => {}
+    }
+    Ok(Exit::Done)
+}

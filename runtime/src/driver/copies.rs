@@ -1,0 +1,504 @@
+//! Copies of looms on other nodes: what is shared with whom, what each has, and when a turn counts as recorded.
+//!
+//! Owns who may see which loom: a node is served a loom only if it is one of its keepers, and is told of no other. A session
+//! ([`Session`]) speaks with one other keeper; it knows no wire. What comes is recomputed before it is stored.
+
+mod link;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LoomCopies};
+use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::loom::{Body, CheckedSegment, Segment};
+use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken};
+
+pub use link::{CopyWire, Linking};
+pub use session::Session;
+
+/// Why a turn does not count as recorded.
+#[derive(Debug, Error)]
+#[error(
+    "{have} of {acks} copies of loom {loom} were durable within {wait_ms} ms: {}",
+    if missing.is_empty() { "nobody else keeps it".to_owned() } else { format!("{} did not answer", missing.join(", ")) }
+)]
+pub struct NoCopies {
+    /// The loom.
+    pub loom: LoomId,
+    /// How many there were.
+    pub have: usize,
+    /// How many there should be.
+    pub acks: u32,
+    /// The bound.
+    pub wait_ms: u64,
+    /// Who has not said that it has it.
+    pub missing: Vec<String>,
+}
+
+/// Why a loom's copies could not be arranged.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    /// More keepers than there may be.
+    #[error("the loom {loom} has {KEEPERS_MAX} keepers already")]
+    TooMany {
+        /// The loom.
+        loom: LoomId,
+    },
+    /// More acknowledgements than there are disks.
+    #[error("{acks} acknowledgements are asked for, and {disks} of its other keepers keep it on disk")]
+    Acks {
+        /// What was asked for.
+        acks: u32,
+        /// How many there could be.
+        disks: usize,
+    },
+    /// Ours.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What one other keeper is known to have, and how it is going.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeeperState {
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// How far each log is there.
+    pub has: BTreeMap<WriterKey, u64>,
+    /// How far each log is on disk there.
+    pub durable: BTreeMap<WriterKey, u64>,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+}
+
+/// What may come from a peer that keeps nothing with this node yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyTerms {
+    /// Whether it may have looms kept here on disk.
+    pub disk: bool,
+    /// Whether it may have looms kept here in memory.
+    pub memory: bool,
+    /// How many bytes of others' writing are taken from it, in this run of the process.
+    pub bytes_max: u64,
+}
+
+impl CopyTerms {
+    /// Nothing.
+    pub const NONE: Self = Self { disk: false, memory: false, bytes_max: 0 };
+
+    const fn allow(self, kind: CopyKind) -> bool {
+        match kind {
+            CopyKind::None => true,
+            CopyKind::Disk => self.disk,
+            CopyKind::Memory => self.memory,
+        }
+    }
+}
+
+/// Says what each peer may.
+pub trait CopyPolicy: Send + Sync + std::fmt::Debug {
+    /// The terms of a peer, by the whole name under which it is known here.
+    fn terms(&self, peer: &str) -> CopyTerms;
+}
+
+#[derive(Debug, Default)]
+struct State {
+    looms: BTreeMap<LoomId, LoomCopies>,
+    keepers: HashMap<(LoomId, String), KeeperState>,
+    /// Bytes that each peer has brought.
+    brought: HashMap<String, u64>,
+    /// Conversations with each peer.
+    talking: HashMap<String, usize>,
+    /// When each loom has grown, counted.
+    grown: HashMap<LoomId, u64>,
+}
+
+/// Everything that a process keeps of looms together with others.
+#[derive(Debug)]
+pub struct Copies {
+    node: String,
+    disk: Arc<dyn CopyStore>,
+    memory: Arc<dyn CopyStore>,
+    book: Arc<dyn CopyBook>,
+    policy: Arc<dyn CopyPolicy>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Counts up whenever there may be something to send, or to connect for.
+    news: watch::Sender<u64>,
+    /// Counts up whenever somebody has said what it has.
+    heard: watch::Sender<u64>,
+}
+
+impl Copies {
+    /// Keeps looms in these stores, and who keeps them in this book.
+    ///
+    /// # Errors
+    /// A book that cannot be read.
+    pub fn new(
+        node: impl Into<String>,
+        disk: Arc<dyn CopyStore>,
+        memory: Arc<dyn CopyStore>,
+        book: Arc<dyn CopyBook>,
+        policy: Arc<dyn CopyPolicy>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let looms = book.load()?.into_iter().map(|copies| (copies.loom, copies)).collect();
+        let state = Mutex::new(State { looms, ..State::default() });
+        let (news, heard) = (watch::Sender::new(0), watch::Sender::new(0));
+        Ok(Arc::new(Self { node: node.into(), disk, memory, book, policy, clock, state, news, heard }))
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is more of a loom to send.
+    pub fn grown(&self, loom: LoomId) {
+        let mut state = self.lock();
+        if !state.looms.contains_key(&loom) {
+            return;
+        }
+        self.news.send_modify(|count| {
+            *count = count.saturating_add(1);
+            state.grown.insert(loom, *count);
+        });
+    }
+
+    fn grown_everywhere(&self) {
+        let looms: Vec<LoomId> = self.lock().looms.keys().copied().collect();
+        for loom in looms {
+            self.grown(loom);
+        }
+    }
+
+    /// The looms that have grown behind a count, and the count now.
+    fn grown_since(&self, seen: u64) -> (Vec<LoomId>, u64) {
+        let state = self.lock();
+        let grown = state.grown.iter().filter(|(_, at)| **at > seen).map(|(loom, _)| *loom).collect();
+        (grown, *self.news.borrow())
+    }
+
+    /// Reads the book again: another process may have written into it.
+    ///
+    /// # Errors
+    /// A book that cannot be read.
+    pub fn reread(&self) -> Result<(), StoreError> {
+        let read: BTreeMap<LoomId, LoomCopies> =
+            self.book.load()?.into_iter().map(|copies| (copies.loom, copies)).collect();
+        let mut state = self.lock();
+        if state.looms == read {
+            return Ok(());
+        }
+        state.looms = read;
+        drop(state);
+        self.grown_everywhere();
+        Ok(())
+    }
+
+    /// The looms that are kept together with others.
+    pub fn looms(&self) -> Vec<LoomCopies> {
+        self.lock().looms.values().cloned().collect()
+    }
+
+    /// One loom's copies.
+    pub fn of(&self, loom: LoomId) -> Option<LoomCopies> {
+        self.lock().looms.get(&loom).cloned()
+    }
+
+    /// What is known of its other keepers.
+    pub fn states(&self, loom: LoomId) -> BTreeMap<String, KeeperState> {
+        let state = self.lock();
+        let others = |copies: &LoomCopies| copies.others(&self.node).map(|(keeper, _)| keeper.to_owned()).collect();
+        let keepers: Option<Vec<String>> = state.looms.get(&loom).map(others);
+        let known = |keeper: String| {
+            let known = state.keepers.get(&(loom, keeper.clone())).cloned().unwrap_or_default();
+            (keeper, known)
+        };
+        keepers.unwrap_or_default().into_iter().map(known).collect()
+    }
+
+    /// Has a loom kept by another node too, or in another way, or no longer. A turn of it is recorded once `acks` others have it
+    /// on disk; it waits for them so many milliseconds, or, with 0, as long as it takes.
+    ///
+    /// # Errors
+    /// Too many keepers, more acknowledgements than disks, or a book that cannot be written.
+    pub fn share(&self, loom: LoomId, with: &str, kind: CopyKind, acks: Option<(u32, u64)>) -> Result<(), CopyError> {
+        self.change(loom, |copies| {
+            if !copies.keepers.contains_key(with) && copies.keepers.len() >= KEEPERS_MAX {
+                return Err(CopyError::TooMany { loom });
+            }
+            copies.keep(with, kind);
+            if let Some((acks, wait_ms)) = acks {
+                (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
+            }
+            let disks = copies.others(&self.node).filter(|(_, kind)| *kind == CopyKind::Disk).count();
+            if usize::try_from(copies.acks).unwrap_or(usize::MAX) > disks {
+                return Err(CopyError::Acks { acks: copies.acks, disks });
+            }
+            Ok(())
+        })
+    }
+
+    fn change(
+        &self,
+        loom: LoomId,
+        change: impl FnOnce(&mut LoomCopies) -> Result<(), CopyError>,
+    ) -> Result<(), CopyError> {
+        let mut state = self.lock();
+        let before = state.looms.get(&loom).cloned();
+        let mut after = before.clone().unwrap_or_else(|| LoomCopies::new(loom, &self.node));
+        change(&mut after)?;
+        if before.as_ref() == Some(&after) {
+            return Ok(());
+        }
+        self.book.save(&after)?;
+        state.looms.insert(loom, after);
+        drop(state);
+        self.grown(loom);
+        Ok(())
+    }
+
+    /// The looms that a node keeps together with this one.
+    fn shared_with(&self, peer: &str) -> Vec<LoomCopies> {
+        let state = self.lock();
+        state.looms.values().filter(|copies| copies.kind(peer) != CopyKind::None).cloned().collect()
+    }
+
+    /// The looms that a node keeps together with this one, or did.
+    fn named_to(&self, peer: &str) -> Vec<LoomCopies> {
+        self.lock().looms.values().filter(|copies| copies.keepers.contains_key(peer)).cloned().collect()
+    }
+
+    /// The nodes that keep anything together with this one.
+    pub fn keepers(&self) -> BTreeSet<String> {
+        let state = self.lock();
+        let others = state.looms.values().flat_map(|copies| copies.others(&self.node));
+        others.map(|(keeper, _)| keeper.to_owned()).collect()
+    }
+
+    /// Whether a peer that says that it keeps a loom may: it is one of its keepers, or brings a new one, or began it here. Nothing
+    /// else tells it whether the loom is known.
+    fn admit(&self, peer: &str, loom: LoomId, keepers: &Keepers) -> Result<bool, StoreError> {
+        let known = self.of(loom);
+        let terms = self.policy.terms(peer);
+        let mut after = known.clone().unwrap_or_else(|| LoomCopies::new(loom, &self.node));
+        let is_keeper = known.as_ref().is_some_and(|copies| copies.kind(peer) != CopyKind::None);
+        let is_new = known.is_none() && (self.logs(loom)?.is_empty() || self.was_begun_by(loom, peer)?);
+        if !is_keeper && !is_new {
+            return Ok(false);
+        }
+        after.merge(keepers);
+        if after.kind(peer) == CopyKind::None {
+            return Ok(false);
+        }
+        let (from, to) = (known.map_or(CopyKind::None, |copies| copies.kind(&self.node)), after.kind(&self.node));
+        if from != to && !terms.allow(to) {
+            return Ok(false);
+        }
+        self.convert(loom, from, to)?;
+        let changed = self.change(loom, |copies| {
+            *copies = after;
+            Ok(())
+        });
+        match changed {
+            Ok(()) => Ok(true),
+            Err(CopyError::Store(error)) => Err(error),
+            Err(CopyError::TooMany { .. } | CopyError::Acks { .. }) => Ok(false),
+        }
+    }
+
+    /// Whether everything of a loom here was cast by this peer.
+    fn was_begun_by(&self, loom: LoomId, peer: &str) -> Result<bool, StoreError> {
+        let mut is_theirs = false;
+        for sealed in self.disk.entries(loom)? {
+            if let Body::Opened(opened) = &sealed.entry.body
+                && sealed.entry.writer == self.disk.writer()
+            {
+                match &opened.caller {
+                    Some(caller) if caller == peer => is_theirs = true,
+                    // A child of what was cast here follows its parent.
+                    None if opened.spawned_by.is_some() => {}
+                    _ => return Ok(false),
+                }
+            }
+        }
+        Ok(is_theirs)
+    }
+
+    /// Keeps a loom in another way from now on: what is here of others is carried over.
+    fn convert(&self, loom: LoomId, from: CopyKind, to: CopyKind) -> Result<(), StoreError> {
+        let (from, to) = match (from, to) {
+            (CopyKind::Memory, CopyKind::Disk) => (&self.memory, &self.disk),
+            (CopyKind::Disk, CopyKind::Memory) => (&self.disk, &self.memory),
+            (CopyKind::Memory, CopyKind::None) => return self.memory.forget(loom),
+            (CopyKind::Disk, CopyKind::None) => return self.disk.forget(loom),
+            (CopyKind::None, _) | (CopyKind::Disk, CopyKind::Disk) | (CopyKind::Memory, CopyKind::Memory) => {
+                return Ok(());
+            }
+        };
+        for log in from.logs(loom)?.into_iter().filter(|log| log.writer != self.disk.writer()) {
+            let mut after = 0;
+            while let Some(segment) = from.segment(loom, log.writer, after)? {
+                after = segment.signed.head.sequence;
+                let checked = segment.check().map_err(|error| StoreError::Read(Box::new(error)))?;
+                for id in checked.entries().iter().flat_map(crate::domain::loom::Sealed::text_ids) {
+                    if let Some(text) = from.blob(id)? {
+                        to.keep_text(&text)?;
+                    }
+                }
+                to.take(checked)?;
+            }
+        }
+        from.forget(loom)
+    }
+
+    /// Where others' logs of a loom are kept.
+    fn keeper(&self, loom: LoomId) -> (&Arc<dyn CopyStore>, CopyKind) {
+        match self.lock().looms.get(&loom).map_or(CopyKind::Disk, |copies| copies.kind(&self.node)) {
+            CopyKind::Disk | CopyKind::None => (&self.disk, CopyKind::Disk),
+            CopyKind::Memory => (&self.memory, CopyKind::Memory),
+        }
+    }
+
+    fn store_of(&self, loom: LoomId, writer: WriterKey) -> &Arc<dyn CopyStore> {
+        if writer == self.disk.writer() { &self.disk } else { self.keeper(loom).0 }
+    }
+
+    /// How far each log of a loom is here, wherever it is kept.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
+        let own = self.disk.writer();
+        let (keeper, kind) = self.keeper(loom);
+        let mut logs = keeper.logs(loom)?;
+        if kind == CopyKind::Memory {
+            logs.extend(self.disk.logs(loom)?.into_iter().filter(|log| log.writer == own));
+        }
+        Ok(logs)
+    }
+
+    fn segment(&self, loom: LoomId, writer: WriterKey, after: u64) -> Result<Option<Segment>, StoreError> {
+        self.store_of(loom, writer).segment(loom, writer, after)
+    }
+
+    fn take(&self, segment: CheckedSegment) -> Result<Taken, StoreError> {
+        self.keeper(segment.signed().loom).0.take(segment)
+    }
+
+    fn text(&self, loom: LoomId, id: crate::domain::ids::BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.keeper(loom).0.blob(id)? {
+            Some(text) => Ok(Some(text)),
+            None => self.disk.blob(id),
+        }
+    }
+
+    /// Counts what a peer brings. Returns whether it may bring more.
+    fn brings(&self, peer: &str, bytes: usize) -> bool {
+        let max = self.policy.terms(peer).bytes_max;
+        let mut state = self.lock();
+        let brought = state.brought.entry(peer.to_owned()).or_default();
+        *brought = brought.saturating_add(bytes as u64);
+        *brought <= max
+    }
+
+    fn note(&self, loom: LoomId, peer: &str, note: impl FnOnce(&mut KeeperState)) {
+        let mut state = self.lock();
+        note(state.keepers.entry((loom, peer.to_owned())).or_default());
+        drop(state);
+        self.heard.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Notes for everything that is shared with a peer.
+    fn note_all(&self, peer: &str, mut note: impl FnMut(&mut KeeperState)) {
+        for copies in self.shared_with(peer) {
+            self.note(copies.loom, peer, &mut note);
+        }
+    }
+
+    /// Returns once what this node has written into a loom is on as many other disks as it asks for.
+    ///
+    /// # Errors
+    /// Too few of them in time.
+    pub async fn acknowledged(&self, loom: LoomId) -> Result<(), AcksError> {
+        let Some(copies) = self.of(loom).filter(|copies| copies.acks > 0) else { return Ok(()) };
+        let writer = self.disk.writer();
+        let sequence = self.disk.head(loom)?.sequence;
+        let mut heard = self.heard.subscribe();
+        let wanted = usize::try_from(copies.acks).unwrap_or(usize::MAX);
+        let has = |state: &KeeperState| state.durable.get(&writer).is_some_and(|&at| at >= sequence);
+        let waiting = async {
+            loop {
+                heard.borrow_and_update();
+                if self.states(loom).values().filter(|state| has(state)).count() >= wanted {
+                    return;
+                }
+                if heard.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if copies.acks_wait_ms == 0 {
+            waiting.await;
+            return Ok(());
+        }
+        tokio::select! {
+            () = waiting => Ok(()),
+            () = self.clock.sleep(Duration::from_millis(copies.acks_wait_ms)) => {
+                let states = self.states(loom);
+                let missing = states.iter().filter(|(_, state)| !has(state)).map(|(keeper, _)| keeper.clone());
+                let missing: Vec<String> = missing.collect();
+                Err(AcksError::Missing(NoCopies {
+                    loom,
+                    have: states.len().saturating_sub(missing.len()),
+                    acks: copies.acks,
+                    wait_ms: copies.acks_wait_ms,
+                    missing,
+                }))
+            }
+        }
+    }
+
+    /// Waits until a keeper has everything of a loom that is here, or until nothing can be heard of it any more.
+    pub async fn settled(&self, loom: LoomId, keeper: &str) -> Result<bool, StoreError> {
+        let mut heard = self.heard.subscribe();
+        loop {
+            heard.borrow_and_update();
+            let logs = self.logs(loom)?;
+            let states = self.states(loom);
+            let Some(state) = states.get(keeper) else { return Ok(false) };
+            if logs.iter().all(|log| state.has.get(&log.writer).is_some_and(|&at| at >= log.head.sequence)) {
+                return Ok(true);
+            }
+            if heard.changed().await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// Why a turn could not be acknowledged.
+#[derive(Debug, Error)]
+pub enum AcksError {
+    /// Too few copies.
+    #[error(transparent)]
+    Missing(#[from] NoCopies),
+    /// Ours.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An error and its causes, in one line.
+fn said(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,174 @@
+//! Conversations at work: one for each keeper that can be reached, begun again when it breaks.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::session::Session;
+use super::{Copies, said};
+use crate::domain::copies::CopyMessage;
+use crate::ports::{BoxFuture, PeerError, StoreError};
+
+/// Between two tries to reach a keeper: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// So long the node with the later name waits for the other to connect, so that one connection is made and not two.
+const COURTESY: Duration = Duration::from_millis(500);
+/// So often the book is read again, and what was written without a sync is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// 64 messages are heard before they are made durable together.
+const HEARD_MAX: usize = 64;
+
+/// Both ends of a connection to another keeper. It is lost when nothing comes any more.
+#[derive(Debug)]
+pub struct CopyWire {
+    /// Takes what is said.
+    pub out: mpsc::Sender<CopyMessage>,
+    /// Gives what is heard, or why no more is.
+    pub incoming: mpsc::Receiver<Result<CopyMessage, String>>,
+    /// Whatever has to live as long as the wire does.
+    pub guard: Box<dyn std::any::Any + Send>,
+}
+
+/// The way to other keepers.
+pub trait Linking: Send + Sync + std::fmt::Debug {
+    /// Connects to a node by the name in its certificate.
+    fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>>;
+}
+
+/// Counts a conversation as long as it goes on.
+struct Talking<'a>(&'a Copies, &'a str);
+
+impl<'a> Talking<'a> {
+    fn begin(copies: &'a Copies, peer: &'a str) -> Self {
+        *copies.lock().talking.entry(peer.to_owned()).or_default() += 1;
+        Self(copies, peer)
+    }
+}
+
+impl Drop for Talking<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if let Some(count) = state.talking.get_mut(self.1) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+impl Copies {
+    /// Speaks with a keeper until the connection is lost; returns why it was.
+    ///
+    /// # Errors
+    /// Ours: a record that cannot be read or written.
+    pub async fn converse(self: &Arc<Self>, peer: &str, mut wire: CopyWire) -> Result<String, StoreError> {
+        let _talking = Talking::begin(self, peer);
+        let mut news = self.news.subscribe();
+        let mut session = Session::new(Arc::clone(self), peer)?;
+        let mut pending = None;
+        loop {
+            if pending.is_none() {
+                pending = session.next_message()?;
+            }
+            tokio::select! {
+                biased;
+                heard = wire.incoming.recv() => {
+                    let mut heard = heard;
+                    for _ in 0..HEARD_MAX {
+                        match heard {
+                            None => return Ok("the connection was closed".to_owned()),
+                            Some(Err(what)) => return Ok(what),
+                            Some(Ok(message)) => session.hear(message).await?,
+                        }
+                        match wire.incoming.try_recv() {
+                            Ok(more) => heard = Some(more),
+                            Err(_) => break,
+                        }
+                    }
+                    session.flush().await?;
+                }
+                permit = wire.out.reserve(), if pending.is_some() => match (permit, pending.take()) {
+                    (Ok(permit), Some(message)) => permit.send(message),
+                    (Ok(_), None) => {}
+                    (Err(_), _) => return Ok("the connection was closed".to_owned()),
+                },
+                changed = news.changed() => {
+                    if changed.is_err() {
+                        return Ok("this node has ended".to_owned());
+                    }
+                    session.refresh()?;
+                }
+            }
+        }
+    }
+
+    fn is_talking(&self, peer: &str) -> bool {
+        self.lock().talking.get(peer).is_some_and(|count| *count > 0)
+    }
+
+    /// Keeps a conversation with every keeper that can be reached, until it is told to stop.
+    pub async fn keep_up(self: Arc<Self>, links: Arc<dyn Linking>, stop: CancellationToken) {
+        let mut tasks: JoinSet<String> = JoinSet::new();
+        let mut running: HashSet<String> = HashSet::new();
+        let mut news = self.news.subscribe();
+        loop {
+            for keeper in self.keepers() {
+                if running.insert(keeper.clone()) {
+                    tasks.spawn(Arc::clone(&self).follow(keeper, Arc::clone(&links)));
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(ended) = tasks.join_next() => {
+                    if let Ok(keeper) = ended {
+                        running.remove(&keeper);
+                    }
+                }
+                changed = news.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.clock.sleep(LOOK) => {
+                    if let Err(error) = self.reread() {
+                        tracing::error!(%error, "the book of copies cannot be read");
+                    }
+                    self.grown_everywhere();
+                }
+            }
+        }
+    }
+
+    /// Reaches one keeper again and again, as long as anything is shared with it.
+    async fn follow(self: Arc<Self>, keeper: String, links: Arc<dyn Linking>) -> String {
+        let mut wait = RETRY.0;
+        while self.keepers().contains(&keeper) {
+            if self.node() > keeper.as_str() {
+                self.clock.sleep(COURTESY).await;
+            }
+            if self.is_talking(&keeper) {
+                self.clock.sleep(LOOK).await;
+                continue;
+            }
+            let what = match links.link(&keeper).await {
+                Ok(wire) => {
+                    wait = RETRY.0;
+                    match self.converse(&keeper, wire).await {
+                        Ok(what) => what,
+                        Err(error) => {
+                            tracing::error!(%error, keeper, "copies cannot be kept up");
+                            said(&error)
+                        }
+                    }
+                }
+                Err(error) => said(&error),
+            };
+            self.note_all(&keeper, |state| state.last_error = Some(what.clone()));
+            self.clock.sleep(wait).await;
+            wait = (wait * 2).min(RETRY.1);
+        }
+        keeper
+    }
+}

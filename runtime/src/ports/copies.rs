@@ -1,0 +1,82 @@
+//! Copies of looms: the port through which logs of other writers come in and go out, verified.
+
+use super::{BoxFuture, LoomStore, StoreError};
+use crate::domain::copies::LoomCopies;
+use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::loom::{CheckedSegment, ForkProof, Segment};
+
+/// What came of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// All of it is here already.
+    Known,
+    /// So many entries are new.
+    New(u64),
+    /// It begins behind the end of the copy, which is here: what is between them has to come first.
+    Gap(u64),
+}
+
+/// A store that keeps copies of other writers' logs, and signs its own.
+pub trait CopyStore: LoomStore {
+    /// A stretch of a log behind a place, ending at a head that its writer has signed; nothing where no more is durable. Its
+    /// texts are not in it. This node's own log is signed for the purpose.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn segment(&self, loom: LoomId, writer: WriterKey, after: u64) -> Result<Option<Segment>, StoreError>;
+
+    /// Takes a segment of another writer's log. It counts once [`CopyStore::sync_logs`] returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Forked`] for a log that contradicts the copy, [`StoreError::Cheater`] for a writer that did so before,
+    /// [`StoreError::Foreign`] for this node's own log, a text that is neither there nor here, or a failed write.
+    fn take(&self, segment: CheckedSegment) -> Result<Taken, StoreError>;
+
+    /// Returns when what was taken of these writers is durable.
+    fn sync_logs(&self, loom: LoomId, writers: Vec<WriterKey>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The chain of a log at a place; nothing if it is not that long here.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn chain_at(&self, loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Option<[u8; 32]>, StoreError>;
+
+    /// Keeps a proof: nothing more is taken of its writer. Returns whether it is new.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn accuse(&self, proof: &ForkProof) -> Result<bool, StoreError>;
+
+    /// Keeps a large text for a segment that follows. It is durable with that.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn keep_text(&self, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Takes every other writer's log of a loom out of this store. Its texts may stay.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn forget(&self, loom: LoomId) -> Result<(), StoreError>;
+
+    /// Makes this node write under a new key from now on: what it has written stays as another writer's.
+    ///
+    /// # Errors
+    /// A key that cannot be made.
+    fn renew(&self) -> Result<WriterKey, StoreError>;
+}
+
+/// Remembers which looms are kept together with whom.
+pub trait CopyBook: Send + Sync + std::fmt::Debug {
+    /// Everything in it.
+    ///
+    /// # Errors
+    /// A book that cannot be read.
+    fn load(&self) -> Result<Vec<LoomCopies>, StoreError>;
+
+    /// Replaces what it says of one loom, durably.
+    ///
+    /// # Errors
+    /// A book that cannot be written.
+    fn save(&self, copies: &LoomCopies) -> Result<(), StoreError>;
+}

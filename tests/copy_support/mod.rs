@@ -1,0 +1,161 @@
+//! What the tests of copies share: nodes that keep looms together, and conversations without a network.
+
+#![expect(clippy::expect_used, reason = "each test file uses a part of it, and a failure here fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use cantrip_runtime::adapters::clock::SystemClock;
+use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
+use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, LoomCopies};
+use cantrip_runtime::domain::ids::{EntryId, LoomId};
+use cantrip_runtime::driver::{Copies, CopyPolicy, CopyTerms, Session};
+use cantrip_runtime::ports::{CopyBook, CopyStore, StoreError};
+
+use crate::store_support::{entity, said, wait};
+
+/// A book in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Book(Mutex<BTreeMap<LoomId, LoomCopies>>);
+
+impl CopyBook for Book {
+    fn load(&self) -> Result<Vec<LoomCopies>, StoreError> {
+        Ok(self.0.lock().expect("the lock").values().cloned().collect())
+    }
+
+    fn save(&self, copies: &LoomCopies) -> Result<(), StoreError> {
+        self.0.lock().expect("the lock").insert(copies.loom, copies.clone());
+        Ok(())
+    }
+}
+
+/// The same terms for everybody.
+#[derive(Debug)]
+pub(crate) struct Terms(pub(crate) CopyTerms);
+
+impl CopyPolicy for Terms {
+    fn terms(&self, _: &str) -> CopyTerms {
+        self.0
+    }
+}
+
+pub(crate) const OPEN: CopyTerms = CopyTerms { disk: true, memory: true, bytes_max: u64::MAX };
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) disk: Arc<dyn CopyStore>,
+    pub(crate) memory: Arc<dyn CopyStore>,
+    pub(crate) copies: Arc<Copies>,
+}
+
+pub(crate) fn key(number: u8) -> NodeKey {
+    NodeKey::from_secret(&[number; 32])
+}
+
+impl Node {
+    pub(crate) fn new(number: u8) -> Self {
+        Self::on(number, MemoryStore::with_key(key(number)), OPEN)
+    }
+
+    pub(crate) fn on(number: u8, disk: Arc<dyn CopyStore>, terms: CopyTerms) -> Self {
+        let name = format!("node{number}");
+        let memory = MemoryStore::with_key(key(number));
+        let copies = Copies::new(
+            name.clone(),
+            Arc::clone(&disk),
+            Arc::clone(&memory) as _,
+            Arc::new(Book::default()),
+            Arc::new(Terms(terms)),
+            Arc::new(SystemClock::default()),
+        );
+        Self { name, disk, memory, copies: copies.expect("an empty book") }
+    }
+
+    /// Writes an entry behind whichever entries of the loom are here; the number says which.
+    pub(crate) fn write(&self, loom: LoomId, number: usize, text: &str) -> Result<EntryId> {
+        let entries = self.disk.entries(loom)?;
+        let parent =
+            if entries.is_empty() { None } else { entries.get(number % entries.len()).map(|sealed| sealed.id) };
+        let sealed = said(&*self.disk, loom, entity(1), parent, text)?;
+        let id = sealed.id;
+        self.disk.append(sealed)?;
+        wait(self.disk.sync(loom))?;
+        self.copies.grown(loom);
+        Ok(id)
+    }
+
+    pub(crate) fn ids(&self, loom: LoomId) -> Result<BTreeSet<EntryId>> {
+        let stores = [&self.disk, &self.memory];
+        let mut ids = BTreeSet::new();
+        for store in stores {
+            ids.extend(store.entries(loom)?.into_iter().map(|sealed| sealed.id));
+        }
+        Ok(ids)
+    }
+
+    pub(crate) fn session(&self, with: &Self) -> Result<Session> {
+        Ok(Session::new(Arc::clone(&self.copies), with.name.clone())?)
+    }
+}
+
+/// A connection between two nodes, with what is on its way.
+pub(crate) struct Wire {
+    pub(crate) sessions: [Session; 2],
+    pub(crate) on_the_way: [VecDeque<CopyMessage>; 2],
+    /// Everything that was ever said, by either side.
+    pub(crate) said: Vec<CopyMessage>,
+}
+
+impl Wire {
+    pub(crate) fn connect(one: &Node, other: &Node) -> Result<Self> {
+        Ok(Self {
+            sessions: [one.session(other)?, other.session(one)?],
+            on_the_way: Default::default(),
+            said: Vec::new(),
+        })
+    }
+
+    /// One side says something, if it has something to say.
+    pub(crate) fn say(&mut self, side: usize) -> Result<bool> {
+        self.sessions[side].refresh()?;
+        let Some(message) = self.sessions[side].next_message()? else { return Ok(false) };
+        self.said.push(message.clone());
+        self.on_the_way[1 - side].push_back(message);
+        Ok(true)
+    }
+
+    /// One side hears what is on its way to it, and makes it durable.
+    pub(crate) fn hear(&mut self, side: usize) -> Result<bool> {
+        let Some(message) = self.on_the_way[side].pop_front() else { return Ok(false) };
+        wait(self.sessions[side].hear(message))?;
+        wait(self.sessions[side].flush())?;
+        Ok(true)
+    }
+
+    /// Both speak until neither has anything to say.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        for _ in 0..100_000 {
+            let mut moved = false;
+            for side in [0, 1] {
+                moved |= self.say(side)?;
+                moved |= self.hear(side)?;
+            }
+            if !moved {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("two nodes never stop speaking")
+    }
+}
+
+/// Has every node share a loom with every other.
+pub(crate) fn share_all(nodes: &[Node], loom: LoomId) -> Result<()> {
+    for node in nodes {
+        for other in nodes.iter().filter(|other| other.name != node.name) {
+            node.copies.share(loom, &other.name, CopyKind::Disk, None)?;
+        }
+    }
+    Ok(())
+}
