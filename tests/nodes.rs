@@ -7,34 +7,22 @@
     reason = "a test may stop, runs the binary, and says what it leaves out"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+mod node_support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use node_support::{Proxy, Served, compiled, port, text, wait_for};
 use serde_json::{Value, json};
-
-/// Ports of this file's nodes: free when they are asked for.
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A cluster in a folder, with its own home, so that its sockets are its own.
 struct Cluster {
     folder: tempfile::TempDir,
     ports: [u16; 2],
-}
-
-fn compiled() -> &'static Path {
-    static ONCE: OnceLock<PathBuf> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node-artefacts");
-        std::fs::create_dir_all(&folder).unwrap();
-        folder
-    })
 }
 
 const LIMITS: &str = "[limits]\nconnect_timeout_ms = 2000\nrpc_timeout_ms = 3000\nlease_ms = 20000\ndrain_ms = 1000\n";
@@ -84,19 +72,9 @@ impl Cluster {
 
     /// Starts a node and waits until it serves.
     fn serve(&self, name: &str) -> Served {
-        let mut process = self
-            .command()
-            .args(["serve", "--config", &format!("net/{name}/node.toml")])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
-        assert!(line.contains("serves on"), "{line}");
-        // What it says later is read, so that it never waits for a reader.
-        std::thread::spawn(move || drop(stderr.read_to_end(&mut Vec::new())));
-        Served(process)
+        let mut command = self.command();
+        command.args(["serve", "--config", &format!("net/{name}/node.toml")]);
+        Served::start(command)
     }
 
     /// Writes a cantrip whose model is here and says these codes.
@@ -128,39 +106,6 @@ impl Cluster {
         let out = self.run(&["--data", &format!("net/{node}/data"), "loom", "verify"]);
         let said = text(&out.stdout) + &text(&out.stderr);
         assert!(out.status.success() && said.contains("clean"), "{said}");
-    }
-}
-
-struct Served(Child);
-
-impl Served {
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    while !met() {
-        assert!(Instant::now() < end, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -288,62 +233,6 @@ fn a_host_that_stays_away_is_an_error_that_code_can_catch_within_the_lease() {
     let late = cluster.cast(&[&parent]).0;
     let late = late["result"].as_str().unwrap_or_else(|| panic!("{late}")).to_owned();
     assert!(late.contains("could not be reached") && late.contains(&cluster.whole("b")), "{late}");
-}
-
-/// Passes connections on to b, and cuts them when told.
-struct Proxy {
-    port: u16,
-    cut: Arc<AtomicBool>,
-    to: Arc<AtomicU16>,
-}
-
-impl Proxy {
-    fn new(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self {
-            port: listener.local_addr().unwrap().port(),
-            cut: Arc::new(AtomicBool::new(false)),
-            to: Arc::new(AtomicU16::new(to)),
-        };
-        let (cut, to) = (Arc::clone(&proxy.cut), Arc::clone(&proxy.to));
-        std::thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                if cut.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let Ok(far) = TcpStream::connect(("127.0.0.1", to.load(Ordering::SeqCst))) else { continue };
-                for (mut from, mut to) in [
-                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
-                    (far.try_clone().unwrap(), near.try_clone().unwrap()),
-                ] {
-                    let cut = Arc::clone(&cut);
-                    from.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-                    std::thread::spawn(move || {
-                        let mut bytes = [0; 4096];
-                        while !cut.load(Ordering::SeqCst) {
-                            match from.read(&mut bytes) {
-                                Ok(0) => break,
-                                Ok(n) => {
-                                    let Some(read) = bytes.get(..n) else { break };
-                                    if to.write_all(read).is_err() {
-                                        break;
-                                    }
-                                }
-                                Err(error)
-                                    if matches!(
-                                        error.kind(),
-                                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                                    ) => {}
-                                Err(_) => break,
-                            }
-                        }
-                        drop(to.shutdown(std::net::Shutdown::Both));
-                    });
-                }
-            }
-        });
-        proxy
-    }
 }
 
 #[test]

@@ -93,6 +93,9 @@ pub(super) struct CastArgs {
     /// Run it on this node, such as agents@host:7432; a node has to serve on this machine
     #[arg(long, value_name = "NODE", conflicts_with_all = ["resume", "scratch"])]
     pub(super) node: Option<String>,
+    /// Record it in this loom, beside what is there [default: a new one]
+    #[arg(long, value_name = "LOOM", conflicts_with = "resume")]
+    pub(super) loom: Option<String>,
 }
 
 #[derive(Debug, Args)]

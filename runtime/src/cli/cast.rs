@@ -9,7 +9,7 @@ use crate::domain::ids::LoomId;
 use crate::domain::loom::{How, Spent};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::driver::{CastError, CastOptions, Control, Runtime, Summoned};
-use crate::ports::Observer;
+use crate::ports::{LoomStore, Observer};
 
 use super::args::CastArgs;
 use super::copies;
@@ -40,13 +40,14 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     if args.intent.as_ref().is_some_and(|intent| intent.trim().is_empty()) {
         return Err(CliError::usage(CastError::NoIntent));
     }
-    let (runtime, keeping) = match &args.resume {
+    let (runtime, keeping) = match args.resume.as_ref().or(args.loom.as_ref()).filter(|_| !args.scratch) {
         Some(_) => copies::runtime(settings, &sandboxed, None).await?,
         None => (settings.runtime(&sandboxed, args.scratch)?, None),
     };
     let observer = observer(&args);
     let control = Control::new();
-    let options = CastOptions { observer, control: Some(control.clone()), ..CastOptions::default() };
+    let loom = args.loom.as_deref().map(|loom| named_loom(&**runtime.store(), loom)).transpose()?;
+    let options = CastOptions { observer, control: Some(control.clone()), loom, ..CastOptions::default() };
     let mut entity = match &args.resume {
         Some(name) => resume(&runtime, &cantrip, name, &options)?,
         None => runtime.summon(&cantrip, options).map_err(CliError::fault)?,
@@ -65,6 +66,11 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
         keeping.end(entity.loom()).await;
     }
     finish(&args, &entity, ended)
+}
+
+/// A loom that is there, or the whole id of one that is to be.
+fn named_loom(store: &dyn LoomStore, name: &str) -> Result<LoomId, CliError> {
+    name.parse::<LoomId>().or_else(|_| settings::find_loom(store, Some(name)))
 }
 
 pub(super) fn resume(

@@ -115,9 +115,6 @@ pub(super) async fn tell(copies: Arc<Copies>, folder: PathBuf) {
     let mut tick = tokio::time::interval(TELL);
     loop {
         tick.tick().await;
-        if copies.looms().is_empty() {
-            continue;
-        }
         write_down(&copies, &folder, clock.now_us());
     }
 }

@@ -146,10 +146,11 @@ impl Copies {
         policy: Arc<dyn CopyPolicy>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
-        let looms = book.load()?.into_iter().map(|copies| (copies.loom, copies)).collect();
-        let state = Mutex::new(State { looms, ..State::default() });
         let (news, heard) = (watch::Sender::new(0), watch::Sender::new(0));
-        Ok(Arc::new(Self { node: node.into(), disk, memory, book, policy, clock, state, news, heard }))
+        let (node, state) = (node.into(), Mutex::default());
+        let copies = Self { node, disk, memory, book, policy, clock, state, news, heard };
+        copies.reread()?;
+        Ok(Arc::new(copies))
     }
 
     /// This node's name.
@@ -192,8 +193,11 @@ impl Copies {
     /// # Errors
     /// A book that cannot be read.
     pub fn reread(&self) -> Result<(), StoreError> {
-        let read: BTreeMap<LoomId, LoomCopies> =
+        let mut read: BTreeMap<LoomId, LoomCopies> =
             self.book.load()?.into_iter().map(|copies| (copies.loom, copies)).collect();
+        for copies in read.values_mut() {
+            copies.keepers.entry(self.node.clone()).or_default();
+        }
         let mut state = self.lock();
         if state.looms == read {
             return Ok(());
@@ -297,6 +301,8 @@ impl Copies {
             return Ok(false);
         }
         after.merge(keepers);
+        // Whoever brings it keeps it, whatever it calls itself.
+        after.keepers.entry(peer.to_owned()).or_default();
         if after.kind(peer) == CopyKind::None {
             return Ok(false);
         }

@@ -212,6 +212,10 @@ fn before_the_engine(folder: &Folder<'_>, scan: &Scan, marks: &Marks) -> Result<
         return Err(folder.damaged(format!("{}; {ADVICE}", tables.join("; "))));
     }
     let mut damage = scan.damage.clone();
+    // The first journal has the first commit in it, whatever has gone into tables since.
+    if scan.commit.is_none() && scan.files.first().is_some_and(|journal| journal.number == 0) {
+        damage.push(format!("the journal has no commit, and commit {} was acknowledged", marks.commit));
+    }
     if let Some(commit) = scan.commit.filter(|commit| commit.number < marks.commit) {
         damage.push(format!(
             "the journal ends at commit {}, and commit {} was acknowledged",

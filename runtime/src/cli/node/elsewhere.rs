@@ -15,7 +15,7 @@ use crate::cli::prompt::Prompt;
 use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
 use crate::cli::{print, say};
-use crate::domain::ids::WriterKey;
+use crate::domain::ids::{LoomId, WriterKey};
 use crate::driver::{
     CastError, CastOptions, Control, CopyWire, Linking, RemoteCantrip, RemoteEntity, RemoteError, Runtime,
 };
@@ -151,7 +151,11 @@ fn remote_error(error: RemoteError) -> CliError {
 
 pub(in crate::cli) async fn cast(settings: &Settings, args: &CastArgs, node: &str) -> Result<Exit, CliError> {
     let control = Control::new();
-    let options = CastOptions { observer: observer(args), control: Some(control.clone()), ..CastOptions::default() };
+    let loom = args.loom.as_deref().map(str::parse::<LoomId>).transpose().map_err(|error| {
+        CliError::usage(error).hint("a loom of another node is named by its whole id; `loom ls` there prints it")
+    })?;
+    let options =
+        CastOptions { observer: observer(args), control: Some(control.clone()), loom, ..CastOptions::default() };
     let mut entity = entity(&args.cantrip, settings, node, options).await?;
     let stopping = tokio::spawn(stop_on_signal(control));
     let ended = entity.send(args.intent.as_deref().unwrap_or_default()).await;

@@ -1,0 +1,128 @@
+//! What the tests with real nodes share: processes, ports, and a network that can be cut.
+
+#![expect(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Ports of this file's nodes: free when they are asked for.
+pub(crate) fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub(crate) fn compiled() -> &'static Path {
+    static ONCE: OnceLock<PathBuf> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node-artefacts");
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    })
+}
+
+pub(crate) struct Served(pub(crate) Child);
+
+impl Served {
+    /// Starts a node and waits until it serves.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.contains("serves on"), "{line}");
+        // What it says later is read, so that it never waits for a reader.
+        std::thread::spawn(move || drop(stderr.read_to_end(&mut Vec::new())));
+        Self(process)
+    }
+}
+
+impl Served {
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(crate) fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_mins(1);
+    while !met() {
+        assert!(Instant::now() < end, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Passes connections on to b, and cuts them when told.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    pub(crate) cut: Arc<AtomicBool>,
+    pub(crate) to: Arc<AtomicU16>,
+}
+
+impl Proxy {
+    pub(crate) fn new(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            cut: Arc::new(AtomicBool::new(false)),
+            to: Arc::new(AtomicU16::new(to)),
+        };
+        let (cut, to) = (Arc::clone(&proxy.cut), Arc::clone(&proxy.to));
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                if cut.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to.load(Ordering::SeqCst))) else { continue };
+                for (mut from, mut to) in [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far.try_clone().unwrap(), near.try_clone().unwrap()),
+                ] {
+                    let cut = Arc::clone(&cut);
+                    from.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+                    std::thread::spawn(move || {
+                        let mut bytes = [0; 4096];
+                        while !cut.load(Ordering::SeqCst) {
+                            match from.read(&mut bytes) {
+                                Ok(0) => break,
+                                Ok(n) => {
+                                    let Some(read) = bytes.get(..n) else { break };
+                                    if to.write_all(read).is_err() {
+                                        break;
+                                    }
+                                }
+                                Err(error)
+                                    if matches!(
+                                        error.kind(),
+                                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                                    ) => {}
+                                Err(_) => break,
+                            }
+                        }
+                        drop(to.shutdown(std::net::Shutdown::Both));
+                    });
+                }
+            }
+        });
+        proxy
+    }
+}

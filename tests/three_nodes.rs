@@ -1,0 +1,212 @@
+//! Three real nodes that write into one loom while the network is cut and nodes are killed: when it heals, every copy is the same,
+//! whole, and has every turn that was acknowledged.
+//!
+//! `CANTRIP_SOAK_SECONDS` says how long, `CANTRIP_SOAK_SEED` which faults; both are printed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may stop, runs the binary, and says how to run it again"
+)]
+
+mod node_support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use node_support::{Proxy, Served, compiled, port, text};
+use serde_json::{Value, json};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+/// Long enough for some kills and cuts of each; CI runs it, minutes are run by hand.
+const SECONDS_DEFAULT: u64 = 20;
+
+struct Three {
+    folder: tempfile::TempDir,
+    /// From one node to another.
+    wires: BTreeMap<(usize, usize), Proxy>,
+}
+
+impl Three {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = [port(), port(), port()];
+        let wires = (0..3).flat_map(|from| (0..3).map(move |to| (from, to))).filter(|(from, to)| from != to);
+        let wires = wires.map(|(from, to)| ((from, to), Proxy::new(ports[to]))).collect();
+        let three = Self { folder, wires };
+        let whole = |at: usize| format!("{}@127.0.0.1:{}", NAMES[at], ports[at]);
+        let made =
+            three.run(&["cluster", "init", "net", "--node", &whole(0), "--node", &whole(1), "--node", &whole(2)]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        for from in 0..3 {
+            let file = three.at(&format!("net/{}/node.toml", NAMES[from]));
+            let mut config = std::fs::read_to_string(&file).unwrap();
+            for to in (0..3).filter(|to| *to != from) {
+                let (address, wire) = (format!("address = \"127.0.0.1:{}\"", ports[to]), &three.wires[&(from, to)]);
+                assert!(config.contains(&address));
+                config = config.replace(&address, &format!("address = \"127.0.0.1:{}\"", wire.port));
+            }
+            config.push_str("\n[limits]\nconnect_timeout_ms = 1000\nrpc_timeout_ms = 2000\ndrain_ms = 1000\n");
+            std::fs::write(file, config).unwrap();
+            let data = three.data(from);
+            std::fs::create_dir_all(&data).unwrap();
+            std::os::unix::fs::symlink(compiled(), data.join("artefacts")).unwrap();
+        }
+        let script = [json!({"code": "var x = 1; x"}), json!({"code": "x += 1"}), json!({"code": "done(x)"})];
+        let script: Vec<String> = script.iter().map(Value::to_string).collect();
+        std::fs::write(three.at("turns.jsonl"), script.join("\n")).unwrap();
+        let cantrip = "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\nat = \"caller\"\n[circle]\nmedium = \
+                       \"javascript\"\ngates = [\"done\"]\n[circle.wards]\nmax_turns = 5\n";
+        std::fs::write(three.at("cantrip.toml"), cantrip).unwrap();
+        three
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn data(&self, node: usize) -> PathBuf {
+        self.at(&format!("net/{}/data", NAMES[node]))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
+        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).env_remove("XDG_RUNTIME_DIR");
+        command.env_remove("XDG_DATA_HOME").env_remove("CANTRIP_DATA").env_remove("CANTRIP_LOG");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).output().unwrap()
+    }
+
+    fn on(&self, node: usize, arguments: &[&str]) -> Output {
+        let data = self.data(node).display().to_string();
+        self.run(&[&["--data", &data], arguments].concat())
+    }
+
+    fn serve(&self, node: usize) -> Served {
+        let mut command = self.command();
+        command.args(["serve", "--config", &format!("net/{}/node.toml", NAMES[node])]);
+        Served::start(command)
+    }
+
+    /// One entity in the loom, written by a node. Returns its id if its end was acknowledged.
+    fn write(&self, node: usize, loom: &str) -> Option<String> {
+        let ran = self.run(&["cast", "cantrip.toml", "go", "--node", NAMES[node], "--loom", loom, "--json", "-q"]);
+        let printed: Value = serde_json::from_slice(&ran.stdout).ok()?;
+        (ran.status.success()).then(|| printed["entity"].as_str().unwrap().to_owned())
+    }
+
+    /// The ids of a copy's entries, and the entities whose end is in it.
+    fn copy(&self, node: usize, loom: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+        let exported = self.on(node, &["loom", "export", loom]);
+        let lines = text(&exported.stdout);
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let (mut ids, mut ended) = (BTreeSet::new(), BTreeSet::new());
+        for line in lines {
+            ids.insert(line["id"].as_str().unwrap().to_owned());
+            if line["body"]["kind"] == "ended" || line["kind"] == "ended" {
+                ended.insert(line["entity"].as_str().unwrap().to_owned());
+            }
+        }
+        (ids, ended)
+    }
+}
+
+/// Numbers by seed, so that the faults of a run can be had again.
+struct Faults(u64);
+
+impl Faults {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn three_nodes_converge_whatever_is_cut_and_killed() {
+    let seed = number("CANTRIP_SOAK_SEED").unwrap_or(7);
+    let seconds = number("CANTRIP_SOAK_SECONDS").unwrap_or(SECONDS_DEFAULT);
+    println!("CANTRIP_SOAK_SEED={seed} CANTRIP_SOAK_SECONDS={seconds} cargo test --test three_nodes");
+    let three = Three::new();
+    let mut nodes: Vec<Option<Served>> = (0..3).map(|node| Some(three.serve(node))).collect();
+    let loom = "01m8000000000000000000000c".to_owned();
+    let first = three.write(0, &loom).expect("the first cast");
+    for to in [1, 2] {
+        let shared = three.on(0, &["loom", "replicate", &loom, "--to", NAMES[to]]);
+        assert!(shared.status.success(), "{}{}", text(&shared.stdout), text(&shared.stderr));
+    }
+    let acknowledged = Arc::new(Mutex::new(BTreeSet::from([first])));
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for node in 0..3 {
+            let (three, loom, stop, acknowledged) = (&three, &loom, Arc::clone(&stop), Arc::clone(&acknowledged));
+            scope.spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    match three.write(node, loom) {
+                        Some(entity) => drop(acknowledged.lock().unwrap().insert(entity)),
+                        // The node is dead at the moment.
+                        None => std::thread::sleep(Duration::from_millis(50)),
+                    }
+                }
+            });
+        }
+        let mut faults = Faults(seed);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            let pair = [(0, 1), (0, 2), (1, 2)][usize::try_from(faults.below(3)).unwrap()];
+            match faults.below(5) {
+                0 | 1 => {
+                    for wire in [pair, (pair.1, pair.0)] {
+                        three.wires[&wire].cut.store(true, Ordering::SeqCst);
+                    }
+                }
+                2 | 3 => {
+                    for wire in three.wires.values() {
+                        wire.cut.store(false, Ordering::SeqCst);
+                    }
+                }
+                _ => {
+                    let node = usize::try_from(faults.below(3)).unwrap();
+                    nodes[node].take().unwrap().kill();
+                    nodes[node] = Some(three.serve(node));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100 + faults.below(500)));
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    for wire in three.wires.values() {
+        wire.cut.store(false, Ordering::SeqCst);
+    }
+    let end = Instant::now() + Duration::from_mins(2);
+    let copies = loop {
+        let copies: Vec<_> = (0..3).map(|node| three.copy(node, &loom)).collect();
+        if copies.iter().all(|copy| copy.0 == copies[0].0) {
+            break copies;
+        }
+        let sizes: Vec<usize> = copies.iter().map(|copy| copy.0.len()).collect();
+        assert!(Instant::now() < end, "the copies do not converge: {sizes:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let acknowledged = acknowledged.lock().unwrap();
+    println!("{} entries, {} acknowledged casts", copies[0].0.len(), acknowledged.len());
+    for (node, (_, ended)) in copies.iter().enumerate() {
+        let missing: Vec<&String> = acknowledged.difference(ended).collect();
+        assert!(missing.is_empty(), "{} lacks {missing:?}", NAMES[node]);
+        let verified = three.on(node, &["loom", "verify"]);
+        let said = text(&verified.stdout) + &text(&verified.stderr);
+        assert!(verified.status.success() && said.contains("clean"), "{}: {said}", NAMES[node]);
+    }
+    assert!(acknowledged.len() > 5, "hardly anything was written");
+}
