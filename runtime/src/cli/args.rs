@@ -21,6 +21,7 @@ Exit codes:
 
 Environment:
   CANTRIP_DATA  the data directory, where --data is not given
+  CANTRIP_LLM   the Familiar's model, where --llm is not given, such as anthropic/claude-sonnet-4-5
   CANTRIP_LOG   what is logged to stderr, such as `debug` or `cantrip_runtime=trace` (default: warn)"
 )]
 pub(super) struct Cli {
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Keep an entity and talk to it
     Summon(SummonArgs),
+    /// Talk to the coordinator of a workspace, which remembers what it did
+    Familiar(FamiliarArgs),
     /// Make a project of a guest: a cantrip as a WebAssembly component, with a test
     New(NewArgs),
     /// Compile a guest's project into a component
@@ -123,6 +126,40 @@ pub(super) struct SummonArgs {
     /// Keep it on this node, such as agents@host:7432; a node has to serve on this machine
     #[arg(long, value_name = "NODE", conflicts_with_all = ["resume", "scratch"])]
     pub(super) node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub(super) struct FamiliarArgs {
+    /// What it is to do; left out: a conversation
+    pub(super) intent: Option<String>,
+    /// The workspace
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) root: PathBuf,
+    /// Let it write files of the workspace too
+    #[arg(long)]
+    pub(super) write: bool,
+    /// Have this node keep its loom too, such as agents@host:7432, from now on; a node has to serve on this machine
+    #[arg(long, value_name = "NODE")]
+    pub(super) replicate: Option<String>,
+    /// A turn counts as recorded once so many other nodes have it on disk
+    #[arg(long, value_name = "N", requires = "replicate")]
+    pub(super) acks: Option<u32>,
+    /// How long a turn waits for them, in milliseconds, before its episode stops; 0: as long as it takes
+    #[arg(long, value_name = "MS", default_value_t = 30_000, requires = "acks")]
+    pub(super) acks_wait_ms: u64,
+    /// The model, as PROVIDER/MODEL or scripted/FILE [default: `CANTRIP_LLM`, or `[llm]` of the workspace's cantrip.toml]
+    #[arg(long, value_name = "MODEL")]
+    pub(super) llm: Option<String>,
+    /// Print the outcome as JSON
+    #[arg(long, requires = "intent")]
+    pub(super) json: bool,
+    /// Print every event as a line of JSON on stderr
+    #[arg(long, conflicts_with = "quiet")]
+    pub(super) events: bool,
+    /// Do not show turns as they happen
+    #[arg(long, short)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Debug, Args)]

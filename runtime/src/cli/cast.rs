@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::domain::copies::LOCAL;
 use crate::domain::ids::LoomId;
 use crate::domain::loom::{How, Spent};
 use crate::domain::outcome::{Failure, Outcome};
@@ -41,10 +42,10 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
         return Err(CliError::usage(CastError::NoIntent));
     }
     let (runtime, keeping) = match args.resume.as_ref().or(args.loom.as_ref()).filter(|_| !args.scratch) {
-        Some(_) => copies::runtime(settings, &sandboxed, None).await?,
+        Some(_) => copies::runtime(settings, &sandboxed, LOCAL, None).await?,
         None => (settings.runtime(&sandboxed, args.scratch)?, None),
     };
-    let observer = observer(&args);
+    let observer = observer(args.quiet, args.events);
     let control = Control::new();
     let loom = args.loom.as_deref().map(|loom| named_loom(&**runtime.store(), loom)).transpose()?;
     let options = CastOptions { observer, control: Some(control.clone()), loom, ..CastOptions::default() };
@@ -65,7 +66,7 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     if let Some(keeping) = keeping {
         keeping.end(entity.loom()).await;
     }
-    finish(&args, &entity, ended)
+    finish(args.json, &entity, ended)
 }
 
 /// A loom that is there, or the whole id of one that is to be.
@@ -100,14 +101,14 @@ pub(super) async fn stop_on_signal(control: Control) {
     }
 }
 
-fn finish(args: &CastArgs, entity: &Summoned, ended: Result<Outcome, CastError>) -> Result<Exit, CliError> {
+pub(super) fn finish(as_json: bool, entity: &Summoned, ended: Result<Outcome, CastError>) -> Result<Exit, CliError> {
     let (outcome, failure) = match ended {
         Ok(outcome) => (outcome, None),
         Err(CastError::Failed { failure, outcome }) => (*outcome, Some(failure)),
         Err(error @ CastError::NoIntent) => return Err(CliError::usage(error)),
         Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
     };
-    print_end(args, &Ending { outcome, failure, loom: entity.loom(), node: None })
+    print_end(as_json, &Ending { outcome, failure, loom: entity.loom(), node: None })
 }
 
 /// How a cast ended, wherever it ran.
@@ -118,10 +119,10 @@ pub(super) struct Ending<'a> {
     pub(super) node: Option<&'a str>,
 }
 
-pub(super) fn print_end(args: &CastArgs, ending: &Ending<'_>) -> Result<Exit, CliError> {
+pub(super) fn print_end(as_json: bool, ending: &Ending<'_>) -> Result<Exit, CliError> {
     let Ending { outcome, failure, loom, node } = ending;
     let loom = loom.to_string();
-    if args.json {
+    if as_json {
         print(&json(&Printed {
             loom: loom.clone(),
             entity: outcome.entity.to_string(),
@@ -158,8 +159,8 @@ pub(super) fn print_end(args: &CastArgs, ending: &Ending<'_>) -> Result<Exit, Cl
 }
 
 /// Who is told what happens, as the switches say.
-pub(super) fn observer(args: &CastArgs) -> Option<Arc<dyn Observer>> {
-    match (args.quiet, args.events) {
+pub(super) fn observer(quiet: bool, events: bool) -> Option<Arc<dyn Observer>> {
+    match (quiet, events) {
         (true, _) => None,
         (false, true) => Some(Arc::new(EventLines)),
         (false, false) => Some(Arc::new(Progress::new())),

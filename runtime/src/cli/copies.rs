@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::{FileBook, FjallStore, MemoryStore, replace_file};
-use crate::domain::copies::{CopyKind, LogState, LoomCopies};
+use crate::domain::copies::{CopyKind, LOCAL, LogState, LoomCopies, answerable};
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime};
 use crate::ports::{Clock, CopyBook, StoreError};
@@ -48,7 +48,7 @@ impl NodePolicy {
 
 impl CopyPolicy for NodePolicy {
     fn terms(&self, peer: &str) -> CopyTerms {
-        self.0.get(peer).copied().unwrap_or(CopyTerms::NONE)
+        self.0.get(answerable(peer)).copied().unwrap_or(CopyTerms::NONE)
     }
 }
 
@@ -147,6 +147,11 @@ impl Keeping {
         Self { stop, task, copies: Arc::clone(copies), folder: settings.copies() }
     }
 
+    /// What is kept.
+    pub(super) fn copies(&self) -> &Arc<Copies> {
+        &self.copies
+    }
+
     /// Gives the others a moment to have everything, then ends.
     pub(super) async fn end(mut self, loom: LoomId) {
         for (keeper, _) in self.copies.of(loom).iter().flat_map(|of| of.others(self.copies.node())) {
@@ -167,25 +172,22 @@ impl Keeping {
 pub(super) async fn runtime(
     settings: &Settings,
     sandboxed: &Sandboxed,
+    name: &str,
     with: Option<&str>,
 ) -> Result<(Runtime, Option<Keeping>), CliError> {
     let store = settings.store()?;
     let book = FileBook::new(&settings.copies()).load().map_err(CliError::fault)?;
-    let known = read_told(settings).map_or_else(|| "local".to_owned(), |told| told.node);
-    let keeper = book.iter().flat_map(|copies| copies.others(&known)).map(|(keeper, _)| keeper.to_owned()).next();
-    let runtime = Settings::runtime_on(sandboxed, Arc::clone(&store) as _);
-    let Some(keeper) = with.map(str::to_owned).or(keeper) else { return Ok((runtime, None)) };
-    let links = match (node::SocketLinks::through(&keeper).await, with) {
-        (Ok(links), _) => links,
-        (Err(error), Some(_)) => return Err(error),
-        // It is tried again as long as this process lives.
-        (Err(error), None) => {
-            say(&format!("{keeper}, which keeps looms of this record, cannot be reached now: {error}"));
-            node::SocketLinks::named(known)
-        }
-    };
-    let copies = open(settings, &store, links.own_name(), Arc::new(ClientPolicy))?;
-    let keeping = Keeping::begin(&copies, links, settings);
+    let is_kept = book.iter().any(|copies| copies.others(LOCAL).next().is_some());
+    let runtime = Settings::runtime_on(sandboxed, name, Arc::clone(&store) as _);
+    if !is_kept && with.is_none() {
+        return Ok((runtime, None));
+    }
+    if let Some(with) = with {
+        // Whoever is named now has to be known now; the others are tried as long as this process lives.
+        node::reach(with, None).await?;
+    }
+    let copies = open(settings, &store, LOCAL, Arc::new(ClientPolicy))?;
+    let keeping = Keeping::begin(&copies, Arc::new(node::SocketLinks), settings);
     Ok((runtime.with_copies(copies), Some(keeping)))
 }
 
@@ -199,15 +201,15 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
     match settings.store() {
         Ok(store) => {
             let loom = find_loom(&*store, Some(&args.loom))?;
-            let links = node::SocketLinks::through(&args.to).await?;
-            let copies = open(settings, &store, links.own_name(), Arc::new(ClientPolicy))?;
+            node::reach(&args.to, None).await?;
+            let copies = open(settings, &store, LOCAL, Arc::new(ClientPolicy))?;
             let target = node::short_name(&args.to);
             copies.share(loom, &target, kind, acks).map_err(CliError::usage)?;
             if kind == CopyKind::None {
                 print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
                 return Ok(Exit::Done);
             }
-            let wire = links.link(&target).await.map_err(node::node_error)?;
+            let wire = node::SocketLinks.link(&target).await.map_err(node::node_error)?;
             let speaking = copies.converse(&target, wire);
             tokio::select! {
                 ended = speaking => {
@@ -324,7 +326,7 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
     let told = read_told(settings);
     let now_us = SystemClock::default().now_us();
     let is_live = told.as_ref().is_some_and(|told| now_us.saturating_sub(told.at_us) < STALE_US);
-    let own = told.as_ref().map(|told| told.node.clone());
+    let own = told.as_ref().map_or(LOCAL, |told| told.node.as_str());
     let of_keeper = |keeper: &str| {
         let keepers = told.as_ref().and_then(|told| told.looms.get(&loom));
         let mut known = keepers.and_then(|keepers| keepers.get(keeper)).cloned().unwrap_or_default();
@@ -339,9 +341,8 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
     };
     let keepers: Vec<(&str, CopyKind, ToldKeeper)> = copies
         .iter()
-        .flat_map(|copies| &copies.keepers)
-        .filter(|(keeper, _)| Some(keeper.as_str()) != own.as_deref())
-        .map(|(keeper, keeping)| (keeper.as_str(), keeping.kind, of_keeper(keeper)))
+        .flat_map(|copies| copies.others(own))
+        .map(|(keeper, kind)| (keeper, kind, of_keeper(keeper)))
         .collect();
     let is_cheater = |writer: WriterKey| proofs.iter().any(|proof| proof.writer() == writer);
     if args.json {

@@ -19,7 +19,7 @@ use crate::domain::circle::CircleError;
 use crate::domain::delegation::At;
 use crate::domain::guest::Shape;
 use crate::domain::model::{Sampling, ToolChoice};
-use crate::driver::{Cantrip, CantripError, ChildModels};
+use crate::driver::{Cantrip, CantripBuilder, CantripError, ChildModels};
 use crate::ports::{Guest, MediumFactory};
 
 /// 1 MiB. Nobody writes a longer cantrip file by hand.
@@ -194,6 +194,48 @@ pub fn load(file: &Path, around: &Around<'_>, strict: bool) -> Result<Cantrip, F
     let text = read_toml(file)?;
     let source = Source { file, text: &text };
     build(parse(&source)?, &source, folder_of(file), around, strict)
+}
+
+/// The models that a workspace's file names; its other tables are none of this one's business.
+#[derive(Debug, Deserialize)]
+struct ModelTables {
+    llm: Option<Spanned<LlmConfig>>,
+    #[serde(default)]
+    models: BTreeMap<String, Spanned<LlmConfig>>,
+    #[serde(default)]
+    children: Children,
+}
+
+/// Adds the models that a file names to a cantrip. Returns nothing where the file names none for the cantrip itself and one is
+/// `needed`.
+///
+/// # Errors
+/// A file that cannot be read, or a table that is wrong.
+pub(super) fn add_models(
+    mut builder: CantripBuilder,
+    file: &Path,
+    needed: bool,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<CantripBuilder>, FileError> {
+    let text = read_toml(file)?;
+    let source = Source { file, text: &text };
+    let tables: ModelTables = parse(&source)?;
+    let model = |key: &str, table: &Spanned<LlmConfig>| {
+        llm::build(table.get_ref(), folder_of(file), env)
+            .map_err(|error| source.wrong(table.span().start, key, error.to_string()))
+    };
+    match &tables.llm {
+        Some(table) if needed => {
+            builder = builder.llm(model("llm", table)?).retry(table.get_ref().retry.clone());
+        }
+        None if needed => return Ok(None),
+        _ => {}
+    }
+    for (name, table) in &tables.models {
+        builder = builder.model(name.clone(), model(&format!("models.{name}"), table)?);
+    }
+    let by_depth = (1..).zip(tables.children.llm_by_depth).collect();
+    Ok(Some(builder.child_models(ChildModels { default: tables.children.llm, by_depth })))
 }
 
 /// Reads a file that a person wrote, up to a bound.

@@ -7,6 +7,7 @@ mod cast;
 mod check;
 mod copies;
 mod exit;
+mod familiar;
 pub mod file;
 mod guests;
 mod looms;
@@ -70,6 +71,7 @@ fn command(cli: Cli) -> Result<Exit, CliError> {
             Some(node) => tokio.block_on(node::summon(&settings, &args, &node)),
             None => tokio.block_on(summon::run(&settings, args)),
         },
+        Command::Familiar(args) => tokio.block_on(familiar::run(&settings, args)),
         Command::Serve(args) => tokio.block_on(node::serve(&args.config)),
         Command::Cluster(ClusterCommand::Init(args)) => node::cluster_init(&args),
         Command::Deploy(args) => tokio.block_on(node::deploy(&settings, args)),

@@ -11,6 +11,7 @@ use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions};
 use crate::adapters::wasm::{
     GUEST_NAME_CHARS_MAX, Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, Shelf, ShelfError, read_guest_file,
 };
+use crate::domain::copies::LOCAL;
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::driver::{Cantrip, RemoteCantrip, Runtime};
 use crate::ports::{Guest, LoomStore, MediumFactory, StoreError};
@@ -82,6 +83,11 @@ impl Settings {
         self.data.join("copies")
     }
 
+    /// Where it is written down which Familiar belongs to which workspace.
+    pub(super) fn familiars(&self) -> PathBuf {
+        self.data.join("familiars")
+    }
+
     /// Where guests are kept.
     pub(super) fn shelf(&self) -> Shelf {
         Shelf::new(self.data.join("guests"))
@@ -100,11 +106,12 @@ impl Settings {
     pub(super) fn runtime(&self, sandboxed: &Sandboxed, scratch: bool) -> Result<Runtime, CliError> {
         let store: Arc<dyn LoomStore> =
             if scratch { MemoryStore::new(WriterKey::from_bytes([0; 32])) } else { self.store()? };
-        Ok(Self::runtime_on(sandboxed, store))
+        Ok(Self::runtime_on(sandboxed, LOCAL, store))
     }
 
-    pub(super) fn runtime_on(sandboxed: &Sandboxed, store: Arc<dyn LoomStore>) -> Runtime {
-        Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), "local")
+    /// A runtime on a record; `name` is its node's in there.
+    pub(super) fn runtime_on(sandboxed: &Sandboxed, name: &str, store: Arc<dyn LoomStore>) -> Runtime {
+        Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), name)
     }
 
     /// Reads a cantrip file for another node: what is placed here is made, everything else is only named.
@@ -121,7 +128,7 @@ impl Settings {
 
     /// A runtime that reads, and writes nothing.
     pub(super) fn reader(&self) -> Result<Runtime, CliError> {
-        Ok(Runtime::new(self.reading()?, Arc::new(crate::embed::NoMedia), Arc::new(SystemClock::default()), "local"))
+        Ok(Runtime::new(self.reading()?, Arc::new(crate::embed::NoMedia), Arc::new(SystemClock::default()), LOCAL))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::domain::copies::LOCAL;
 use crate::domain::ids::LoomId;
 use crate::driver::{Cantrip, CastError, CastOptions, Control, Runtime, Summoned};
 
@@ -17,35 +18,49 @@ use super::show::{Progress, summary};
 use super::{print, say};
 
 const HELP: &str = "\
-Anything else is an intent. Ctrl-C ends the episode after its turn; a second one stops it at once.
+Anything else is an intent. Ctrl-C ends the episode after its turn; a second one stops it at once. Ctrl-D leaves.
   /fork N      go on in a copy of this thread after its first N turns
+  /continue    go on with an episode that was cut off
   /interrupt   end the next episode at its first turn boundary
   /steer TEXT  say something that the next episode hears at its first turn
   /loom        show what was recorded
   /help        this
-  /quit        leave; `summon --resume LOOM` goes on";
+  /quit        leave";
 
 pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, CliError> {
     let sandboxed = settings.sandbox()?;
     let cantrip = sandboxed.cantrip(&args.cantrip, false)?;
     let (runtime, keeping) = match &args.resume {
-        Some(_) => copies::runtime(settings, &sandboxed, None).await?,
+        Some(_) => copies::runtime(settings, &sandboxed, LOCAL, None).await?,
         None => (settings.runtime(&sandboxed, args.scratch)?, None),
     };
-    let ended = talk(&args, &cantrip, &runtime).await;
+    let entity = match &args.resume {
+        Some(name) => resume(&runtime, &cantrip, name, &options())?,
+        None => runtime.summon(&cantrip, options()).map_err(CliError::fault)?,
+    };
+    say(&format!("entity {} in loom {}; /help says what there is", entity.entity(), entity.loom()));
+    let prompt = Prompt::new()?;
+    let talk = Talk { runtime: &runtime, cantrip: &cantrip, entity, prompt, changed: &|_| Ok(()) };
+    let ended = self::talk(talk).await;
     if let (Some(keeping), Ok(loom)) = (keeping, &ended) {
         keeping.end(*loom).await;
     }
     ended.map(|_| Exit::Done)
 }
 
-async fn talk(args: &SummonArgs, cantrip: &Cantrip, runtime: &Runtime) -> Result<LoomId, CliError> {
-    let mut entity = match &args.resume {
-        Some(name) => resume(runtime, cantrip, name, &options())?,
-        None => runtime.summon(cantrip, options()).map_err(CliError::fault)?,
-    };
-    say(&format!("entity {} in loom {}; /help says what there is", entity.entity(), entity.loom()));
-    let mut prompt = Prompt::new()?;
+/// A conversation of a person with an entity.
+pub(super) struct Talk<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) cantrip: &'a Cantrip,
+    pub(super) entity: Summoned,
+    pub(super) prompt: Prompt,
+    /// Is told when another entity goes on.
+    pub(super) changed: &'a (dyn Fn(&Summoned) -> Result<(), CliError> + Sync),
+}
+
+/// Talks until the person leaves. Returns the loom.
+pub(super) async fn talk(talk: Talk<'_>) -> Result<LoomId, CliError> {
+    let Talk { runtime, cantrip, mut entity, mut prompt, changed } = talk;
     while let Some(line) = prompt.line().await? {
         let line = line.as_str();
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
@@ -59,9 +74,14 @@ async fn talk(args: &SummonArgs, cantrip: &Cantrip, runtime: &Runtime) -> Result
                 }
             }
             ("/loom", _) => show(runtime, &entity)?,
-            ("/fork", turns) => entity = fork(runtime, cantrip, entity, turns),
+            ("/fork", turns) => {
+                entity = fork(runtime, cantrip, entity, turns);
+                changed(&entity)?;
+            }
+            ("/continue", _) if !entity.is_unfinished() => say("nothing was cut off"),
+            ("/continue", _) => send(&mut entity, None).await?,
             (word, _) if word.starts_with('/') => say(&format!("there is no {word}; /help says what there is")),
-            _ => send(&mut entity, line).await?,
+            _ => send(&mut entity, Some(line)).await?,
         }
     }
     Ok(entity.loom())
@@ -71,9 +91,12 @@ fn options() -> CastOptions {
     CastOptions { observer: Some(Arc::new(Progress::new())), control: Some(Control::new()), ..CastOptions::default() }
 }
 
-async fn send(entity: &mut Summoned, intent: &str) -> Result<(), CliError> {
+async fn send(entity: &mut Summoned, intent: Option<&str>) -> Result<(), CliError> {
     let stopping = tokio::spawn(stop_on_signal(entity.control()));
-    let ended = entity.send(intent).await;
+    let ended = match intent {
+        Some(intent) => entity.send(intent).await,
+        None => entity.go_on().await,
+    };
     stopping.abort();
     match ended {
         Ok(outcome) => {

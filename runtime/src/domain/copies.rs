@@ -48,6 +48,24 @@ pub struct Keeping {
     pub kind: CopyKind,
 }
 
+/// How a client of a node's own socket is named: to itself, and to that node.
+pub const LOCAL: &str = "local";
+
+/// How a client of another node is named.
+pub fn client_of(node: &str) -> String {
+    format!("{node}/{LOCAL}")
+}
+
+/// The node that answers for a keeper: itself, or the one whose client it is.
+pub fn answerable(keeper: &str) -> &str {
+    keeper.split('/').next().unwrap_or(keeper)
+}
+
+/// Whether a keeper is this one, whichever node it was reached through.
+fn is_same(keeper: &str, node: &str) -> bool {
+    keeper == node || (node == LOCAL && keeper.ends_with("/local"))
+}
+
 /// Who keeps a loom, by the names of the nodes' certificates.
 pub type Keepers = BTreeMap<String, Keeping>;
 
@@ -85,7 +103,7 @@ impl LoomCopies {
         let others = self
             .keepers
             .iter()
-            .filter(move |(keeper, keeping)| keeper.as_str() != node && keeping.kind != CopyKind::None);
+            .filter(move |(keeper, keeping)| !is_same(keeper, node) && keeping.kind != CopyKind::None);
         others.map(|(keeper, keeping)| (keeper.as_str(), keeping.kind))
     }
 

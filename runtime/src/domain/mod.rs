@@ -8,6 +8,7 @@ pub mod copies;
 pub mod delegation;
 pub mod entity;
 pub mod event;
+pub mod familiar;
 pub mod guest;
 pub mod ids;
 pub mod loom;

@@ -212,7 +212,7 @@ impl Llm for NoModel {
 }
 
 /// Collects the parts of a cantrip. What is not named is not granted: without a gate an entity can do nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct CantripBuilder {
     llm: Option<Arc<dyn Llm>>,
     system_prompt: Option<String>,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LoomCopies};
+use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LOCAL, LoomCopies, answerable};
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken};
@@ -322,15 +322,19 @@ impl Copies {
         }
     }
 
-    /// Whether everything of a loom here was cast by this peer.
+    /// Whether everything of a loom that this node wrote was cast by this peer. Whoever may open the node's own socket may read its
+    /// record anyway.
     fn was_begun_by(&self, loom: LoomId, peer: &str) -> Result<bool, StoreError> {
+        if peer == LOCAL {
+            return Ok(true);
+        }
         let mut is_theirs = false;
         for sealed in self.disk.entries(loom)? {
             if let Body::Opened(opened) = &sealed.entry.body
                 && sealed.entry.writer == self.disk.writer()
             {
                 match &opened.caller {
-                    Some(caller) if caller == peer => is_theirs = true,
+                    Some(caller) if caller.split('@').next() == Some(answerable(peer)) => is_theirs = true,
                     // A child of what was cast here follows its parent.
                     None if opened.spawned_by.is_some() => {}
                     _ => return Ok(false),

@@ -82,7 +82,10 @@ impl Intake {
         }
         let follows =
             |parent: &EntryId| Ok::<_, HomeError>(state.ids.contains(parent) || store.entry(*parent)?.is_some());
+        // What the entity itself follows is with whoever cast it: a node that passes the cast on need not have it.
+        let is_its_root = entry.entity == self.root.0 && entry.parent == self.root.1;
         if let Some(parent) = &entry.parent
+            && !(is_its_root && matches!(entry.body, Body::Opened(_)))
             && !follows(parent)?
         {
             return Ok(Some(format!("it follows {parent}, which has not come")));

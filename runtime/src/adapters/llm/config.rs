@@ -61,6 +61,23 @@ pub enum Place {
 }
 
 impl LlmConfig {
+    /// A model by its provider and name; for a scripted one, by its file.
+    pub fn named(provider: &str, model: &str) -> Self {
+        let (model, path) = if provider == SCRIPTED { (None, Some(model)) } else { (Some(model), None) };
+        Self {
+            provider: provider.to_owned(),
+            model: model.map(str::to_owned),
+            path: path.map(str::to_owned),
+            base_url: None,
+            key_env: None,
+            at: Place::default(),
+            context_tokens: None,
+            idle_timeout_ms: None,
+            retry: RetryPolicy::default(),
+            usage: None,
+        }
+    }
+
     /// Whether it is a script: each cast has its own.
     pub fn is_scripted(&self) -> bool {
         self.provider == SCRIPTED

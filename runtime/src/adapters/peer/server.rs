@@ -30,6 +30,7 @@ use super::wire as v1;
 use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use super::wire::node_server::{Node, NodeServer as Wire};
+use crate::domain::copies::client_of;
 use crate::domain::remote::{Ceiling, Order, Refusal};
 use crate::driver::{Answer, Ask, Attached, Build, Casts, Copies, Cursor, HostItem, Slots, Where};
 use crate::ports::PeerError;
@@ -544,13 +545,14 @@ impl Node for NodeServer {
             // Whoever breaks off has said everything.
             let said = messages.take_while(|said| std::future::ready(said.is_ok()));
             let said = said.filter_map(|said| std::future::ready(said.ok()));
-            let answers = peers.sync(&hello.node, said).await.map_err(|error| passed_back(&error))?;
+            let answers = peers.sync(&hello.node, true, said).await.map_err(|error| passed_back(&error))?;
             return Ok(Response::new(Box::pin(answers)));
         }
         let copies = self.hosting.copies();
         let copies = copies.ok_or_else(|| Status::permission_denied("this node keeps no copies of looms"))?;
         let (wire, said) = sync::wire(messages);
-        let (peer, closing) = (caller.name().to_owned(), self.closing.clone());
+        let peer = if hello.client { client_of(caller.name()) } else { caller.name().to_owned() };
+        let closing = self.closing.clone();
         self.streams.spawn(async move {
             tokio::select! {
                 ended = copies.converse(&peer, wire) => match ended {

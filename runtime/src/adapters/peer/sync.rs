@@ -243,14 +243,15 @@ pub(super) fn wire(messages: Streaming<v1::CopyMessage>) -> (CopyWire, mpsc::Rec
 }
 
 impl PeerNodes {
-    /// Begins a conversation with a peer; `said` is everything that is said to it.
+    /// Begins a conversation with a peer; `said` is everything that is said to it, by a client of this node or by itself.
     pub(super) async fn sync(
         &self,
         node: &str,
+        client: bool,
         said: impl Stream<Item = v1::CopyMessage> + Send + 'static,
     ) -> Result<Streaming<v1::CopyMessage>, PeerError> {
         let peer = self.find(node)?.clone();
-        let hello = Wire::Hello(v1::CopyHello { node: self.passed_on_to(&peer) });
+        let hello = Wire::Hello(v1::CopyHello { node: self.passed_on_to(&peer), client });
         let hello = v1::CopyMessage { message: Some(hello) };
         let said = futures_util::stream::once(std::future::ready(hello)).chain(said);
         let mut client = self.client(&peer).await?;
@@ -270,10 +271,18 @@ impl PeerNodes {
 }
 
 impl Linking for PeerNodes {
+    fn knows(&self, node: &str) -> bool {
+        self.find(node).is_ok()
+    }
+
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
         Box::pin(async move {
             let (out, said) = mpsc::channel(WAITING_MAX);
-            let messages = self.sync(node, speaking(said)).await?;
+            let messages = self.sync(node, false, speaking(said)).await?;
             let (wire, _) = wire(messages);
             let CopyWire { incoming, guard, .. } = wire;
             Ok(CopyWire { out, incoming, guard })

@@ -15,6 +15,7 @@ use crate::cli::prompt::Prompt;
 use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
 use crate::cli::{print, say};
+use crate::domain::copies::LOCAL;
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::driver::{
     CastError, CastOptions, Control, CopyWire, Linking, RemoteCantrip, RemoteEntity, RemoteError, Runtime,
@@ -25,7 +26,10 @@ use super::file::split_name;
 use super::sockets;
 
 /// The node that is meant, and the way to it: its own socket, or that of another node of this machine that knows it.
-pub(super) async fn reach(node: &str, limits: Option<PeerLimits>) -> Result<(Arc<PeerNodes>, String), CliError> {
+pub(in crate::cli) async fn reach(
+    node: &str,
+    limits: Option<PeerLimits>,
+) -> Result<(Arc<PeerNodes>, String), CliError> {
     let folder = sockets::folder()?;
     let limits = limits.unwrap_or_default();
     let mut known: Vec<String> = Vec::new();
@@ -62,34 +66,7 @@ pub(super) async fn reach(node: &str, limits: Option<PeerLimits>) -> Result<(Arc
 
 /// The way of a client's own record to keepers: through the nodes of this machine.
 #[derive(Debug)]
-pub(in crate::cli) struct SocketLinks {
-    own: String,
-}
-
-impl SocketLinks {
-    /// Finds the node of this machine through which a keeper is reached: this side is known there under its name.
-    pub(in crate::cli) async fn through(node: &str) -> Result<Arc<Self>, CliError> {
-        let (nodes, whole) = reach(node, None).await?;
-        let described = nodes.describe(&whole).await.map_err(node_error)?;
-        // Whoever is asked directly takes this side for a client of its own.
-        let own = if is_named(&described.node, &whole) && described.caller == "local" {
-            "local".to_owned()
-        } else {
-            short_name(&described.node)
-        };
-        Ok(Arc::new(Self { own }))
-    }
-
-    /// The way under this name, for when nobody can be reached yet.
-    pub(in crate::cli) fn named(own: String) -> Arc<Self> {
-        Arc::new(Self { own })
-    }
-
-    /// Under which name this side is known.
-    pub(in crate::cli) fn own_name(&self) -> &str {
-        &self.own
-    }
-}
+pub(in crate::cli) struct SocketLinks;
 
 /// A node's name in its certificate.
 pub(in crate::cli) fn short_name(node: &str) -> String {
@@ -97,6 +74,15 @@ pub(in crate::cli) fn short_name(node: &str) -> String {
 }
 
 impl Linking for SocketLinks {
+    fn knows(&self, node: &str) -> bool {
+        // Which nodes run, and whom they know, changes.
+        node != LOCAL && !node.contains('/')
+    }
+
+    fn listens(&self) -> bool {
+        false
+    }
+
     fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
         Box::pin(async move {
             let reached = reach(node, None).await;
@@ -109,6 +95,21 @@ impl Linking for SocketLinks {
 
 fn is_named(whole: &str, asked: &str) -> bool {
     whole == asked || whole.split('@').next() == Some(asked)
+}
+
+/// The nodes that this machine's nodes are or know, where any runs.
+pub(in crate::cli) async fn peers_here() -> Option<Arc<PeerNodes>> {
+    let folder = sockets::folder().ok()?;
+    for path in sockets::all(&folder) {
+        let probe = PeerAddress { name: "node".to_owned(), address: "local:0".to_owned() };
+        let nodes = PeerNodes::new(vec![probe], Way::Socket(path.clone()), PeerLimits::default());
+        let Ok(described) = nodes.describe("node").await else { continue };
+        let all = std::iter::once(&described.node).chain(&described.peers);
+        let peers = all.filter_map(|whole| split_name(whole).ok());
+        let peers = peers.map(|(name, address)| PeerAddress { name, address }).collect();
+        return Some(PeerNodes::new(peers, Way::Socket(path), PeerLimits::default()));
+    }
+    None
 }
 
 fn way(path: std::path::PathBuf, whole: &str, limits: PeerLimits) -> Result<(Arc<PeerNodes>, String), CliError> {
@@ -154,8 +155,12 @@ pub(in crate::cli) async fn cast(settings: &Settings, args: &CastArgs, node: &st
     let loom = args.loom.as_deref().map(str::parse::<LoomId>).transpose().map_err(|error| {
         CliError::usage(error).hint("a loom of another node is named by its whole id; `loom ls` there prints it")
     })?;
-    let options =
-        CastOptions { observer: observer(args), control: Some(control.clone()), loom, ..CastOptions::default() };
+    let options = CastOptions {
+        observer: observer(args.quiet, args.events),
+        control: Some(control.clone()),
+        loom,
+        ..CastOptions::default()
+    };
     let mut entity = entity(&args.cantrip, settings, node, options).await?;
     let stopping = tokio::spawn(stop_on_signal(control));
     let ended = entity.send(args.intent.as_deref().unwrap_or_default()).await;
@@ -165,7 +170,7 @@ pub(in crate::cli) async fn cast(settings: &Settings, args: &CastArgs, node: &st
         Err(RemoteError::Cast(CastError::Failed { failure, outcome })) => (*outcome, Some(failure)),
         Err(error) => return Err(remote_error(error)),
     };
-    print_end(args, &Ending { outcome, failure, loom: entity.loom(), node: Some(entity.node()) })
+    print_end(args.json, &Ending { outcome, failure, loom: entity.loom(), node: Some(entity.node()) })
 }
 
 const HELP: &str = "\

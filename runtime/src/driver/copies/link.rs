@@ -35,6 +35,12 @@ pub struct CopyWire {
 
 /// The way to other keepers.
 pub trait Linking: Send + Sync + std::fmt::Debug {
+    /// Whether a node can be connected to from here at all: whoever cannot connects by itself.
+    fn knows(&self, node: &str) -> bool;
+
+    /// Whether others connect to this node too: then one of two waits for the other.
+    fn listens(&self) -> bool;
+
     /// Connects to a node by the name in its certificate.
     fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>>;
 }
@@ -115,7 +121,7 @@ impl Copies {
         let mut news = self.news.subscribe();
         loop {
             for keeper in self.keepers() {
-                if running.insert(keeper.clone()) {
+                if links.knows(&keeper) && running.insert(keeper.clone()) {
                     tasks.spawn(Arc::clone(&self).follow(keeper, Arc::clone(&links)));
                 }
             }
@@ -145,7 +151,7 @@ impl Copies {
     async fn follow(self: Arc<Self>, keeper: String, links: Arc<dyn Linking>) -> String {
         let mut wait = RETRY.0;
         while self.keepers().contains(&keeper) {
-            if self.node() > keeper.as_str() {
+            if links.listens() && self.node() > keeper.as_str() {
                 self.clock.sleep(COURTESY).await;
             }
             if self.is_talking(&keeper) {

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use cantrip_gates::GateError;
 use serde_json::Value;
 
+use crate::domain::copies::LOCAL;
 use crate::domain::ids::CastId;
 use crate::domain::loom::{Body, Ended, Sealed};
 use crate::domain::remote::{Order, Refusal};
@@ -12,9 +13,6 @@ use crate::driver::fault::Fault;
 use crate::ports::{RemoteEnd, StoreError};
 
 use super::{ADMITTED_MAX, Casts, ours, refuse};
-
-/// How a client of this machine is named in the record.
-const LOCAL: &str = "local";
 
 /// What is known of an order's episode.
 pub(super) enum Known {
