@@ -43,8 +43,8 @@ impl Three {
         let made =
             three.run(&["cluster", "init", "net", "--node", &whole(0), "--node", &whole(1), "--node", &whole(2)]);
         assert!(made.status.success(), "{}", text(&made.stderr));
-        for from in 0..3 {
-            let file = three.at(&format!("net/{}/node.toml", NAMES[from]));
+        for (from, name) in NAMES.iter().enumerate() {
+            let file = three.at(&format!("net/{name}/node.toml"));
             let mut config = std::fs::read_to_string(&file).unwrap();
             for to in (0..3).filter(|to| *to != from) {
                 let (address, wire) = (format!("address = \"127.0.0.1:{}\"", ports[to]), &three.wires[&(from, to)]);

@@ -16,7 +16,7 @@ use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{EntryError, ForkProof, Head, How, Payload, Sealed, Spent};
-use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, MediumOpening};
+use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::remote::{Order, Refusal};
 
@@ -73,6 +73,12 @@ pub trait Medium: Send + Debug {
 
     /// Goes on after a gate. `clock_us` is where the guest's clock stands now.
     fn resume(&mut self, answer: GateAnswer, clock_us: u64) -> BoxFuture<'_, Yielded>;
+
+    /// What it has in memory between two evaluations, sharing the pages that `since` has too; nothing from a medium whose
+    /// memory cannot be had, or that is at work.
+    fn image(&mut self, _since: Option<&Image>) -> Option<Image> {
+        None
+    }
 }
 
 /// Where an evaluation stands.
@@ -99,6 +105,20 @@ pub trait MediumFactory: Send + Sync + Debug {
 
     /// Makes a fresh instance.
     fn open<'a>(&'a self, opening: &'a MediumOpening) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>>;
+
+    /// Whether an image is of a medium that is opened so.
+    fn fits(&self, _opening: &MediumOpening, _image: &Image) -> bool {
+        false
+    }
+
+    /// Makes an instance that goes on where an image was taken. Asked only for images that fit.
+    fn open_image<'a>(
+        &'a self,
+        opening: &'a MediumOpening,
+        _image: &'a Image,
+    ) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>> {
+        self.open(opening)
+    }
 }
 
 /// A component that somebody wrote: a cantrip, or a medium.

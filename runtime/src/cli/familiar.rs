@@ -15,6 +15,7 @@ use crate::domain::circle::JAVASCRIPT;
 use crate::domain::copies::CopyKind;
 use crate::domain::familiar::prompt;
 use crate::domain::ids::{EntityId, LoomId};
+use crate::domain::medium::SnapshotPolicy;
 use crate::driver::{Cantrip, CantripBuilder, CastOptions, Control, Runtime, Summoned};
 use crate::ports::Peers;
 
@@ -142,6 +143,7 @@ fn cantrip(
         .gate(builtin::read_file(root()?))
         .gate(builtin::search(root()?))
         .delegation()
+        .snapshots(SnapshotPolicy::Idle)
         .wards(&wards());
     if args.write {
         builder = builder.gate(builtin::write_file(root()?));

@@ -18,6 +18,7 @@ use crate::domain::cantrip::Folding;
 use crate::domain::circle::CircleError;
 use crate::domain::delegation::At;
 use crate::domain::guest::Shape;
+use crate::domain::medium::SnapshotPolicy;
 use crate::domain::model::{Sampling, ToolChoice};
 use crate::driver::{Cantrip, CantripBuilder, CantripError, ChildModels};
 use crate::ports::{Guest, MediumFactory};
@@ -41,6 +42,8 @@ struct CantripFile {
     gate: BTreeMap<Spanned<String>, Spanned<toml::Table>>,
     #[serde(default)]
     folding: Folding,
+    #[serde(default)]
+    snapshot: SnapshotPolicy,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -308,6 +311,7 @@ fn build(
             reasoning_effort: identity.reasoning_effort,
         })
         .folding(parsed.folding)
+        .snapshots(parsed.snapshot)
         .child_models(ChildModels {
             default: parsed.children.llm,
             by_depth: (1..).zip(parsed.children.llm_by_depth).collect(),

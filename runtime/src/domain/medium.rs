@@ -1,10 +1,13 @@
 //! What passes between the driver and a code medium.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cantrip_gates::GateError;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// What an instance of a medium is made with.
@@ -19,6 +22,66 @@ pub struct MediumOpening {
     pub memory_bytes_max: u64,
     /// Whether instructions are metered.
     pub metered: bool,
+}
+
+/// 4 KiB: a page of an image, and of the machine's memory.
+pub const PAGE_BYTES: usize = 4096;
+
+/// What an instance of a medium has in memory between two evaluations, beside what every fresh one has: enough to make another
+/// that goes on as it would. Images share the pages that are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Which medium it is of, and how it was opened: it fits no other.
+    pub medium: String,
+    /// How large the memory is, in bytes.
+    pub memory_bytes: u64,
+    /// The pages that a fresh instance has otherwise, by their place.
+    pub pages: BTreeMap<u32, Arc<[u8]>>,
+}
+
+/// When the memory of a code medium is recorded, so that a fork or a resumption need not run all the code again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SnapshotPolicy {
+    /// It is not.
+    #[default]
+    Never,
+    /// When an episode ends.
+    Idle,
+    /// After so many turns, and when an episode ends.
+    Every(NonZeroU64),
+}
+
+impl<'de> Deserialize<'de> for SnapshotPolicy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected \"never\", \"idle\", or after how many turns, from 1")]
+        enum Written {
+            Word(Word),
+            Every(NonZeroU64),
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Word {
+            Never,
+            Idle,
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Word(Word::Never) => Self::Never,
+            Written::Word(Word::Idle) => Self::Idle,
+            Written::Every(turns) => Self::Every(turns),
+        })
+    }
+}
+
+impl SnapshotPolicy {
+    /// Whether one is to be taken now, so many turns after the last.
+    pub const fn is_due(self, turns: u64, is_over: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Idle => is_over && turns > 0,
+            Self::Every(every) => turns >= every.get() || (is_over && turns > 0),
+        }
+    }
 }
 
 /// One piece of code to run, and the bounds of the run.

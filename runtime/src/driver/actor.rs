@@ -15,7 +15,7 @@ use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
     Blob, Body, CutOff, EvaluationRecord, Fork, GateRecord, Observed, Opened, Payloads, Replay, Restored, Spent,
 };
-use crate::domain::medium::{Evaluation, EvaluationOutcome};
+use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, SnapshotPolicy};
 use crate::domain::outcome::Outcome;
 use crate::ports::{Llm, Medium, Observer, Yielded};
 
@@ -25,6 +25,7 @@ use super::fault::Fault;
 use super::recorder::Loom;
 use super::replay;
 use super::runtime::Host;
+use super::snapshot::{self, Taken};
 
 pub(super) struct Actor {
     pub(super) host: Arc<Host>,
@@ -53,6 +54,9 @@ pub(super) struct Actor {
     /// W3C trace context, for whatever it casts.
     pub(super) trace: Option<String>,
     now_us: u64,
+    snapshots: SnapshotPolicy,
+    /// The newest record of the medium's memory in this thread.
+    snapshot: Option<Taken>,
 }
 
 impl std::fmt::Debug for Actor {
@@ -78,6 +82,7 @@ pub(super) struct ActorParts {
     pub(super) follows: Option<EntryId>,
     pub(super) deadline_us: Option<u64>,
     pub(super) trace: Option<String>,
+    pub(super) snapshots: SnapshotPolicy,
 }
 
 /// What an `opened` entry says beside what the entity is.
@@ -110,6 +115,8 @@ impl Actor {
             deadline_us: parts.deadline_us,
             trace: parts.trace,
             now_us: 0,
+            snapshots: parts.snapshots,
+            snapshot: None,
         }
     }
 
@@ -142,13 +149,72 @@ impl Actor {
         }
         let mut actor = Self::new(parts);
         actor.entity.continue_from(past);
-        actor.replays = restored.replays;
+        actor.go_on_from(restored.replays, restored.snapshot)?;
         match closing {
             Some((cut_off, true)) => actor.cut_off = Some(cut_off),
             Some((cut_off, false)) => actor.close(&cut_off, Vec::new())?,
             None => {}
         }
         Ok(actor)
+    }
+
+    /// Takes what makes a fresh instance what the entity left: the newest image that fits its medium, and the code behind it.
+    fn go_on_from(&mut self, mut replays: Vec<Replay>, snapshot: Option<(EntryId, usize)>) -> Result<(), Fault> {
+        self.snapshot = None;
+        if let Some((entry, done)) = snapshot
+            && let Some(taken) = self.host.images.load(self.loom.store(), entry, self.entity.turns())?
+            && self.host.media.fits(&self.opening(), &taken.image)
+        {
+            replays.drain(..done.min(replays.len()));
+            self.snapshot = Some(taken);
+        }
+        self.replays = replays;
+        Ok(())
+    }
+
+    /// Whether it begins with an image of its medium.
+    pub(super) const fn has_image(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    fn opening(&self) -> MediumOpening {
+        let nature = self.entity.nature();
+        opening(&nature.circle, nature.ledger.left(crate::domain::budget::Quantity::Fuel).is_some())
+    }
+
+    /// Records the medium's memory, where that is due.
+    fn take_snapshot(&mut self, is_over: bool) -> Result<bool, Fault> {
+        let turns = self.entity.turns();
+        let since = turns.saturating_sub(self.snapshot.as_ref().map_or(0, |taken| taken.turns));
+        if !self.snapshots.is_due(since, is_over) {
+            return Ok(false);
+        }
+        let before = self.snapshot.clone();
+        let image = self.medium().as_mut().and_then(|medium| medium.image(before.as_ref().map(|taken| &*taken.image)));
+        let Some((image, entry)) = image.and_then(|image| {
+            let entry = snapshot::entry(&image, before.as_ref())?;
+            Some((image, entry))
+        }) else {
+            return Ok(false);
+        };
+        let (body, blobs, chain) = entry;
+        let entry = self.record(body, blobs)?;
+        let taken = snapshot::taken(entry, image, turns, chain);
+        self.host.images.keep(&taken);
+        self.snapshot = Some(taken);
+        Ok(true)
+    }
+
+    /// Gives the medium's instance back: the next code finds it again as it was, from its image and the code behind it.
+    pub(super) async fn rest(&mut self) -> Result<(), Fault> {
+        let is_due = self.snapshots != SnapshotPolicy::Never && self.medium().is_some();
+        if is_due && self.take_snapshot(true)? {
+            self.loom.sync().await?;
+        }
+        if self.medium().take().is_some() {
+            self.lost = true;
+        }
+        Ok(())
     }
 
     /// Records what is known of a turn that was cut off.
@@ -270,7 +336,11 @@ impl Actor {
                     }
                     Effect::Sync => self.loom.sync().await?,
                     Effect::Tell(kind) => self.tell(kind),
-                    Effect::Ask(question) | Effect::Query(question) => next = Some(self.ask(question).await),
+                    Effect::Ask(question) => {
+                        self.take_snapshot(false)?;
+                        next = Some(self.ask(question).await);
+                    }
+                    Effect::Query(question) => next = Some(self.ask(question).await),
                     Effect::Call { gate, arguments } => {
                         let result = self.call(&gate, arguments).await;
                         next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
@@ -284,7 +354,12 @@ impl Actor {
                         let yielded = medium.resume(answer, clock_us).await;
                         next = Some(self.yielded(yielded));
                     }
-                    Effect::Finish(outcome) => return Ok(*outcome),
+                    Effect::Finish(outcome) => {
+                        if self.take_snapshot(true)? {
+                            self.loom.sync().await?;
+                        }
+                        return Ok(*outcome);
+                    }
                 }
             }
             input = next.ok_or(Fault::NoResult("a step neither waits nor finishes"))?;
@@ -416,19 +491,21 @@ impl Actor {
         if self.medium().is_some() {
             return Ok(());
         }
-        let nature = self.entity.nature();
-        let opening = opening(&nature.circle, nature.ledger.left(crate::domain::budget::Quantity::Fuel).is_some());
+        if self.lost {
+            self.loom.sync().await?;
+            let restored = self.loom.tree()?.restore(self.entity.nature().id, None)?;
+            self.go_on_from(restored.replays, restored.snapshot)?;
+        }
+        let opening = self.opening();
+        let image = self.snapshot.as_ref().map(|taken| Arc::clone(&taken.image));
         let mut medium = match self.cantrip.guest() {
             Some(guest) if *guest.manifest().name == *opening.medium => guest.open(&opening).await?,
-            _ => self.host.media.open(&opening).await?,
+            _ => match &image {
+                Some(image) => self.host.media.open_image(&opening, image).await?,
+                None => self.host.media.open(&opening).await?,
+            },
         };
-        let replays = if self.lost {
-            self.loom.sync().await?;
-            self.loom.tree()?.restore(nature.id, None)?.replays
-        } else {
-            std::mem::take(&mut self.replays)
-        };
-        for step in replays {
+        for step in std::mem::take(&mut self.replays) {
             replay::run(&mut *medium, step, opening.metered.then_some(u64::MAX), self.control.flag()).await;
         }
         self.lost = false;

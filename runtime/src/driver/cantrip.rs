@@ -10,7 +10,7 @@ use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::circle::{Circle, CircleDraft, CircleError, delegates};
 use crate::domain::entity::GuestNature;
 use crate::domain::guest::{GuestRefusal, LLM_QUERY, Manifest, Shape};
-use crate::domain::medium::MediumOpening;
+use crate::domain::medium::{MediumOpening, SnapshotPolicy};
 use crate::domain::model::{ModelError, Question, RawAnswer, RetryPolicy, Sampling, ToolChoice};
 use crate::ports::{BoxFuture, Guest, Llm, MediumFactory, MediumFault, Pieces};
 
@@ -81,6 +81,7 @@ struct Inner {
     models: BTreeMap<String, Arc<dyn Llm>>,
     child_models: ChildModels,
     folding: Folding,
+    snapshots: SnapshotPolicy,
     retry: RetryPolicy,
     guest: Option<Arc<dyn Guest>>,
 }
@@ -109,6 +110,11 @@ impl Cantrip {
     /// When its entities' past is folded.
     pub fn folding(&self) -> &Folding {
         &self.0.folding
+    }
+
+    /// When the memory of its medium is recorded.
+    pub fn snapshots(&self) -> SnapshotPolicy {
+        self.0.snapshots
     }
 
     /// The component that it brings: the cantrip itself, or its medium.
@@ -171,6 +177,7 @@ impl Cantrip {
             models: inner.models.clone(),
             child_models: inner.child_models.clone(),
             folding: inner.folding.clone(),
+            snapshots: inner.snapshots,
             retry: inner.retry.clone(),
             guest: inner.guest.clone(),
         }))
@@ -226,6 +233,7 @@ pub struct CantripBuilder {
     models: BTreeMap<String, Arc<dyn Llm>>,
     child_models: ChildModels,
     folding: Folding,
+    snapshots: SnapshotPolicy,
     retry: RetryPolicy,
     guest: Option<Arc<dyn Guest>>,
     strict: bool,
@@ -332,6 +340,13 @@ impl CantripBuilder {
         self
     }
 
+    /// When the memory of its code medium is recorded, so that forks and resumptions need not run all code again. Default: never.
+    #[must_use]
+    pub const fn snapshots(mut self, policy: SnapshotPolicy) -> Self {
+        self.snapshots = policy;
+        self
+    }
+
     /// How often a question is asked again. Default: three times, after 1, 2 and 4 seconds.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
@@ -434,6 +449,7 @@ impl CantripBuilder {
             models: self.models,
             child_models: self.child_models,
             folding: self.folding,
+            snapshots: self.snapshots,
             retry: self.retry,
             guest: self.guest,
         })))

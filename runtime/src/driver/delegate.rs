@@ -11,6 +11,7 @@ use crate::domain::delegation::{ChildPlan, Work};
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CallId, EntityId, EntryId};
 use crate::domain::loom::{Body, Payloads, Spent};
+use crate::domain::medium::SnapshotPolicy;
 use crate::domain::outcome::{Outcome, batch_answer};
 use crate::ports::BoxFuture;
 
@@ -130,6 +131,7 @@ impl Actor {
             seen: self.entity.seen(),
             follows: Some(delegated),
             deadline_us: self.deadline_us,
+            snapshots: SnapshotPolicy::Never,
             trace: self.trace.clone(),
         });
         let opening = Opening { spawned_by: Some(parent.id), trace: self.trace.clone(), ..Opening::default() };

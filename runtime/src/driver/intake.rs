@@ -77,7 +77,9 @@ impl Intake {
         if entry.loom != self.loom.id() {
             return Ok(Some(format!("it is of loom {}, and this cast is recorded in {}", entry.loom, self.loom.id())));
         }
-        if sealed.blobs.iter().any(|blob| std::str::from_utf8(&blob.bytes).is_err()) {
+        // The pages of a memory are no text; whatever else is kept beside an entry is.
+        let is_text = !matches!(entry.body, Body::Snapshot { .. });
+        if is_text && sealed.blobs.iter().any(|blob| std::str::from_utf8(&blob.bytes).is_err()) {
             return Ok(Some("a text of it is not UTF-8".to_owned()));
         }
         let follows =

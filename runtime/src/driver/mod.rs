@@ -18,6 +18,7 @@ mod recorder;
 mod remote;
 mod replay;
 mod runtime;
+mod snapshot;
 
 pub use cantrip::{Cantrip, CantripBuilder, CantripError, ChildModels};
 pub use control::Control;

@@ -18,6 +18,7 @@ use super::control::Control;
 use super::copies::Copies;
 use super::fault::Fault;
 use super::recorder::{Loom, Looms, read_tree};
+use super::snapshot::Images;
 
 /// What every entity of this process shares.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Host {
     pub(super) node: String,
     pub(super) peers: Option<Arc<dyn Peers>>,
     pub(super) copies: Option<Arc<Copies>>,
+    pub(super) images: Images,
     looms: Looms,
 }
 
@@ -191,8 +193,8 @@ impl Runtime {
         clock: Arc<dyn Clock>,
         node: impl Into<String>,
     ) -> Self {
-        let (peers, copies, looms) = (None, None, Looms::default());
-        Self { host: Arc::new(Host { store, media, clock, node: node.into(), peers, copies, looms }) }
+        let (peers, copies, images, looms) = (None, None, Images::default(), Looms::default());
+        Self { host: Arc::new(Host { store, media, clock, node: node.into(), peers, copies, images, looms }) }
     }
 
     /// The same parts, connected to other nodes.
@@ -216,6 +218,7 @@ impl Runtime {
             node: node.clone(),
             peers: peers.clone(),
             copies: copies.clone(),
+            images: Images::default(),
             looms: Looms::default(),
         };
         change(&mut host);
@@ -277,8 +280,9 @@ impl Runtime {
         let restored = self.tree(loom)?.restore(of, Some(turns))?;
         let entity = options.origin.as_ref().map_or_else(|| self.host.entity_id(), |origin| origin.entity);
         let parts = self.parts(cantrip, loom, entity, &options)?;
-        let opening = opening(options, Some(Fork { of, turns, strategy: ForkStrategy::Replay }));
         let actor = Actor::continuing(parts, restored, false)?;
+        let strategy = if actor.has_image() { ForkStrategy::Snapshot } else { ForkStrategy::Replay };
+        let opening = opening(options, Some(Fork { of, turns, strategy }));
         Ok(Summoned { actor, opening: Some(opening), unfinished: false, cast: None })
     }
 
@@ -366,6 +370,7 @@ impl Runtime {
             follows: origin.and_then(|origin| origin.parent),
             deadline_us: origin.and_then(|origin| origin.deadline_us),
             trace: options.trace.clone(),
+            snapshots: cantrip.snapshots(),
         })
     }
 }
@@ -418,6 +423,15 @@ impl Summoned {
     /// Bounds its next episode from outside.
     pub(super) fn until(&mut self, deadline_us: Option<u64>) {
         self.actor.deadline_us = deadline_us;
+    }
+
+    /// Gives the memory of its medium back, recorded if its cantrip says so: its next code finds everything as it was, from the
+    /// newest image and the code behind it.
+    ///
+    /// # Errors
+    /// A record that cannot be written.
+    pub async fn rest(&mut self) -> Result<(), Fault> {
+        self.actor.rest().await
     }
 
     /// How many turns it has had.

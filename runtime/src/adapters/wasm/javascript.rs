@@ -1,5 +1,6 @@
 //! The JavaScript medium: one instance of the interpreter for each entity, kept between turns and sends.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,9 @@ use serde_json::Value;
 use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store, TypedFunc, UpdateDeadline};
 
 pub use crate::domain::circle::JAVASCRIPT;
-use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, MediumOpening, StopReason};
+use crate::domain::medium::{
+    Evaluated, Evaluation, EvaluationOutcome, GateAnswer, Image, MediumOpening, PAGE_BYTES, StopReason,
+};
 use crate::ports::{BoxFuture, Medium, MediumFactory, MediumFault, Yielded};
 
 use super::artefacts;
@@ -26,6 +29,10 @@ const GRACE: Duration = Duration::from_millis(250);
 const OVERHEAD_BYTES: u64 = 3 * 1024 * 1024;
 /// 1 MiB. Below this the interpreter cannot work at all.
 const HEAP_BYTES_MIN: u64 = 1024 * 1024;
+/// 64 KiB: what memory grows by.
+const WASM_PAGE_BYTES: u64 = 64 * 1024;
+/// What memory has where nothing was written.
+const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 /// 16 MiB. The longest source that is taken.
 const SOURCE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// 16 MiB. The longest account of an evaluation that is read out of the guest.
@@ -38,6 +45,8 @@ pub struct Javascript {
     plain: OnceLock<Prepared>,
     metered: OnceLock<Prepared>,
     digest: String,
+    /// What every fresh instance has in memory.
+    initial: Arc<OnceLock<Vec<u8>>>,
 }
 
 struct Prepared(InstancePre<State>);
@@ -60,6 +69,7 @@ impl Javascript {
             plain: OnceLock::new(),
             metered: OnceLock::new(),
             digest: format!("blake3:{}", blake3::hash(WASM).to_hex()),
+            initial: Arc::default(),
         }
     }
 
@@ -102,7 +112,18 @@ impl Javascript {
         Ok(measured.get(times / 2).copied().unwrap_or_default())
     }
 
-    async fn instance(&self, opening: &MediumOpening) -> Result<JavascriptMedium, MediumFault> {
+    /// Names the medium as it is opened: its code, and what was written into its memory at its start.
+    fn mark(&self, opening: &MediumOpening) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.digest.as_bytes());
+        for gate in &opening.gates {
+            hasher.update(&(gate.len() as u64).to_be_bytes()).update(gate.as_bytes());
+        }
+        hasher.update(&heap_bytes(opening).to_be_bytes());
+        format!("blake3:{}", hasher.finalize().to_hex())
+    }
+
+    async fn instance(&self, opening: &MediumOpening, image: Option<&Image>) -> Result<JavascriptMedium, MediumFault> {
         let pre = self.prepared(opening.metered)?;
         let exchange = SharedExchange::default();
         let memory_bytes_max = opening.memory_bytes_max.min(MEMORY_BYTES_MAX);
@@ -125,16 +146,28 @@ impl Javascript {
             memory,
             store,
         };
+        self.initial.get_or_init(|| memory.data(&guest.store).to_vec());
+        let medium = |guest| JavascriptMedium {
+            stage: Stage::Idle(Box::new(guest)),
+            exchange,
+            metered: opening.metered,
+            mark: self.mark(opening),
+            initial: Arc::clone(&self.initial),
+        };
+        if let Some(image) = image {
+            guest.put_image(image).map_err(broken)?;
+            return Ok(medium(guest));
+        }
         let configure: TypedFunc<(u32, u32, i64), i32> =
             instance.get_typed_func(&mut guest.store, "configure").map_err(broken)?;
         let gates = serde_json::to_vec(&opening.gates).map_err(broken)?;
-        let heap = memory_bytes_max.saturating_sub(OVERHEAD_BYTES).max(HEAP_BYTES_MIN);
+        let heap = heap_bytes(opening);
         let (pointer, length) = guest.put(&gates).await.map_err(broken)?;
         let heap = i64::try_from(heap).unwrap_or(i64::MAX);
         if configure.call_async(&mut guest.store, (pointer, length, heap)).await.map_err(broken)? < 0 {
             return Err(broken("it could not take its list of gates"));
         }
-        Ok(JavascriptMedium { stage: Stage::Idle(Box::new(guest)), exchange, metered: opening.metered })
+        Ok(medium(guest))
     }
 
     fn refused(&self, error: wasmtime::Error) -> MediumFault {
@@ -163,9 +196,27 @@ impl MediumFactory for Javascript {
             if opening.medium != JAVASCRIPT {
                 return Err(MediumFault::Unknown { name: opening.medium.clone(), known: JAVASCRIPT.to_owned() });
             }
-            Ok(Box::new(self.instance(opening).await?) as Box<dyn Medium>)
+            Ok(Box::new(self.instance(opening, None).await?) as Box<dyn Medium>)
         })
     }
+
+    fn fits(&self, opening: &MediumOpening, image: &Image) -> bool {
+        opening.medium == JAVASCRIPT && image.medium == self.mark(opening)
+    }
+
+    fn open_image<'a>(
+        &'a self,
+        opening: &'a MediumOpening,
+        image: &'a Image,
+    ) -> BoxFuture<'a, Result<Box<dyn Medium>, MediumFault>> {
+        Box::pin(async move { Ok(Box::new(self.instance(opening, Some(image)).await?) as Box<dyn Medium>) })
+    }
+}
+
+/// How much memory the code itself may use.
+fn heap_bytes(opening: &MediumOpening) -> u64 {
+    let memory_bytes_max = opening.memory_bytes_max.min(MEMORY_BYTES_MAX);
+    memory_bytes_max.saturating_sub(OVERHEAD_BYTES).max(HEAP_BYTES_MIN)
 }
 
 /// A live instance.
@@ -210,6 +261,21 @@ impl Guest {
         Ok((pointer, length))
     }
 
+    /// Makes the memory what it was when an image was taken. Nothing else of an instance changes: its one mutable global, the
+    /// stack's pointer, is where it was at the start whenever nothing runs.
+    fn put_image(&mut self, image: &Image) -> wasmtime::Result<()> {
+        let has = self.memory.data_size(&self.store) as u64;
+        let more = image.memory_bytes.saturating_sub(has).div_ceil(WASM_PAGE_BYTES);
+        if more > 0 {
+            self.memory.grow(&mut self.store, more)?;
+        }
+        for (place, page) in &image.pages {
+            let at = usize::try_from(*place)?.saturating_mul(PAGE_BYTES);
+            self.memory.write(&mut self.store, at, page).map_err(wasmtime::Error::from)?;
+        }
+        Ok(())
+    }
+
     async fn run(&mut self, source: &str, seed: u64) -> wasmtime::Result<Account> {
         let (pointer, length) = self.put(source.as_bytes()).await?;
         let packed = self
@@ -241,6 +307,8 @@ struct JavascriptMedium {
     stage: Stage,
     exchange: SharedExchange,
     metered: bool,
+    mark: String,
+    initial: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for JavascriptMedium {
@@ -367,5 +435,23 @@ impl Medium for JavascriptMedium {
             }
             self.advance().await
         })
+    }
+
+    fn image(&mut self, since: Option<&Image>) -> Option<Image> {
+        let Stage::Idle(guest) = &self.stage else { return None };
+        let initial = self.initial.get()?;
+        let data = guest.memory.data(&guest.store);
+        let since = since.filter(|since| since.medium == self.mark);
+        let mut pages = BTreeMap::new();
+        let fresh = initial.chunks_exact(PAGE_BYTES).chain(std::iter::repeat(&ZEROS[..]));
+        for ((place, page), fresh) in (0..).zip(data.chunks_exact(PAGE_BYTES)).zip(fresh) {
+            match since.and_then(|since| since.pages.get(&place)) {
+                Some(before) if **before == *page => drop(pages.insert(place, Arc::clone(before))),
+                None if fresh == page => {}
+                // A page that is as at the start again is named too: what is not named is as it was before.
+                Some(_) | None => drop(pages.insert(place, Arc::from(page))),
+            }
+        }
+        Some(Image { medium: self.mark.clone(), memory_bytes: data.len() as u64, pages })
     }
 }

@@ -103,12 +103,16 @@ pub enum Body {
     },
     /// What the entity will see of its turn.
     Observation(Box<Observed>),
-    /// The pages of the medium after a turn.
+    /// What the medium has in memory after a turn.
     Snapshot {
-        /// The hashes of the pages, in order.
-        pages: Vec<BlobId>,
-        /// The digest of the medium they belong to.
+        /// Which medium it is of, and how it was opened.
         medium: String,
+        /// How large the memory is, in bytes.
+        memory_bytes: u64,
+        /// The snapshot that has the pages that are not in this one; nothing: a fresh instance has them.
+        base: Option<EntryId>,
+        /// The pages that are another than in the base.
+        pages: Vec<PageRef>,
     },
     /// Older turns are shown to the model as a summary from now on.
     Folded {
@@ -209,6 +213,10 @@ pub struct Opened {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
 }
+
+/// A page of a medium's memory: its place, and the hash of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRef(pub u32, pub BlobId);
 
 /// How an entity continues another's thread (LOOM-4, LOOM-13).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

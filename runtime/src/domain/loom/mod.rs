@@ -7,8 +7,8 @@ mod view;
 
 pub use entry::{
     Answer, Blob, Body, CallRecord, ENTRY_BYTES_MAX, Ended, Entry, EntryError, EvaluationRecord, FORMAT, Fork,
-    ForkStrategy, GateRecord, Head, How, INLINE_BYTES_MAX, Observed, Opened, Payload, Payloads, Returned, Said, Sealed,
-    Spent, text_ids,
+    ForkStrategy, GateRecord, Head, How, INLINE_BYTES_MAX, Observed, Opened, PageRef, Payload, Payloads, Returned,
+    Said, Sealed, Spent, text_ids,
 };
 pub use json::body_json;
 pub use segment::{CheckedSegment, ForkProof, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX, Segment, SegmentError, SignedHead};

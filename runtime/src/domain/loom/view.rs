@@ -148,9 +148,18 @@ pub struct Turn {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Intent { text: String, steer: bool },
+    Intent {
+        text: String,
+        steer: bool,
+    },
     Turn(usize),
-    Folded { first: u64, last: u64, summary: String },
+    Folded {
+        first: u64,
+        last: u64,
+        summary: String,
+    },
+    /// The medium's memory, as an entry has it.
+    Snapshot(EntryId),
 }
 
 /// One entity of a loom.
@@ -240,7 +249,7 @@ impl Tree {
         view.head = id;
         let current = view.steps.iter().rev().find_map(|step| match step {
             Step::Turn(turn) => Some(*turn),
-            Step::Intent { .. } | Step::Folded { .. } => None,
+            Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
         });
         match &entry.body {
             Body::Intent { text: payload, steer, .. } => {
@@ -279,11 +288,8 @@ impl Tree {
                 let turn = current.and_then(|turn| self.spoken.get_mut(turn)).ok_or_else(orphan)?;
                 turn.add(id, position, entry, &text)?;
             }
-            Body::Snapshot { .. }
-            | Body::Approved { .. }
-            | Body::Denied { .. }
-            | Body::Rewarded { .. }
-            | Body::Opened(_) => {}
+            Body::Snapshot { .. } => view.steps.push(Step::Snapshot(id)),
+            Body::Approved { .. } | Body::Denied { .. } | Body::Rewarded { .. } | Body::Opened(_) => {}
         }
         if let Some(turn) = current {
             self.turn_of_entry.insert(id, turn);
@@ -346,7 +352,7 @@ impl Tree {
         let mut listed = Vec::new();
         let turns = view.steps.iter().filter_map(|step| match step {
             Step::Turn(turn) => self.spoken.get(*turn),
-            Step::Intent { .. } | Step::Folded { .. } => None,
+            Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
         });
         for spoken in turns {
             for (position, mut turn) in spoken.present() {

@@ -38,6 +38,8 @@ pub struct Restored {
     pub seen: Exposure,
     /// The code that makes its medium what it was.
     pub replays: Vec<Replay>,
+    /// The newest record of the medium's memory, and how many of the replays are in it.
+    pub snapshot: Option<(EntryId, usize)>,
     /// The turn that a crash cut off, closed: what is to be observed of it before anything else happens.
     pub cut_off: Option<CutOff>,
     /// What its last episode is about, steers left out.
@@ -119,7 +121,8 @@ impl Tree {
             if matches!(step, Step::Turn(_)) {
                 spoken += 1;
             }
-            if spoken > turns || (spoken == turns && !matches!(step, Step::Turn(_)) && turns > 0) {
+            let is_of_the_turn = matches!(step, Step::Turn(_) | Step::Snapshot(_));
+            if spoken > turns || (spoken == turns && !is_of_the_turn && turns > 0) {
                 break;
             }
             kept.push(step);
@@ -150,6 +153,7 @@ impl Tree {
             usage: view.folding_usage,
             seen: Exposure::default(),
             replays: Vec::new(),
+            snapshot: None,
             cut_off: None,
             intent: String::new(),
             heard: Vec::new(),
@@ -168,6 +172,7 @@ impl Tree {
                         restored.episode_turns = 0;
                     }
                 }
+                Step::Snapshot(id) => restored.snapshot = Some((*id, restored.replays.len())),
                 Step::Folded { first, last, summary } => restored.history.fold(*first, *last, summary),
                 Step::Turn(turn) => {
                     let Some(spoken) = self.spoken.get(*turn) else { continue };
@@ -214,7 +219,7 @@ impl Tree {
             .flat_map(|view| &view.steps)
             .filter_map(|step| match step {
                 Step::Turn(turn) => self.spoken.get(*turn),
-                Step::Intent { .. } | Step::Folded { .. } => None,
+                Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
             });
         children.fold(own, |sum, turn| sum.union(self.exposure(turn)))
     }

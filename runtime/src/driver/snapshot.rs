@@ -1,0 +1,120 @@
+//! The memory of a code medium, recorded and had again: a fork or a resumption that has an image runs only the code behind it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::ids::{BlobId, EntryId};
+use crate::domain::loom::{Blob, Body, PageRef};
+use crate::domain::medium::{Image, PAGE_BYTES};
+use crate::ports::{LoomStore, StoreError};
+
+/// 32. So many snapshots are read at most to have one: then all pages are named again.
+const CHAIN_MAX: u32 = 32;
+/// 16 000 pages, 64 MiB. An entry that names more would be too long.
+const PAGES_MAX: usize = 16_000;
+/// 128 MiB of images are kept at hand, each counted as if it shared nothing.
+const KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// A snapshot that was recorded.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    /// The entry.
+    pub(super) entry: EntryId,
+    pub(super) image: Arc<Image>,
+    /// How many turns its entity had.
+    pub(super) turns: u64,
+    /// How many snapshots have to be read to have it from the record.
+    chain: u32,
+}
+
+/// The images that were taken or read lately, the newest last.
+#[derive(Debug, Default)]
+pub(super) struct Images(Mutex<VecDeque<(EntryId, Arc<Image>, u32)>>);
+
+fn bytes(image: &Image) -> usize {
+    image.pages.len().saturating_mul(PAGE_BYTES)
+}
+
+impl Images {
+    pub(super) fn keep(&self, taken: &Taken) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(entry, ..)| *entry != taken.entry);
+        kept.push_back((taken.entry, Arc::clone(&taken.image), taken.chain));
+        let mut sum: usize = kept.iter().map(|(_, image, _)| bytes(image)).sum();
+        while sum > KEPT_BYTES_MAX {
+            let Some((_, image, _)) = kept.pop_front() else { return };
+            sum = sum.saturating_sub(bytes(&image));
+        }
+    }
+
+    fn get(&self, entry: EntryId) -> Option<(Arc<Image>, u32)> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().find(|(known, ..)| *known == entry);
+        found.map(|(_, image, chain)| (Arc::clone(image), *chain))
+    }
+
+    /// The image of a snapshot, from memory or from the record; nothing where the record does not have all of it.
+    pub(super) fn load(&self, store: &dyn LoomStore, entry: EntryId, turns: u64) -> Result<Option<Taken>, StoreError> {
+        if let Some((image, chain)) = self.get(entry) {
+            return Ok(Some(Taken { entry, image, turns, chain }));
+        }
+        let Some((image, chain)) = read(store, entry)? else { return Ok(None) };
+        let taken = Taken { entry, image: Arc::new(image), turns, chain };
+        self.keep(&taken);
+        Ok(Some(taken))
+    }
+}
+
+fn read(store: &dyn LoomStore, newest: EntryId) -> Result<Option<(Image, u32)>, StoreError> {
+    let mut image: Option<Image> = None;
+    let mut next = Some(newest);
+    let mut chain = 0;
+    while let Some(entry) = next {
+        chain += 1;
+        let Some(sealed) = store.entry(entry)?.filter(|_| chain <= CHAIN_MAX) else { return Ok(None) };
+        let Body::Snapshot { medium, memory_bytes, base, pages } = sealed.entry.body else { return Ok(None) };
+        let image = image.get_or_insert_with(|| Image { medium: medium.clone(), memory_bytes, pages: BTreeMap::new() });
+        if image.medium != medium {
+            return Ok(None);
+        }
+        for PageRef(place, id) in pages {
+            // The newer ones hold.
+            if image.pages.contains_key(&place) {
+                continue;
+            }
+            let Some(page) = store.blob(id)?.filter(|page| page.len() == PAGE_BYTES) else { return Ok(None) };
+            image.pages.insert(place, page.into());
+        }
+        next = base;
+    }
+    Ok(image.map(|image| (image, chain)))
+}
+
+/// The entry of an image, with the pages that the one before does not have.
+pub(super) fn entry(image: &Image, before: Option<&Taken>) -> Option<(Body, Vec<Blob>, u32)> {
+    let base = before.filter(|before| before.chain < CHAIN_MAX && before.image.medium == image.medium);
+    let known = |place: &u32, page: &Arc<[u8]>| {
+        base.and_then(|base| base.image.pages.get(place))
+            .is_some_and(|before| Arc::ptr_eq(before, page) || before == page)
+    };
+    let new: Vec<(u32, &Arc<[u8]>)> =
+        image.pages.iter().filter(|(place, page)| !known(place, page)).map(|(place, page)| (*place, page)).collect();
+    if new.len() > PAGES_MAX {
+        tracing::warn!(pages = new.len(), "a medium has more memory than a snapshot holds: none is taken");
+        return None;
+    }
+    let blobs: Vec<Blob> = new.iter().map(|(_, page)| Blob { id: BlobId::of(page), bytes: page.to_vec() }).collect();
+    let pages = new.iter().zip(&blobs).map(|((place, _), blob)| PageRef(*place, blob.id)).collect();
+    let body = Body::Snapshot {
+        medium: image.medium.clone(),
+        memory_bytes: image.memory_bytes,
+        base: base.map(|base| base.entry),
+        pages,
+    };
+    Some((body, blobs, base.map_or(1, |base| base.chain + 1)))
+}
+
+/// What was recorded, as it is gone on from.
+pub(super) fn taken(entry: EntryId, image: Image, turns: u64, chain: u32) -> Taken {
+    Taken { entry, image: Arc::new(image), turns, chain }
+}
