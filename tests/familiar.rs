@@ -1,10 +1,5 @@
 //! The Familiar as a person has it: killed, summoned again, and it knows what it did; its loom is on another node, verified.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    reason = "a test may stop, and runs the binary"
-)]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may stop, and runs the binary")]
 
 mod node_support;
 
@@ -77,7 +72,7 @@ impl World {
 
     fn answer(&self, codes: &[&str], more: &[&str]) -> Value {
         let out = self.familiar(codes, more).args(["--json", "-q"]).output().unwrap();
-        serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", text(&out.stderr)))
+        serde_json::from_slice(&out.stdout).map_err(|_| text(&out.stderr)).unwrap()
     }
 }
 
