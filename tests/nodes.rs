@@ -9,12 +9,10 @@
 
 mod node_support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use node_support::{Proxy, Served, compiled, port, text, wait_for};
 use serde_json::{Value, json};

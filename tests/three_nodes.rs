@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use node_support::{Proxy, Served, compiled, port, text};
+use node_support::{Faults, Proxy, Served, compiled, port, text};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -116,16 +116,6 @@ impl Three {
             }
         }
         (ids, ended)
-    }
-}
-
-/// Numbers by seed, so that the faults of a run can be had again.
-struct Faults(u64);
-
-impl Faults {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
     }
 }
 

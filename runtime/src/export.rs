@@ -1,5 +1,8 @@
 //! Looms as they leave the machine: whole, and with secrets taken out unless somebody says otherwise (PROD-8).
 
+pub mod car;
+pub mod trajectory;
+
 use cantrip_gates::redact_json;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -79,8 +82,8 @@ fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<
     Ok(Value::Object(object).to_string())
 }
 
-/// A turn as JSON, with secrets taken out.
-pub fn turn(turn: &Turn) -> Value {
+/// A turn as JSON.
+pub fn turn(turn: &Turn, redaction: Redaction) -> Value {
     let gates = turn.gates.iter().map(|gate| {
         let (result, is_error) = match &gate.result {
             Some(Ok(value)) => (value.clone(), json!(false)),
@@ -118,6 +121,8 @@ pub fn turn(turn: &Turn) -> Value {
         "reason": turn.ended.as_ref().map(|(_, reason)| reason),
         "reward": turn.reward,
     });
-    redact_json(&mut value);
+    if redaction == Redaction::Default {
+        redact_json(&mut value);
+    }
     value
 }

@@ -126,3 +126,13 @@ impl Proxy {
         proxy
     }
 }
+
+/// Numbers by seed, so that the faults of a run can be had again.
+pub(crate) struct Faults(pub(crate) u64);
+
+impl Faults {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}

@@ -312,12 +312,18 @@ pub(super) enum LoomCommand {
     Export {
         /// The loom: its id, the beginning of it, or nothing for the newest
         loom: Option<String>,
+        /// All looms of the record
+        #[arg(long, conflicts_with = "loom")]
+        all: bool,
         /// The format
         #[arg(long, value_enum, default_value_t = Format::Jsonl)]
         format: Format,
-        /// Leave secrets in
-        #[arg(long)]
-        no_redaction: bool,
+        /// The file [default: the standard output]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Leave secrets in; an archive always has everything, because a hash covers it
+        #[arg(long, alias = "no-redaction")]
+        raw: bool,
     },
     /// Have another node keep a loom too: what is there goes over now, what comes goes over as it is written
     Replicate(ReplicateArgs),
@@ -327,6 +333,25 @@ pub(super) enum LoomCommand {
     Verify {
         /// The loom; nothing for all
         loom: Option<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Cast again from any turn: the same, or with another intent, model or ward
+    Fork(ForkArgs),
+    /// Run a thread again with its recorded results of gates and models, and name the first thing that comes out otherwise
+    Replay(ReplayArgs),
+    /// Compare two threads, turn by turn
+    Diff(ThreadsArgs),
+    /// Go on here with an entity of another node, of whose loom this node keeps a copy
+    Adopt {
+        /// The entity: its id, LOOM/ENTITY, or a loom, whose root is meant
+        entity: String,
+    },
+    /// Read an archive into the record, everything recomputed
+    Import {
+        /// The archive, as `loom export --format car` writes it
+        file: PathBuf,
         /// Print as JSON
         #[arg(long)]
         json: bool,
@@ -387,6 +412,61 @@ pub(super) struct StatusArgs {
 pub(super) enum Format {
     /// One entry a line
     Jsonl,
+    /// An archive of content-addressed blocks with the writers' signatures, for `loom import`; needs --raw
+    Car,
+    /// A table of threads for training: prompt, turns, rewards, how they ended, pass@k and pass^k
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForkArgs {
+    /// The entry that the last turn to keep begins with, as `loom show` prints it
+    pub(super) entry: String,
+    /// The cantrip file [default: the one that the loom was cast from]
+    #[arg(long, value_name = "FILE")]
+    pub(super) cantrip: Option<PathBuf>,
+    /// Another intent [default: the one of that episode]
+    #[arg(long)]
+    pub(super) intent: Option<String>,
+    /// Another model, as PROVIDER/MODEL or scripted/FILE
+    #[arg(long)]
+    pub(super) model: Option<String>,
+    /// Another value of the cantrip file, such as `circle.wards.max_turns=5`; repeat it for more
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// How many
+    #[arg(short, default_value_t = 1, value_parser = forks)]
+    pub(super) n: usize,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn forks(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1_000).contains(n)).ok_or_else(|| "expected a number from 1 to 1000".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// The thread: its entity, LOOM/ENTITY, or a loom, whose root is meant
+    pub(super) thread: String,
+    /// Record what came of it beside the thread, in this node's signed log
+    #[arg(long)]
+    pub(super) record: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ThreadsArgs {
+    /// A thread: its entity, LOOM/ENTITY, or a loom, whose root is meant
+    pub(super) one: String,
+    /// Another
+    pub(super) other: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

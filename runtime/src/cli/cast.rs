@@ -53,6 +53,9 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
         Some(name) => resume(&runtime, &cantrip, name, &options)?,
         None => runtime.summon(&cantrip, options).map_err(CliError::fault)?,
     };
+    if !args.scratch {
+        settings.remember_origin(entity.loom(), &args.cantrip);
+    }
     let stopping = tokio::spawn(stop_on_signal(control));
     let ended = match &args.intent {
         Some(intent) => entity.send(intent).await,

@@ -93,7 +93,7 @@ impl Workspace {
 }
 
 /// `PROVIDER/MODEL`, or `scripted/FILE`.
-fn model_named(text: &str, from: &str, folder: &Path) -> Result<Arc<dyn crate::ports::Llm>, CliError> {
+pub(super) fn model_named(text: &str, from: &str, folder: &Path) -> Result<Arc<dyn crate::ports::Llm>, CliError> {
     let shape = "expected PROVIDER/MODEL, such as anthropic/claude-sonnet-4-5, or scripted/turns.jsonl";
     let wrong = |what: String| CliError::usage(anyhow::anyhow!("{from}: {what}")).hint(shape);
     let (provider, model) = text.split_once('/').ok_or_else(|| wrong(format!("`{text}` names no model")))?;

@@ -199,6 +199,56 @@ pub fn load(file: &Path, around: &Around<'_>, strict: bool) -> Result<Cantrip, F
     build(parse(&source)?, &source, folder_of(file), around, strict)
 }
 
+/// A value of a cantrip file that is to be another: `circle.wards.max_turns=5`.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    keys: Vec<String>,
+    value: toml::Value,
+}
+
+impl Change {
+    /// Reads `KEY=VALUE`; a value that is none in TOML is text.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no KEY=VALUE"))?;
+        let keys: Vec<String> = key.split('.').map(|key| key.trim().to_owned()).collect();
+        if keys.iter().any(String::is_empty) {
+            return Err(format!("`{key}` is no key: expected names with dots between, such as circle.wards.max_turns"));
+        }
+        let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+        Ok(Self { keys, value: parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())) })
+    }
+
+    fn apply(&self, table: &mut toml::Table) -> Result<(), String> {
+        let Some((last, tables)) = self.keys.split_last() else { return Ok(()) };
+        let mut inner = table;
+        for key in tables {
+            let next = inner.entry(key.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            inner = next.as_table_mut().ok_or_else(|| format!("`{key}` is no table"))?;
+        }
+        inner.insert(last.clone(), self.value.clone());
+        Ok(())
+    }
+}
+
+/// Reads a cantrip file with some values changed.
+///
+/// # Errors
+/// The first thing that is wrong; where something was changed, its line is that of the file as it was written anew.
+pub(super) fn load_changed(file: &Path, changes: &[Change], around: &Around<'_>) -> Result<Cantrip, FileError> {
+    if changes.is_empty() {
+        return load(file, around, false);
+    }
+    let text = read_toml(file)?;
+    let source = Source { file, text: &text };
+    let mut table: toml::Table = parse(&source)?;
+    for change in changes {
+        change.apply(&mut table).map_err(|what| source.wrong(0, change.keys.join("."), what))?;
+    }
+    let text = toml::to_string(&table).map_err(|error| source.wrong(0, "", error.to_string()))?;
+    let source = Source { file, text: &text };
+    build(parse(&source)?, &source, folder_of(file), around, false)
+}
+
 /// The models that a workspace's file names; its other tables are none of this one's business.
 #[derive(Debug, Deserialize)]
 struct ModelTables {

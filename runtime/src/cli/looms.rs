@@ -14,11 +14,11 @@ use crate::driver::Amendment;
 use crate::export;
 use crate::ports::{Clock, LoomStore, LoomSummary};
 
-use super::args::{Format, LoomCommand};
-use super::copies;
+use super::args::LoomCommand;
 use super::exit::{CliError, Exit};
 use super::settings::{self, Settings, find_loom};
 use super::show::count;
+use super::{copies, exporting, timetravel};
 use super::{json, print, say};
 
 #[derive(Debug, Serialize)]
@@ -58,15 +58,15 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
             })?;
             turns(&tree.thread(id).map_err(CliError::fault)?, &tree, json)
         }
-        LoomCommand::Export { loom, format: Format::Jsonl, no_redaction } => {
-            let store = settings.reading()?;
-            let id = find_loom(&*store, loom.as_deref())?;
-            let redaction = if no_redaction { export::Redaction::None } else { export::Redaction::Default };
-            for line in export::jsonl(&*store, id, redaction).map_err(CliError::fault)? {
-                print(&line)?;
-            }
-            Ok(Exit::Done)
+        LoomCommand::Export { loom, all, format, output, raw } => {
+            let what = exporting::What { loom, all, raw };
+            exporting::export(settings, &what, format, output.as_deref())
         }
+        LoomCommand::Import { file, json } => exporting::import(settings, &file, json),
+        LoomCommand::Fork(args) => timetravel::fork(settings, args).await,
+        LoomCommand::Replay(args) => timetravel::replay(settings, args).await,
+        LoomCommand::Diff(args) => timetravel::diff(settings, &args),
+        LoomCommand::Adopt { entity } => timetravel::adopt(settings, &entity).await,
         LoomCommand::Replicate(args) => copies::replicate(settings, args).await,
         LoomCommand::Status(args) => copies::status(settings, &args),
         LoomCommand::Verify { loom, json } => verify(settings, loom.as_deref(), json),
@@ -138,7 +138,9 @@ fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliE
             | Body::Folded { .. }
             | Body::Approved { .. }
             | Body::Denied { .. }
-            | Body::Rewarded { .. } => {}
+            | Body::Rewarded { .. }
+            | Body::Replayed { .. }
+            | Body::Adopted { .. } => {}
         }
     }
     Ok(LoomLine {
@@ -193,7 +195,7 @@ fn line(text: &str) -> String {
 
 fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
     if as_json {
-        let values: Vec<Value> = turns.iter().map(export::turn).collect();
+        let values: Vec<Value> = turns.iter().map(|turn| export::turn(turn, export::Redaction::Default)).collect();
         print(&json(&values)?)?;
         return Ok(Exit::Done);
     }

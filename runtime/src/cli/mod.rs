@@ -7,6 +7,7 @@ mod cast;
 mod check;
 mod copies;
 mod exit;
+mod exporting;
 mod familiar;
 pub mod file;
 mod guests;
@@ -17,6 +18,7 @@ mod prompt;
 mod settings;
 mod show;
 mod summon;
+mod timetravel;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions};
+use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions, replace_file};
 use crate::adapters::wasm::{
     GUEST_NAME_CHARS_MAX, Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, Shelf, ShelfError, read_guest_file,
 };
@@ -83,6 +83,21 @@ impl Settings {
         self.data.join("copies")
     }
 
+    /// The cantrip file that a loom was cast from, where that is known.
+    pub(super) fn origin(&self, loom: LoomId) -> Option<PathBuf> {
+        let text = std::fs::read_to_string(self.data.join("origins").join(loom.to_string())).ok()?;
+        Some(PathBuf::from(text.trim_end()))
+    }
+
+    /// Remembers the cantrip file that a loom was cast from: beside the record, because no entry names a machine's paths.
+    pub(super) fn remember_origin(&self, loom: LoomId, cantrip: &Path) {
+        let Ok(whole) = cantrip.canonicalize() else { return };
+        let file = self.data.join("origins").join(loom.to_string());
+        if let Err(error) = replace_file(&file, whole.display().to_string().as_bytes()) {
+            tracing::warn!(%error, "the loom's cantrip file cannot be remembered");
+        }
+    }
+
     /// Where it is written down which Familiar belongs to which workspace.
     pub(super) fn familiars(&self) -> PathBuf {
         self.data.join("familiars")
@@ -156,6 +171,19 @@ impl Sandboxed {
         let guest = |reference: &str, folder: &Path| self.guest(reference, folder);
         let around = file::Around { media: &*self.media, guest: &guest, env: &Settings::env };
         file::load(path, &around, strict).map_err(CliError::usage)
+    }
+
+    /// The same with some values changed.
+    pub(super) fn cantrip_with(&self, path: &Path, changes: &[file::Change]) -> Result<Cantrip, CliError> {
+        let guest = |reference: &str, folder: &Path| self.guest(reference, folder);
+        let around = file::Around { media: &*self.media, guest: &guest, env: &Settings::env };
+        file::load_changed(path, changes, &around).map_err(CliError::usage)
+    }
+
+    /// A guest of the shelf.
+    pub(super) fn kept_guest(&self, reference: &str) -> Result<Arc<dyn Guest>, CliError> {
+        self.guest(reference, Path::new("."))
+            .map_err(|error| CliError::usage(error).hint("`guests add FILE` keeps the component that the thread ran"))
     }
 
     /// A guest by its file, its name on the shelf, or its digest.

@@ -38,6 +38,9 @@ pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, C
         Some(name) => resume(&runtime, &cantrip, name, &options())?,
         None => runtime.summon(&cantrip, options()).map_err(CliError::fault)?,
     };
+    if !args.scratch {
+        settings.remember_origin(entity.loom(), &args.cantrip);
+    }
     say(&format!("entity {} in loom {}; /help says what there is", entity.entity(), entity.loom()));
     let prompt = Prompt::new()?;
     let talk = Talk { runtime: &runtime, cantrip: &cantrip, entity, prompt, changed: &|_| Ok(()) };

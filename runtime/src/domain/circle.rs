@@ -276,17 +276,9 @@ impl Circle {
     /// The names that are functions in a code medium. What a ward took away is there too, so that calling it says why
     /// it is gone (COMP-6).
     pub fn functions(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::with_capacity(self.gates.len() + 3);
         let held = self.gates.iter().map(|held| held.spec.name.as_str());
-        for name in held.chain(self.removed.iter().map(String::as_str)) {
-            names.push(name.to_owned());
-            match name {
-                CALL_ENTITY => names.extend([CANTRIP_NEW.to_owned(), CANTRIP_CAST.to_owned()]),
-                CALL_ENTITY_BATCH => names.push(CANTRIP_CAST_BATCH.to_owned()),
-                _ => {}
-            }
-        }
-        names
+        let gates: Vec<&str> = held.chain(self.removed.iter().map(String::as_str)).collect();
+        functions(&gates)
     }
 
     /// Whether a call may run, as far as the circle alone can tell.
@@ -396,6 +388,20 @@ impl Circle {
         }
         text
     }
+}
+
+/// The functions of a code medium with these gates.
+pub fn functions(gates: &[impl AsRef<str>]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(gates.len() + 3);
+    for name in gates.iter().map(AsRef::as_ref) {
+        names.push(name.to_owned());
+        match name {
+            CALL_ENTITY => names.extend([CANTRIP_NEW.to_owned(), CANTRIP_CAST.to_owned()]),
+            CALL_ENTITY_BATCH => names.push(CANTRIP_CAST_BATCH.to_owned()),
+            _ => {}
+        }
+    }
+    names
 }
 
 /// Whether a gate casts children.

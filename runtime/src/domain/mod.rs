@@ -14,6 +14,6 @@ pub mod ids;
 pub mod loom;
 pub mod medium;
 pub mod model;
-mod observe;
+pub(crate) mod observe;
 pub mod outcome;
 pub mod remote;

@@ -13,7 +13,7 @@ pub(super) const PREVIEW_CHARS_MAX: usize = 2_000;
 const STACK_LINES_MAX: usize = 6;
 
 /// What the model is told about an evaluation, and whether it failed.
-pub(super) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String, bool) {
+pub(crate) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String, bool) {
     let mut text = evaluated.output.clone();
     if evaluated.output_dropped_bytes > 0 {
         if !text.ends_with('\n') {

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LOCAL, LoomCopies, answerable};
-use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken};
 
@@ -113,6 +113,8 @@ struct State {
     brought: HashMap<String, u64>,
     /// Conversations with each peer.
     talking: HashMap<String, usize>,
+    /// Entities that another node goes on with, and under which key.
+    fenced: HashMap<EntityId, WriterKey>,
     /// When each loom has grown, counted.
     grown: HashMap<LoomId, u64>,
 }
@@ -216,6 +218,20 @@ impl Copies {
     /// One loom's copies.
     pub fn of(&self, loom: LoomId) -> Option<LoomCopies> {
         self.lock().looms.get(&loom).cloned()
+    }
+
+    /// Another node goes on with an entity, or, with nothing, this one does.
+    pub(super) fn fence(&self, entity: EntityId, owner: Option<WriterKey>) {
+        let mut state = self.lock();
+        match owner {
+            Some(owner) => drop(state.fenced.insert(entity, owner)),
+            None => drop(state.fenced.remove(&entity)),
+        }
+    }
+
+    /// Who goes on with an entity, where that is known to be somebody else.
+    pub(super) fn fenced(&self, entity: EntityId) -> Option<WriterKey> {
+        self.lock().fenced.get(&entity).copied()
     }
 
     /// What is known of its other keepers.

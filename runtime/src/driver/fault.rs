@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::copies::{AcksError, NoCopies};
 use crate::domain::entity::OutOfStep;
+use crate::domain::ids::{EntityId, WriterKey};
 use crate::domain::loom::{EntryError, ViewError};
 use crate::ports::{MediumFault, StoreError};
 
@@ -32,6 +33,20 @@ pub enum Fault {
         recorded: String,
         /// What the cantrip says.
         given: String,
+    },
+    /// There is nothing to adopt.
+    #[error("the entity {entity} is this node's own")]
+    OwnEntity {
+        /// Which.
+        entity: EntityId,
+    },
+    /// Another node goes on with it.
+    #[error("the entity {entity} belongs to writer {owner}, not to this node")]
+    Elsewhere {
+        /// Which.
+        entity: EntityId,
+        /// Whose it is.
+        owner: WriterKey,
     },
     /// A defect of ours.
     #[error("the driver and the entity disagree")]

@@ -6,6 +6,7 @@
 
 mod attached;
 mod recorded;
+mod resumed;
 mod run;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,7 @@ use crate::ports::{BoxFuture, RemoteEnd};
 
 pub use self::attached::{Attached, Cursor, HostItem};
 use self::recorded::Known;
+pub use self::resumed::Unfinished;
 use self::run::Run;
 use super::cantrip::Cantrip;
 use super::control::Control;

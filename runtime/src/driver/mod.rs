@@ -15,6 +15,7 @@ mod intake;
 mod line;
 mod read_loom;
 mod recorder;
+mod reexecute;
 mod remote;
 mod replay;
 mod runtime;
@@ -26,8 +27,9 @@ pub use copies::{
     AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoCopies, Session,
 };
 pub use fault::Fault;
-pub use hosting::{Attached, Build, Casts, Cursor, HostItem, HostLimits, Slots, Where};
+pub use hosting::{Attached, Build, Casts, Cursor, HostItem, HostLimits, Slots, Unfinished, Where};
 pub use line::{Answer, Ask, CallerGate, CallerLlm, Line};
 pub use recorder::Loom;
+pub use reexecute::{Difference, ReplayError, Replayed};
 pub use remote::{RemoteCantrip, RemoteEntity, RemoteError};
 pub use runtime::{AmendError, Amendment, CastError, CastOptions, Origin, Runtime, Summoned};

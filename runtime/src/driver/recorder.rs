@@ -1,11 +1,11 @@
 //! One loom being written: gives every entry its place, time and id, and hands it to the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Blob, Body, Entry, FORMAT, Payload, Sealed, Tree};
+use crate::domain::loom::{Blob, Body, Entry, FORMAT, Owners, Payload, Sealed, Tree};
 use tokio::sync::watch;
 
 use crate::ports::{Clock, LoomStore, StoreError};
@@ -41,6 +41,17 @@ impl Looms {
     }
 }
 
+/// How far it is written.
+#[derive(Debug)]
+struct Log {
+    /// Under which key.
+    writer: WriterKey,
+    sequence: u64,
+    /// The key is another than at the start: who is gone on with has to be taken over.
+    renewed: bool,
+    taken_over: HashSet<EntityId>,
+}
+
 /// One loom of a store, shared by everybody who writes into it.
 #[derive(Debug, Clone)]
 pub struct Loom(Arc<Shared>);
@@ -51,8 +62,7 @@ struct Shared {
     store: Arc<dyn LoomStore>,
     clock: Arc<dyn Clock>,
     copies: Option<Arc<Copies>>,
-    /// Under which key it is written, and how far that log is.
-    log: Mutex<(WriterKey, u64)>,
+    log: Mutex<Log>,
     unsynced_bytes: AtomicU64,
     /// Counts up whenever more of it is durable.
     durable: watch::Sender<u64>,
@@ -65,7 +75,8 @@ impl Loom {
         clock: Arc<dyn Clock>,
         copies: Option<Arc<Copies>>,
     ) -> Result<Self, Fault> {
-        let log = Mutex::new((store.writer(), store.head(id)?.sequence));
+        let (writer, sequence) = (store.writer(), store.head(id)?.sequence);
+        let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over: HashSet::new() });
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
         Ok(Self(Arc::new(Shared { id, store, clock, copies, log, unsynced_bytes, durable })))
     }
@@ -86,16 +97,47 @@ impl Loom {
         let shared = &*self.0;
         // Held over the hand-over, so that the store sees the entries in the order of their sequence.
         let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = shared.store.writer();
-        if log.0 != writer {
-            // The node has taken a new key: it begins a new log.
-            *log = (writer, shared.store.head(shared.id)?.sequence);
+        if let Some(owner) = shared.copies.as_ref().and_then(|copies| copies.fenced(entity))
+            && !is_judgement(&body)
+        {
+            return Err(Fault::Elsewhere { entity, owner });
         }
+        let writer = shared.store.writer();
+        if log.writer != writer {
+            // The node has taken a new key: it begins a new log.
+            let sequence = shared.store.head(shared.id)?.sequence;
+            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new() };
+        }
+        let mut parent = parent;
+        let is_own = is_judgement(&body) || matches!(body, Body::Opened(_) | Body::Adopted { .. });
+        if log.renewed && !is_own && log.taken_over.insert(entity) {
+            parent = self.take_over(&mut log, entity, parent)?;
+        }
+        self.write(&mut log, entity, parent, body, blobs)
+    }
+
+    /// Goes on with an entity under a new key.
+    fn take_over(&self, log: &mut Log, entity: EntityId, parent: Option<EntryId>) -> Result<Option<EntryId>, Fault> {
+        let owner = Owners::find(&self.0.store.entries(self.0.id)?).owner(entity);
+        let Some((_, epoch)) = owner.filter(|(owner, _)| *owner != log.writer) else { return Ok(parent) };
+        let body = Body::Adopted { epoch: epoch.saturating_add(1), node: String::new() };
+        self.write(log, entity, parent, body, Vec::new()).map(Some)
+    }
+
+    fn write(
+        &self,
+        log: &mut Log,
+        entity: EntityId,
+        parent: Option<EntryId>,
+        body: Body,
+        blobs: Vec<Blob>,
+    ) -> Result<EntryId, Fault> {
+        let shared = &*self.0;
         let entry = Entry {
             format: FORMAT,
             loom: shared.id,
-            writer,
-            sequence: log.1.saturating_add(1),
+            writer: log.writer,
+            sequence: log.sequence.saturating_add(1),
             at_us: shared.clock.now_us(),
             entity,
             parent,
@@ -105,8 +147,7 @@ impl Loom {
         let id = sealed.id;
         let bytes = sealed.bytes.len() + sealed.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
         shared.store.append(sealed)?;
-        log.1 += 1;
-        drop(log);
+        log.sequence += 1;
         shared.unsynced_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(id)
     }
@@ -149,6 +190,11 @@ impl Loom {
     pub(super) fn tree(&self) -> Result<Tree, Fault> {
         read_tree(&*self.0.store, self.0.id)
     }
+}
+
+/// Whether an entry is about a thread and no part of it: anybody may write one.
+const fn is_judgement(body: &Body) -> bool {
+    matches!(body, Body::Rewarded { .. } | Body::Replayed { .. })
 }
 
 /// Reads a loom as turns.

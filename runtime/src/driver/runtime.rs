@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, hex};
-use crate::domain::loom::{Body, Fork, ForkStrategy, Tree};
+use crate::domain::loom::{Body, Fork, ForkStrategy, Tree, ViewError};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
 
@@ -18,6 +18,7 @@ use super::control::Control;
 use super::copies::Copies;
 use super::fault::Fault;
 use super::recorder::{Loom, Looms, read_tree};
+use super::reexecute::Replayed;
 use super::snapshot::Images;
 
 /// What every entity of this process shares.
@@ -299,7 +300,19 @@ impl Runtime {
         entity: EntityId,
         options: &CastOptions,
     ) -> Result<Summoned, Fault> {
-        let tree = self.tree(loom)?;
+        let mut tree = self.tree(loom)?;
+        if let Some((owner, epoch)) = tree.owners().owner(entity)
+            && owner != self.host.store.writer()
+        {
+            // This node itself, under an earlier key; anybody else's is taken over by an explicit act.
+            if tree.entity(entity)?.opened.node != self.host.node {
+                return Err(Fault::Elsewhere { entity, owner });
+            }
+            let head = tree.entity(entity)?.head;
+            let body = Body::Adopted { epoch: epoch.saturating_add(1), node: self.host.node.clone() };
+            self.host.open(loom)?.append(entity, Some(head), body, Vec::new())?;
+            tree = self.tree(loom)?;
+        }
         let unfinished = tree.entity(entity)?.ended.is_none();
         let recorded = tree.entity(entity)?.opened.guest.clone();
         let given = cantrip.guest().map(|guest| guest.manifest().reference());
@@ -339,6 +352,48 @@ impl Runtime {
         let id = loom.append(judged.entry.entity, Some(entry), Body::Rewarded { value, by }, Vec::new())?;
         loom.sync().await?;
         Ok(id)
+    }
+
+    /// Records what came of running a thread again, beside the thread.
+    ///
+    /// # Errors
+    /// A record that cannot be written.
+    pub async fn record_replay(&self, replayed: &Replayed) -> Result<EntryId, Fault> {
+        let loom = self.host.open(replayed.loom)?;
+        let body = Body::Replayed {
+            node: self.host.node.clone(),
+            turns: replayed.turns,
+            evaluations: replayed.evaluations,
+            gate_calls: replayed.gate_calls,
+            medium: replayed.medium.clone(),
+            difference: replayed.difference.as_ref().map(|it| format!("turn {} ({}): {}", it.turn, it.entry, it.what)),
+        };
+        let id = loom.append(replayed.entity, Some(replayed.head), body, Vec::new())?;
+        loom.sync().await?;
+        Ok(id)
+    }
+
+    /// Makes this node the owner of an entity that another has written: whatever that one writes of it from here on is no part of
+    /// its thread. Returns the entry and the epoch.
+    ///
+    /// # Errors
+    /// No such entity here, one that is this node's already, or a record that cannot be written.
+    pub async fn adopt(&self, loom: LoomId, entity: EntityId) -> Result<(EntryId, u64), Fault> {
+        let tree = self.tree(loom)?;
+        let head = tree.entity(entity)?.head;
+        let (owner, epoch) = tree.owners().owner(entity).ok_or(ViewError::NoEntity(entity))?;
+        if owner == self.host.store.writer() {
+            return Err(Fault::OwnEntity { entity });
+        }
+        let epoch = epoch.saturating_add(1);
+        let loom = self.host.open(loom)?;
+        if let Some(copies) = &self.host.copies {
+            copies.fence(entity, None);
+        }
+        let body = Body::Adopted { epoch, node: self.host.node.clone() };
+        let id = loom.append(entity, Some(head), body, Vec::new())?;
+        loom.sync().await?;
+        Ok((id, epoch))
     }
 
     fn parts(&self, cantrip: &Cantrip, loom: LoomId, id: EntityId, options: &CastOptions) -> Result<ActorParts, Fault> {

@@ -1,9 +1,7 @@
 //! What every store checks of an entry before it takes it.
 
-use std::collections::HashSet;
-
 use crate::domain::ids::{BlobId, EntryId, WriterKey};
-use crate::domain::loom::{Blob, EntryError, Sealed};
+use crate::domain::loom::{Blob, Body, EntryError, Sealed};
 use crate::ports::StoreError;
 
 use super::rows::RECEIVED;
@@ -22,19 +20,26 @@ pub(super) fn check_received(
         return Err(StoreError::Foreign { id: sealed.id, writer });
     }
     check_whole(sealed, writer)?;
-    check_texts(std::iter::once(&opened), &sealed.blobs, has_blob)
+    check_texts(std::iter::once(&opened), &sealed.blobs, &|id, _| has_blob(id))
 }
 
 /// The texts that entries refer to are among those that came with them, or here already.
 pub(super) fn check_texts<'a>(
     entries: impl Iterator<Item = &'a Sealed>,
     came: &[Blob],
-    has_blob: &dyn Fn(BlobId) -> Result<bool, StoreError>,
+    has_blob: &dyn Fn(BlobId, bool) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
-    let came: HashSet<BlobId> = came.iter().map(|blob| blob.id).collect();
-    for id in entries.flat_map(Sealed::text_ids) {
-        if !came.contains(&id) && !has_blob(id)? {
-            return Err(StoreError::Blob { id });
+    for sealed in entries {
+        // The pages of a memory are no text; whatever else is kept beside an entry is.
+        let is_text = !matches!(sealed.entry.body, Body::Snapshot { .. });
+        for id in sealed.text_ids() {
+            let fits = match came.iter().find(|blob| blob.id == id) {
+                Some(blob) => !is_text || std::str::from_utf8(&blob.bytes).is_ok(),
+                None => has_blob(id, is_text)?,
+            };
+            if !fits {
+                return Err(StoreError::Blob { id });
+            }
         }
     }
     Ok(())

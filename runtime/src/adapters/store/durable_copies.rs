@@ -139,7 +139,10 @@ impl CopyStore for FjallStore {
             Fit::Done(taken) => return Ok(taken),
             Fit::New { skip } => skip,
         };
-        check_texts(segment.entries.iter().skip(skip), &segment.blobs, &|id| {
+        check_texts(segment.entries.iter().skip(skip), &segment.blobs, &|id, is_text| {
+            if is_text {
+                return Ok(self.blob(id)?.is_some_and(|text| std::str::from_utf8(&text).is_ok()));
+            }
             Ok(self.database.has(rows::Space::Blobs, &id.digest())? || self.blob(id)?.is_some())
         })?;
         let has_loose =

@@ -100,7 +100,10 @@ impl CopyStore for MemoryStore {
             Fit::Done(taken) => return Ok(taken),
             Fit::New { skip } => skip,
         };
-        let has = |id| Ok(looms.blobs.contains_key(&id));
+        let has = |id, is_text: bool| {
+            let blob = looms.blobs.get(&id);
+            Ok(blob.is_some_and(|blob| !is_text || std::str::from_utf8(blob).is_ok()))
+        };
         check_texts(segment.entries.iter().skip(skip), &segment.blobs, &has)?;
         let new = segment.entries.len().saturating_sub(skip) as u64;
         looms.blobs.extend(segment.blobs.into_iter().map(|blob| (blob.id, blob.bytes)));

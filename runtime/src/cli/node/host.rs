@@ -11,7 +11,7 @@ use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::guest::Manifest;
 use crate::domain::remote::{ModelOrder, Order, Refusal};
-use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Copies, Line, Slots};
+use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots};
 use crate::ports::{Guest, Llm};
 
 use super::file::{NodeFile, Policy};
@@ -53,6 +53,12 @@ fn said(error: &dyn std::error::Error) -> String {
 }
 
 impl NodeModels {
+    /// Under which name a model is had that the record names.
+    fn named(&self, recorded: &str) -> Option<String> {
+        let names = self.models.keys();
+        names.into_iter().find(|name| self.get(name).is_ok_and(|model| model.name() == recorded)).cloned()
+    }
+
     fn get(&self, name: &str) -> Result<Arc<dyn Llm>, Refusal> {
         if let Some(made) = self.made.get(name) {
             return Ok(Arc::clone(made));
@@ -106,6 +112,34 @@ impl NodeHost {
         let uploads = file.data.join("uploads");
         let file = NodeModels { folder: file.folder, models: file.models, made };
         Arc::new(Self { sandboxed, file, uploads, way, copies, local, peers })
+    }
+
+    /// Goes on with what was running when the node stopped, as far as everything that it needs is here.
+    pub(super) fn go_on(&self, casts: &Casts) {
+        let all = match casts.unfinished() {
+            Ok(all) => all,
+            Err(error) => {
+                tracing::error!(error = said(&error), "what was running cannot be read");
+                return;
+            }
+        };
+        for mut unfinished in all {
+            let known = std::iter::once(&self.local).chain(self.peers.values());
+            let Some(known) = known.into_iter().find(|known| known.whole == unfinished.caller) else { continue };
+            let model = self.file.named(&unfinished.opened.model);
+            let is_guest = unfinished.opened.guest.is_some() && unfinished.opened.model == "none";
+            if unfinished.needs_caller || (model.is_none() && !is_guest) {
+                tracing::info!(entity = %unfinished.order.entity, "an episode that was cut off waits for its caller");
+                continue;
+            }
+            unfinished.order.cantrip.model = ModelOrder::AtHost(model);
+            match self.build(&known.terms, &unfinished.order) {
+                Ok(build) => casts.go_on(unfinished, &known.terms.slots, build),
+                Err(refusal) => {
+                    tracing::info!(entity = %unfinished.order.entity, %refusal, "an episode waits for its caller");
+                }
+            }
+        }
     }
 
     fn known(&self, caller: &Caller) -> Option<&Known> {

@@ -49,15 +49,13 @@ pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
     let casts = Casts::new(runtime, node.host_limits.clone());
     let (whole, drain, first) = (node.whole.clone(), node.drain, node.peer_limits.rpc);
     let (listen, known) = (node.listen.clone(), node.peers.len());
-    let server = NodeServer::new(
-        casts.clone(),
-        NodeHost::new(node, sandboxed, Arc::clone(&peers), Some(Arc::clone(&copies))),
-        first,
-    );
+    let host = NodeHost::new(node, sandboxed, Arc::clone(&peers), Some(Arc::clone(&copies)));
+    let server = NodeServer::new(casts.clone(), Arc::clone(&host) as _, first);
     let stop = CancellationToken::new();
-    let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts, drain));
+    let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts.clone(), drain));
     let keeping = tokio::spawn(Arc::clone(&copies).keep_up(peers, stop.clone()));
     let telling = tokio::spawn(copies::tell(copies, settings.copies()));
+    host.go_on(&casts);
     say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
     let ended = server.serve(connections, stop, drain).await;
     stopping.abort();

@@ -152,6 +152,30 @@ pub enum Body {
         /// Whose it is.
         by: String,
     },
+    /// Somebody ran a thread again, with its recorded results of gates and models, and says what came of it. It follows the entry
+    /// that the thread ended with, and is no part of the thread.
+    Replayed {
+        /// The node that ran it.
+        node: String,
+        /// How many turns were read.
+        turns: u64,
+        /// How many pieces of code ran.
+        evaluations: u64,
+        /// How many gate calls they made, answered from the record.
+        gate_calls: u64,
+        /// The digest of the medium that ran them.
+        medium: Option<String>,
+        /// The first thing that came out otherwise; nothing: all is as recorded.
+        difference: Option<String>,
+    },
+    /// Another node goes on with an entity. What its former owner writes of it behind the entry that this one follows is no part
+    /// of its thread.
+    Adopted {
+        /// Counts up with each owner; of two of one epoch the later writer's key holds.
+        epoch: u64,
+        /// The node that goes on.
+        node: String,
+    },
 }
 
 impl Body {
@@ -171,6 +195,8 @@ impl Body {
             Self::Denied { .. } => "denied",
             Self::Ended(_) => "ended",
             Self::Rewarded { .. } => "rewarded",
+            Self::Replayed { .. } => "replayed",
+            Self::Adopted { .. } => "adopted",
         }
     }
 }

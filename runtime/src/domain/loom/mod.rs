@@ -2,6 +2,7 @@
 
 mod entry;
 mod json;
+mod owner;
 mod segment;
 mod view;
 
@@ -11,5 +12,6 @@ pub use entry::{
     Said, Sealed, Spent, text_ids,
 };
 pub use json::body_json;
+pub use owner::Owners;
 pub use segment::{CheckedSegment, ForkProof, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX, Segment, SegmentError, SignedHead};
-pub use view::{CutOff, EntityView, GateRun, Observation, Replay, Restored, TextOf, Tree, Turn, ViewError};
+pub use view::{Again, CutOff, EntityView, GateRun, Observation, Replay, Restored, TextOf, Tree, Turn, ViewError};

@@ -19,8 +19,9 @@ use crate::domain::model::{Call, Usage, Utterance};
 use super::entry::{
     Body, CallRecord, Ended, Entry, EvaluationRecord, Fork, How, Observed, Opened, Payload, Returned, Said, Sealed,
 };
+use super::owner::Owners;
 
-pub use restore::{CutOff, Replay, Restored};
+pub use restore::{Again, CutOff, Replay, Restored};
 
 /// A record that cannot be read as turns.
 #[derive(Debug, Error)]
@@ -190,6 +191,9 @@ pub struct Tree {
     order: Vec<EntityId>,
     turn_of_entry: BTreeMap<EntryId, usize>,
     rewards: BTreeMap<EntryId, (u64, WriterKey, f64)>,
+    results: BTreeMap<EntityId, String>,
+    owners: Owners,
+    aside: Vec<(EntryId, &'static str)>,
 }
 
 impl Tree {
@@ -198,9 +202,18 @@ impl Tree {
     /// # Errors
     /// A missing text, or an entry without its entity.
     pub fn read(entries: &[Sealed], text: TextOf<'_>) -> Result<Self, ViewError> {
-        let mut tree = Self::default();
-        for (position, sealed) in in_causal_order(entries).into_iter().enumerate() {
-            tree.add(position, sealed.id, &sealed.entry, text)?;
+        let ordered = in_causal_order(entries);
+        let mut tree = Self { owners: Owners::find(ordered.iter().copied()), ..Self::default() };
+        for (position, sealed) in ordered.into_iter().enumerate() {
+            if !tree.owners.counts(sealed) {
+                tree.aside.push((sealed.id, sealed.entry.body.kind()));
+                continue;
+            }
+            match tree.add(position, sealed.id, &sealed.entry, text) {
+                // What it follows has not come yet, or never will: the rest can be read all the same.
+                Err(ViewError::Orphan { entry, kind }) => tree.aside.push((entry, kind)),
+                added => added?,
+            }
         }
         Ok(tree)
     }
@@ -220,6 +233,9 @@ impl Tree {
                     *latest = reward;
                 }
             }
+            return Ok(());
+        }
+        if matches!(entry.body, Body::Replayed { .. }) {
             return Ok(());
         }
         if let Body::Opened(opened) = &entry.body {
@@ -260,6 +276,10 @@ impl Tree {
                 view.steps.push(Step::Folded { first: *first, last: *last, summary: text(summary)? });
             }
             Body::Ended(ended) => {
+                match ended.result.as_ref().map(text).transpose()? {
+                    Some(result) => drop(self.results.insert(entry.entity, result)),
+                    None => drop(self.results.remove(&entry.entity)),
+                }
                 view.ended = Some((**ended).clone());
                 if let Some(turn) = current.and_then(|turn| self.spoken.get_mut(turn)) {
                     turn.ended = Some((ended.how, ended.reason.clone()));
@@ -289,12 +309,33 @@ impl Tree {
                 turn.add(id, position, entry, &text)?;
             }
             Body::Snapshot { .. } => view.steps.push(Step::Snapshot(id)),
-            Body::Approved { .. } | Body::Denied { .. } | Body::Rewarded { .. } | Body::Opened(_) => {}
+            Body::Approved { .. }
+            | Body::Denied { .. }
+            | Body::Rewarded { .. }
+            | Body::Replayed { .. }
+            | Body::Adopted { .. }
+            | Body::Opened(_) => {}
         }
         if let Some(turn) = current {
             self.turn_of_entry.insert(id, turn);
         }
         Ok(())
+    }
+
+    /// Entries that are no part of any thread, with their kinds: written by somebody who does not own their entity, or behind
+    /// entries that are not there.
+    pub fn aside(&self) -> &[(EntryId, &'static str)] {
+        &self.aside
+    }
+
+    /// What an entity answered at last, as JSON.
+    pub fn result(&self, entity: EntityId) -> Option<String> {
+        self.results.get(&entity).cloned()
+    }
+
+    /// Who goes on with each entity.
+    pub const fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// The entities in the order they were opened.
@@ -423,7 +464,9 @@ impl Spoken {
             | Body::Approved { .. }
             | Body::Denied { .. }
             | Body::Ended(_)
-            | Body::Rewarded { .. } => {}
+            | Body::Rewarded { .. }
+            | Body::Replayed { .. }
+            | Body::Adopted { .. } => {}
         }
         Ok(())
     }

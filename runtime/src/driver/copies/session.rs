@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::{Copies, said};
 use crate::domain::copies::{CopyKind, CopyMessage, Keepers};
-use crate::domain::ids::{BlobId, LoomId, WriterKey};
-use crate::domain::loom::{ENTRY_BYTES_MAX, ForkProof, Head, SEGMENT_BYTES, Segment, SignedHead, text_ids};
+use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
+use crate::domain::loom::{
+    Body, ENTRY_BYTES_MAX, ForkProof, Head, Owners, SEGMENT_BYTES, Segment, SignedHead, text_ids,
+};
 use crate::ports::{LogState, StoreError, Taken};
 
 /// 8 MiB. So much is on its way and not acknowledged: what the other side holds in memory is bounded.
@@ -277,8 +279,15 @@ impl Session {
                 return Ok(());
             }
         };
+        let adopted: Vec<EntityId> = checked
+            .entries()
+            .iter()
+            .filter(|sealed| matches!(sealed.entry.body, Body::Adopted { .. }))
+            .map(|sealed| sealed.entry.entity)
+            .collect();
         match self.copies.take(checked) {
             Ok(Taken::New(_) | Taken::Known) => {
+                self.fence(loom, &adopted)?;
                 self.known(loom, writer, signed.head);
                 if !self.taken.contains(&(loom, writer)) {
                     self.taken.push((loom, writer));
@@ -308,6 +317,20 @@ impl Session {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Who was taken over by another node is not gone on with here.
+    fn fence(&self, loom: LoomId, adopted: &[EntityId]) -> Result<(), StoreError> {
+        if adopted.is_empty() {
+            return Ok(());
+        }
+        let own = self.copies.disk.writer();
+        let owners = Owners::find(&self.copies.disk.entries(loom)?);
+        for entity in adopted {
+            let owner = owners.owner(*entity).map(|(owner, _)| owner).filter(|owner| *owner != own);
+            self.copies.fence(*entity, owner);
+        }
+        Ok(())
     }
 
     fn known(&mut self, loom: LoomId, writer: WriterKey, head: Head) {

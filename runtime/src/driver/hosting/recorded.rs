@@ -61,7 +61,9 @@ impl Casts {
                 | Body::Folded { .. }
                 | Body::Approved { .. }
                 | Body::Denied { .. }
-                | Body::Rewarded { .. } => {}
+                | Body::Rewarded { .. }
+                | Body::Replayed { .. }
+                | Body::Adopted { .. } => {}
             }
         }
         let Some((last, ended)) = episodes.last() else { return Err(theirs()) };
@@ -142,7 +144,9 @@ impl Casts {
             | Body::Approved { .. }
             | Body::Denied { .. }
             | Body::Ended(_)
-            | Body::Rewarded { .. } => false,
+            | Body::Rewarded { .. }
+            | Body::Replayed { .. }
+            | Body::Adopted { .. } => false,
         };
         if !store.entries(order.loom).map_err(failed)?.iter().any(admits) {
             let what = format!("the loom {} is another's", order.loom);

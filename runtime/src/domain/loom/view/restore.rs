@@ -52,6 +52,17 @@ pub struct Restored {
     pub gate_calls: u64,
 }
 
+/// A turn as it can be run again and compared.
+#[derive(Debug)]
+pub struct Again {
+    /// The entry that it begins with.
+    pub id: EntryId,
+    /// The gate calls in it.
+    pub gates: Vec<GateRun>,
+    /// The code in it, each piece with what was observed of it.
+    pub evaluations: Vec<(Replay, Option<Shown>)>,
+}
+
 /// A turn that was begun and never observed.
 #[derive(Debug, Clone)]
 pub struct CutOff {
@@ -201,6 +212,30 @@ impl Tree {
             }
         }
         Ok(restored)
+    }
+
+    /// A thread's turns as they can be run again, those that were never observed left out.
+    ///
+    /// # Errors
+    /// No such entity.
+    pub fn again(&self, entity: EntityId) -> Result<Vec<Again>, ViewError> {
+        let steps = self.steps(entity)?;
+        let turns = steps.into_iter().filter_map(|step| match step {
+            Step::Turn(turn) => self.spoken.get(*turn),
+            Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
+        });
+        let again = turns.filter_map(|spoken| {
+            let seen = spoken.observation.as_ref()?;
+            let shown = |replay: &Replay| {
+                seen.answers.iter().find(|shown| shown.call.as_ref() == Some(&replay.record.call)).cloned()
+            };
+            let evaluations = spoken.replays(seen).into_iter().map(|replay| {
+                let shown = shown(&replay);
+                (replay, shown)
+            });
+            Some(Again { id: spoken.id, gates: spoken.gates.clone(), evaluations: evaluations.collect() })
+        });
+        Ok(again.collect())
     }
 
     fn exposure(&self, spoken: &Spoken) -> Exposure {

@@ -1,0 +1,280 @@
+//! `loom fork`, `replay`, `diff`, `adopt`: what was, run again; what might have been; and who goes on.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use serde_json::{Value, json as object};
+
+use crate::domain::context::cut;
+use crate::domain::ids::{EntityId, EntryId, LoomId};
+use crate::domain::loom::{Body, How, Tree, Turn};
+use crate::driver::{CastError, CastOptions, Control, ReplayError};
+use crate::export;
+use crate::ports::{Guest, LoomStore};
+
+use super::args::{ForkArgs, ReplayArgs, ThreadsArgs};
+use super::exit::{CliError, Exit};
+use super::settings::{Settings, find_loom};
+use super::show::count;
+use super::{file, json, print, say};
+
+/// 8 forks run at once: each asks a model.
+const FORKS_AT_ONCE: usize = 8;
+
+/// A thread by its entity, whole or its end, or by its loom, whose root is meant; `LOOM/ENTITY` says both.
+pub(super) fn find_thread(store: &dyn LoomStore, named: &str) -> Result<(LoomId, EntityId), CliError> {
+    if let Ok(entity) = named.parse::<EntityId>()
+        && let Some(loom) = store.loom_of(entity).map_err(CliError::fault)?
+    {
+        return Ok((loom, entity));
+    }
+    let (loom, wanted) = match named.split_once('/') {
+        Some((loom, entity)) => (find_loom(store, Some(loom))?, entity),
+        None => (find_loom(store, Some(named))?, ""),
+    };
+    let entries = store.entries(loom).map_err(CliError::fault)?;
+    let opened = entries.iter().filter(|sealed| matches!(sealed.entry.body, Body::Opened(_)));
+    let found = opened.map(|sealed| sealed.entry.entity).find(|id| id.to_string().ends_with(wanted));
+    let entity = found.ok_or_else(|| {
+        CliError::usage(anyhow::anyhow!("the loom {loom} has no entity `{wanted}`")).hint("`loom show` names them")
+    })?;
+    Ok((loom, entity))
+}
+
+/// The turn that an entry belongs to: whose, and how many turns its thread has up to there.
+fn place(tree: &Tree, store: &dyn LoomStore, entry: EntryId) -> Result<(EntityId, u64), CliError> {
+    let sealed = store.entry(entry).map_err(CliError::fault)?;
+    let sealed = sealed.ok_or_else(|| {
+        CliError::usage(anyhow::anyhow!("there is no entry {entry}")).hint("`loom show` names turns by their entries")
+    })?;
+    let entity = sealed.entry.entity;
+    let thread = tree.thread(entity).map_err(CliError::fault)?;
+    let spoken = thread.iter().filter(|turn| turn.said.is_some());
+    let upto = spoken.take_while(|turn| turn.at_us <= sealed.entry.at_us || turn.id == entry).count();
+    let turns = if matches!(sealed.entry.body, Body::Opened(_)) { 0 } else { upto };
+    Ok((entity, turns as u64))
+}
+
+pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, CliError> {
+    let entry: EntryId = args.entry.parse().map_err(CliError::usage)?;
+    let loom = {
+        let store = settings.reading()?;
+        let sealed = store.entry(entry).map_err(CliError::fault)?;
+        let sealed = sealed.ok_or_else(|| {
+            CliError::usage(anyhow::anyhow!("there is no entry {entry}"))
+                .hint("`loom show` names turns by their entries")
+        })?;
+        sealed.entry.loom
+    };
+    let path = match args.cantrip.clone() {
+        Some(path) => path,
+        None => settings.origin(loom).ok_or_else(|| {
+            CliError::usage(anyhow::anyhow!("which cantrip file the loom {loom} was cast from is not known here"))
+                .hint("name it: --cantrip FILE; gates are made from it, as for the first cast")
+        })?,
+    };
+    let sandboxed = settings.sandbox()?;
+    let sets = args.set.iter().map(|set| file::Change::parse(set)).collect::<Result<Vec<_>, _>>();
+    let sets = sets.map_err(|what| CliError::usage(anyhow::anyhow!(what)))?;
+    let runtime = settings.runtime(&sandboxed, false)?;
+    let tree = runtime.tree(loom).map_err(CliError::fault)?;
+    let (of, turns) = place(&tree, &**runtime.store(), entry)?;
+    let intent = match &args.intent {
+        Some(intent) => intent.clone(),
+        None => tree.restore(of, Some(turns)).map_err(CliError::fault)?.intent,
+    };
+    say(&format!("{} after turn {turns} of {of}, on: {}", count(args.n as u64, "fork", "forks"), cut(&intent, 100)));
+    let run = |number: usize| {
+        let (runtime, sandboxed, sets, path, intent, args) = (&runtime, &sandboxed, &sets, &path, &intent, &args);
+        async move {
+            // Each has a model of its own: a script is used up.
+            let mut cantrip = sandboxed.cantrip_with(path, sets)?;
+            if let Some(model) = &args.model {
+                let folder = path.parent().unwrap_or(std::path::Path::new("."));
+                cantrip = cantrip.with_llm(super::familiar::model_named(model, "--model", folder)?);
+            }
+            let options = CastOptions { control: Some(Control::new()), ..CastOptions::default() };
+            let mut entity = runtime.fork(&cantrip, loom, of, turns, options).map_err(CliError::fault)?;
+            let ended = entity.send(intent).await;
+            let (outcome, failure) = match ended {
+                Ok(outcome) => (outcome, None),
+                Err(CastError::Failed { failure, outcome }) => (*outcome, Some(failure.to_string())),
+                Err(CastError::NoIntent) => return Err(CliError::usage(CastError::NoIntent)),
+                Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
+            };
+            let opened = runtime.tree(loom).map_err(CliError::fault)?;
+            let strategy = opened
+                .entity(entity.entity())
+                .ok()
+                .and_then(|view| view.opened.fork.as_ref())
+                .map(|fork| fork.strategy);
+            Ok::<Value, CliError>(object!({
+                "fork": number + 1, "entity": outcome.entity.to_string(), "strategy": strategy,
+                "how": outcome.how, "reason": outcome.reason, "result": outcome.result, "failure": failure,
+                "spent": outcome.spent,
+            }))
+        }
+    };
+    let mut running = futures_util::stream::iter((0..args.n.max(1)).map(run)).buffered(FORKS_AT_ONCE);
+    let mut all = Vec::new();
+    while let Some(done) = running.next().await {
+        let done = done?;
+        if !args.json {
+            let text = |key: &str| done.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let result = done.get("result").filter(|result| !result.is_null()).map(ToString::to_string);
+            let answer = result.unwrap_or_else(|| text("failure"));
+            print(&format!(
+                "{}  {} ({})  by {}  {}",
+                text("entity"),
+                text("how"),
+                text("reason"),
+                text("strategy"),
+                cut(&answer, 200)
+            ))?;
+        }
+        all.push(done);
+    }
+    if args.json {
+        print(&json(&object!({ "loom": loom.to_string(), "of": of.to_string(), "turns": turns, "forks": all }))?)?;
+    }
+    let is_done = all.iter().all(|fork| fork.get("how").and_then(Value::as_str) == Some(How::Terminated.as_str()));
+    Ok(if is_done { Exit::Done } else { Exit::Failed })
+}
+
+pub(super) async fn replay(settings: &Settings, args: ReplayArgs) -> Result<Exit, CliError> {
+    let sandboxed = settings.sandbox()?;
+    let runtime = if args.record {
+        settings.runtime(&sandboxed, false)?
+    } else {
+        Settings::runtime_on(&sandboxed, crate::domain::copies::LOCAL, settings.reading()?)
+    };
+    let (loom, entity) = find_thread(&**runtime.store(), &args.thread)?;
+    let opened = runtime.tree(loom).map_err(CliError::fault)?.entity(entity).map_err(CliError::fault)?.opened.clone();
+    let guest: Option<Arc<dyn Guest>> = match &opened.guest {
+        Some(reference) => Some(sandboxed.kept_guest(reference)?),
+        None => None,
+    };
+    let replayed = runtime.replay(loom, entity, guest).await.map_err(|error| match error {
+        error @ ReplayError::OtherMedium { .. } => {
+            CliError::usage(error).hint("use the version that it was recorded with")
+        }
+        ReplayError::Fault(fault) => CliError::fault(fault),
+    })?;
+    let mut entry = None;
+    if args.record {
+        entry = Some(runtime.record_replay(&replayed).await.map_err(CliError::fault)?);
+    }
+    let difference = replayed.difference.as_ref();
+    if args.json {
+        let difference =
+            difference.map(|it| object!({ "turn": it.turn, "entry": it.entry.to_string(), "what": it.what }));
+        print(&json(&object!({
+            "loom": loom.to_string(), "entity": entity.to_string(), "head": replayed.head.to_string(),
+            "turns": replayed.turns, "evaluations": replayed.evaluations, "gate_calls": replayed.gate_calls,
+            "medium": replayed.medium, "same": difference.is_none(), "difference": difference,
+            "statement": entry.map(|id| id.to_string()),
+        }))?)?;
+    } else {
+        let ran = format!(
+            "{}, {} run again, {} answered from the record",
+            count(replayed.turns, "turn", "turns"),
+            count(replayed.evaluations, "piece of code", "pieces of code"),
+            count(replayed.gate_calls, "gate call", "gate calls")
+        );
+        match difference {
+            None => print(&format!("the same: {ran}"))?,
+            Some(it) => print(&format!("turn {} ({}) is otherwise: {}", it.turn, it.entry, it.what))?,
+        }
+        if let Some(entry) = entry {
+            say(&format!("recorded beside the thread as {entry}; the log that it is in is signed when it is copied"));
+        }
+    }
+    Ok(if difference.is_none() { Exit::Done } else { Exit::Failed })
+}
+
+/// What of a turn is compared: everything but ids and times.
+fn essence(turn: &Turn) -> Value {
+    let mut value = export::turn(turn, export::Redaction::Default);
+    if let Value::Object(map) = &mut value {
+        map.retain(|key, _| {
+            ["said", "gates", "observation", "terminated", "truncated", "reason"].contains(&key.as_str())
+        });
+        let inner = [("gates", "duration_us"), ("said", "usage"), ("said", "model")];
+        for (key, field) in inner {
+            match map.get_mut(key) {
+                Some(Value::Array(items)) => {
+                    items.iter_mut().filter_map(Value::as_object_mut).for_each(|item| drop(item.remove(field)));
+                }
+                Some(Value::Object(item)) => drop(item.remove(field)),
+                _ => {}
+            }
+        }
+    }
+    value
+}
+
+/// What one side of a difference did, in a line.
+fn line(turn: Option<&Turn>) -> String {
+    let Some(turn) = turn else { return "(no such turn)".to_owned() };
+    let said = turn.said.iter().flat_map(|said| {
+        let code = said.calls.iter().filter_map(|call| {
+            let arguments = call.arguments.as_ref().ok()?;
+            Some(
+                arguments
+                    .get("code")
+                    .and_then(Value::as_str)
+                    .map_or_else(|| format!("{}({arguments})", call.gate), str::to_owned),
+            )
+        });
+        said.content.clone().into_iter().chain(code)
+    });
+    let said = said.collect::<Vec<_>>().join(" ");
+    let seen = turn.observation.iter().flat_map(|seen| &seen.answers).map(|answer| answer.content.as_str());
+    let seen = seen.collect::<Vec<_>>().join(" ");
+    let flat = |text: &str| cut(&cantrip_gates::redact(&text.split_whitespace().collect::<Vec<_>>().join(" ")), 160);
+    format!("{}  = {}", flat(&said), flat(&seen))
+}
+
+pub(super) fn diff(settings: &Settings, args: &ThreadsArgs) -> Result<Exit, CliError> {
+    let reader = settings.reader()?;
+    let thread = |named: &str| {
+        let (loom, entity) = find_thread(&**reader.store(), named)?;
+        let tree = reader.tree(loom).map_err(CliError::fault)?;
+        let turns = tree.thread(entity).map_err(CliError::fault)?;
+        Ok::<_, CliError>((entity, turns))
+    };
+    let ((one, left), (other, right)) = (thread(&args.one)?, thread(&args.other)?);
+    let same = left.iter().zip(&right).take_while(|(left, right)| essence(left) == essence(right)).count();
+    let differ: Vec<(Option<&Turn>, Option<&Turn>)> = (same..left.len().max(right.len()))
+        .map(|at| (left.get(at), right.get(at)))
+        .filter(|(left, right)| left.map(essence) != right.map(essence))
+        .collect();
+    if args.json {
+        let side = |turn: Option<&Turn>| turn.map(|turn| export::turn(turn, export::Redaction::Default));
+        let differ: Vec<Value> =
+            differ.iter().map(|(left, right)| object!({ "one": side(*left), "other": side(*right) })).collect();
+        print(&json(&object!({
+            "one": one.to_string(), "other": other.to_string(), "turns": [left.len(), right.len()],
+            "same_turns": same, "differences": differ,
+        }))?)?;
+    } else {
+        print(&format!("{} the same", count(same as u64, "turn is", "turns are")))?;
+        for (left, right) in &differ {
+            let number = left.or(*right).map_or(0, |turn| turn.sequence);
+            print(&format!("turn {number}\n  - {}\n  + {}", line(*left), line(*right)))?;
+        }
+    }
+    Ok(if differ.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliError> {
+    let runtime = settings.runtime(&settings.sandbox()?, false)?;
+    let (loom, entity) = find_thread(&**runtime.store(), named)?;
+    let (entry, epoch) = runtime.adopt(loom, entity).await.map_err(CliError::usage)?;
+    print(&entry.to_string())?;
+    say(&format!(
+        "{entity} is this node's now, as of epoch {epoch}; what its former owner writes of it from here on is set aside. \
+         `cast CANTRIP --resume {loom}` goes on with it"
+    ));
+    Ok(Exit::Done)
+}
