@@ -118,6 +118,13 @@ fn killed_and_summoned_again_it_knows_what_it_did_and_its_loom_is_on_the_second_
         let said = text(&verified.stdout) + &text(&verified.stderr);
         assert!(verified.status.success() && said.contains("clean"), "{said}");
     }
+    let loom = here.first().unwrap()["loom"].as_str().unwrap();
+    let there = world.run(&["loom", "verify", loom, "--node", "b", "--json"]);
+    let there: Value = serde_json::from_slice(&there.stdout).map_err(|_| text(&there.stderr)).unwrap();
+    assert_eq!(
+        (&there["entries"], &there["lacks_entries"], &there["findings"]),
+        (&json!(here.len()), &json!(0), &json!([]))
+    );
     let status = world.run(&["loom", "status", "--json"]);
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["keepers"][0]["node"], "b");
@@ -201,4 +208,41 @@ fn a_conversation_goes_on_in_the_same_thread_and_can_be_forked() {
     assert!(printed.lines().any(|line| line.trim() == "1"), "{printed}{said}");
     // The fork is what tomorrow's summoning goes on with.
     assert_eq!(world.answer(&["done(n + 1)"], &["and now?"])["result"], 2);
+}
+
+#[test]
+fn a_node_that_was_killed_goes_on_with_what_it_was_running_from_its_record_alone() {
+    let (world, [a, _b]) = World::new().with_nodes();
+    a.kill();
+    let file = world.at("net/a/node.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let model = "[models.default]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n\n[gate.read_file]";
+    let config = config
+        .replace("[gate.read_file]", model)
+        .replace("data = \"data\"", "data = \"data\"\ndefault_model = \"default\"");
+    std::fs::write(file, config).unwrap();
+    let codes = ["if (typeof n === 'undefined') { var n = 41; n } else { done(n + 1) }", "while (true) {}"];
+    let script: Vec<String> = codes.iter().map(|code| json!({ "code": code }).to_string()).collect();
+    std::fs::write(world.at("net/a/turns.jsonl"), script.join("\n")).unwrap();
+    let cantrip = "[llm]\nprovider = \"host\"\n[circle]\nmedium = \"javascript\"\ngates = [\"done\"]\n[circle.wards]\nmax_turns = 9\n";
+    std::fs::write(world.at("there.toml"), cantrip).unwrap();
+    let serve = || {
+        let mut command = world.command();
+        command.args(["serve", "--config", "net/a/node.toml"]);
+        Served::start(command)
+    };
+    let a = serve();
+    let mut client = world.command();
+    client.args(["cast", "there.toml", "count", "--node", "a", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut client = client.spawn().unwrap();
+    let exported = || text(&world.run(&["--data", "net/a/data", "loom", "export"]).stdout);
+    wait_for("the endless turn", || exported().contains("while (true)"));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    a.kill();
+    assert!(!exported().contains("\"kind\":\"ended\""));
+    let _a = serve();
+    wait_for("the end", || exported().contains("\"kind\":\"ended\""));
+    let ended: Value = serde_json::from_str(exported().lines().last().unwrap()).unwrap();
+    assert_eq!((&ended["how"], &ended["result"]), (&json!("terminated"), &json!(42)), "{ended}");
 }

@@ -2,45 +2,22 @@
 
 #![expect(clippy::expect_used, reason = "each test file uses a part of it, and a failure here fails the test")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
+mod book;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use anyhow::Result;
 use cantrip_runtime::adapters::clock::SystemClock;
-use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
-use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, LoomCopies};
+use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::domain::copies::{CopyKind, CopyMessage};
 use cantrip_runtime::domain::ids::{EntryId, LoomId};
-use cantrip_runtime::driver::{Copies, CopyPolicy, CopyTerms, Session};
-use cantrip_runtime::ports::{CopyBook, CopyStore, StoreError};
+use cantrip_runtime::driver::{Copies, CopyTerms, Session};
+use cantrip_runtime::ports::CopyStore;
+
+pub(crate) use self::book::{Book, OPEN, Terms, key};
 
 use crate::store_support::{entity, said, wait};
-
-/// A book in memory.
-#[derive(Debug, Default)]
-pub(crate) struct Book(Mutex<BTreeMap<LoomId, LoomCopies>>);
-
-impl CopyBook for Book {
-    fn load(&self) -> Result<Vec<LoomCopies>, StoreError> {
-        Ok(self.0.lock().expect("the lock").values().cloned().collect())
-    }
-
-    fn save(&self, copies: &LoomCopies) -> Result<(), StoreError> {
-        self.0.lock().expect("the lock").insert(copies.loom, copies.clone());
-        Ok(())
-    }
-}
-
-/// The same terms for everybody.
-#[derive(Debug)]
-pub(crate) struct Terms(pub(crate) CopyTerms);
-
-impl CopyPolicy for Terms {
-    fn terms(&self, _: &str) -> CopyTerms {
-        self.0
-    }
-}
-
-pub(crate) const OPEN: CopyTerms = CopyTerms { disk: true, memory: true, bytes_max: u64::MAX };
 
 /// One node.
 pub(crate) struct Node {
@@ -48,10 +25,6 @@ pub(crate) struct Node {
     pub(crate) disk: Arc<dyn CopyStore>,
     pub(crate) memory: Arc<dyn CopyStore>,
     pub(crate) copies: Arc<Copies>,
-}
-
-pub(crate) fn key(number: u8) -> NodeKey {
-    NodeKey::from_secret(&[number; 32])
 }
 
 impl Node {

@@ -333,6 +333,9 @@ pub(super) enum LoomCommand {
     Verify {
         /// The loom; nothing for all
         loom: Option<String>,
+        /// The copy that this node keeps, such as agents@host:7432, instead of the one here
+        #[arg(long, value_name = "NODE", requires = "loom")]
+        node: Option<String>,
         /// Print as JSON
         #[arg(long)]
         json: bool,

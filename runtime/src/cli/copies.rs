@@ -405,3 +405,49 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
     }
     Ok(Exit::Done)
 }
+
+/// Has another node recompute its copy, and compares how far it is with the one here.
+pub(super) async fn verify_at(settings: &Settings, loom: &str, node: &str, as_json: bool) -> Result<Exit, CliError> {
+    let here = settings.reading().ok();
+    let id = match (&here, loom.parse::<LoomId>()) {
+        (_, Ok(id)) => id,
+        (Some(store), Err(_)) => find_loom(&**store, Some(loom))?,
+        (None, Err(error)) => return Err(CliError::usage(error)),
+    };
+    let (nodes, whole) = node::reach(node, None).await?;
+    let verified = nodes.verify(&whole, id).await.map_err(node::node_error)?;
+    let logs = here.map(|store| store.logs(id)).transpose().map_err(CliError::fault)?.unwrap_or_default();
+    let lacks: u64 = logs
+        .iter()
+        .map(|log| {
+            let there = verified.logs.iter().find(|it| *it.writer == log.writer.as_bytes()[..]);
+            log.head.sequence.saturating_sub(there.map_or(0, |it| it.sequence))
+        })
+        .sum();
+    if as_json {
+        print(&json(&object!({
+            "loom": id.to_string(), "node": whole, "entries": verified.entries, "blobs": verified.texts,
+            "lacks_entries": lacks, "findings": verified.findings,
+        }))?)?;
+    } else {
+        for finding in &verified.findings {
+            print(finding)?;
+        }
+        say(&format!(
+            "{whole}: {}, {} recomputed: {}{}",
+            count(verified.entries, "entry", "entries"),
+            count(verified.texts, "text", "texts"),
+            if verified.findings.is_empty() {
+                "clean".to_owned()
+            } else {
+                count(verified.findings.len() as u64, "finding", "findings")
+            },
+            if lacks == 0 {
+                String::new()
+            } else {
+                format!("; it lacks {} that are here", count(lacks, "entry", "entries"))
+            }
+        ));
+    }
+    Ok(if verified.findings.is_empty() { Exit::Done } else { Exit::Damaged })
+}

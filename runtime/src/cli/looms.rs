@@ -69,7 +69,10 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
         LoomCommand::Adopt { entity } => timetravel::adopt(settings, &entity).await,
         LoomCommand::Replicate(args) => copies::replicate(settings, args).await,
         LoomCommand::Status(args) => copies::status(settings, &args),
-        LoomCommand::Verify { loom, json } => verify(settings, loom.as_deref(), json),
+        LoomCommand::Verify { loom: Some(loom), node: Some(node), json } => {
+            copies::verify_at(settings, &loom, &node, json).await
+        }
+        LoomCommand::Verify { loom, json, .. } => verify(settings, loom.as_deref(), json),
         LoomCommand::Reward { loom, entry, value, by } => {
             let runtime = settings.runtime(&settings.sandbox()?, false)?;
             let id = find_loom(&**runtime.store(), Some(&loom))?;

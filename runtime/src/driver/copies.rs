@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LOCAL, LoomCopies, answerable};
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
-use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken};
+use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
 
 pub use link::{CopyWire, Linking};
 pub use session::Session;
@@ -411,6 +411,27 @@ impl Copies {
             logs.extend(self.disk.logs(loom)?.into_iter().filter(|log| log.writer == own));
         }
         Ok(logs)
+    }
+
+    /// Whether a node is served a loom.
+    pub fn is_keeper(&self, loom: LoomId, peer: &str) -> bool {
+        peer == LOCAL || self.of(loom).is_some_and(|copies| copies.kind(peer) != CopyKind::None)
+    }
+
+    /// Recomputes what is kept of a loom.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn verify(&self, loom: LoomId) -> Result<(Verified, Vec<LogState>), StoreError> {
+        let (keeper, kind) = self.keeper(loom);
+        let mut verified = keeper.verify(Some(loom))?;
+        if kind == CopyKind::Memory {
+            let own = self.disk.verify(Some(loom))?;
+            verified.entries += own.entries;
+            verified.blobs += own.blobs;
+            verified.findings.extend(own.findings);
+        }
+        Ok((verified, self.logs(loom)?))
     }
 
     fn segment(&self, loom: LoomId, writer: WriterKey, after: u64) -> Result<Option<Segment>, StoreError> {

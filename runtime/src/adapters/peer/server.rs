@@ -565,6 +565,33 @@ impl Node for NodeServer {
         Ok(Response::new(Box::pin(sync::speaking(said).map(Ok))))
     }
 
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        let (caller, _) = self.caller(&request)?;
+        if let Some(peers) = self.peer(&request, &request.get_ref().node)? {
+            let v1::VerifyRequest { loom, node, .. } = request.into_inner();
+            let verified = peers.verify_at(&node, &loom, true).await.map_err(|error| passed_back(&error))?;
+            return Ok(Response::new(verified));
+        }
+        let request = request.into_inner();
+        let loom = request.loom.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let peer = if request.client { client_of(caller.name()) } else { caller.name().to_owned() };
+        let copies = self.hosting.copies().filter(|copies| copies.is_keeper(loom, &peer));
+        let copies = copies.ok_or_else(|| {
+            Status::permission_denied(format!(
+                "{} keeps no copies of this loom for {peer}",
+                self.casts.runtime().node()
+            ))
+        })?;
+        // It reads all of it: not on a thread that serves.
+        let verified = tokio::task::spawn_blocking(move || copies.verify(loom)).await;
+        let verified = verified.map_err(|error| Status::internal(error.to_string()))?;
+        let (verified, logs) = verified.map_err(|error| {
+            tracing::error!(%error, "a copy cannot be read");
+            Status::internal("the host cannot read its record")
+        })?;
+        Ok(Response::new(sync::verified(&verified, &logs)))
+    }
+
     async fn list_guests(
         &self,
         request: Request<v1::ListGuestsRequest>,

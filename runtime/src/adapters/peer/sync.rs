@@ -20,7 +20,7 @@ use crate::domain::copies::{CopyKind, CopyMessage, Keepers, Keeping, LogState};
 use crate::domain::ids::{IdError, LoomId, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
 use crate::driver::{CopyWire, Linking};
-use crate::ports::{BoxFuture, PeerError};
+use crate::ports::{BoxFuture, Finding, PeerError, Verified};
 
 /// 16 messages wait on either side of the wire: a segment is up to 2 MiB.
 const WAITING_MAX: usize = 16;
@@ -242,7 +242,42 @@ pub(super) fn wire(messages: Streaming<v1::CopyMessage>) -> (CopyWire, mpsc::Rec
     (CopyWire { out, incoming, guard: Box::new(Ears(ears.abort_handle())) }, said)
 }
 
+/// What a verification found, as it travels.
+pub(super) fn verified(verified: &Verified, logs: &[LogState]) -> v1::VerifyResponse {
+    let finding = |it: &Finding| match it.sequence {
+        Some(sequence) => format!("entry {sequence}: {}", it.what),
+        None => it.what.clone(),
+    };
+    v1::VerifyResponse {
+        entries: verified.entries,
+        texts: verified.blobs,
+        findings: verified.findings.iter().map(finding).collect(),
+        logs: logs.iter().map(log_to).collect(),
+    }
+}
+
 impl PeerNodes {
+    /// Has a peer recompute its copy of a loom.
+    ///
+    /// # Errors
+    /// A peer that is not known, cannot be reached, or keeps no such copy for whoever asks.
+    pub async fn verify(&self, node: &str, loom: LoomId) -> Result<v1::VerifyResponse, PeerError> {
+        self.verify_at(node, &loom.to_string(), false).await
+    }
+
+    pub(super) async fn verify_at(
+        &self,
+        node: &str,
+        loom: &str,
+        client: bool,
+    ) -> Result<v1::VerifyResponse, PeerError> {
+        let peer = self.find(node)?.clone();
+        let request = v1::VerifyRequest { loom: loom.to_owned(), node: self.passed_on_to(&peer), client };
+        let mut asked = self.client(&peer).await?;
+        // A long record takes its time: the connection's own heartbeat says whether the peer is there.
+        asked.verify(request).await.map(tonic::Response::into_inner).map_err(|status| failed(&peer, &status))
+    }
+
     /// Begins a conversation with a peer; `said` is everything that is said to it, by a client of this node or by itself.
     pub(super) async fn sync(
         &self,

@@ -8,7 +8,7 @@ use crate::domain::loom::{Body, GateRecord, Opened, Payload};
 use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder, Order};
 use crate::driver::fault::Fault;
 
-use super::{Build, Casts, Slots, Where};
+use super::{Build, Casts, HostItem, Slots, Where};
 
 /// 1 000 looms, the newest first. Whatever is older waits for its caller.
 const LOOMS_MAX: usize = 1_000;
@@ -88,7 +88,7 @@ impl Casts {
                 identity: opened.identity.clone(),
                 medium: opened.guest.is_none().then(|| opened.medium.clone()),
                 guest: opened.guest.clone(),
-                gates: opened.gates.iter().filter(|it| it.name != "done").map(gate).collect(),
+                gates: opened.gates.iter().map(gate).collect(),
                 wards: opened.wards.clone(),
                 folding: opened.folding.clone(),
                 model: ModelOrder::AtHost(None),
@@ -124,6 +124,9 @@ impl Casts {
                 attached.heard();
                 tokio::select! {
                     item = attached.next() => match item {
+                        Ok(Some(HostItem::Refused(refusal))) => {
+                            tracing::warn!(%entity, %loom, %refusal, "an episode that was cut off could not be gone on with");
+                        }
                         Ok(Some(_)) => {}
                         Ok(None) => return,
                         Err(error) => {
