@@ -10,12 +10,13 @@
 mod copy_support;
 mod store_support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
+use cantrip_runtime::domain::ids::EntryId;
 use cantrip_runtime::domain::loom::{ForkProof, Head, Segment, SegmentError};
 use cantrip_runtime::driver::CopyTerms;
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
@@ -55,6 +56,10 @@ enum Step {
         wire: usize,
         side: usize,
     },
+    /// A node ends and starts again: its connections and what it kept in memory are gone.
+    Restart {
+        node: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -64,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(node, behind, long)| Step::Write { node, behind, long }),
         3 => wire.clone().prop_map(|wire| Step::Connect { wire }),
         1 => wire.clone().prop_map(|wire| Step::Break { wire }),
+        1 => (0..3_usize).prop_map(|node| Step::Restart { node }),
         12 => (wire.clone(), side.clone()).prop_map(|(wire, side)| Step::Say { wire, side }),
         12 => (wire.clone(), side.clone()).prop_map(|(wire, side)| Step::Hear { wire, side }),
         2 => (wire.clone(), side.clone(), 0..64_usize)
@@ -74,13 +80,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 const WIRES: [(usize, usize); 3] = [(0, 1), (1, 2), (0, 2)];
 
-fn merge(steps: Vec<Step>) -> Result<()> {
-    let nodes: Vec<Node> = (1..=3).map(Node::new).collect();
+/// Runs the steps, heals the network, and returns the ids that every copy then has.
+fn merge(steps: Vec<Step>) -> Result<BTreeSet<EntryId>> {
+    let mut nodes: Vec<Node> = (1..=3).map(Node::new).collect();
     let loom = loom(1);
     share_all(&nodes, loom)?;
     let mut wires: [Option<Wire>; 3] = [None, None, None];
     let mut written = 0_usize;
-    let connect = |wire: usize| Wire::connect(&nodes[WIRES[wire].0], &nodes[WIRES[wire].1]);
+    let connect = |nodes: &[Node], wire: usize| Wire::connect(&nodes[WIRES[wire].0], &nodes[WIRES[wire].1]);
     for step in steps {
         match step {
             Step::Write { node, behind, long } => {
@@ -90,10 +97,18 @@ fn merge(steps: Vec<Step>) -> Result<()> {
             }
             Step::Connect { wire } => {
                 if wires[wire].is_none() {
-                    wires[wire] = Some(connect(wire)?);
+                    wires[wire] = Some(connect(&nodes, wire)?);
                 }
             }
             Step::Break { wire } => wires[wire] = None,
+            Step::Restart { node } => {
+                for (wire, (one, other)) in WIRES.iter().enumerate() {
+                    if [*one, *other].contains(&node) {
+                        wires[wire] = None;
+                    }
+                }
+                nodes[node].restart();
+            }
             Step::Say { wire, side } => {
                 if let Some(wire) = &mut wires[wire] {
                     wire.say(side)?;
@@ -124,7 +139,7 @@ fn merge(steps: Vec<Step>) -> Result<()> {
     // The network heals, without anybody's help.
     for _ in 0..2 {
         for wire in 0..3 {
-            connect(wire)?.settle()?;
+            connect(&nodes, wire)?.settle()?;
         }
     }
     let ids = nodes[0].ids(loom)?;
@@ -134,7 +149,7 @@ fn merge(steps: Vec<Step>) -> Result<()> {
         let verified = node.disk.verify(None)?;
         ensure!(verified.findings.is_empty(), "{}: {:?}", node.name, verified.findings);
     }
-    Ok(())
+    Ok(ids)
 }
 
 proptest! {
@@ -145,6 +160,43 @@ proptest! {
     fn the_merge_is_set_union(steps in proptest::collection::vec(step(), 0..160)) {
         merge(steps).map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
     }
+}
+
+/// The steps of a seed: always the same.
+fn steps_of(seed: u64) -> Vec<Step> {
+    let mut state = seed;
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap_or(0) % bound
+    };
+    let mut step = || {
+        let (wire, side, node) = (below(3), below(2), below(3));
+        match below(40) {
+            0..5 => Step::Write { node, behind: below(64), long: below(20) == 0 },
+            5..9 => Step::Connect { wire },
+            9 => Step::Break { wire },
+            10 => Step::Restart { node },
+            11..13 => Step::Repeat { wire, side, message: below(64) },
+            13 => Step::Swap { wire, side },
+            14..27 => Step::Say { wire, side },
+            _ => Step::Hear { wire, side },
+        }
+    };
+    (0..600).map(|_| step()).collect()
+}
+
+/// Nodes that are cut off, restarted and told things twice, by seed: `CANTRIP_SIM_SEED` runs one of them again, exactly as it was.
+#[test]
+fn a_simulation_of_three_nodes_converges_and_is_the_same_by_seed() -> Result<()> {
+    let one = std::env::var("CANTRIP_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds: Vec<u64> = one.map_or_else(|| (1..=40).collect(), |seed| vec![seed]);
+    for seed in seeds {
+        let again = format!("CANTRIP_SIM_SEED={seed} cargo test -p cantrip-runtime --test copies a_simulation");
+        let run = || merge(steps_of(seed)).with_context(|| again.clone());
+        let (first, second) = (run()?, run()?);
+        ensure!(first == second, "{again}: two runs differ");
+    }
+    Ok(())
 }
 
 /// A log of five entries, as its writer signed it.

@@ -223,9 +223,9 @@ async fn an_entity_that_rests_has_no_instance_and_comes_back_on_the_next_send() 
         ];
         let mut entity = world.runtime.summon(&world.cantrip(script), CastOptions::default()).unwrap();
         assert_eq!(entity.send("one").await.unwrap().result, Some(json!(1)));
-        entity.rest().await.unwrap();
+        entity.rest().unwrap();
         assert_eq!(entity.send("two").await.unwrap().result, Some(json!(2)));
-        entity.rest().await.unwrap();
+        entity.rest().unwrap();
         let looked = entity.send("three").await.unwrap().result.unwrap();
         assert!(looked.as_str().unwrap().starts_with("[2,"), "{looked}");
         assert_eq!(world.snapshots(entity.loom()) > 0, policy == SnapshotPolicy::Idle);

@@ -279,6 +279,10 @@ fn an_adopted_entity_goes_on_here_and_its_former_owner_writes_no_more_of_it() {
     assert!(world.run(&["loom", "import", "back.car"]).status.success());
     assert!(world.run(&["loom", "export", loom, "--format", "car", "--raw", "-o", "forth.car"]).status.success());
     assert!(world.on("other", &["loom", "import", "forth.car"]).status.success());
+    let refused = world.run(&["cast", "cantrip.toml", "again", "--resume", loom]);
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("belongs to another node"), "{said}");
+    assert!(said.contains("loom adopt"), "{said}");
     // Both have the same thread: the adopted one, without what came too late.
     let thread = |data: &str| text(&world.on(data, &["loom", "thread", loom, "--json"]).stdout);
     assert_eq!(thread("data"), thread("other"));

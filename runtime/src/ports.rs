@@ -176,6 +176,11 @@ pub trait LoomStore: Send + Sync + Debug {
     /// The key of the node that writes here.
     fn writer(&self) -> WriterKey;
 
+    /// The keys under which this node has written before it took its present one.
+    fn formerly(&self) -> Result<Vec<WriterKey>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// How far this node's log of a loom is; an empty head for a loom that is not known.
     fn head(&self, loom: LoomId) -> Result<Head, StoreError>;
 

@@ -25,6 +25,28 @@ pub(crate) struct Node {
     pub(crate) disk: Arc<dyn CopyStore>,
     pub(crate) memory: Arc<dyn CopyStore>,
     pub(crate) copies: Arc<Copies>,
+    number: u8,
+    book: Arc<Book>,
+    terms: CopyTerms,
+}
+
+fn started(
+    name: &str,
+    number: u8,
+    disk: &Arc<dyn CopyStore>,
+    book: &Arc<Book>,
+    terms: CopyTerms,
+) -> (Arc<dyn CopyStore>, Arc<Copies>) {
+    let memory: Arc<dyn CopyStore> = MemoryStore::with_key(key(number));
+    let copies = Copies::new(
+        name,
+        Arc::clone(disk),
+        Arc::clone(&memory),
+        Arc::clone(book) as _,
+        Arc::new(Terms(terms)),
+        Arc::new(SystemClock::default()),
+    );
+    (memory, copies.expect("a book in memory"))
 }
 
 impl Node {
@@ -34,16 +56,14 @@ impl Node {
 
     pub(crate) fn on(number: u8, disk: Arc<dyn CopyStore>, terms: CopyTerms) -> Self {
         let name = format!("node{number}");
-        let memory = MemoryStore::with_key(key(number));
-        let copies = Copies::new(
-            name.clone(),
-            Arc::clone(&disk),
-            Arc::clone(&memory) as _,
-            Arc::new(Book::default()),
-            Arc::new(Terms(terms)),
-            Arc::new(SystemClock::default()),
-        );
-        Self { name, disk, memory, copies: copies.expect("an empty book") }
+        let book = Arc::new(Book::default());
+        let (memory, copies) = started(&name, number, &disk, &book, terms);
+        Self { name, number, disk, memory, copies, book, terms }
+    }
+
+    /// Ends and starts again: the disk and the book stay.
+    pub(crate) fn restart(&mut self) {
+        (self.memory, self.copies) = started(&self.name, self.number, &self.disk, &self.book, self.terms);
     }
 
     /// Writes an entry behind whichever entries of the loom are here; the number says which.

@@ -9,7 +9,7 @@ use crate::domain::copies::LOCAL;
 use crate::domain::ids::LoomId;
 use crate::domain::loom::{How, Spent};
 use crate::domain::outcome::{Failure, Outcome};
-use crate::driver::{CastError, CastOptions, Control, Runtime, Summoned};
+use crate::driver::{CastError, CastOptions, Control, Fault, Runtime, Summoned};
 use crate::ports::{LoomStore, Observer};
 
 use super::args::CastArgs;
@@ -90,7 +90,13 @@ pub(super) fn resume(
         .next()
         .map(|(id, _)| id)
         .ok_or_else(|| CliError::usage(anyhow::anyhow!("the loom {loom} has no entity")))?;
-    runtime.resume(cantrip, loom, root, options).map_err(CliError::fault)
+    runtime.resume(cantrip, loom, root, options).map_err(|fault| {
+        if matches!(fault, Fault::Elsewhere { .. }) {
+            let hint = format!("`loom adopt {loom}` makes it this node's, if the other does not go on with it");
+            return CliError::usage(fault).hint(hint);
+        }
+        CliError::fault(fault)
+    })
 }
 
 /// The first ctrl-c lets the turn end, the second stops at once.

@@ -13,7 +13,7 @@ use serde_json::json as object;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::store::{FileBook, FjallStore, MemoryStore, replace_file};
+use crate::adapters::store::{FileBook, FjallStore, MemoryStore, note_file};
 use crate::domain::copies::{CopyKind, LOCAL, LogState, LoomCopies, answerable};
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime};
@@ -26,9 +26,10 @@ use super::show::count;
 use super::{json, node, print, say};
 
 /// The name of the file that says how far the others are.
-const STATUS_FILE: &str = "status.json";
-/// So often it is written, where something has changed.
+const STATUS_FILE: &str = "copies-status.json";
+/// So often it is written, where something has changed; and where nothing has, so that others see that this process lives.
 const TELL: Duration = Duration::from_millis(500);
+const TELL_ALIVE_US: u64 = 5_000_000;
 /// So long `loom replicate` waits for others to have everything; what is not there by then goes on where a process has the record.
 const REPLICATE_WAIT: Duration = Duration::from_mins(10);
 /// So long a client waits at its end for others to have everything.
@@ -83,7 +84,7 @@ struct Told {
     looms: BTreeMap<LoomId, BTreeMap<String, ToldKeeper>>,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct ToldKeeper {
     connected: bool,
     has: BTreeMap<String, u64>,
@@ -113,22 +114,30 @@ fn told(copies: &Copies, at_us: u64) -> Told {
 pub(super) async fn tell(copies: Arc<Copies>, folder: PathBuf) {
     let clock = SystemClock::default();
     let mut tick = tokio::time::interval(TELL);
+    let mut before = None;
     loop {
         tick.tick().await;
-        write_down(&copies, &folder, clock.now_us());
+        let now_us = clock.now_us();
+        let now = told(&copies, 0).looms;
+        let is_stale =
+            before.as_ref().is_none_or(|(at_us, looms)| now_us.saturating_sub(*at_us) > TELL_ALIVE_US || *looms != now);
+        if is_stale {
+            write_down(&copies, &folder, now_us);
+            before = Some((now_us, now));
+        }
     }
 }
 
 fn write_down(copies: &Copies, folder: &Path, now_us: u64) {
     let written = serde_json::to_vec(&told(copies, now_us)).map_err(std::io::Error::other);
-    if let Err(error) = written.and_then(|text| replace_file(&folder.join(STATUS_FILE), &text)) {
+    if let Err(error) = written.and_then(|text| note_file(&folder.join(STATUS_FILE), &text)) {
         tracing::warn!(%error, "how far the copies are cannot be written down");
     }
 }
 
 fn read_told(settings: &Settings) -> Option<Told> {
     #[expect(clippy::disallowed_methods, reason = "a file beside the record")]
-    let text = std::fs::read(settings.copies().join(STATUS_FILE)).ok()?;
+    let text = std::fs::read(settings.data().join(STATUS_FILE)).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -144,7 +153,7 @@ impl Keeping {
     pub(super) fn begin(copies: &Arc<Copies>, links: Arc<dyn Linking>, settings: &Settings) -> Self {
         let stop = CancellationToken::new();
         let task = Some(tokio::spawn(Arc::clone(copies).keep_up(links, stop.clone())));
-        Self { stop, task, copies: Arc::clone(copies), folder: settings.copies() }
+        Self { stop, task, copies: Arc::clone(copies), folder: settings.data().to_owned() }
     }
 
     /// What is kept.
@@ -219,7 +228,7 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
                 settled = copies.settled(loom, &target) => { settled.map_err(CliError::fault)?; }
                 refused = refusal(&copies, loom, &target) => return Err(unfinished(&copies, loom, &target, &refused)),
             }
-            write_down(&copies, &settings.copies(), SystemClock::default().now_us());
+            write_down(&copies, settings.data(), SystemClock::default().now_us());
             let entries = copies.logs(loom).map_err(CliError::fault)?.iter().map(|log| log.head.sequence).sum();
             print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
             Ok(Exit::Done)

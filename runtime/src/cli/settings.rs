@@ -78,6 +78,11 @@ impl Settings {
         self.loom_folder()
     }
 
+    /// The data directory.
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Where it is written down who keeps which loom.
     pub(super) fn copies(&self) -> PathBuf {
         self.data.join("copies")

@@ -206,10 +206,9 @@ impl Actor {
     }
 
     /// Gives the medium's instance back: the next code finds it again as it was, from its image and the code behind it.
-    pub(super) async fn rest(&mut self) -> Result<(), Fault> {
-        let is_due = self.snapshots != SnapshotPolicy::Never && self.medium().is_some();
-        if is_due && self.take_snapshot(true)? {
-            self.loom.sync().await?;
+    pub(super) fn rest(&mut self) -> Result<(), Fault> {
+        if self.medium().is_some() {
+            self.take_snapshot(true)?;
         }
         if self.medium().take().is_some() {
             self.lost = true;

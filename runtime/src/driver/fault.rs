@@ -41,7 +41,7 @@ pub enum Fault {
         entity: EntityId,
     },
     /// Another node goes on with it.
-    #[error("the entity {entity} belongs to writer {owner}, not to this node")]
+    #[error("the entity {entity} belongs to another node, whose key is {owner}")]
     Elsewhere {
         /// Which.
         entity: EntityId,

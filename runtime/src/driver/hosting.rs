@@ -49,6 +49,8 @@ pub struct HostLimits {
     pub queue: Duration,
     /// How long it may take to make a cantrip, its guest included.
     pub build: Duration,
+    /// After how long an entity that waits gives the memory of its medium back; its next intent finds it again as it was.
+    pub rest: Duration,
     /// How long an entity that was kept waits for a further intent, and the end of an episode for its caller.
     pub idle: Duration,
 }
@@ -60,6 +62,7 @@ impl Default for HostLimits {
             lease_max: Duration::from_mins(10),
             queue: Duration::from_mins(1),
             build: Duration::from_secs(30),
+            rest: Duration::from_mins(1),
             idle: Duration::from_mins(10),
         }
     }
@@ -323,9 +326,26 @@ impl Casts {
         }))
     }
 
+    /// Has an entity that waits give the memory of its medium back.
+    fn put_to_rest(hosted: &Hosted) {
+        let mut kept = hosted.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(summoned) = kept.as_mut()
+            && let Err(error) = summoned.rest()
+        {
+            tracing::error!(%error, entity = %hosted.entity, "an entity that waits could not be put to rest");
+        }
+    }
+
     /// Forgets what has ended and nobody has asked for since.
     fn purge(&self, all: &mut BTreeMap<EntityId, Arc<Hosted>>, now_us: u64) {
         let idle_us = u64::try_from(self.0.limits.idle.as_micros()).unwrap_or(u64::MAX);
+        let rest_us = u64::try_from(self.0.limits.rest.as_micros()).unwrap_or(u64::MAX);
+        for hosted in all.values() {
+            let silent_us = now_us.saturating_sub(hosted.heard_us.load(Ordering::Relaxed));
+            if silent_us >= rest_us {
+                Self::put_to_rest(hosted);
+            }
+        }
         all.retain(|_, hosted| {
             let is_over = matches!(&*hosted.stage.borrow(), Stage::Ended(_));
             !is_over || now_us.saturating_sub(hosted.heard_us.load(Ordering::Relaxed)) < idle_us

@@ -119,7 +119,10 @@ impl Loom {
     /// Goes on with an entity under a new key.
     fn take_over(&self, log: &mut Log, entity: EntityId, parent: Option<EntryId>) -> Result<Option<EntryId>, Fault> {
         let owner = Owners::find(&self.0.store.entries(self.0.id)?).owner(entity);
-        let Some((_, epoch)) = owner.filter(|(owner, _)| *owner != log.writer) else { return Ok(parent) };
+        let Some((owner, epoch)) = owner.filter(|(owner, _)| *owner != log.writer) else { return Ok(parent) };
+        if !self.0.store.formerly()?.contains(&owner) {
+            return Err(Fault::Elsewhere { entity, owner });
+        }
         let body = Body::Adopted { epoch: epoch.saturating_add(1), node: String::new() };
         self.write(log, entity, parent, body, Vec::new()).map(Some)
     }

@@ -305,7 +305,7 @@ impl Runtime {
             && owner != self.host.store.writer()
         {
             // This node itself, under an earlier key; anybody else's is taken over by an explicit act.
-            if tree.entity(entity)?.opened.node != self.host.node {
+            if !self.host.store.formerly()?.contains(&owner) {
                 return Err(Fault::Elsewhere { entity, owner });
             }
             let head = tree.entity(entity)?.head;
@@ -484,9 +484,9 @@ impl Summoned {
     /// newest image and the code behind it.
     ///
     /// # Errors
-    /// A record that cannot be written.
-    pub async fn rest(&mut self) -> Result<(), Fault> {
-        self.actor.rest().await
+    /// A record that does not take the image.
+    pub fn rest(&mut self) -> Result<(), Fault> {
+        self.actor.rest()
     }
 
     /// How many turns it has had.

@@ -5,7 +5,8 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +29,19 @@ struct Page {
 
 /// The book of a data folder.
 #[derive(Debug)]
-pub struct FileBook(PathBuf);
+pub struct FileBook {
+    folder: PathBuf,
+    /// What was read, and when the folder had last changed then: it is looked at every second.
+    read: Mutex<Option<(SystemTime, Vec<LoomCopies>)>>,
+}
+
+/// Two seconds. A folder that changed so lately may change again within what its time tells apart.
+const SETTLED: Duration = Duration::from_secs(2);
 
 impl FileBook {
     /// The book in this folder, which is made when something is written into it.
     pub fn new(folder: &Path) -> Arc<Self> {
-        Arc::new(Self(folder.to_owned()))
+        Arc::new(Self { folder: folder.to_owned(), read: Mutex::default() })
     }
 
     fn read(path: &Path) -> Result<LoomCopies, StoreError> {
@@ -54,15 +62,40 @@ impl FileBook {
     }
 
     fn write(&self, copies: &LoomCopies) -> io::Result<()> {
-        fs::create_dir_all(&self.0)?;
+        fs::create_dir_all(&self.folder)?;
         let page = Page { version: VERSION, copies: copies.clone() };
-        files::replace(&self.0.join(format!("{}.json", copies.loom)), &serde_json::to_vec_pretty(&page)?)
+        files::replace(&self.folder.join(format!("{}.json", copies.loom)), &serde_json::to_vec_pretty(&page)?)
     }
 }
 
 impl CopyBook for FileBook {
     fn load(&self) -> Result<Vec<LoomCopies>, StoreError> {
-        let listed = match fs::read_dir(&self.0) {
+        let changed = fs::metadata(&self.folder).and_then(|metadata| metadata.modified()).ok();
+        let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(changed), Some((at, copies))) = (changed, &*known)
+            && changed == *at
+        {
+            return Ok(copies.clone());
+        }
+        let all = self.read_all()?;
+        let settled = changed.filter(|changed| changed.elapsed().is_ok_and(|since| since > SETTLED));
+        *known = settled.map(|changed| (changed, all.clone()));
+        Ok(all)
+    }
+
+    fn save(&self, copies: &LoomCopies) -> Result<(), StoreError> {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.write(copies).map_err(|error| StoreError::Open {
+            folder: self.folder.display().to_string(),
+            what: "who keeps a loom cannot be written down".to_owned(),
+            source: Some(Box::new(error)),
+        })
+    }
+}
+
+impl FileBook {
+    fn read_all(&self) -> Result<Vec<LoomCopies>, StoreError> {
+        let listed = match fs::read_dir(&self.folder) {
             Ok(listed) => listed,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(StoreError::Read(Box::new(error))),
@@ -70,21 +103,11 @@ impl CopyBook for FileBook {
         let mut all = Vec::new();
         for entry in listed {
             let path = entry.map_err(|error| StoreError::Read(Box::new(error)))?.path();
-            let is_page = path.extension().is_some_and(|extension| extension == "json")
-                && path.file_stem().is_some_and(|stem| stem != "status");
-            if is_page {
+            if path.extension().is_some_and(|extension| extension == "json") {
                 all.push(Self::read(&path)?);
             }
         }
         Ok(all)
-    }
-
-    fn save(&self, copies: &LoomCopies) -> Result<(), StoreError> {
-        self.write(copies).map_err(|error| StoreError::Open {
-            folder: self.0.display().to_string(),
-            what: "who keeps a loom cannot be written down".to_owned(),
-            source: Some(Box::new(error)),
-        })
     }
 }
 
@@ -96,4 +119,14 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder)?;
     files::replace(path, content)
+}
+
+/// The same for a file that may be lost with the machine's power: it is not synced.
+///
+/// # Errors
+/// A folder that cannot be written to.
+pub fn note_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    fs::write(&beside, content)?;
+    fs::rename(&beside, path)
 }

@@ -247,6 +247,10 @@ impl LoomStore for FjallStore {
         durable_copies::logs(&self.database, loom)
     }
 
+    fn formerly(&self) -> Result<Vec<WriterKey>, StoreError> {
+        durable_copies::formerly(&self.database)
+    }
+
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         durable_copies::proofs(&self.database)
     }

@@ -66,6 +66,17 @@ pub(super) fn logs(database: &Database, loom: LoomId) -> Result<Vec<LogState>, S
         .collect()
 }
 
+/// The keys under which this node has written before.
+pub(super) fn formerly(database: &Database) -> Result<Vec<WriterKey>, StoreError> {
+    let mut keys = Vec::new();
+    database.each(rows::Space::Meta, rows::META_FORMER, |key, _| {
+        let bytes = key.strip_prefix(rows::META_FORMER).and_then(|rest| <[u8; 32]>::try_from(rest).ok());
+        keys.extend(bytes.map(WriterKey::from_bytes));
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    Ok(keys)
+}
+
 /// The proofs in a database.
 pub(super) fn proofs(database: &Database) -> Result<Vec<ForkProof>, StoreError> {
     let mut proofs = Vec::new();

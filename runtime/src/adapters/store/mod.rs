@@ -35,7 +35,7 @@ mod scratch;
 mod sink;
 mod verify;
 
-pub use book::{FileBook, replace_file};
+pub use book::{FileBook, note_file, replace_file};
 pub use durable::{FjallStore, StoreOptions};
 pub use key::NodeKey;
 pub use memory::MemoryStore;

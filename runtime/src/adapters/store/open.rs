@@ -13,7 +13,7 @@ use super::journal::{self, Scan};
 use super::key::{KEY_FILE, NodeKey};
 use super::manifest;
 use super::marks::{MARKS_FILE, Mark, MarkWriter, Marks};
-use super::rows::{Commit, LAYOUT, Log, LogLine, META_FILE, META_WRITER, Space};
+use super::rows::{self, Commit, LAYOUT, Log, LogLine, META_FILE, META_WRITER, Space};
 use super::scratch::{self, Scratch};
 use super::sink::RecordSink;
 use super::verify;
@@ -194,6 +194,9 @@ fn is_copied(folder: &Folder<'_>, database: &Database) -> Result<bool, StoreErro
 pub(super) fn renew(folder: &Folder<'_>, database: &Database) -> Result<NodeKey, StoreError> {
     let engine = |error| folder.engine(error);
     let next = NodeKey::create_next(folder.0).map_err(folder.cannot("make a new key"))?;
+    if let Some((_, former)) = database.made_by().map_err(engine)? {
+        database.note(&rows::former_key(former), &[]).map_err(engine)?;
+    }
     database.note(META_WRITER, next.writer().as_bytes()).map_err(engine)?;
     NodeKey::promote(folder.0).map_err(folder.cannot("put the new key in its place"))?;
     note_file(folder, database)?;

@@ -128,6 +128,10 @@ impl LoomStore for ReadingStore {
         durable_copies::logs(self.database(), loom)
     }
 
+    fn formerly(&self) -> Result<Vec<WriterKey>, StoreError> {
+        durable_copies::formerly(self.database())
+    }
+
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         durable_copies::proofs(self.database())
     }

@@ -25,6 +25,9 @@ const META_SIGNED: &[u8] = b"signed";
 /// Rows of [`Space::Meta`]: a writer → the proof that it has signed two histories.
 pub(super) const META_PROOF: &[u8] = b"proof";
 
+/// Rows of [`Space::Meta`]: a key under which this node has written before → nothing.
+pub(super) const META_FORMER: &[u8] = b"former";
+
 /// A keyspace. Each has its own purpose, so that a range of one never meets another's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Space {
@@ -150,6 +153,11 @@ pub(super) fn signed_of(log: Log) -> Vec<u8> {
 /// The key under which the proof against a writer is kept.
 pub(super) fn proof_key(writer: WriterKey) -> Vec<u8> {
     [META_PROOF, writer.as_bytes()].concat()
+}
+
+/// The key under which a former key of this node is kept.
+pub(super) fn former_key(writer: WriterKey) -> Vec<u8> {
+    [META_FORMER, writer.as_bytes()].concat()
 }
 
 /// The value of a signed head.

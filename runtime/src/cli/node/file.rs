@@ -60,6 +60,7 @@ struct Limits {
     build_timeout_ms: u64,
     lease_ms: u64,
     lease_ms_max: u64,
+    rest_ms: u64,
     idle_ms: u64,
     drain_ms: u64,
     /// Of this machine's own clients together.
@@ -76,6 +77,7 @@ impl Default for Limits {
             build_timeout_ms: 30_000,
             lease_ms: 60_000,
             lease_ms_max: 600_000,
+            rest_ms: 60_000,
             idle_ms: 600_000,
             drain_ms: 30_000,
             concurrent_casts: 256,
@@ -331,6 +333,7 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
             lease_max: duration(limits.lease_ms_max),
             queue: duration(limits.queue_timeout_ms),
             build: duration(limits.build_timeout_ms),
+            rest: duration(limits.rest_ms),
             idle: duration(limits.idle_ms),
         },
         drain: duration(limits.drain_ms),

@@ -54,7 +54,7 @@ pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts.clone(), drain));
     let keeping = tokio::spawn(Arc::clone(&copies).keep_up(peers, stop.clone()));
-    let telling = tokio::spawn(copies::tell(copies, settings.copies()));
+    let telling = tokio::spawn(copies::tell(copies, settings.data().to_owned()));
     host.go_on(&casts);
     say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
     let ended = server.serve(connections, stop, drain).await;

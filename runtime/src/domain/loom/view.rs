@@ -262,7 +262,7 @@ impl Tree {
         let orphan = || ViewError::Orphan { entry: id, kind: entry.body.kind() };
         let next = self.spoken.len();
         let view = self.entities.get_mut(&entry.entity).ok_or_else(orphan)?;
-        view.head = id;
+        let before = std::mem::replace(&mut view.head, id);
         let current = view.steps.iter().rev().find_map(|step| match step {
             Step::Turn(turn) => Some(*turn),
             Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
@@ -308,8 +308,10 @@ impl Tree {
                 let turn = current.and_then(|turn| self.spoken.get_mut(turn)).ok_or_else(orphan)?;
                 turn.add(id, position, entry, &text)?;
             }
-            Body::Snapshot { .. } => view.steps.push(Step::Snapshot(id)),
-            Body::Approved { .. }
+            // It is of the moment that it follows, and of no other.
+            Body::Snapshot { .. } if entry.parent == Some(before) => view.steps.push(Step::Snapshot(id)),
+            Body::Snapshot { .. }
+            | Body::Approved { .. }
             | Body::Denied { .. }
             | Body::Rewarded { .. }
             | Body::Replayed { .. }

@@ -19,8 +19,8 @@ use crate::ports::{LogState, StoreError, Taken};
 const UNANSWERED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// 65 536. So many texts are known to be there already, so that none is sent twice.
 const TEXTS_SENT_MAX: usize = 65_536;
-/// 100 000 looms. More are not kept with one node.
-const LOOMS_MAX: usize = 100_000;
+/// 10 000 looms. More are not kept with one node.
+const LOOMS_MAX: usize = 10_000;
 /// 10 000 logs. A loom with more writers is refused.
 const WRITERS_MAX: usize = 10_000;
 
