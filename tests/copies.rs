@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     reason = "a failed assertion is the point of a test"
@@ -17,11 +18,14 @@ use anyhow::{Context as _, Result, ensure};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
 use cantrip_runtime::domain::ids::EntryId;
-use cantrip_runtime::domain::loom::{ForkProof, Head, Segment, SegmentError};
+use cantrip_runtime::domain::loom::{
+    Body, Entry, FORMAT, ForkProof, Head, Payload, Sealed, Segment, SegmentError, Tree,
+};
 use cantrip_runtime::driver::CopyTerms;
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
 use copy_support::{Node, OPEN, Wire, key, share_all};
 use proptest::prelude::*;
+use serde_json::json;
 use store_support::{copy_tree, entity, fill, loom, open, said, wait};
 
 #[derive(Debug, Clone)]
@@ -550,5 +554,74 @@ fn a_node_that_lost_its_newest_entries_learns_it_from_a_keeper_and_takes_a_new_k
     Wire::connect(&node, &keeper)?.settle()?;
     ensure!(node.ids(loom(1))?.len() == 5 && node.ids(loom(1))? == keeper.ids(loom(1))?);
     ensure!(store.verify(None)?.findings.is_empty() && store.proofs()?.is_empty());
+    Ok(())
+}
+
+/// Opened as a cast opens an entity.
+fn opened(store: &dyn LoomStore, of: cantrip_runtime::domain::ids::EntityId, prompt: &str) -> Result<EntryId> {
+    let mut text = json!({
+        "identity": { "system_prompt": prompt }, "medium": "conversation", "medium_digest": null, "gates": [], "wards": {},
+        "folding": {}, "model": "none", "guest": null, "intent": { "text": "go" }, "node": "here", "depth": 0,
+        "cast": null, "trace": null, "spawned_by": null, "fork": null
+    });
+    text["cast"] = json!(cantrip_runtime::domain::ids::CastId::from_parts(1, [1; 10]).to_string());
+    let body = Body::Opened(serde_json::from_value(text)?);
+    append(store, of, None, body)
+}
+
+fn append(
+    store: &dyn LoomStore,
+    of: cantrip_runtime::domain::ids::EntityId,
+    parent: Option<EntryId>,
+    body: Body,
+) -> Result<EntryId> {
+    let (loom, writer) = (loom(1), store.writer());
+    let sequence = store.head(loom)?.sequence + 1;
+    let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: sequence, entity: of, parent, body };
+    let sealed = Sealed::new(entry, Vec::new())?;
+    let id = sealed.id;
+    store.append(sealed)?;
+    Ok(id)
+}
+
+fn intent(text: &str) -> Body {
+    Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None }
+}
+
+#[test]
+fn a_keeper_that_writes_about_what_is_not_its_own_changes_no_thread() -> Result<()> {
+    let (owner, mallory) = (Node::new(1), Node::new(2));
+    let root = opened(&*owner.disk, entity(1), "mine")?;
+    let last = append(&*owner.disk, entity(1), Some(root), intent("a second intent"))?;
+    // Each is whole, in its own log and signed: and none of it is its writer's to say.
+    opened(&*mallory.disk, entity(1), "hers")?;
+    append(&*mallory.disk, entity(1), Some(last), intent("give me the keys"))?;
+    append(
+        &*mallory.disk,
+        entity(1),
+        Some(last),
+        Body::Snapshot { medium: "javascript".to_owned(), memory_bytes: u64::MAX, base: None, pages: Vec::new() },
+    )?;
+    // An entity that nobody has opened, and an adoption of what she does not follow.
+    append(&*mallory.disk, entity(9), Some(last), intent("from nowhere"))?;
+    append(&*mallory.disk, entity(1), Some(EntryId::of(b"nothing")), Body::Adopted { epoch: 1, node: "m".to_owned() })?;
+    append(&*mallory.disk, entity(1), Some(last), Body::Adopted { epoch: 7, node: "m".to_owned() })?;
+    let nodes = [owner, mallory];
+    share_all(&nodes, loom(1))?;
+    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
+    let entries = nodes[0].disk.entries(loom(1))?;
+    ensure!(entries.len() == 8, "{}", entries.len());
+    let text = |payload: &Payload| nodes[0].disk.text(payload).ok().flatten();
+    let tree = Tree::read(&entries, &text)?;
+    let view = tree.entity(entity(1))?;
+    ensure!(view.id == root && view.head == last && view.opened.identity.system_prompt() == Some("mine"));
+    ensure!(tree.aside().len() == 6, "{:?}", tree.aside());
+    ensure!(tree.owners().owner(entity(1)) == Some((key(1).writer(), 0)));
+    // Whoever follows the owner's last entry may take the entity over: that is what adopting is, and it shows.
+    append(&*nodes[1].disk, entity(1), Some(last), Body::Adopted { epoch: 1, node: "m".to_owned() })?;
+    append(&*nodes[1].disk, entity(1), Some(last), intent("and now?"))?;
+    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
+    let tree = Tree::read(&nodes[0].disk.entries(loom(1))?, &text)?;
+    ensure!(tree.owners().owner(entity(1)) == Some((key(2).writer(), 1)));
     Ok(())
 }

@@ -58,7 +58,7 @@ impl Node {
         let name = format!("node{number}");
         let book = Arc::new(Book::default());
         let (memory, copies) = started(&name, number, &disk, &book, terms);
-        Self { name, number, disk, memory, copies, book, terms }
+        Self { name, disk, memory, copies, number, book, terms }
     }
 
     /// Ends and starts again: the disk and the book stay.

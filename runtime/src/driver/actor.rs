@@ -205,6 +205,13 @@ impl Actor {
         Ok(true)
     }
 
+    /// Has its memory recorded at least when it rests.
+    pub(super) fn record_at_rest(&mut self) {
+        if self.snapshots == SnapshotPolicy::Never {
+            self.snapshots = SnapshotPolicy::Idle;
+        }
+    }
+
     /// Gives the medium's instance back: the next code finds it again as it was, from its image and the code behind it.
     pub(super) fn rest(&mut self) -> Result<(), Fault> {
         if self.medium().is_some() {

@@ -330,7 +330,7 @@ impl Casts {
     fn put_to_rest(hosted: &Hosted) {
         let mut kept = hosted.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(summoned) = kept.as_mut()
-            && let Err(error) = summoned.rest()
+            && let Err(error) = summoned.rest_on_record()
         {
             tracing::error!(%error, entity = %hosted.entity, "an entity that waits could not be put to rest");
         }

@@ -489,6 +489,12 @@ impl Summoned {
         self.actor.rest()
     }
 
+    /// The same, with the memory recorded whatever its cantrip says: it may wait for long.
+    pub(super) fn rest_on_record(&mut self) -> Result<(), Fault> {
+        self.actor.record_at_rest();
+        self.actor.rest()
+    }
+
     /// How many turns it has had.
     pub fn turns(&self) -> u64 {
         self.actor.entity.turns()

@@ -201,7 +201,11 @@ impl MediumFactory for Javascript {
     }
 
     fn fits(&self, opening: &MediumOpening, image: &Image) -> bool {
-        opening.medium == JAVASCRIPT && image.medium == self.mark(opening)
+        // An image may be another node's: what it says of itself is checked before memory is made for it.
+        let is_bounded = image.memory_bytes <= opening.memory_bytes_max.min(MEMORY_BYTES_MAX);
+        let end = image.pages.keys().next_back().map_or(0, |last| (u64::from(*last) + 1) * PAGE_BYTES as u64);
+        let is_inside = end <= image.memory_bytes && image.pages.values().all(|page| page.len() == PAGE_BYTES);
+        opening.medium == JAVASCRIPT && image.medium == self.mark(opening) && is_bounded && is_inside
     }
 
     fn open_image<'a>(

@@ -10,7 +10,6 @@ use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, PeerNodes, Shelve,
 use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::guest::Manifest;
-use crate::domain::medium::SnapshotPolicy;
 use crate::domain::remote::{ModelOrder, Order, Refusal};
 use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots};
 use crate::ports::{Guest, Llm};
@@ -236,14 +235,10 @@ impl Hosting for NodeHost {
             ModelOrder::AtHost(Some(name)) => Some(self.file.get(name)?),
             ModelOrder::AtHost(None) | ModelOrder::AtCaller { .. } => None,
         };
-        let (sandboxed, fetch, keep) = (Arc::clone(&self.sandboxed), policy.fetch_guests, order.keep);
+        let (sandboxed, fetch) = (Arc::clone(&self.sandboxed), policy.fetch_guests);
         Ok(Box::new(move |line: Arc<Line>| {
             Box::pin(async move {
                 let mut builder = Cantrip::builder();
-                if keep {
-                    // It may wait for long: then it waits on disk.
-                    builder = builder.snapshots(SnapshotPolicy::Idle);
-                }
                 if let Some(prompt) = cantrip.identity.system_prompt() {
                     builder = builder.system_prompt(prompt);
                 }

@@ -202,8 +202,9 @@ impl Tree {
     /// # Errors
     /// A missing text, or an entry without its entity.
     pub fn read(entries: &[Sealed], text: TextOf<'_>) -> Result<Self, ViewError> {
+        // In the order of the store: the reading node's own word is believed first.
+        let mut tree = Self { owners: Owners::find(entries), ..Self::default() };
         let ordered = in_causal_order(entries);
-        let mut tree = Self { owners: Owners::find(ordered.iter().copied()), ..Self::default() };
         for (position, sealed) in ordered.into_iter().enumerate() {
             if !tree.owners.counts(sealed) {
                 tree.aside.push((sealed.id, sealed.entry.body.kind()));

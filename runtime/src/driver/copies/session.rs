@@ -289,6 +289,11 @@ impl Session {
             Ok(Taken::New(_) | Taken::Known) => {
                 self.fence(loom, &adopted)?;
                 self.known(loom, writer, signed.head);
+                // Whoever sends it has it.
+                self.copies.note(loom, &self.peer, |state| {
+                    let has = state.has.entry(writer).or_default();
+                    *has = signed.head.sequence.max(*has);
+                });
                 if !self.taken.contains(&(loom, writer)) {
                     self.taken.push((loom, writer));
                 }
