@@ -261,7 +261,8 @@ fn answer(node: &Node, from: &Node, segment: Segment) -> Result<Vec<CopyMessage>
     while session.next_message()?.is_some() {}
     let keepers = [(node.name.clone(), Keeping::default()), (from.name.clone(), Keeping::default())];
     let loom = segment.signed.loom;
-    wait(session.hear(CopyMessage::Have { loom, keepers: BTreeMap::from(keepers), logs: Vec::new() }))?;
+    let (origin, keepers) = (from.name.clone(), BTreeMap::from(keepers));
+    wait(session.hear(CopyMessage::Have { loom, origin, keepers, logs: Vec::new() }))?;
     wait(session.hear(CopyMessage::Segment(Box::new(segment))))?;
     wait(session.flush())?;
     let mut said = Vec::new();
@@ -623,5 +624,36 @@ fn a_keeper_that_writes_about_what_is_not_its_own_changes_no_thread() -> Result<
     Wire::connect(&nodes[0], &nodes[1])?.settle()?;
     let tree = Tree::read(&nodes[0].disk.entries(loom(1))?, &text)?;
     ensure!(tree.owners().owner(entity(1)) == Some((key(2).writer(), 1)));
+    Ok(())
+}
+
+#[test]
+fn a_keeper_cannot_make_others_forget_and_may_leave_itself() -> Result<()> {
+    let nodes: Vec<Node> = (1..=3).map(Node::new).collect();
+    nodes[0].write(loom(1), 0, "mine")?;
+    for keeper in ["node2", "node3"] {
+        nodes[0].copies.share(loom(1), keeper, CopyKind::Disk, None)?;
+    }
+    let settle = || {
+        let wires = [(0, 1), (1, 2), (0, 2)];
+        wires.into_iter().try_for_each(|(one, other)| Wire::connect(&nodes[one], &nodes[other])?.settle())
+    };
+    settle()?;
+    nodes[1].write(loom(1), 0, "the second's")?;
+    settle()?;
+    // The second says of everybody that they keep it no longer.
+    for keeper in ["node1", "node3"] {
+        nodes[1].copies.share(loom(1), keeper, CopyKind::None, None)?;
+    }
+    settle()?;
+    for node in [&nodes[0], &nodes[2]] {
+        ensure!(node.ids(loom(1))?.len() == 2, "{} has forgotten", node.name);
+        let copies = node.copies.of(loom(1)).expect("a loom that is kept");
+        ensure!(["node1", "node3"].iter().all(|keeper| copies.kind(keeper) == CopyKind::Disk), "{copies:?}");
+    }
+    // The origin may.
+    nodes[0].copies.share(loom(1), "node3", CopyKind::None, None)?;
+    settle()?;
+    ensure!(nodes[2].ids(loom(1))?.is_empty() && nodes[0].ids(loom(1))?.len() == 2);
     Ok(())
 }

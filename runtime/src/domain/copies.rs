@@ -62,7 +62,7 @@ pub fn answerable(keeper: &str) -> &str {
 }
 
 /// Whether a keeper is this one, whichever node it was reached through.
-fn is_same(keeper: &str, node: &str) -> bool {
+pub fn is_same(keeper: &str, node: &str) -> bool {
     keeper == node || (node == LOCAL && keeper.ends_with("/local"))
 }
 
@@ -75,6 +75,8 @@ pub type Keepers = BTreeMap<String, Keeping>;
 pub struct LoomCopies {
     /// The loom.
     pub loom: LoomId,
+    /// The node that has it kept by others. Only that one, or the one that is meant, says that a node keeps it otherwise.
+    pub origin: String,
     /// Who keeps it, this node too. Nobody else is served anything of it.
     #[serde(default)]
     pub keepers: Keepers,
@@ -90,7 +92,7 @@ impl LoomCopies {
     /// A loom that only this node keeps.
     pub fn new(loom: LoomId, node: &str) -> Self {
         let keepers = BTreeMap::from([(node.to_owned(), Keeping::default())]);
-        Self { loom, keepers, acks: 0, acks_wait_ms: 0 }
+        Self { loom, origin: node.to_owned(), keepers, acks: 0, acks_wait_ms: 0 }
     }
 
     /// How a node keeps it.
@@ -115,9 +117,16 @@ impl LoomCopies {
         }
     }
 
-    /// Takes another keeper's view of it.
-    pub fn merge(&mut self, theirs: &Keepers) {
+    /// Takes another keeper's view of it, as far as it may have one: a new keeper may be named by all; how a node keeps it, and that
+    /// it does so no longer, is said by the origin, and by that node itself.
+    pub fn merge(&mut self, node: &str, peer: &str, theirs: &Keepers) {
+        let is_origin = is_same(peer, &self.origin);
         for (keeper, keeping) in theirs {
+            let is_theirs = is_origin || is_same(peer, keeper);
+            let is_new = !self.keepers.contains_key(keeper) && keeping.kind != CopyKind::None;
+            if !is_theirs && (!is_new || keeper == node) {
+                continue;
+            }
             let is_full = self.keepers.len() >= KEEPERS_MAX;
             match self.keepers.get_mut(keeper) {
                 Some(known) => *known = (*known).max(*keeping),
@@ -148,6 +157,8 @@ pub enum CopyMessage {
     Have {
         /// The loom.
         loom: LoomId,
+        /// The node that has it kept.
+        origin: String,
         /// Who keeps it, the sender and the other too.
         keepers: Keepers,
         /// How far each log is here.

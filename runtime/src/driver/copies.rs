@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LOCAL, LoomCopies, answerable};
+use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LOCAL, LoomCopies, answerable, is_same};
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
@@ -307,16 +307,19 @@ impl Copies {
 
     /// Whether a peer that says that it keeps a loom may: it is one of its keepers, or brings a new one, or began it here. Nothing
     /// else tells it whether the loom is known.
-    fn admit(&self, peer: &str, loom: LoomId, keepers: &Keepers) -> Result<bool, StoreError> {
+    fn admit(&self, peer: &str, loom: LoomId, origin: &str, keepers: &Keepers) -> Result<bool, StoreError> {
         let known = self.of(loom);
         let terms = self.policy.terms(peer);
-        let mut after = known.clone().unwrap_or_else(|| LoomCopies::new(loom, &self.node));
+        let mut after = known.clone().unwrap_or_else(|| {
+            let origin = if is_same(origin, &self.node) { peer } else { origin };
+            LoomCopies { origin: origin.to_owned(), ..LoomCopies::new(loom, &self.node) }
+        });
         let is_keeper = known.as_ref().is_some_and(|copies| copies.kind(peer) != CopyKind::None);
         let is_new = known.is_none() && (self.logs(loom)?.is_empty() || self.was_begun_by(loom, peer)?);
         if !is_keeper && !is_new {
             return Ok(false);
         }
-        after.merge(keepers);
+        after.merge(&self.node, peer, keepers);
         // Whoever brings it keeps it, whatever it calls itself.
         after.keepers.entry(peer.to_owned()).or_default();
         if after.kind(peer) == CopyKind::None {

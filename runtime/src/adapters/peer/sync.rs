@@ -100,7 +100,8 @@ fn log_from(loom: LoomId, log: &v1::LogHead) -> Result<LogState, Unreadable> {
 fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
     let one = |message| VecDeque::from([message]);
     match message {
-        CopyMessage::Have { loom, keepers, logs } => one(Wire::Have(v1::CopyHave {
+        CopyMessage::Have { loom, origin, keepers, logs } => one(Wire::Have(v1::CopyHave {
+            origin,
             loom: loom.to_string(),
             keepers: keepers_to(&keepers),
             logs: logs.iter().map(log_to).collect(),
@@ -157,7 +158,7 @@ impl Reader {
             Wire::Have(have) => {
                 let loom: LoomId = have.loom.parse()?;
                 let logs = have.logs.iter().map(|log| log_from(loom, log)).collect::<Result<_, _>>()?;
-                CopyMessage::Have { loom, keepers: keepers_from(have.keepers)?, logs }
+                CopyMessage::Have { loom, origin: have.origin, keepers: keepers_from(have.keepers)?, logs }
             }
             Wire::Text(part) => {
                 if self.text.len().saturating_add(part.bytes.len()) > TEXT_BYTES_MAX {

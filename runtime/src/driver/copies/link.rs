@@ -94,6 +94,9 @@ impl Copies {
                         }
                     }
                     session.flush().await?;
+                    if session.is_overrun() {
+                        return Ok(format!("{peer} does not listen to what it is told"));
+                    }
                 }
                 permit = wire.out.reserve(), if pending.is_some() => match (permit, pending.take()) {
                     (Ok(permit), Some(message)) => permit.send(message),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Copies, said};
-use crate::domain::copies::{CopyKind, CopyMessage, Keepers};
+use crate::domain::copies::{CopyKind, CopyMessage, Keepers, LoomCopies};
 use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
 use crate::domain::loom::{
     Body, ENTRY_BYTES_MAX, ForkProof, Head, Owners, SEGMENT_BYTES, Segment, SignedHead, text_ids,
@@ -21,6 +21,8 @@ const UNANSWERED_BYTES_MAX: usize = 8 * 1024 * 1024;
 const TEXTS_SENT_MAX: usize = 65_536;
 /// 10 000 looms. More are not kept with one node.
 const LOOMS_MAX: usize = 10_000;
+/// 10 000 answers. A peer that does not listen to them is not listened to either.
+const ANSWERS_MAX: usize = 10_000;
 /// 10 000 logs. A loom with more writers is refused.
 const WRITERS_MAX: usize = 10_000;
 
@@ -102,8 +104,14 @@ impl Session {
         let logs = if is_keeper { self.copies.logs(loom)? } else { Vec::new() };
         self.looms.entry(loom).or_default();
         self.told.insert(loom, copies.keepers.clone());
-        self.out.push_back(CopyMessage::Have { loom, keepers: copies.keepers, logs });
+        let LoomCopies { origin, keepers, .. } = copies;
+        self.out.push_back(CopyMessage::Have { loom, origin, keepers, logs });
         Ok(())
+    }
+
+    /// Whether the other side says more than it hears.
+    pub fn is_overrun(&self) -> bool {
+        self.out.len() > ANSWERS_MAX
     }
 
     /// There may be more to send, or other looms.
@@ -123,7 +131,7 @@ impl Session {
     /// Ours: whatever the other side says wrong is answered.
     pub async fn hear(&mut self, message: CopyMessage) -> Result<(), StoreError> {
         match message {
-            CopyMessage::Have { loom, keepers, logs } => self.meet(loom, &keepers, &logs),
+            CopyMessage::Have { loom, origin, keepers, logs } => self.meet(loom, &origin, &keepers, &logs),
             CopyMessage::Text { loom, bytes } => {
                 if !self.heard.contains(&loom) || !self.copies.brings(&self.peer, bytes.len()) {
                     return Ok(());
@@ -133,7 +141,10 @@ impl Session {
             CopyMessage::Segment(segment) => self.take(*segment).await,
             CopyMessage::Held { loom, writer, sequence, durable } => {
                 self.answered(loom, Some(writer), sequence);
-                let there = self.looms.entry(loom).or_default().entry(writer).or_default();
+                // What was never sent is not acknowledged.
+                let Some(there) = self.looms.get_mut(&loom).and_then(|logs| logs.get_mut(&writer)) else {
+                    return Ok(());
+                };
                 there.sent = there.sent.max(sequence);
                 self.copies.note(loom, &self.peer, |state| {
                     let has = state.has.entry(writer).or_default();
@@ -152,10 +163,13 @@ impl Session {
                     self.copies.memory.accuse(&proof)?;
                     tracing::error!(writer = %proof.writer(), loom = %proof.early.loom, told_by = self.peer, "a writer has signed two histories");
                 }
+                let Some(logs) = self.looms.get_mut(&loom) else { return Ok(()) };
                 match writer {
                     Some(writer) => {
+                        if let Some(there) = logs.get_mut(&writer) {
+                            there.refused = true;
+                        }
                         self.answered(loom, Some(writer), u64::MAX);
-                        self.looms.entry(loom).or_default().entry(writer).or_default().refused = true;
                     }
                     None => {
                         self.heard.remove(&loom);
@@ -169,10 +183,10 @@ impl Session {
     }
 
     /// The other side has said what it has of a loom.
-    fn meet(&mut self, loom: LoomId, keepers: &Keepers, logs: &[LogState]) -> Result<(), StoreError> {
+    fn meet(&mut self, loom: LoomId, origin: &str, keepers: &Keepers, logs: &[LogState]) -> Result<(), StoreError> {
         let is_first = !self.looms.contains_key(&loom);
         let too_many = logs.len() > WRITERS_MAX || (is_first && self.looms.len() >= LOOMS_MAX);
-        if too_many || !self.copies.admit(&self.peer, loom, keepers)? {
+        if too_many || !self.copies.admit(&self.peer, loom, origin, keepers)? {
             self.looms.remove(&loom);
             self.heard.remove(&loom);
             let node = self.copies.node();
@@ -185,9 +199,14 @@ impl Session {
             self.heard.remove(&loom);
             return Ok(());
         }
+        // What a node says that it has is as durable there as it keeps it.
+        let is_on_disk = self.copies.of(loom).is_some_and(|copies| copies.kind(&self.peer) == CopyKind::Disk);
         self.copies.note(loom, &self.peer, |state| {
             state.connected = true;
             state.has = logs.iter().map(|log| (log.writer, log.head.sequence)).collect();
+            if is_on_disk {
+                state.durable.clone_from(&state.has);
+            }
         });
         if is_first {
             self.have(loom)?;
@@ -267,7 +286,7 @@ impl Session {
             return Ok(());
         }
         if !self.copies.brings(&self.peer, bytes) {
-            let what = format!("{} has brought as many bytes as it may (copies_max_bytes)", self.peer);
+            let what = format!("{} has brought as many bytes as it may (keep_max_bytes)", self.peer);
             self.refuse(loom, Some(writer), what);
             return Ok(());
         }
