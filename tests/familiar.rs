@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use node_support::{Served, compiled, port, text, wait_for};
+use node_support::{Served, binary, compiled, port, text, wait_for};
 use serde_json::{Value, json};
 
 /// A workspace, a client's record, and two nodes.
@@ -47,10 +47,8 @@ impl World {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
-        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).env("CANTRIP_DATA", self.at("data"));
-        command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_DATA_HOME").env_remove("CANTRIP_LOG");
-        command.env_remove("CANTRIP_LLM");
+        let mut command = binary(self.folder.path());
+        command.env("CANTRIP_DATA", self.at("data"));
         command
     }
 

@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use node_support::{Proxy, Served, compiled, port, text, wait_for};
+use node_support::{Proxy, Served, binary, compiled, port, text, wait_for};
 use serde_json::{Value, json};
 
 /// A cluster in a folder, with its own home, so that its sockets are its own.
@@ -58,10 +58,7 @@ impl Cluster {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
-        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).env_remove("XDG_RUNTIME_DIR");
-        command.env_remove("XDG_DATA_HOME").env_remove("CANTRIP_DATA").env_remove("CANTRIP_LOG");
-        command
+        binary(self.folder.path())
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use node_support::{Faults, Proxy, Served, compiled, port, text};
+use node_support::{Faults, Proxy, Served, binary, compiled, port, text};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -75,10 +75,7 @@ impl Three {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
-        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).env_remove("XDG_RUNTIME_DIR");
-        command.env_remove("XDG_DATA_HOME").env_remove("CANTRIP_DATA").env_remove("CANTRIP_LOG");
-        command
+        binary(self.folder.path())
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

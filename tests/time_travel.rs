@@ -9,9 +9,9 @@
 mod node_support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
-use node_support::{compiled, text};
+use node_support::{binary, compiled, text};
 use serde_json::{Value, json};
 
 struct World {
@@ -53,9 +53,7 @@ impl World {
     }
 
     fn on(&self, data: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
-        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).env("CANTRIP_DATA", self.at(data));
-        command.env_remove("XDG_RUNTIME_DIR").env_remove("CANTRIP_LOG").args(arguments).output().unwrap()
+        binary(self.folder.path()).env("CANTRIP_DATA", self.at(data)).args(arguments).output().unwrap()
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

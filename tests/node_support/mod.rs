@@ -15,6 +15,16 @@ pub(crate) fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// The binary in a folder that is its home: its nodes' sockets and its record are its own.
+pub(crate) fn binary(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
+    command.current_dir(home).env("HOME", home);
+    for name in ["XDG_RUNTIME_DIR", "XDG_DATA_HOME", "CANTRIP_DATA", "CANTRIP_LOG", "CANTRIP_LLM"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 pub(crate) fn compiled() -> &'static Path {
     static ONCE: OnceLock<PathBuf> = OnceLock::new();
     ONCE.get_or_init(|| {

@@ -32,8 +32,9 @@ const TELL: Duration = Duration::from_millis(500);
 const TELL_ALIVE_US: u64 = 5_000_000;
 /// So long `loom replicate` waits for others to have everything; what is not there by then goes on where a process has the record.
 const REPLICATE_WAIT: Duration = Duration::from_mins(10);
-/// So long a client waits at its end for others to have everything.
+/// So long a client waits at its end for others to have everything, and for others that were not there until then.
 const LAST_WAIT: Duration = Duration::from_secs(5);
+const LAST_WAIT_FOR_ABSENT: Duration = Duration::from_secs(1);
 /// A process that has not written for so long does not run any more.
 const STALE_US: u64 = 10_000_000;
 
@@ -164,7 +165,9 @@ impl Keeping {
     /// Gives the others a moment to have everything, then ends.
     pub(super) async fn end(mut self, loom: LoomId) {
         for (keeper, _) in self.copies.of(loom).iter().flat_map(|of| of.others(self.copies.node())) {
-            if !matches!(tokio::time::timeout(LAST_WAIT, self.copies.settled(loom, keeper)).await, Ok(Ok(true))) {
+            let is_there = self.copies.states(loom).get(keeper).is_some_and(|state| state.connected);
+            let wait = if is_there { LAST_WAIT } else { LAST_WAIT_FOR_ABSENT };
+            if !matches!(tokio::time::timeout(wait, self.copies.settled(loom, keeper)).await, Ok(Ok(true))) {
                 say(&format!("{keeper} does not have everything of loom {loom} yet; `loom status` says what it lacks"));
             }
         }

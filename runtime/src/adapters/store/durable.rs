@@ -182,6 +182,9 @@ impl LoomStore for FjallStore {
             return Ok(false);
         }
         check_received(&sealed, self.writer(), &|id| Ok(self.blob(id)?.is_some()))?;
+        if self.is_cheater(sealed.entry.writer)? {
+            return Err(StoreError::Cheater { loom: sealed.entry.loom, writer: sealed.entry.writer });
+        }
         let log = Log::received(sealed.entry.loom);
         self.committer.append(log, sealed, Beside::default(), || self.durable_head(log))?;
         Ok(true)

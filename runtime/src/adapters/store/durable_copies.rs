@@ -88,7 +88,7 @@ pub(super) fn proofs(database: &Database) -> Result<Vec<ForkProof>, StoreError> 
 }
 
 impl FjallStore {
-    fn is_cheater(&self, writer: WriterKey) -> Result<bool, StoreError> {
+    pub(super) fn is_cheater(&self, writer: WriterKey) -> Result<bool, StoreError> {
         Ok(self.database.get(rows::Space::Meta, &rows::proof_key(writer))?.is_some())
     }
 

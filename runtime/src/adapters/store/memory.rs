@@ -162,6 +162,9 @@ impl LoomStore for MemoryStore {
             return Ok(false);
         }
         check_received(&sealed, self.writer, &|id| Ok(looms.blobs.contains_key(&id)))?;
+        if looms.proofs.contains_key(&sealed.entry.writer) {
+            return Err(StoreError::Cheater { loom: sealed.entry.loom, writer: sealed.entry.writer });
+        }
         let log = Log::received(sealed.entry.loom);
         let after = looms.after(log, sealed.id);
         looms.add(log, after, sealed);

@@ -53,14 +53,21 @@ pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
     let server = NodeServer::new(casts.clone(), Arc::clone(&host) as _, first);
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts.clone(), drain));
-    let keeping = tokio::spawn(Arc::clone(&copies).keep_up(peers, stop.clone()));
+    // What drains may wait for copies: they are kept up until it is over.
+    let drained = CancellationToken::new();
+    let keeping = tokio::spawn(Arc::clone(&copies).keep_up(peers, drained.clone()));
     let telling = tokio::spawn(copies::tell(copies, settings.data().to_owned()));
-    host.go_on(&casts);
+    // It reads what is recorded: nobody who calls meanwhile waits for that.
+    let going_on = tokio::task::spawn_blocking({
+        let (host, casts) = (Arc::clone(&host), casts.clone());
+        move || host.go_on(&casts)
+    });
     say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
     let ended = server.serve(connections, stop, drain).await;
+    drop(going_on.await);
     stopping.abort();
     telling.abort();
-    // It ends with `stop`, which ended the serving too.
+    drained.cancel();
     drop(keeping.await);
     if let Some(path) = socket {
         // A node that was killed leaves it too: the next one takes it over.

@@ -17,8 +17,10 @@ use crate::ports::{BoxFuture, PeerError, StoreError};
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// So long the node with the later name waits for the other to connect, so that one connection is made and not two.
 const COURTESY: Duration = Duration::from_millis(500);
-/// So often the book is read again, and what was written without a sync is looked for.
+/// So often the book is read again.
 const LOOK: Duration = Duration::from_secs(1);
+/// After so many looks what was written without a sync is looked for too: all that counts is synced, and sent then.
+const LOOKS_FOR_ALL: u32 = 30;
 /// 64 messages are heard before they are made durable together.
 const HEARD_MAX: usize = 64;
 
@@ -122,6 +124,7 @@ impl Copies {
         let mut tasks: JoinSet<String> = JoinSet::new();
         let mut running: HashSet<String> = HashSet::new();
         let mut news = self.news.subscribe();
+        let mut looks = 0;
         loop {
             for keeper in self.keepers() {
                 if links.knows(&keeper) && running.insert(keeper.clone()) {
@@ -144,7 +147,11 @@ impl Copies {
                     if let Err(error) = self.reread() {
                         tracing::error!(%error, "the book of copies cannot be read");
                     }
-                    self.grown_everywhere();
+                    looks += 1;
+                    if looks >= LOOKS_FOR_ALL {
+                        looks = 0;
+                        self.grown_everywhere();
+                    }
                 }
             }
         }
