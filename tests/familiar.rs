@@ -244,3 +244,65 @@ fn a_node_that_was_killed_goes_on_with_what_it_was_running_from_its_record_alone
     let ended: Value = serde_json::from_str(exported().lines().last().unwrap()).unwrap();
     assert_eq!((&ended["how"], &ended["result"]), (&json!("terminated"), &json!(42)), "{ended}");
 }
+
+#[test]
+fn a_peer_that_keeps_a_copy_adopts_what_a_dead_node_was_running_and_goes_on_with_it() {
+    let (world, [a, b]) = World::new().with_nodes();
+    drop((a, b));
+    let model = "[models.default]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n\n[gate.read_file]";
+    let codes = ["if (typeof n === 'undefined') { var n = 41; n } else { done(n + 1) }", "while (true) {}"];
+    let script: Vec<String> = codes.iter().map(|code| json!({ "code": code }).to_string()).collect();
+    for name in ["a", "b"] {
+        let file = world.at(&format!("net/{name}/node.toml"));
+        let config = std::fs::read_to_string(&file).unwrap();
+        let config = config
+            .replace("[gate.read_file]", model)
+            .replace("data = \"data\"", "data = \"data\"\ndefault_model = \"default\"");
+        std::fs::write(file, config).unwrap();
+        std::fs::write(world.at(&format!("net/{name}/turns.jsonl")), script.join("\n")).unwrap();
+    }
+    let cantrip = "[llm]\nprovider = \"host\"\n[circle]\nmedium = \"javascript\"\ngates = [\"done\"]\n[circle.wards]\nmax_turns = 9\n";
+    std::fs::write(world.at("there.toml"), cantrip).unwrap();
+    let serve = |name: &str| {
+        let mut command = world.command();
+        command.args(["serve", "--config", &format!("net/{name}/node.toml")]);
+        Served::start(command)
+    };
+    let (a, _b) = (serve("a"), serve("b"));
+    let mut client = world.command();
+    client.args(["cast", "there.toml", "count", "--node", "a", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut client = client.spawn().unwrap();
+    let exported = |node: &str| text(&world.run(&["--data", &format!("net/{node}/data"), "loom", "export"]).stdout);
+    wait_for("the endless turn", || exported("a").contains("while (true)"));
+    let line = exported("a").lines().next().unwrap().to_owned();
+    let loom = serde_json::from_str::<Value>(&line).unwrap()["loom"].as_str().unwrap().to_owned();
+    let shared = world.run(&["--data", "net/a/data", "loom", "replicate", &loom, "--to", "b"]);
+    assert!(shared.status.success(), "{}", text(&shared.stderr));
+    a.kill();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let adopted = world.run(&["--data", "net/b/data", "loom", "adopt", &loom]);
+    let said = text(&adopted.stderr);
+    assert!(adopted.status.success() && said.contains("epoch 1") && !said.contains("does not go on"), "{said}");
+    wait_for("the end on b", || exported("b").contains("\"kind\":\"ended\""));
+    let thread = world.run(&["--data", "net/b/data", "loom", "thread", &loom, "--json"]);
+    assert!(text(&thread.stdout).contains("42"), "{}", text(&thread.stdout));
+    // The dead node comes back, hears of it, and writes no more of it.
+    let _a = serve("a");
+    wait_for("the same on both", || {
+        let ids = |node: &str| {
+            let mut ids: Vec<String> = exported(node)
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+                .collect();
+            ids.sort();
+            ids
+        };
+        ids("a") == ids("b")
+    });
+    let threads = ["a", "b"].map(|node| {
+        let data = format!("net/{node}/data");
+        text(&world.run(&["--data", &data, "loom", "thread", &loom, "--json"]).stdout)
+    });
+    assert_eq!(threads[0], threads[1]);
+}

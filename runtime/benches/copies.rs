@@ -107,6 +107,10 @@ impl v1::node_server::Node for Sink {
         Ok(Response::new(Box::pin(futures_util::stream::empty())))
     }
 
+    async fn adopt(&self, _: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         Err(Status::unimplemented(""))
     }

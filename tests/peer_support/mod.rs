@@ -14,6 +14,7 @@ use cantrip_runtime::adapters::peer::{
     make_authority, make_certificate,
 };
 use cantrip_runtime::domain::cantrip::{Folding, Identity as CantripIdentity};
+use cantrip_runtime::domain::ids::{EntityId, LoomId};
 use cantrip_runtime::domain::model::Sampling;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Usage};
 use cantrip_runtime::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
@@ -229,6 +230,10 @@ impl Hosting for TestHost {
 
     fn media(&self) -> Vec<String> {
         self.media.names()
+    }
+
+    fn go_on_with(&self, _: &Casts, _: LoomId, _: EntityId) -> Result<(), String> {
+        Err("a test goes on with nothing".to_owned())
     }
 
     fn copies(&self) -> Option<Arc<Copies>> {

@@ -236,11 +236,21 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
             print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
             Ok(Exit::Done)
         }
-        Err(error) if error.source.downcast_ref().is_some_and(|error| matches!(error, StoreError::Locked { .. })) => {
-            replicate_by_its_process(settings, &args, kind, acks).await
-        }
+        Err(error) if is_locked(&error) => replicate_by_its_process(settings, &args, kind, acks).await,
         Err(error) => Err(error),
     }
+}
+
+/// Whether another process has the record.
+pub(super) fn is_locked(error: &CliError) -> bool {
+    error.source.downcast_ref().is_some_and(|error| matches!(error, StoreError::Locked { .. }))
+}
+
+/// The node that serves with this record, as far as it has written down that it lives.
+pub(super) fn serving(settings: &Settings) -> Option<String> {
+    let told = read_told(settings)?;
+    let is_live = SystemClock::default().now_us().saturating_sub(told.at_us) < STALE_US;
+    (is_live && told.node != LOCAL).then_some(told.node)
 }
 
 const fn place(kind: CopyKind) -> &'static str {

@@ -16,7 +16,7 @@ use super::args::{ForkArgs, ReplayArgs, ThreadsArgs};
 use super::exit::{CliError, Exit};
 use super::settings::{Settings, find_loom};
 use super::show::count;
-use super::{file, json, print, say};
+use super::{file, json, node, print, say};
 
 /// 8 forks run at once: each asks a model.
 const FORKS_AT_ONCE: usize = 8;
@@ -268,13 +268,31 @@ pub(super) fn diff(settings: &Settings, args: &ThreadsArgs) -> Result<Exit, CliE
 }
 
 pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliError> {
-    let runtime = settings.runtime(&settings.sandbox()?, false)?;
-    let (loom, entity) = find_thread(&**runtime.store(), named)?;
-    let (entry, epoch) = runtime.adopt(loom, entity).await.map_err(CliError::usage)?;
-    print(&entry.to_string())?;
-    say(&format!(
-        "{entity} is this node's now, as of epoch {epoch}; what its former owner writes of it from here on is set aside. \
-         `cast CANTRIP --resume {loom}` goes on with it"
-    ));
+    let sandboxed = settings.sandbox()?;
+    match settings.runtime(&sandboxed, false) {
+        Ok(runtime) => {
+            let (loom, entity) = find_thread(&**runtime.store(), named)?;
+            let (entry, epoch) = runtime.adopt(loom, entity).await.map_err(CliError::usage)?;
+            print(&entry.to_string())?;
+            say(&format!(
+                "{entity} is this node's now, as of epoch {epoch}; what its former owner writes of it from here on is set aside. \
+                 `cast CANTRIP --resume {loom}` goes on with it"
+            ));
+        }
+        Err(error) => {
+            // A node that serves has the record: it adopts, and goes on.
+            let Some(node) = super::copies::serving(settings).filter(|_| super::copies::is_locked(&error)) else {
+                return Err(error);
+            };
+            let (loom, entity) = find_thread(&*settings.reading()?, named)?;
+            let (nodes, whole) = node::reach(&node, None).await?;
+            let adopted = nodes.adopt(&whole, loom, entity).await.map_err(node::node_error)?;
+            print(&adopted.entry)?;
+            say(&format!("{entity} is {whole}'s now, as of epoch {}", adopted.epoch));
+            if !adopted.waits.is_empty() {
+                say(&format!("it does not go on by itself: {}", adopted.waits));
+            }
+        }
+    }
     Ok(Exit::Done)
 }

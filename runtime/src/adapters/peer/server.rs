@@ -31,6 +31,7 @@ use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::copies::client_of;
+use crate::domain::ids::{EntityId, IdError, LoomId};
 use crate::domain::remote::{Ceiling, Order, Refusal};
 use crate::driver::{Answer, Ask, Attached, Build, Casts, Copies, Cursor, HostItem, Slots, Where};
 use crate::ports::PeerError;
@@ -97,6 +98,9 @@ pub trait Hosting: Send + Sync + Debug {
 
     /// The media that are here.
     fn media(&self) -> Vec<String>;
+
+    /// Goes on with an entity that this node has adopted, where everything that it needs is here; otherwise says what is not.
+    fn go_on_with(&self, casts: &Casts, loom: LoomId, entity: EntityId) -> Result<(), String>;
 
     /// The looms that are kept together with others; absent: none.
     fn copies(&self) -> Option<Arc<Copies>>;
@@ -563,6 +567,20 @@ impl Node for NodeServer {
             }
         });
         Ok(Response::new(Box::pin(sync::speaking(said).map(Ok))))
+    }
+
+    async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptResponse>, Status> {
+        let (caller, _) = self.caller(&request)?;
+        if caller != Caller::Local {
+            return Err(Status::permission_denied("an entity is adopted by somebody of the node's own machine"));
+        }
+        let invalid = |error: IdError| Status::invalid_argument(error.to_string());
+        let loom = request.get_ref().loom.parse().map_err(invalid)?;
+        let entity = request.get_ref().entity.parse().map_err(invalid)?;
+        let adopted = self.casts.runtime().adopt(loom, entity).await;
+        let (entry, epoch) = adopted.map_err(|error| Status::invalid_argument(super::client::chain(&error)))?;
+        let waits = self.hosting.go_on_with(&self.casts, loom, entity).err().unwrap_or_default();
+        Ok(Response::new(v1::AdoptResponse { entry: entry.to_string(), epoch, waits }))
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {

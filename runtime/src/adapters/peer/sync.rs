@@ -17,7 +17,7 @@ use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
 use crate::domain::copies::{CopyKind, CopyMessage, Keepers, Keeping, LogState};
-use crate::domain::ids::{IdError, LoomId, WriterKey};
+use crate::domain::ids::{EntityId, IdError, LoomId, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
 use crate::driver::{CopyWire, Linking};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
@@ -264,6 +264,17 @@ impl PeerNodes {
     /// A peer that is not known, cannot be reached, or keeps no such copy for whoever asks.
     pub async fn verify(&self, node: &str, loom: LoomId) -> Result<v1::VerifyResponse, PeerError> {
         self.verify_at(node, &loom.to_string(), false).await
+    }
+
+    /// Has this machine's own node adopt an entity.
+    ///
+    /// # Errors
+    /// A node that cannot be reached, or refuses.
+    pub async fn adopt(&self, node: &str, loom: LoomId, entity: EntityId) -> Result<v1::AdoptResponse, PeerError> {
+        let peer = self.find(node)?.clone();
+        let request = v1::AdoptRequest { loom: loom.to_string(), entity: entity.to_string() };
+        let mut asked = self.client(&peer).await?;
+        self.answer(&peer, asked.adopt(request)).await
     }
 
     pub(super) async fn verify_at(

@@ -10,8 +10,9 @@ use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, PeerNodes, Shelve,
 use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::guest::Manifest;
+use crate::domain::ids::{EntityId, LoomId};
 use crate::domain::remote::{ModelOrder, Order, Refusal};
-use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots};
+use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots, Unfinished};
 use crate::ports::{Guest, Llm};
 
 use super::file::{NodeFile, Policy};
@@ -123,23 +124,31 @@ impl NodeHost {
                 return;
             }
         };
-        for mut unfinished in all {
-            let known = std::iter::once(&self.local).chain(self.peers.values());
-            let Some(known) = known.into_iter().find(|known| known.whole == unfinished.caller) else { continue };
-            let model = self.file.named(&unfinished.opened.model);
-            let is_guest = unfinished.opened.guest.is_some() && unfinished.opened.model == "none";
-            if unfinished.needs_caller || (model.is_none() && !is_guest) {
-                tracing::info!(entity = %unfinished.order.entity, "an episode that was cut off waits for its caller");
-                continue;
-            }
-            unfinished.order.cantrip.model = ModelOrder::AtHost(model);
-            match self.build(&known.terms, &unfinished.order) {
-                Ok(build) => casts.go_on(unfinished, &known.terms.slots, build),
-                Err(refusal) => {
-                    tracing::info!(entity = %unfinished.order.entity, %refusal, "an episode waits for its caller");
-                }
+        for unfinished in all {
+            let entity = unfinished.order.entity;
+            if let Err(what) = self.go_on_one(casts, unfinished) {
+                tracing::info!(%entity, what, "an episode that was cut off waits");
             }
         }
+    }
+
+    /// Goes on with one; otherwise says what is not here.
+    fn go_on_one(&self, casts: &Casts, mut unfinished: Unfinished) -> Result<(), String> {
+        let known = std::iter::once(&self.local).chain(self.peers.values());
+        let known = known.into_iter().find(|known| known.whole == unfinished.caller);
+        let known = known.ok_or_else(|| format!("its caller {} is not listed here any more", unfinished.caller))?;
+        if unfinished.needs_caller {
+            return Err("some of its gates are with whoever cast it".to_owned());
+        }
+        let model = self.file.named(&unfinished.opened.model);
+        let is_guest = unfinished.opened.guest.is_some() && unfinished.opened.model == "none";
+        if model.is_none() && !is_guest {
+            return Err(format!("the node file has no model `{}`", unfinished.opened.model));
+        }
+        unfinished.order.cantrip.model = ModelOrder::AtHost(model);
+        let build = self.build(&known.terms, &unfinished.order).map_err(|refusal| refusal.to_string())?;
+        casts.go_on(unfinished, &known.terms.slots, build);
+        Ok(())
     }
 
     fn known(&self, caller: &Caller) -> Option<&Known> {
@@ -302,6 +311,13 @@ impl Hosting for NodeHost {
 
     fn media(&self) -> Vec<String> {
         self.sandboxed.media().names()
+    }
+
+    fn go_on_with(&self, casts: &Casts, loom: LoomId, entity: EntityId) -> Result<(), String> {
+        match casts.adopted(loom, entity).map_err(|error| said(&error))? {
+            Some(unfinished) => self.go_on_one(casts, unfinished),
+            None => Ok(()),
+        }
     }
 
     fn copies(&self) -> Option<Arc<Copies>> {

@@ -40,7 +40,8 @@ impl Casts {
         for sealed in &entries {
             match &sealed.entry.body {
                 Body::Opened(opened) => {
-                    if opened.caller.as_deref() != Some(caller) || loom != order.loom {
+                    // Whoever may open the node's own socket has what is adopted here, too.
+                    if (opened.caller.as_deref() != Some(caller) && caller != LOCAL) || loom != order.loom {
                         return Err(theirs());
                     }
                     episodes.push((Some(opened.cast), None));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::copies::LOCAL;
 use crate::domain::ids::{EntityId, LoomId};
 use crate::domain::loom::{Body, GateRecord, Opened, Payload};
 use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder, Order};
@@ -62,6 +63,20 @@ impl Casts {
             }
         }
         Ok(open)
+    }
+
+    /// An entity that this node has adopted, as an episode to go on with; nothing where its last one has ended.
+    ///
+    /// # Errors
+    /// No such entity, or a record that cannot be read.
+    pub fn adopted(&self, loom: LoomId, entity: EntityId) -> Result<Option<Unfinished>, Fault> {
+        let tree = self.0.runtime.tree(loom)?;
+        let view = tree.entity(entity)?;
+        if view.ended.is_some() {
+            return Ok(None);
+        }
+        let unfinished = self.unfinished_of(loom, entity, view.opened.clone())?;
+        Ok(unfinished.map(|unfinished| Unfinished { caller: LOCAL.to_owned(), ..unfinished }))
     }
 
     fn unfinished_of(&self, loom: LoomId, entity: EntityId, opened: Opened) -> Result<Option<Unfinished>, Fault> {
