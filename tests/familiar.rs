@@ -133,7 +133,7 @@ fn killed_and_summoned_again_it_knows_what_it_did_and_its_loom_is_on_the_second_
 #[test]
 fn a_turn_that_needs_a_copy_stops_when_there_is_none_and_goes_on_when_there_is() {
     let (world, [_a, b]) = World::new().with_nodes();
-    let first = world.answer(&["done(1)"], &["go", "--replicate", "b", "--acks", "1", "--acks-wait-ms", "300"]);
+    let first = world.answer(&["done(1)"], &["go", "--replicate", "b", "--acks", "1", "--acks-wait-ms", "4000"]);
     assert_eq!(first["result"], 1);
     b.kill();
     let alone = world.familiar(&["done(2)"], &["go on", "-q"]).output().unwrap();
