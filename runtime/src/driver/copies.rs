@@ -305,8 +305,8 @@ impl Copies {
         others.map(|(keeper, _)| keeper.to_owned()).collect()
     }
 
-    /// Whether a peer that says that it keeps a loom may: it is one of its keepers, or brings a new one, or began it here. Nothing
-    /// else tells it whether the loom is known.
+    /// Whether a peer that says that it keeps a loom may: it is one of its keepers, or brings a new one, or began it here. A peer
+    /// that may bring none hears the same of a loom that is known and of one that is not.
     fn admit(&self, peer: &str, loom: LoomId, origin: &str, keepers: &Keepers) -> Result<bool, StoreError> {
         let known = self.of(loom);
         let terms = self.policy.terms(peer);
@@ -545,10 +545,4 @@ pub enum AcksError {
     /// Ours.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// An error and its causes, in one line.
-fn said(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }

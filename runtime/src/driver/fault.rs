@@ -56,6 +56,12 @@ pub enum Fault {
     NoResult(&'static str),
 }
 
+/// An error and its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
 impl From<AcksError> for Fault {
     fn from(error: AcksError) -> Self {
         match error {

@@ -29,6 +29,7 @@ pub use self::resumed::Unfinished;
 use self::run::Run;
 use super::cantrip::Cantrip;
 use super::control::Control;
+use super::fault::chain;
 use super::line::Line;
 use super::recorder::Loom;
 use super::runtime::{Runtime, Summoned};
@@ -157,9 +158,7 @@ fn refuse(rule: &str, error: GateError) -> Refusal {
 }
 
 fn ours(error: &dyn std::error::Error) -> Refusal {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let text = std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ");
-    Refusal::new("host", GateError::Failed(text))
+    Refusal::new("host", GateError::Failed(chain(error)))
 }
 
 /// How an episode is begun.

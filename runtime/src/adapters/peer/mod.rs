@@ -3,6 +3,7 @@
 //! Owns connections, certificates, the protocol and what is retried. Never decides what a peer may do: that is the node's file,
 //! through [`Hosting`]. Nothing of the wire leaves this module; `convert` is its only door.
 
+mod accept;
 mod client;
 mod convert;
 mod deploy;
@@ -14,11 +15,12 @@ mod sync;
 mod upload;
 mod wire;
 
+pub use accept::{accepting, over_socket, over_tls};
 pub use client::{PeerAddress, PeerLimits, PeerNodes, Way};
 pub use deploy::{DeployError, Deployed, Package};
 pub use identity::{Caller, Identity, IdentityError, make_authority, make_certificate};
 pub use net::{BoxIo, Net, TcpNet};
-pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms, accepting, over_socket, over_tls};
+pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms};
 pub use upload::{Kept, Shelve, Uploaded, Uploads, signed_by};
 
 /// The protocol as generated, for tests that speak it themselves.

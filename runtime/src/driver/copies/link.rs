@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::Copies;
 use super::session::Session;
-use super::{Copies, said};
 use crate::domain::copies::CopyMessage;
+use crate::driver::fault::chain;
 use crate::ports::{BoxFuture, PeerError, StoreError};
 
 /// Between two tries to reach a keeper: at first, and at most.
@@ -175,11 +176,11 @@ impl Copies {
                         Ok(what) => what,
                         Err(error) => {
                             tracing::error!(%error, keeper, "copies cannot be kept up");
-                            said(&error)
+                            chain(&error)
                         }
                     }
                 }
-                Err(error) => said(&error),
+                Err(error) => chain(&error),
             };
             self.note_all(&keeper, |state| state.last_error = Some(what.clone()));
             self.clock.sleep(wait).await;

@@ -7,12 +7,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Copies, said};
+use super::Copies;
 use crate::domain::copies::{CopyKind, CopyMessage, Keepers, LoomCopies};
 use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
 use crate::domain::loom::{
     Body, ENTRY_BYTES_MAX, ForkProof, Head, Owners, SEGMENT_BYTES, Segment, SignedHead, text_ids,
 };
+use crate::driver::fault::chain;
 use crate::ports::{LogState, StoreError, Taken};
 
 /// 8 MiB. So much is on its way and not acknowledged: what the other side holds in memory is bounded.
@@ -294,7 +295,7 @@ impl Session {
         let checked = match segment.check() {
             Ok(checked) => checked,
             Err(error) => {
-                self.refuse(loom, Some(writer), said(&error));
+                self.refuse(loom, Some(writer), chain(&error));
                 return Ok(());
             }
         };
@@ -326,7 +327,7 @@ impl Session {
             Err(StoreError::Forked { proof, .. }) => self.report(loom, proof),
             Err(error @ StoreError::Cheater { .. }) => {
                 let proof = self.copies.disk.proofs()?.into_iter().find(|proof| proof.writer() == writer).map(Box::new);
-                let (writer, what) = (Some(writer), said(&error));
+                let (writer, what) = (Some(writer), chain(&error));
                 self.out.push_back(CopyMessage::Refused { loom, writer, what, proof });
                 Ok(())
             }
@@ -336,7 +337,7 @@ impl Session {
                 Ok(())
             }
             Err(error @ (StoreError::Blob { .. } | StoreError::Entry { .. })) => {
-                self.refuse(loom, Some(writer), said(&error));
+                self.refuse(loom, Some(writer), chain(&error));
                 Ok(())
             }
             Err(error) => Err(error),
