@@ -18,6 +18,7 @@ mod files;
 mod gate;
 mod hosts;
 mod http;
+pub mod limits;
 mod name;
 mod redact;
 mod schema;

@@ -11,6 +11,7 @@ pub mod event;
 pub mod familiar;
 pub mod guest;
 pub mod ids;
+pub mod limits;
 pub mod loom;
 pub mod medium;
 pub mod model;

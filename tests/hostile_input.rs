@@ -1,0 +1,26 @@
+//! What strangers hand in — a workspace, a text, an archive, a peer, a terminal's text — gets a clear refusal and nothing else.
+//!
+//! One module for each class of fault. `docs/SECURITY.md` has a line for each property that is held here.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the tests may stop, and read and write files"
+)]
+
+mod node_support;
+
+#[path = "hostile_input/authority.rs"]
+mod authority;
+#[path = "hostile_input/limits.rs"]
+mod limits;
+#[path = "hostile_input/machine.rs"]
+mod machine;
+#[path = "hostile_input/peers.rs"]
+mod peers;
+#[path = "hostile_input/record.rs"]
+mod record;
+#[path = "hostile_input/texts.rs"]
+mod texts;
+#[path = "hostile_input/workspace.rs"]
+mod workspace;

@@ -1,0 +1,1 @@
+//! Texts that sandboxed code, files and models produce: each is walked once.

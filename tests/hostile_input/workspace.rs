@@ -1,0 +1,1 @@
+//! A workspace is data: it names no key, no address and no command that its user has not trusted.
