@@ -98,4 +98,16 @@ mod tests {
             assert!(refused.starts_with("`rebinding.example` leads to "), "{refused}");
         }
     }
+
+    #[test]
+    fn a_name_with_addresses_without_end_costs_no_more_than_a_few() {
+        let private = PrivateAddresses::default();
+        let mut asked = 0_u32;
+        let endless = std::iter::from_fn(|| {
+            asked += 1;
+            Some(SocketAddr::from(([8, 8, 8, 8], 0)))
+        });
+        assert_eq!(permitted(&private, "x", endless).expect("public").len(), 16);
+        assert_eq!(asked, 16);
+    }
 }
