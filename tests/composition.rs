@@ -107,7 +107,7 @@ proptest! {
     ) {
         let Some(mut parent) = circle(root.meet(&Wards { max_turns: Some(100), ..Wards::default() })) else { return Ok(()) };
         let mut above = vec![root, parent.wards().to_wards()];
-        let (gates, nodes, none) = (gates(), ["far@host:1".to_owned()], Vec::new());
+        let (gates, nodes, none) = (gates(), ["far@host:1".parse().unwrap()], Vec::new());
         for (proposed, ceiling) in hops {
             let node = ceiling.as_ref().map(|_| json!("far"));
             let mut proposal = json!({ "intent": "go", "gates": [], "wards": serde_json::to_value(&proposed).unwrap() });

@@ -43,7 +43,7 @@ async fn a_guest_is_cast_like_a_model_and_its_gate_calls_are_recorded() {
     let files = Files::new();
     let ran = cast(builder(guest("first"), &wards()).gate(builtin::read_file(files.root())), "a.txt").await;
     assert_eq!(ran.outcome.result, Some(json!("hello")), "{ran:?}");
-    assert_eq!(ran.outcome.reason, "returned");
+    assert_eq!(ran.outcome.reason.as_str(), "returned");
     let turns = ran.turns();
     assert_eq!(turns.len(), 1);
     assert_eq!(turns[0].gates[0].gate, "read_file");
@@ -111,7 +111,7 @@ async fn what_a_gate_refuses_is_the_guests_error_with_its_kind() {
         (json!("no list"), "invalid"),
     ] {
         let ran = run(&files, Vec::new(), task.clone()).await;
-        assert_eq!(ran.outcome.reason, "guest_failed", "{task}");
+        assert_eq!(ran.outcome.reason.as_str(), "guest_failed", "{task}");
         assert!(ran.failure.as_ref().unwrap().contains(kind), "{task}: {ran:?}");
     }
 }
@@ -154,7 +154,7 @@ async fn what_a_guest_prints_is_observed_and_its_last_words_are_kept() {
     assert!(ran.seen().starts_with("printed\ncomplained\nwarning: logged\n"), "{}", ran.seen());
     let ran = run(&files, Vec::new(), json!([{ "call": "panic" }])).await;
     assert!(ran.seen().contains("as asked"), "{}", ran.seen());
-    assert_eq!(ran.outcome.reason, "guest_trapped");
+    assert_eq!(ran.outcome.reason.as_str(), "guest_trapped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,14 +296,14 @@ async fn a_running_guest_is_stopped_from_outside() {
     });
     let ran = cast_with(builder(guest("hostile/spin_in_run"), &wards()), "go", options).await;
     stopping.await.unwrap();
-    assert_eq!(ran.outcome.reason, "cancelled", "{ran:?}");
+    assert_eq!(ran.outcome.reason.as_str(), "cancelled", "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instructions_are_metered_where_a_ward_asks_for_it() {
     let few = Wards { max_fuel: Some(1_000_000), ..wards() };
     let ran = cast(builder(guest("hostile/spin_in_run"), &few), "go").await;
-    assert_eq!(ran.outcome.reason, "max_fuel", "{ran:?}");
+    assert_eq!(ran.outcome.reason.as_str(), "max_fuel", "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

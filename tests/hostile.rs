@@ -158,12 +158,12 @@ async fn check(
                     let how = format!("{} ({})", ran.outcome.how.as_str(), ran.outcome.reason);
                     match &expected {
                         Ends::Ward(reason) => {
-                            assert!(ran.outcome.reason == *reason && ran.failure.is_none(), "{name}: {ran:?}");
+                            assert!(ran.outcome.reason.as_str() == *reason && ran.failure.is_none(), "{name}: {ran:?}");
                         }
                         Ends::Fails(text) => {
                             assert!(ran.failure.as_ref().is_some_and(|why| why.contains(text)), "{name}: {ran:?}");
                         }
-                        Ends::Returns => assert_eq!(ran.outcome.reason, "returned", "{name}: {ran:?}"),
+                        Ends::Returns => assert_eq!(ran.outcome.reason.as_str(), "returned", "{name}: {ran:?}"),
                         Ends::Answers(value) => assert_eq!(ran.outcome.result.as_ref(), Some(value), "{name}: {ran:?}"),
                         Ends::NotTaken(_) | Ends::Refused(_) => {}
                     }

@@ -16,16 +16,16 @@ use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{
-    Identity, PeerAddress, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls,
+    Identity, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls,
 };
 use cantrip_runtime::adapters::store::MemoryStore;
-use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, WriterKey};
+use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Observed, Opened};
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
 use cantrip_runtime::ports::{By, Clock, LogState, LoomStore, LoomSummary, PeerError, StoreError, Verified};
 use cantrip_runtime::{Cantrip, CastError, CastOptions, Control, Gate, How, NoMedia, Outcome, Runtime, Wards, builtin};
-use peer_support::{Cluster, Deeds, Node, Parts, Plain, TestHost, Told, limits, number, remote, turns};
+use peer_support::{Cluster, Deeds, Node, Parts, Plain, TestHost, Told, at, limits, number, remote, turns};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -61,17 +61,17 @@ async fn net_with(
     for name in names {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        listeners.push((PeerAddress { name: (*name).to_owned(), address }, listener));
+        listeners.push((at(name, &address), listener));
     }
-    let all: Vec<PeerAddress> = listeners.iter().map(|(address, _)| address.clone()).collect();
+    let all: Vec<NodeAddress> = listeners.iter().map(|(address, _)| address.clone()).collect();
     let mut nodes = Vec::new();
     for (address, listener) in listeners {
-        let others: Vec<PeerAddress> = all.iter().filter(|other| **other != address).cloned().collect();
+        let others: Vec<NodeAddress> = all.iter().filter(|other| **other != address).cloned().collect();
         let mut host = TestHost::new(&others, vec![deeds.gate("deed")], told());
-        change(&address.name, &mut host);
-        let identity = cluster.identity(&address.name);
+        change(address.name().as_str(), &mut host);
+        let identity = cluster.identity(address.name().as_str());
         let parts = Parts {
-            store: store(&address.name).unwrap_or_else(|| MemoryStore::new(key())),
+            store: store(address.name().as_str()).unwrap_or_else(|| MemoryStore::new(key())),
             clock: Arc::new(SystemClock::default()),
             media: Arc::new(NoMedia),
             way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },
@@ -114,7 +114,7 @@ fn batch(node: &Node, loom: LoomId) -> Vec<Value> {
 }
 
 fn clean(node: &Node) {
-    assert_eq!(node.store.verify(None).unwrap().findings, Vec::new(), "{}", node.address.whole());
+    assert_eq!(node.store.verify(None).unwrap().findings, Vec::new(), "{}", node.address.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,8 +142,8 @@ async fn a_remote_child_answers_and_its_entries_are_in_the_parents_loom() {
         "the child's turns are between its parent's"
     );
     let (child, view) = tree.entities().nth(1).unwrap();
-    assert_eq!(view.opened.node, b.address.whole());
-    assert_eq!(view.opened.caller.as_deref(), Some(a.address.whole().as_str()));
+    assert_eq!(view.opened.node, b.address.to_string());
+    assert_eq!(view.opened.caller.as_deref(), Some(a.address.to_string().as_str()));
     assert_eq!((view.opened.depth, view.opened.wards.max_turns), (1, Some(9)), "parent ∧ proposal ∧ host");
     let entries = a.store.entries_of(child).unwrap();
     assert!(entries.iter().all(|sealed| sealed.entry.writer == b.store.writer()), "they are the host's writing");
@@ -174,7 +174,7 @@ async fn gates_and_model_at_the_caller_run_there_under_the_callers_wards() {
     let places: Vec<(String, String)> = entries
         .iter()
         .filter_map(|sealed| match &sealed.entry.body {
-            Body::GateCalled { gate, place, .. } => Some((gate.clone(), place.clone())),
+            Body::GateCalled { gate, place, .. } => Some((gate.clone(), place.to_string())),
             _ => None,
         })
         .collect();
@@ -300,7 +300,7 @@ async fn children_of_children_end_at_depth_whatever_ring_they_run_in() {
     let tree = a.runtime.tree(loom).unwrap();
     let depths: Vec<(u32, String)> =
         tree.entities().map(|(_, view)| (view.opened.depth, view.opened.node.clone())).collect();
-    let (on_a, on_b) = (a.address.whole(), b.address.whole());
+    let (on_a, on_b) = (a.address.to_string(), b.address.to_string());
     assert_eq!(depths, vec![(0, on_a.clone()), (1, on_b.clone()), (2, on_a), (3, on_b)]);
     let traces: std::collections::BTreeSet<String> =
         tree.entities().filter_map(|(_, view)| view.opened.trace.clone()).collect();
@@ -363,9 +363,9 @@ async fn a_refusal_names_the_rule_and_what_would_be_granted() {
 async fn who_is_not_listed_and_who_is_somebody_else_gets_nothing() {
     let net = net(&["a", "b"], |_, _| {}).await;
     let b = &net.nodes[1];
-    let at = |name: &str| PeerAddress { name: name.to_owned(), address: b.address.address.clone() };
+    let named = |name: &str| at(name, b.address.address());
     let nodes = |identity: Arc<Identity>, name: &str| {
-        PeerNodes::new(vec![at(name)], Way::Tls { net: Arc::new(TcpNet), identity }, limits())
+        PeerNodes::new(vec![named(name)], Way::Tls { net: Arc::new(TcpNet), identity }, limits())
     };
     let order = order(remote(&[], turns(2)).order, &script(json!([{ "done": 1 }])));
     let home = Looking::default();
@@ -375,7 +375,7 @@ async fn who_is_not_listed_and_who_is_somebody_else_gets_nothing() {
     let other_authority = nodes(Cluster::new().identity("a"), "b");
     let error = cast(&other_authority, &order, &home).await.unwrap_err();
     assert!(
-        matches!(&error, PeerError::Unreachable { .. }) && error.to_string().contains(&b.address.address),
+        matches!(&error, PeerError::Unreachable { .. }) && error.to_string().contains(b.address.address()),
         "{error}"
     );
     // Who answers has to be who was called.
@@ -403,8 +403,8 @@ async fn who_is_down_and_who_never_answers_is_an_ordinary_error_in_time() {
         lease: Duration::from_secs(1),
     };
     let others = vec![
-        PeerAddress { name: "down".to_owned(), address: down.clone() },
-        PeerAddress { name: "wedged".to_owned(), address: wedged.local_addr().unwrap().to_string() },
+        at("down", &down),
+        at("wedged", &wedged.local_addr().unwrap().to_string()),
     ];
     let way = Way::Tls { net: Arc::new(TcpNet), identity: net.cluster.identity("a") };
     let peers = PeerNodes::new(others, way, short);
@@ -556,8 +556,7 @@ fn order(cantrip: CantripOrder, intent: &str) -> Order {
 }
 
 async fn cast(peers: &Arc<PeerNodes>, order: &Order, home: &Looking) -> Result<RemoteEnd, PeerError> {
-    let node = peers.known()[peers.known().iter().position(|name| name.starts_with("b@")).unwrap()].clone();
-    peers.cast(&node, order, home).await
+    peers.cast("b", order, home).await
 }
 
 /// What is done to an entry before it is said.
@@ -732,7 +731,7 @@ async fn a_host_whose_disk_is_full_says_so() {
 async fn a_node_of_another_version_is_told_from_one_that_is_down() {
     let net = net(&["a"], |_, _| {}).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let other = PeerAddress { name: "later".to_owned(), address: listener.local_addr().unwrap().to_string() };
+    let other = at("later", &listener.local_addr().unwrap().to_string());
     let connections = over_tls(listener, net.cluster.identity("later"));
     let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Plain(io)));
     // It speaks gRPC and has the certificate, and knows nothing of cantrip.v1.
@@ -791,7 +790,7 @@ async fn certificates_that_change_are_used_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let [ca, certificate, own] = ["ca.pem", "node.pem", "node.key"].map(|name| folder.path().join(name));
     let write = |name: &str| {
-        let (pem, secret) = make_certificate(&key, name).unwrap();
+        let (pem, secret) = make_certificate(&key, &name.parse().unwrap()).unwrap();
         std::fs::write(&ca, &authority).unwrap();
         std::fs::write(&certificate, pem).unwrap();
         std::fs::write(&own, secret).unwrap();
@@ -804,10 +803,10 @@ async fn certificates_that_change_are_used_without_a_restart() {
     let connections = futures_util::StreamExt::map(connections, |(io, _)| Ok::<_, std::io::Error>(Plain(io)));
     let (_, health) = tonic_health::server::health_reporter();
     tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(Box::pin(connections)));
-    let (pem, secret) = make_certificate(&key, "client").unwrap();
+    let (pem, secret) = make_certificate(&key, &"client".parse().unwrap()).unwrap();
     let client = Arc::new(Identity::from_pem(&authority, &pem, &secret).unwrap());
     let is_named = async |name: &str| {
-        let peer = PeerAddress { name: name.to_owned(), address: address.clone() };
+        let peer = at(name, &address);
         let way = Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&client) };
         let error = PeerNodes::new(vec![peer], way, limits()).describe(name).await.unwrap_err().to_string();
         // Whoever is reached is no node at all: that it answers shows that its name was right.
@@ -824,7 +823,7 @@ async fn certificates_that_change_are_used_without_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_wait_for_each_other_in_a_ring_do_not_wait_for_ever() {
     let net = net(&["a", "b"], |_, host| {
-        let peer = host.peers.keys().next().unwrap().clone();
+        let peer = host.peers.keys().next().unwrap().to_string();
         host.change(&peer, |terms, _| terms.slots = cantrip_runtime::driver::Slots::new(1, 8));
     })
     .await;

@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SteppingClock;
-use cantrip_runtime::adapters::peer::{BoxIo, Net, PeerAddress, PeerLimits, Way, accepting};
+use cantrip_runtime::adapters::peer::{BoxIo, Net, PeerLimits, Way, accepting};
 use cantrip_runtime::adapters::store::MemoryStore;
-use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
+use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, ForkProof, Head, Sealed};
 use cantrip_runtime::driver::HostLimits;
 use cantrip_runtime::ports::{BoxFuture, By, Clock, LogState, LoomStore, LoomSummary, StoreError, Verified};
@@ -196,8 +196,8 @@ impl LoomStore for Disk {
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-fn address(name: &str) -> PeerAddress {
-    PeerAddress { name: name.to_owned(), address: format!("{name}:{PORT}") }
+fn address(name: &str) -> NodeAddress {
+    peer_support::at(name, &format!("{name}:{PORT}"))
 }
 
 /// Bounds that are met within a simulated minute or two.
@@ -224,7 +224,7 @@ impl World {
 
     /// Starts a node on its disk.
     async fn node(&self, name: &str) -> Node {
-        let others: Vec<PeerAddress> =
+        let others: Vec<NodeAddress> =
             NAMES.iter().filter(|other| **other != name).map(|other| address(other)).collect();
         let disk = Arc::clone(self.disk(name));
         disk.start_again();
@@ -524,7 +524,7 @@ fn a_caller_that_dies_leaves_no_orphan_behind() {
     assert_eq!(world.deeds.all().len(), done, "nothing runs on");
     let store = world.disk("b");
     let ended = store.all.lock().unwrap().iter().find_map(|(sealed, _)| match &sealed.entry.body {
-        Body::Ended(ended) => Some(ended.reason.clone()),
+        Body::Ended(ended) => Some(ended.reason.to_string()),
         _ => None,
     });
     assert_eq!(ended.as_deref(), Some("parent_terminated"));

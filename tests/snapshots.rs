@@ -79,7 +79,7 @@ impl World {
         script.push(json!({"code": "done(n)"}));
         let mut entity = self.runtime.summon(&self.cantrip(script), CastOptions::default()).unwrap();
         let outcome = entity.send("count").await.unwrap();
-        assert_eq!(outcome.reason, "done", "{outcome:?}");
+        assert_eq!(outcome.reason.as_str(), "done", "{outcome:?}");
         (entity.loom(), entity.entity())
     }
 

@@ -24,17 +24,17 @@ use std::time::{Duration, Instant};
 use book::{Book, OPEN, Terms, key};
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::llm::Scripted;
-use cantrip_runtime::adapters::peer::{PeerAddress, TcpNet, Way, over_tls, v1};
+use cantrip_runtime::adapters::peer::{TcpNet, Way, over_tls, v1};
 use cantrip_runtime::adapters::store::{FjallStore, MemoryStore, StoreOptions};
 use cantrip_runtime::adapters::wasm::{Javascript, Sandbox};
 use cantrip_runtime::domain::copies::CopyKind;
-use cantrip_runtime::domain::ids::LoomId;
+use cantrip_runtime::domain::ids::{LoomId, NodeAddress};
 use cantrip_runtime::domain::medium::{Evaluation, MediumOpening, SnapshotPolicy, StopFlag};
 use cantrip_runtime::driver::{Copies, HostLimits};
 use cantrip_runtime::ports::{CopyStore, LoomStore, MediumFactory, Yielded};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Runtime, Wards, builtin};
 use futures_util::{Stream, StreamExt};
-use peer_support::{Cluster, Node, Parts, TestHost, Told, limits};
+use peer_support::{Cluster, Node, Parts, TestHost, Told, at, limits};
 use serde_json::json;
 use store_support::{entity, loom, said};
 use tokio::net::TcpListener;
@@ -175,15 +175,15 @@ struct Keeper {
 }
 
 /// A node that keeps copies, served over mutual TLS.
-fn keeper(cluster: &Cluster, folder: &Path, name: &str, listener: TcpListener, other: &PeerAddress) -> Keeper {
+fn keeper(cluster: &Cluster, folder: &Path, name: &str, listener: TcpListener, other: &NodeAddress) -> Keeper {
     let store = FjallStore::open(folder, StoreOptions::default()).unwrap();
     let memory = MemoryStore::with_key((*store.key()).clone());
     let clock = Arc::new(SystemClock::default());
     let copies =
-        Copies::new(name, Arc::clone(&store) as _, memory, Arc::new(Book::default()), Arc::new(Terms(OPEN)), clock);
+        Copies::new(name.parse().unwrap(), Arc::clone(&store) as _, memory, Arc::new(Book::default()), Arc::new(Terms(OPEN)), clock);
     let copies = copies.unwrap();
     let clock = Arc::new(SystemClock::default());
-    let address = PeerAddress { name: name.to_owned(), address: listener.local_addr().unwrap().to_string() };
+    let address = at(name, &listener.local_addr().unwrap().to_string());
     let mut host = TestHost::new(std::slice::from_ref(other), Vec::new(), Arc::new(Told(clock)));
     host.copies = Some(Arc::clone(&copies));
     let identity = cluster.identity(name);
@@ -241,8 +241,8 @@ async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
     let listeners = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
     let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
     let [a, b] = [
-        PeerAddress { name: "a".to_owned(), address: address(&listeners[0]) },
-        PeerAddress { name: "b".to_owned(), address: address(&listeners[1]) },
+        at("a", &address(&listeners[0])),
+        at("b", &address(&listeners[1])),
     ];
     let copy = tempfile::tempdir().unwrap();
     let [one, other] = listeners;
@@ -250,8 +250,8 @@ async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
     let other = keeper(&cluster, copy.path(), "b", other, &a);
     let raw = raw_stream(&one.store, loom).await;
     let start = Instant::now();
-    one.copies.share(loom, "b", CopyKind::Disk, None).unwrap();
-    assert!(one.copies.settled(loom, "b").await.unwrap());
+    one.copies.share(loom, &"b".parse().unwrap(), CopyKind::Disk, None).unwrap();
+    assert!(one.copies.settled(loom, &"b".parse().unwrap()).await.unwrap());
     let took = start.elapsed().as_secs_f64();
     let rate = bytes as f64 / took;
     row(
@@ -264,7 +264,7 @@ async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
     }
     // One entry at a time: here alone, and acknowledged by the other's disk.
     for acks in [0, 1] {
-        one.copies.share(loom, "b", CopyKind::Disk, Some((acks, 0))).unwrap();
+        one.copies.share(loom, &"b".parse().unwrap(), CopyKind::Disk, Some((acks, 0))).unwrap();
         let mut times = Vec::new();
         for number in 0..300 {
             let sealed = said(&*one.store, loom, entity(1), None, &format!("live {number}")).unwrap();
@@ -278,7 +278,7 @@ async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
         let what = if acks == 0 { "an entry, durable here" } else { "an entry, durable here and there (acks = 1)" };
         row(what, &format!("{:.0} µs", median(times).as_secs_f64() * 1e6), "");
     }
-    assert!(one.copies.settled(loom, "b").await.unwrap());
+    assert!(one.copies.settled(loom, &"b".parse().unwrap()).await.unwrap());
     let start = Instant::now();
     let verified = other.store.verify(Some(loom)).unwrap();
     assert!(verified.findings.is_empty() && verified.entries >= count);

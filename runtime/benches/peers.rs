@@ -15,16 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cantrip_runtime::adapters::clock::SystemClock;
-use cantrip_runtime::adapters::peer::{PeerAddress, TcpNet, Way, make_authority, make_certificate, over_tls};
+use cantrip_runtime::adapters::peer::{TcpNet, Way, make_authority, make_certificate, over_tls};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::adapters::wasm::{Guests, Sandbox};
-use cantrip_runtime::domain::ids::WriterKey;
+use cantrip_runtime::domain::ids::{NodeAddress, WriterKey};
 use cantrip_runtime::domain::remote::GateOrder;
 use cantrip_runtime::driver::{HostLimits, RemoteCantrip};
 use cantrip_runtime::ports::Guest;
 use cantrip_runtime::{CastOptions, NoMedia, Wards, builtin};
 use hyper_util::rt::TokioIo;
-use peer_support::{Cluster, Node, Parts, Plain, TestHost, Told, limits, remote};
+use peer_support::{Cluster, Node, Parts, Plain, TestHost, Told, at, limits, remote};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpListener, TcpStream};
@@ -104,14 +104,14 @@ async fn bare() -> HealthClient<Channel> {
     HealthClient::new(channel)
 }
 
-fn node(cluster: &Cluster, name: &str, other: &PeerAddress, listener: TcpListener, guest: Arc<dyn Guest>) -> Node {
-    let address = PeerAddress { name: name.to_owned(), address: listener.local_addr().unwrap().to_string() };
+fn node(cluster: &Cluster, name: &str, other: &NodeAddress, listener: TcpListener, guest: Arc<dyn Guest>) -> Node {
+    let address = at(name, &listener.local_addr().unwrap().to_string());
     let identity = cluster.identity(name);
     let others = vec![other.clone()];
     let mut host = TestHost::new(&others, Vec::new(), Arc::new(Told(Arc::new(SystemClock::default()))));
     host.guest = Some(guest);
     let more = Wards { max_gate_calls: Some(10_000_000), ..Wards::default() };
-    host.change(&other.name, |terms, ceiling| {
+    host.change(other.name().as_str(), |terms, ceiling| {
         ceiling.wards = more;
         terms.slots = cantrip_runtime::driver::Slots::new(1_000, 1_000);
     });
@@ -134,11 +134,8 @@ async fn two(guest: &Arc<dyn Guest>) -> (Node, Node) {
     let cluster = Cluster::new();
     let (near, far) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let at = |name: &str, listener: &TcpListener| PeerAddress {
-        name: name.to_owned(),
-        address: listener.local_addr().unwrap().to_string(),
-    };
-    let (a, b) = (at("a", &near), at("b", &far));
+    let on = |name: &str, listener: &TcpListener| at(name, &listener.local_addr().unwrap().to_string());
+    let (a, b) = (on("a", &near), on("b", &far));
     (node(&cluster, "a", &b, near, Arc::clone(guest)), node(&cluster, "b", &a, far, Arc::clone(guest)))
 }
 

@@ -12,9 +12,10 @@ use cantrip_gates::{Exposure, GateError};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::domain::end::EndReason;
 use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
-use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use crate::domain::loom::{EntryError, ForkProof, Head, How, Payload, Sealed, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -384,10 +385,14 @@ pub enum StoreError {
 /// The nodes that this one is connected to.
 pub trait Peers: Send + Sync + Debug {
     /// Their names, `name@host:port`.
-    fn known(&self) -> Vec<String>;
+    fn known(&self) -> Vec<NodeAddress>;
 
     /// Of these nodes the one that has least to do and grants what the order needs.
-    fn choose<'a>(&'a self, nodes: &'a [String], order: &'a Order) -> BoxFuture<'a, Result<String, PeerError>>;
+    fn choose<'a>(
+        &'a self,
+        nodes: &'a [NodeAddress],
+        order: &'a Order,
+    ) -> BoxFuture<'a, Result<NodeAddress, PeerError>>;
 
     /// Has an episode run by a peer and waits for its end. It never runs twice, however often the connection breaks, and this
     /// always returns within the deadlines of the order and of the connection.
@@ -461,7 +466,7 @@ pub struct RemoteEnd {
     /// By the entity or by the circle.
     pub how: How,
     /// What was decisive.
-    pub reason: String,
+    pub reason: EndReason,
     /// The answer.
     pub result: Option<Value>,
     /// What was done so far, for a truncated episode.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use cantrip_runtime::adapters::store::NodeKey;
-use cantrip_runtime::domain::copies::LoomCopies;
+use cantrip_runtime::domain::copies::{Keeper, LoomCopies};
 use cantrip_runtime::domain::ids::LoomId;
 use cantrip_runtime::driver::{CopyPolicy, CopyTerms};
 use cantrip_runtime::ports::{CopyBook, StoreError};
@@ -31,7 +31,7 @@ impl CopyBook for Book {
 pub(crate) struct Terms(pub(crate) CopyTerms);
 
 impl CopyPolicy for Terms {
-    fn terms(&self, _: &str) -> CopyTerms {
+    fn terms(&self, _: &Keeper) -> CopyTerms {
         self.0
     }
 }

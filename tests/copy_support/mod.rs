@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::MemoryStore;
-use cantrip_runtime::domain::copies::{CopyKind, CopyMessage};
+use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeper};
 use cantrip_runtime::domain::ids::{EntryId, LoomId};
 use cantrip_runtime::driver::{Copies, CopyTerms, Session};
 use cantrip_runtime::ports::CopyStore;
@@ -19,9 +19,14 @@ pub(crate) use self::book::{Book, OPEN, Terms, key};
 
 use crate::store_support::{entity, said, wait};
 
+/// A keeper of this name.
+pub(crate) fn keeper(name: &str) -> Keeper {
+    name.parse().expect("a name of a keeper")
+}
+
 /// One node.
 pub(crate) struct Node {
-    pub(crate) name: String,
+    pub(crate) name: Keeper,
     pub(crate) disk: Arc<dyn CopyStore>,
     pub(crate) memory: Arc<dyn CopyStore>,
     pub(crate) copies: Arc<Copies>,
@@ -31,7 +36,7 @@ pub(crate) struct Node {
 }
 
 fn started(
-    name: &str,
+    name: &Keeper,
     number: u8,
     disk: &Arc<dyn CopyStore>,
     book: &Arc<Book>,
@@ -39,7 +44,7 @@ fn started(
 ) -> (Arc<dyn CopyStore>, Arc<Copies>) {
     let memory: Arc<dyn CopyStore> = MemoryStore::with_key(key(number));
     let copies = Copies::new(
-        name,
+        name.clone(),
         Arc::clone(disk),
         Arc::clone(&memory),
         Arc::clone(book) as _,
@@ -55,7 +60,7 @@ impl Node {
     }
 
     pub(crate) fn on(number: u8, disk: Arc<dyn CopyStore>, terms: CopyTerms) -> Self {
-        let name = format!("node{number}");
+        let name = keeper(&format!("node{number}"));
         let book = Arc::new(Book::default());
         let (memory, copies) = started(&name, number, &disk, &book, terms);
         Self { name, disk, memory, copies, number, book, terms }

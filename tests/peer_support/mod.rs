@@ -10,11 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cantrip_runtime::adapters::peer::{
-    BoxIo, Caller, GuestLine, Hosting, Identity, NodeServer, PeerAddress, PeerLimits, PeerNodes, Terms, Way,
-    make_authority, make_certificate,
+    BoxIo, GuestLine, Hosting, Identity, NodeServer, PeerLimits, PeerNodes, Terms, Way, make_authority,
+    make_certificate,
 };
+use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::cantrip::{Folding, Identity as CantripIdentity};
-use cantrip_runtime::domain::ids::{EntityId, LoomId};
+use cantrip_runtime::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
 use cantrip_runtime::domain::model::Sampling;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Usage};
 use cantrip_runtime::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
@@ -117,9 +118,14 @@ impl Cluster {
     }
 
     pub(crate) fn identity(&self, name: &str) -> Arc<Identity> {
-        let (certificate, key) = make_certificate(&self.key, name).unwrap();
+        let (certificate, key) = make_certificate(&self.key, &name.parse().unwrap()).unwrap();
         Arc::new(Identity::from_pem(&self.authority, &certificate, &key).unwrap())
     }
+}
+
+/// A node and where it is.
+pub(crate) fn at(name: &str, address: &str) -> NodeAddress {
+    NodeAddress::new(name.parse().unwrap(), address).unwrap()
 }
 
 /// What a node grants each of its peers.
@@ -141,7 +147,7 @@ pub(crate) fn ceiling(peer: &str) -> Ceiling {
 /// A node's policies.
 #[derive(Debug)]
 pub(crate) struct TestHost {
-    pub(crate) peers: BTreeMap<String, (PeerAddress, Terms)>,
+    pub(crate) peers: BTreeMap<NodeName, (NodeAddress, Terms)>,
     pub(crate) gates: BTreeMap<String, Arc<dyn Gate>>,
     pub(crate) model: Arc<dyn Llm>,
     pub(crate) media: Arc<dyn MediumFactory>,
@@ -151,16 +157,16 @@ pub(crate) struct TestHost {
 }
 
 impl TestHost {
-    pub(crate) fn new(peers: &[PeerAddress], gates: Vec<Arc<dyn Gate>>, model: Arc<dyn Llm>) -> Self {
-        let terms = |peer: &PeerAddress| Terms {
-            ceiling: Arc::new(ceiling(&peer.name)),
+    pub(crate) fn new(peers: &[NodeAddress], gates: Vec<Arc<dyn Gate>>, model: Arc<dyn Llm>) -> Self {
+        let terms = |peer: &NodeAddress| Terms {
+            ceiling: Arc::new(ceiling(peer.name().as_str())),
             slots: Slots::new(64, 256),
             uploads: None,
             may_relay: false,
         };
         let all = gates.into_iter().chain([builtin::echo(), builtin::done()]);
         Self {
-            peers: peers.iter().map(|peer| (peer.name.clone(), (peer.clone(), terms(peer)))).collect(),
+            peers: peers.iter().map(|peer| (peer.name().clone(), (peer.clone(), terms(peer)))).collect(),
             gates: all.map(|gate| (gate.spec().name.to_string(), gate)).collect(),
             model,
             media: Arc::new(NoMedia),
@@ -179,11 +185,12 @@ impl TestHost {
 
 impl Hosting for TestHost {
     fn terms(&self, caller: &Caller) -> Option<Terms> {
-        self.peers.get(caller.name()).map(|(_, terms)| terms.clone())
+        self.peers.get(caller.peer()?).map(|(_, terms)| terms.clone())
     }
 
     fn known_as(&self, caller: &Caller) -> String {
-        self.peers.get(caller.name()).map_or_else(|| caller.name().to_owned(), |(address, _)| address.whole())
+        let listed = caller.peer().and_then(|name| self.peers.get(name));
+        listed.map_or_else(|| caller.to_string(), |(address, _)| address.to_string())
     }
 
     fn build(&self, _: &Terms, order: &Order) -> Result<Build, Refusal> {
@@ -203,7 +210,7 @@ impl Hosting for TestHost {
                 for gate in cantrip.gates {
                     builder = match (gate.at_caller, gates.get(&gate.name)) {
                         (Some(spec), _) => {
-                            builder.gate_at(Arc::new(CallerGate::new(spec, Arc::clone(&line))), "caller")
+                            builder.gate_at_caller(Arc::new(CallerGate::new(spec, Arc::clone(&line))))
                         }
                         (None, Some(gate)) => builder.gate(Arc::clone(gate)),
                         (None, None) => builder.hold(gate.name),
@@ -224,8 +231,8 @@ impl Hosting for TestHost {
         Vec::new()
     }
 
-    fn peers(&self) -> Vec<String> {
-        self.peers.values().map(|(address, _)| address.whole()).collect()
+    fn peers(&self) -> Vec<NodeAddress> {
+        self.peers.values().map(|(address, _)| address.clone()).collect()
     }
 
     fn media(&self) -> Vec<String> {
@@ -272,7 +279,7 @@ pub(crate) fn limits() -> PeerLimits {
 
 /// A node that serves until it is dropped.
 pub(crate) struct Node {
-    pub(crate) address: PeerAddress,
+    pub(crate) address: NodeAddress,
     pub(crate) runtime: Runtime,
     pub(crate) store: Arc<dyn LoomStore>,
     pub(crate) peers: Arc<PeerNodes>,
@@ -291,14 +298,14 @@ impl Drop for Node {
 
 /// The parts of a node.
 pub(crate) struct Parts {
-    pub(crate) address: PeerAddress,
+    pub(crate) address: NodeAddress,
     pub(crate) store: Arc<dyn LoomStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) media: Arc<dyn MediumFactory>,
     pub(crate) way: Way,
     pub(crate) limits: PeerLimits,
     pub(crate) host_limits: HostLimits,
-    pub(crate) others: Vec<PeerAddress>,
+    pub(crate) others: Vec<NodeAddress>,
     pub(crate) host: TestHost,
 }
 
@@ -306,7 +313,7 @@ impl Node {
     /// Starts a node on these connections.
     pub(crate) fn start(parts: Parts, connections: impl Stream<Item = (BoxIo, Caller)> + Send + 'static) -> Self {
         let peers = PeerNodes::new(parts.others, parts.way, parts.limits);
-        let whole = parts.address.whole();
+        let whole = parts.address.to_string();
         let runtime = Runtime::new(Arc::clone(&parts.store), parts.media, parts.clock, whole);
         let runtime = runtime.with_peers(Arc::clone(&peers) as _);
         let casts = Casts::new(runtime.clone(), parts.host_limits);

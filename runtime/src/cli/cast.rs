@@ -137,7 +137,7 @@ pub(super) fn print_end(as_json: bool, ending: &Ending<'_>) -> Result<Exit, CliE
             entity: outcome.entity.to_string(),
             node: *node,
             how: outcome.how,
-            reason: &outcome.reason,
+            reason: outcome.reason.as_str(),
             result: outcome.result.as_ref(),
             summary: outcome.summary.as_deref(),
             spent: outcome.spent,
@@ -162,7 +162,7 @@ pub(super) fn print_end(as_json: bool, ending: &Ending<'_>) -> Result<Exit, CliE
                 hint: Some(format!("what was done until then is kept: {place}cantrip-runtime loom show {loom}")),
             })
         }
-        None if outcome.how == How::Terminated => Ok(Exit::Done),
+        None if outcome.is_success() => Ok(Exit::Done),
         None => Ok(Exit::Failed),
     }
 }

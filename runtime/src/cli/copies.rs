@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::{FileBook, FjallStore, MemoryStore, note_file};
-use crate::domain::copies::{CopyKind, LOCAL, LogState, LoomCopies, answerable};
-use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies};
+use crate::domain::ids::{LoomId, NodeName, WriterKey};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime};
 use crate::ports::{Clock, CopyBook, StoreError};
 
@@ -40,17 +40,23 @@ const STALE_US: u64 = 10_000_000;
 
 /// The node file's terms, by the names in certificates.
 #[derive(Debug)]
-pub(super) struct NodePolicy(BTreeMap<String, CopyTerms>);
+pub(super) struct NodePolicy {
+    peers: BTreeMap<NodeName, CopyTerms>,
+    local: CopyTerms,
+}
 
 impl NodePolicy {
-    pub(super) fn new(terms: impl IntoIterator<Item = (String, CopyTerms)>) -> Self {
-        Self(terms.into_iter().collect())
+    pub(super) fn new(peers: impl IntoIterator<Item = (NodeName, CopyTerms)>, local: CopyTerms) -> Self {
+        Self { peers: peers.into_iter().collect(), local }
     }
 }
 
 impl CopyPolicy for NodePolicy {
-    fn terms(&self, peer: &str) -> CopyTerms {
-        self.0.get(answerable(peer)).copied().unwrap_or(CopyTerms::NONE)
+    fn terms(&self, peer: &Keeper) -> CopyTerms {
+        match peer.answerable() {
+            None => self.local,
+            Some(node) => self.peers.get(node).copied().unwrap_or(CopyTerms::NONE),
+        }
     }
 }
 
@@ -59,7 +65,7 @@ impl CopyPolicy for NodePolicy {
 pub(super) struct ClientPolicy;
 
 impl CopyPolicy for ClientPolicy {
-    fn terms(&self, _: &str) -> CopyTerms {
+    fn terms(&self, _: &Keeper) -> CopyTerms {
         CopyTerms { bytes_max: u64::MAX, ..CopyTerms::NONE }
     }
 }
@@ -68,7 +74,7 @@ impl CopyPolicy for ClientPolicy {
 pub(super) fn open(
     settings: &Settings,
     store: &Arc<FjallStore>,
-    node: &str,
+    node: Keeper,
     policy: Arc<dyn CopyPolicy>,
 ) -> Result<Arc<Copies>, CliError> {
     let memory = MemoryStore::with_key((*store.key()).clone());
@@ -81,8 +87,8 @@ pub(super) fn open(
 #[derive(Debug, Serialize, Deserialize)]
 struct Told {
     at_us: u64,
-    node: String,
-    looms: BTreeMap<LoomId, BTreeMap<String, ToldKeeper>>,
+    node: Keeper,
+    looms: BTreeMap<LoomId, BTreeMap<Keeper, ToldKeeper>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -108,7 +114,7 @@ impl From<KeeperState> for ToldKeeper {
 fn told(copies: &Copies, at_us: u64) -> Told {
     let keepers = |loom| copies.states(loom).into_iter().map(|(keeper, state)| (keeper, state.into())).collect();
     let looms = copies.looms().into_iter().map(|it| (it.loom, keepers(it.loom))).collect();
-    Told { at_us, node: copies.node().to_owned(), looms }
+    Told { at_us, node: copies.node().clone(), looms }
 }
 
 /// Writes down how far the others are, as long as it runs.
@@ -189,7 +195,7 @@ pub(super) async fn runtime(
 ) -> Result<(Runtime, Option<Keeping>), CliError> {
     let store = settings.store()?;
     let book = FileBook::new(&settings.copies()).load().map_err(CliError::fault)?;
-    let is_kept = book.iter().any(|copies| copies.others(LOCAL).next().is_some());
+    let is_kept = book.iter().any(|copies| copies.others(&Keeper::Local).next().is_some());
     let runtime = Settings::runtime_on(sandboxed, name, Arc::clone(&store) as _);
     if !is_kept && with.is_none() {
         return Ok((runtime, None));
@@ -198,7 +204,7 @@ pub(super) async fn runtime(
         // Whoever is named now has to be known now; the others are tried as long as this process lives.
         node::reach(with, None).await?;
     }
-    let copies = open(settings, &store, LOCAL, Arc::new(ClientPolicy))?;
+    let copies = open(settings, &store, Keeper::Local, Arc::new(ClientPolicy))?;
     let keeping = Keeping::begin(&copies, Arc::new(node::SocketLinks), settings);
     Ok((runtime.with_copies(copies), Some(keeping)))
 }
@@ -214,14 +220,15 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
         Ok(store) => {
             let loom = find_loom(&*store, Some(&args.loom))?;
             node::reach(&args.to, None).await?;
-            let copies = open(settings, &store, LOCAL, Arc::new(ClientPolicy))?;
-            let target = node::short_name(&args.to);
+            let copies = open(settings, &store, Keeper::Local, Arc::new(ClientPolicy))?;
+            let target = node::keeper(&args.to)?;
             copies.share(loom, &target, kind, acks).map_err(CliError::usage)?;
             if kind == CopyKind::None {
                 print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
                 return Ok(Exit::Done);
             }
-            let wire = node::SocketLinks.link(&target).await.map_err(node::node_error)?;
+            let Some(name) = target.node() else { return Ok(Exit::Done) };
+            let wire = node::SocketLinks.link(name).await.map_err(node::node_error)?;
             let speaking = copies.converse(&target, wire);
             tokio::select! {
                 ended = speaking => {
@@ -250,7 +257,7 @@ pub(super) fn is_locked(error: &CliError) -> bool {
 pub(super) fn serving(settings: &Settings) -> Option<String> {
     let told = read_told(settings)?;
     let is_live = SystemClock::default().now_us().saturating_sub(told.at_us) < STALE_US;
-    (is_live && told.node != LOCAL).then_some(told.node)
+    (is_live && told.node != Keeper::Local).then_some(told.node.to_string())
 }
 
 const fn place(kind: CopyKind) -> &'static str {
@@ -261,7 +268,7 @@ const fn place(kind: CopyKind) -> &'static str {
     }
 }
 
-async fn refusal(copies: &Copies, loom: LoomId, keeper: &str) -> String {
+async fn refusal(copies: &Copies, loom: LoomId, keeper: &Keeper) -> String {
     loop {
         if let Some(what) = copies.states(loom).get(keeper).and_then(|state| state.last_error.clone()) {
             return what;
@@ -270,7 +277,7 @@ async fn refusal(copies: &Copies, loom: LoomId, keeper: &str) -> String {
     }
 }
 
-fn unfinished(copies: &Copies, loom: LoomId, keeper: &str, what: &str) -> CliError {
+fn unfinished(copies: &Copies, loom: LoomId, keeper: &Keeper, what: &str) -> CliError {
     let error = CliError::usage(anyhow::anyhow!("{keeper} does not have all of loom {loom}: {what}"));
     let hint = format!(
         "a node keeps looms of peers that its file allows it: may = [\"keep\"]; what it has already stays there, and the same \
@@ -289,10 +296,10 @@ async fn replicate_by_its_process(
 ) -> Result<Exit, CliError> {
     let loom = find_loom(&*settings.reading()?, Some(&args.loom))?;
     let book = FileBook::new(&settings.copies());
-    let own = read_told(settings).map_or_else(|| "node".to_owned(), |told| told.node);
+    let own = read_told(settings).map_or(Keeper::Local, |told| told.node);
     let known = book.load().map_err(CliError::fault)?.into_iter().find(|copies| copies.loom == loom);
     let mut copies = known.unwrap_or_else(|| LoomCopies::new(loom, &own));
-    let target = node::short_name(&args.to);
+    let target = node::keeper(&args.to)?;
     copies.keep(&target, kind);
     if let Some((acks, wait_ms)) = acks {
         (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
@@ -348,8 +355,8 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
     let told = read_told(settings);
     let now_us = SystemClock::default().now_us();
     let is_live = told.as_ref().is_some_and(|told| now_us.saturating_sub(told.at_us) < STALE_US);
-    let own = told.as_ref().map_or(LOCAL, |told| told.node.as_str());
-    let of_keeper = |keeper: &str| {
+    let own = told.as_ref().map_or(Keeper::Local, |told| told.node.clone());
+    let of_keeper = |keeper: &Keeper| {
         let keepers = told.as_ref().and_then(|told| told.looms.get(&loom));
         let mut known = keepers.and_then(|keepers| keepers.get(keeper)).cloned().unwrap_or_default();
         known.connected &= is_live;
@@ -361,9 +368,9 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
         };
         logs.iter().map(behind).sum::<u64>()
     };
-    let keepers: Vec<(&str, CopyKind, ToldKeeper)> = copies
+    let keepers: Vec<(&Keeper, CopyKind, ToldKeeper)> = copies
         .iter()
-        .flat_map(|copies| copies.others(own))
+        .flat_map(|copies| copies.others(&own))
         .map(|(keeper, kind)| (keeper, kind, of_keeper(keeper)))
         .collect();
     let is_cheater = |writer: WriterKey| proofs.iter().any(|proof| proof.writer() == writer);
@@ -437,7 +444,7 @@ pub(super) async fn verify_at(settings: &Settings, loom: &str, node: &str, as_js
         (None, Err(error)) => return Err(CliError::usage(error)),
     };
     let (nodes, whole) = node::reach(node, None).await?;
-    let verified = nodes.verify(&whole, id).await.map_err(node::node_error)?;
+    let verified = nodes.verify(whole.name().as_str(), id).await.map_err(node::node_error)?;
     let logs = here.map(|store| store.logs(id)).transpose().map_err(CliError::fault)?.unwrap_or_default();
     let lacks: u64 = logs
         .iter()

@@ -14,7 +14,7 @@ use crate::adapters::store::replace_file;
 use crate::domain::circle::JAVASCRIPT;
 use crate::domain::copies::CopyKind;
 use crate::domain::familiar::prompt;
-use crate::domain::ids::{EntityId, LoomId};
+use crate::domain::ids::{EntityId, LoomId, NodeAddress};
 use crate::domain::medium::SnapshotPolicy;
 use crate::driver::{Cantrip, CantripBuilder, CastOptions, Control, Runtime, Summoned};
 use crate::ports::Peers;
@@ -133,7 +133,7 @@ fn cantrip(
     args: &FamiliarArgs,
     workspace: &Workspace,
     media: &dyn crate::ports::MediumFactory,
-    nodes: &[String],
+    nodes: &[NodeAddress],
 ) -> Result<Cantrip, CliError> {
     let root = || Root::open(&workspace.root).map_err(CliError::usage);
     let mut builder = Cantrip::builder()
@@ -218,7 +218,7 @@ pub(super) async fn run(settings: &Settings, args: FamiliarArgs) -> Result<Exit,
 fn share(args: &FamiliarArgs, keeping: Option<&Keeping>, loom: LoomId) -> Result<(), CliError> {
     let (Some(to), Some(keeping)) = (&args.replicate, keeping) else { return Ok(()) };
     let acks = args.acks.map(|acks| (acks, args.acks_wait_ms));
-    keeping.copies().share(loom, &node::short_name(to), CopyKind::Disk, acks).map_err(CliError::usage)
+    keeping.copies().share(loom, &node::keeper(to)?, CopyKind::Disk, acks).map_err(CliError::usage)
 }
 
 async fn once(mut entity: Summoned, intent: &str, as_json: bool) -> Result<Exit, CliError> {

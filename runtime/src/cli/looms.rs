@@ -155,7 +155,7 @@ fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliE
         model,
         intent: intent.map(|intent| cantrip_gates::redact(&intent).into_owned()),
         status: ended.map_or("open", |end| end.how.as_str()),
-        reason: ended.map(|end| end.reason.clone()),
+        reason: ended.map(|end| end.reason.to_string()),
     })
 }
 

@@ -286,7 +286,7 @@ pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliE
             };
             let (loom, entity) = find_thread(&*settings.reading()?, named)?;
             let (nodes, whole) = node::reach(&node, None).await?;
-            let adopted = nodes.adopt(&whole, loom, entity).await.map_err(node::node_error)?;
+            let adopted = nodes.adopt(whole.name().as_str(), loom, entity).await.map_err(node::node_error)?;
             print(&adopted.entry)?;
             say(&format!("{entity} is {whole}'s now, as of epoch {}", adopted.epoch));
             if !adopted.waits.is_empty() {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::model::{ToolChoice, ToolDefinition};
+use super::place::CallPlace;
 
 /// The gate that ends a cast.
 pub const DONE: &str = "done";
@@ -66,7 +67,7 @@ pub struct CircleDraft {
     /// The guest that does the work in a model's place.
     pub guest: Option<String>,
     /// The gates whose calls run elsewhere, and where.
-    pub places: BTreeMap<String, String>,
+    pub places: BTreeMap<String, CallPlace>,
 }
 
 /// Why a circle cannot hold.
@@ -120,8 +121,8 @@ pub enum CircleError {
 pub struct Held {
     /// Its declaration.
     pub spec: GateSpec,
-    /// Where its calls run: `here`, or `caller`.
-    pub place: String,
+    /// Where its calls run.
+    pub place: CallPlace,
     check: ArgumentCheck,
 }
 
@@ -200,7 +201,7 @@ impl Circle {
             }
             let check = ArgumentCheck::new(&spec)
                 .map_err(|error| CircleError::Gate { gate: name.to_owned(), what: error.to_string() })?;
-            let place = places.get(spec.name.as_str()).cloned().unwrap_or_else(|| "here".to_owned());
+            let place = places.get(spec.name.as_str()).cloned().unwrap_or_default();
             circle.gates.push(Held { spec, place, check });
         }
         circle.tools = circle.presented();

@@ -4,10 +4,12 @@
 //! how often, and over whom, makes no difference to what is there in the end.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::ids::{LoomId, NodeName, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
 
 /// 64 nodes. More do not keep one loom.
@@ -48,26 +50,104 @@ pub struct Keeping {
     pub kind: CopyKind,
 }
 
-/// How a client of a node's own socket is named: to itself, and to that node.
+/// The name that a process has which is no node: what it writes is its own user's.
 pub const LOCAL: &str = "local";
+/// Follows the name of a node where a client of it is meant.
+const CLIENT: &str = "/local";
 
-/// How a client of another node is named.
-pub fn client_of(node: &str) -> String {
-    format!("{node}/{LOCAL}")
+/// Whoever keeps a loom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Keeper {
+    /// The machine's own user, as the node of that machine has it; and to itself, a client's own record.
+    Local,
+    /// A node, by the name in its certificate.
+    Node(NodeName),
+    /// A client of another node.
+    ClientOf(NodeName),
 }
 
-/// The node that answers for a keeper: itself, or the one whose client it is.
-pub fn answerable(keeper: &str) -> &str {
-    keeper.split('/').next().unwrap_or(keeper)
+/// A text that names no keeper.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` keeps no looms: expected a node's name", text.escape_debug())]
+pub struct NoKeeper {
+    /// What came, cut.
+    text: String,
 }
 
-/// Whether a keeper is this one, whichever node it was reached through.
-pub fn is_same(keeper: &str, node: &str) -> bool {
-    keeper == node || (node == LOCAL && keeper.ends_with("/local"))
+impl Keeper {
+    /// The node that can be connected to.
+    pub const fn node(&self) -> Option<&NodeName> {
+        match self {
+            Self::Node(name) => Some(name),
+            Self::Local | Self::ClientOf(_) => None,
+        }
+    }
+
+    /// The node that answers for a keeper: itself, or the one whose client it is; nothing for the machine's own user.
+    pub const fn answerable(&self) -> Option<&NodeName> {
+        match self {
+            Self::Node(name) | Self::ClientOf(name) => Some(name),
+            Self::Local => None,
+        }
+    }
+
+    /// Tells whether a keeper is this one, whichever node it was reached through.
+    pub fn is_same(&self, own: &Self) -> bool {
+        self == own || matches!((self, own), (Self::ClientOf(_), Self::Local))
+    }
+
+    /// Says who is meant by a name that somebody else gives: what calls itself local is local there, and never here.
+    #[must_use]
+    pub fn as_heard(self, from: &Self, own: &Self) -> Self {
+        let meant = match (self, from, own) {
+            (Self::Local, Self::Node(node), _) => Self::ClientOf(node.clone()),
+            (Self::Local, Self::Local | Self::ClientOf(_), _) => from.clone(),
+            (Self::ClientOf(node), _, Self::Node(own)) if node == *own => Self::Local,
+            (other, _, _) => other,
+        };
+        if meant.is_same(own) { own.clone() } else { meant }
+    }
+}
+
+impl FromStr for Keeper {
+    type Err = NoKeeper;
+
+    fn from_str(text: &str) -> Result<Self, NoKeeper> {
+        if text == LOCAL {
+            return Ok(Self::Local);
+        }
+        let parsed = match text.strip_suffix(CLIENT) {
+            Some(node) => node.parse().map(Self::ClientOf),
+            None => text.parse().map(Self::Node),
+        };
+        parsed.map_err(|_| NoKeeper { text: text.chars().take(80).collect() })
+    }
+}
+
+impl fmt::Display for Keeper {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => out.pad(LOCAL),
+            Self::Node(name) => out.pad(name.as_str()),
+            Self::ClientOf(name) => out.pad(&format!("{name}{CLIENT}")),
+        }
+    }
+}
+
+impl Serialize for Keeper {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Keeper {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// Who keeps a loom, by the names of the nodes' certificates.
-pub type Keepers = BTreeMap<String, Keeping>;
+pub type Keepers = BTreeMap<Keeper, Keeping>;
 
 /// One loom's copies, as one of its keepers sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +156,7 @@ pub struct LoomCopies {
     /// The loom.
     pub loom: LoomId,
     /// The node that has it kept by others. Only that one, or the one that is meant, says that a node keeps it otherwise.
-    pub origin: String,
+    pub origin: Keeper,
     /// Who keeps it, this node too. Nobody else is served anything of it.
     #[serde(default)]
     pub keepers: Keepers,
@@ -90,28 +170,28 @@ pub struct LoomCopies {
 
 impl LoomCopies {
     /// A loom that only this node keeps.
-    pub fn new(loom: LoomId, node: &str) -> Self {
-        let keepers = BTreeMap::from([(node.to_owned(), Keeping::default())]);
-        Self { loom, origin: node.to_owned(), keepers, acks: 0, acks_wait_ms: 0 }
+    pub fn new(loom: LoomId, node: &Keeper) -> Self {
+        let keepers = BTreeMap::from([(node.clone(), Keeping::default())]);
+        Self { loom, origin: node.clone(), keepers, acks: 0, acks_wait_ms: 0 }
     }
 
     /// How a node keeps it.
-    pub fn kind(&self, node: &str) -> CopyKind {
+    pub fn kind(&self, node: &Keeper) -> CopyKind {
         self.keepers.get(node).map_or(CopyKind::None, |keeping| keeping.kind)
     }
 
     /// Whoever keeps it beside this node.
-    pub fn others<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a str, CopyKind)> + 'a {
+    pub fn others<'a>(&'a self, node: &'a Keeper) -> impl Iterator<Item = (&'a Keeper, CopyKind)> + 'a {
         let others = self
             .keepers
             .iter()
-            .filter(move |(keeper, keeping)| !is_same(keeper, node) && keeping.kind != CopyKind::None);
-        others.map(|(keeper, keeping)| (keeper.as_str(), keeping.kind))
+            .filter(move |(keeper, keeping)| !keeper.is_same(node) && keeping.kind != CopyKind::None);
+        others.map(|(keeper, keeping)| (keeper, keeping.kind))
     }
 
     /// Has a node keep it in this way from now on.
-    pub fn keep(&mut self, node: &str, kind: CopyKind) {
-        let keeping = self.keepers.entry(node.to_owned()).or_insert(Keeping { revision: 1, kind });
+    pub fn keep(&mut self, node: &Keeper, kind: CopyKind) {
+        let keeping = self.keepers.entry(node.clone()).or_insert(Keeping { revision: 1, kind });
         if keeping.kind != kind {
             *keeping = Keeping { revision: keeping.revision.saturating_add(1), kind };
         }
@@ -119,10 +199,10 @@ impl LoomCopies {
 
     /// Takes another keeper's view of it, as far as it may have one: a new keeper may be named by all; how a node keeps it, and that
     /// it does so no longer, is said by the origin, and by that node itself.
-    pub fn merge(&mut self, node: &str, peer: &str, theirs: &Keepers) {
-        let is_origin = is_same(peer, &self.origin);
+    pub fn merge(&mut self, node: &Keeper, peer: &Keeper, theirs: &Keepers) {
+        let is_origin = *peer == self.origin;
         for (keeper, keeping) in theirs {
-            let is_theirs = is_origin || is_same(peer, keeper);
+            let is_theirs = is_origin || peer == keeper;
             let is_new = !self.keepers.contains_key(keeper) && keeping.kind != CopyKind::None;
             if !is_theirs && (!is_new || keeper == node) {
                 continue;
@@ -158,7 +238,7 @@ pub enum CopyMessage {
         /// The loom.
         loom: LoomId,
         /// The node that has it kept.
-        origin: String,
+        origin: Keeper,
         /// Who keeps it, the sender and the other too.
         keepers: Keepers,
         /// How far each log is here.
@@ -195,4 +275,34 @@ pub enum CopyMessage {
         /// What convinces everybody, where a writer cheated.
         proof: Option<Box<ForkProof>>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keeper(text: &str) -> Keeper {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_keeper_prints_and_parses_to_itself_and_nothing_else_names_one() {
+        for text in ["local", "a", "a/local"] {
+            assert_eq!(keeper(text).to_string(), text);
+        }
+        for text in ["", "local/local", "a/b", "A", "a@h:1", "a/local/local", "/local", &"a".repeat(100_000)] {
+            assert!(text.parse::<Keeper>().is_err(), "{}", text.len());
+        }
+    }
+
+    #[test]
+    fn what_calls_itself_local_is_local_there_and_never_here() {
+        let heard = |said: &str, from: &str, own: &str| keeper(said).as_heard(&keeper(from), &keeper(own)).to_string();
+        assert_eq!(heard("local", "a", "b"), "a/local");
+        assert_eq!(heard("local", "a/local", "b"), "a/local");
+        assert_eq!(heard("local", "local", "b"), "local", "the machine's own user speaks");
+        assert_eq!(heard("b/local", "a", "b"), "local", "a client of this node is its own user");
+        assert_eq!(heard("c", "a", "b"), "c");
+        assert_eq!(heard("b/local", "b", "local"), "local", "a client hears of itself");
+    }
 }

@@ -15,6 +15,7 @@ use super::circle::{
     CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, CircleDraft, DONE, JAVASCRIPT, MediumKind, canonical_medium,
     delegates,
 };
+use super::ids::NodeAddress;
 use super::model::Sampling;
 use super::remote::{GateOrder, Place};
 
@@ -237,7 +238,7 @@ pub struct Grant<'a> {
     /// The models that the cantrip names.
     pub models: &'a [String],
     /// The nodes that this one is connected to.
-    pub nodes: &'a [String],
+    pub nodes: &'a [NodeAddress],
 }
 
 fn invalid(what: impl Into<String>) -> GateError {
@@ -471,9 +472,9 @@ fn medium_denied(medium: &str, allowed: &BTreeSet<String>) -> GateError {
 }
 
 /// The nodes that a proposal means, by their whole names. A name that is not known goes no further.
-fn place(node: &ProposedNode, known: &[String]) -> Result<Place, GateError> {
+fn place(node: &ProposedNode, known: &[NodeAddress]) -> Result<Place, GateError> {
     let whole = |name: &str| {
-        let found = known.iter().find(|full| *full == name || full.split('@').next() == Some(name));
+        let found = known.iter().find(|node| node.is_meant_by(name));
         found.cloned().ok_or_else(|| no_node(name, known))
     };
     match node {
@@ -490,12 +491,13 @@ fn place(node: &ProposedNode, known: &[String]) -> Result<Place, GateError> {
     }
 }
 
-fn no_node(name: &str, known: &[String]) -> GateError {
+fn no_node(name: &str, known: &[NodeAddress]) -> GateError {
     if known.is_empty() {
         return GateError::NotFound(format!(
             "there is no node \"{name}\": this runtime has no peers, so children run here; leave `node` out"
         ));
     }
+    let known: Vec<String> = known.iter().map(NodeAddress::to_string).collect();
     let (listed, hint) = (known.join(", "), suggest::hint(name, known.iter().map(String::as_str)));
     GateError::NotFound(format!("there is no node `{name}`; this node knows {listed}{hint}"))
 }

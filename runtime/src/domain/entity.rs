@@ -24,6 +24,7 @@ use super::budget::Quantity;
 use super::cantrip::Summary;
 use super::circle::MediumKind;
 use super::context::{FoldPlan, History, Shown, Told, cut};
+use super::end::EndReason;
 use super::event::EventKind;
 use super::guest::Shape;
 use super::ids::{CallId, CastId, EntityId};
@@ -169,7 +170,7 @@ impl Entity {
                     self.unask();
                 }
                 let cause = now.stop.unwrap_or(StopCause::Cancelled);
-                self.end(How::Truncated, cause.as_str(), None, None, &mut effects);
+                self.end(How::Truncated, cause.reason(), None, None, &mut effects);
             }
             (Phase::Folding(plan), Input::Answered { answer, .. }) => {
                 let summary =
@@ -268,16 +269,16 @@ impl Entity {
         }
     }
 
-    fn ward_met(&self, now: &Now) -> Option<(&'static str, Option<String>)> {
+    fn ward_met(&self, now: &Now) -> Option<(EndReason, Option<String>)> {
         if let Some(cause) = now.stop {
-            return Some((cause.as_str(), None));
+            return Some((cause.reason(), None));
         }
         let wards = self.nature.circle.declared();
         if let Some(max) = wards.max_turns.filter(|&max| self.episode_turns >= max) {
-            return Some(("max_turns", Some(format!("the ward max_turns = {max} is used up"))));
+            return Some((EndReason::MaxTurns, Some(format!("the ward max_turns = {max} is used up"))));
         }
         let exhausted = self.nature.ledger.exhausted(Quantity::Tokens)?;
-        Some(("max_tokens", Some(exhausted.to_string())))
+        Some((EndReason::MaxTokens, Some(exhausted.to_string())))
     }
 
     fn ask(&mut self, now: &Now, effects: &mut Effects) {
@@ -331,7 +332,7 @@ impl Entity {
         }
         let mut acting = Acting::running(cut_off.said.clone(), since_us, running);
         if let Some(answer) = cut_off.done() {
-            acting.done = Some(("done", answer));
+            acting.done = Some((EndReason::Done, answer));
         }
         self.phase = Phase::Acting(Box::new(acting));
     }
@@ -387,7 +388,7 @@ impl Entity {
     fn text_alone(&mut self, mut acting: Box<Acting>, now: &Now, effects: &mut Effects) {
         let text = acting.said.content.clone().unwrap_or_default();
         if !self.nature.circle.declared().require_done_tool {
-            acting.done = Some(("text", Value::String(text)));
+            acting.done = Some((EndReason::Text, Value::String(text)));
             return self.finish_turn(*acting, now, effects);
         }
         let how = match self.nature.circle.medium() {
@@ -442,23 +443,23 @@ impl Entity {
     fn fail(&mut self, failure: Failure, effects: &mut Effects) {
         self.unask();
         let reason = match failure {
-            Failure::Model(_) => "model_failed",
-            Failure::Contract(_) => "contract_broken",
-            Failure::Guest(_) => "guest_failed",
-            Failure::Remote(_) => "remote_failed",
+            Failure::Model(_) => EndReason::ModelFailed,
+            Failure::Contract(_) => EndReason::ContractBroken,
+            Failure::Guest(_) => EndReason::GuestFailed,
+            Failure::Remote(_) => EndReason::RemoteFailed,
         };
         let why = failure.to_string();
         self.end_with(How::Truncated, reason, None, Some(why), Some(failure), effects);
     }
 
-    fn end(&mut self, how: How, reason: &str, result: Option<Value>, why: Option<String>, effects: &mut Effects) {
+    fn end(&mut self, how: How, reason: EndReason, result: Option<Value>, why: Option<String>, effects: &mut Effects) {
         self.end_with(how, reason, result, why, None, effects);
     }
 
     fn end_with(
         &mut self,
         how: How,
-        reason: &str,
+        reason: EndReason,
         result: Option<Value>,
         why: Option<String>,
         failure: Option<Failure>,
@@ -474,18 +475,18 @@ impl Entity {
         let mut payloads = Payloads::default();
         let body = Body::Ended(Box::new(Ended {
             how,
-            reason: reason.to_owned(),
+            reason: reason.clone(),
             result: result.as_ref().map(|value| payloads.json(value)),
             summary: summary.clone(),
             spent,
         }));
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Sync);
-        effects.push(Effect::Tell(EventKind::Final { how, reason: reason.to_owned(), result: result.clone() }));
+        effects.push(Effect::Tell(EventKind::Final { how, reason: reason.clone(), result: result.clone() }));
         let outcome = Outcome {
             entity: self.nature.id,
             how,
-            reason: reason.to_owned(),
+            reason,
             result,
             summary,
             spent,

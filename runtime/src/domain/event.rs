@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::end::EndReason;
 use super::ids::EntityId;
 use super::loom::How;
 use super::model::Usage;
@@ -101,7 +102,7 @@ pub enum EventKind {
         /// By whom.
         how: How,
         /// What was decisive.
-        reason: String,
+        reason: EndReason,
         /// The answer.
         result: Option<Value>,
     },

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use super::circle::{CALL_ENTITY, Circle};
+use super::ids::NodeAddress;
 
 /// What a Familiar is told of itself.
 ///
 /// The functions themselves are described with the medium, by [`Circle::tools`]: what is said here is what they mean together.
-pub fn prompt(circle: &Circle, workspace: &str, nodes: &[String], models: &[String]) -> String {
+pub fn prompt(circle: &Circle, workspace: &str, nodes: &[NodeAddress], models: &[String]) -> String {
     let medium = circle.medium().name();
     let wards = circle.wards();
     let gates: Vec<&str> = circle.gates().map(|spec| spec.name.as_str()).collect();
@@ -48,7 +49,7 @@ pub fn prompt(circle: &Circle, workspace: &str, nodes: &[String], models: &[Stri
                 " With node: \"NAME\" a child runs on another node: {}. There it has that node's gates and files; with gates: \
                  [{{name: \"read_file\", at: \"caller\"}}] it uses yours, with llm: {{at: \"caller\"}} your model, and with guest: \"name@sha256:…\" it is a component that \
                  is kept there.",
-                nodes.join(", ")
+                nodes.iter().map(NodeAddress::to_string).collect::<Vec<_>>().join(", ")
             );
         }
         text.push('\n');

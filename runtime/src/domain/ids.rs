@@ -12,6 +12,10 @@ use cid::multihash::Multihash;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod node;
+
+pub use node::{NodeAddress, NodeName, NodeNameError};
+
 /// The codec of DAG-CBOR in the multicodec table (<https://github.com/multiformats/multicodec>).
 const CODEC_DAG_CBOR: u64 = 0x71;
 /// The codec of bytes without structure in the same table.

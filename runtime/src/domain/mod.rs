@@ -1,11 +1,13 @@
 //! What the runtime decides. Pure and synchronous: no I/O, no clock, no randomness, no await. Read [`entity`] first.
 
 pub mod budget;
+pub mod caller;
 pub mod cantrip;
 pub mod circle;
 pub mod context;
 pub mod copies;
 pub mod delegation;
+pub mod end;
 pub mod entity;
 pub mod event;
 pub mod familiar;
@@ -17,4 +19,5 @@ pub mod medium;
 pub mod model;
 pub(crate) mod observe;
 pub mod outcome;
+pub mod place;
 pub mod remote;

@@ -4,6 +4,7 @@ use cantrip_gates::{Exposure, GateError};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::end::EndReason;
 use super::ids::EntityId;
 use super::loom::{How, Spent};
 use super::model::{ContractError, ModelError};
@@ -15,8 +16,8 @@ pub struct Outcome {
     pub entity: EntityId,
     /// By the entity or by the circle.
     pub how: How,
-    /// What was decisive: `done`, `text`, the name of a ward, `cancelled`, `parent_terminated`, `model_failed` …
-    pub reason: String,
+    /// What was decisive.
+    pub reason: EndReason,
     /// The answer.
     pub result: Option<Value>,
     /// What was done so far, for a truncated episode (LOOP-4).
@@ -47,18 +48,27 @@ pub enum Failure {
 }
 
 impl Outcome {
+    /// Tells whether the entity ended the episode itself, with an answer.
+    pub fn is_success(&self) -> bool {
+        self.how == How::Terminated && self.failure.is_none() && !self.reason.is_failure()
+    }
+
     /// What the parent's code is given for this child.
     ///
     /// # Errors
-    /// A child whose model failed, or that was stopped from outside (COMP-8). A child that a ward truncated is no
-    /// failure: its parent gets what was done, marked as cut short.
+    /// A child whose model failed, that was stopped from outside (COMP-8), or that ended for a reason which this version does
+    /// not know. A child that a ward truncated is no failure: its parent gets what was done, marked as cut short.
     pub fn for_parent(&self) -> Result<Value, GateError> {
         if let Some(failure) = &self.failure {
             return Err(GateError::Failed(format!("the child failed: {failure}")));
         }
+        if self.reason.is_failure() {
+            let why = self.summary.clone().unwrap_or_else(|| self.reason.to_string());
+            return Err(GateError::Failed(format!("the child failed: {why}")));
+        }
         match self.how {
             How::Terminated => Ok(self.result.clone().unwrap_or(Value::Null)),
-            How::Truncated if matches!(self.reason.as_str(), "cancelled" | "parent_terminated" | "interrupted") => {
+            How::Truncated if self.reason.is_stop() => {
                 Err(GateError::Failed(format!("the child was stopped: {}", self.reason)))
             }
             How::Truncated => {

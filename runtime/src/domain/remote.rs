@@ -11,7 +11,8 @@ use cantrip_gates::{Exposure, GateError, GateSpec, Wards, suggest};
 use super::cantrip::{Folding, Identity};
 use super::circle::DONE;
 use super::guest::LLM_QUERY;
-use super::ids::{CastId, EntityId, EntryId, LoomId};
+use super::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress};
+use super::place::CallPlace;
 
 /// How far below its root an entity may be, whatever anybody's wards say: a ring of nodes ends here at the latest.
 pub const DEPTH_MAX: u32 = 64;
@@ -20,17 +21,16 @@ pub const DEPTH_MAX: u32 = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// One of these; with several, the one that has least to do.
-    OneOf(Vec<String>),
+    OneOf(Vec<NodeAddress>),
     /// Any that grants it; the one that has least to do.
     Any,
 }
 
-impl Place {
-    /// As a person would say it, and as the record has it.
-    pub fn as_text(&self) -> String {
-        match self {
-            Self::OneOf(nodes) => nodes.join(" or "),
-            Self::Any => "any".to_owned(),
+impl From<&Place> for CallPlace {
+    fn from(place: &Place) -> Self {
+        match place {
+            Place::OneOf(nodes) => Self::Nodes(nodes.clone()),
+            Place::Any => Self::Any,
         }
     }
 }

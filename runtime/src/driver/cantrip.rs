@@ -12,6 +12,7 @@ use crate::domain::entity::GuestNature;
 use crate::domain::guest::{GuestRefusal, LLM_QUERY, Manifest, Shape};
 use crate::domain::medium::{MediumOpening, SnapshotPolicy};
 use crate::domain::model::{ModelError, Question, RawAnswer, RetryPolicy, Sampling, ToolChoice};
+use crate::domain::place::CallPlace;
 use crate::ports::{BoxFuture, Guest, Llm, MediumFactory, MediumFault, Pieces};
 
 /// Why a cantrip cannot be.
@@ -228,7 +229,7 @@ pub struct CantripBuilder {
     media: Vec<String>,
     held: Vec<String>,
     equipped: Vec<Arc<dyn Gate>>,
-    places: BTreeMap<String, String>,
+    places: BTreeMap<String, CallPlace>,
     wards: Wards,
     models: BTreeMap<String, Arc<dyn Llm>>,
     child_models: ChildModels,
@@ -290,10 +291,10 @@ impl CantripBuilder {
         self
     }
 
-    /// Equips a gate whose calls run elsewhere, and puts it into the circle; the record says where. Default: all run here.
+    /// Equips a gate whose calls run at the caller, and puts it into the circle; the record says so. Default: all run here.
     #[must_use]
-    pub fn gate_at(mut self, gate: Arc<dyn Gate>, place: impl Into<String>) -> Self {
-        self.places.insert(gate.spec().name.to_string(), place.into());
+    pub fn gate_at_caller(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.places.insert(gate.spec().name.to_string(), CallPlace::Caller);
         self.gate(gate)
     }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keepers, LOCAL, LoomCopies, answerable, is_same};
+use crate::domain::caller::Caller;
+use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
@@ -101,18 +102,18 @@ impl CopyTerms {
 
 /// Says what each peer may.
 pub trait CopyPolicy: Send + Sync + std::fmt::Debug {
-    /// The terms of a peer, by the whole name under which it is known here.
-    fn terms(&self, peer: &str) -> CopyTerms;
+    /// The terms of a keeper.
+    fn terms(&self, peer: &Keeper) -> CopyTerms;
 }
 
 #[derive(Debug, Default)]
 struct State {
     looms: BTreeMap<LoomId, LoomCopies>,
-    keepers: HashMap<(LoomId, String), KeeperState>,
+    keepers: HashMap<(LoomId, Keeper), KeeperState>,
     /// Bytes that each peer has brought.
-    brought: HashMap<String, u64>,
+    brought: HashMap<Keeper, u64>,
     /// Conversations with each peer.
-    talking: HashMap<String, usize>,
+    talking: HashMap<Keeper, usize>,
     /// Entities that another node goes on with, and under which key.
     fenced: HashMap<EntityId, WriterKey>,
     /// When each loom has grown, counted.
@@ -122,7 +123,7 @@ struct State {
 /// Everything that a process keeps of looms together with others.
 #[derive(Debug)]
 pub struct Copies {
-    node: String,
+    node: Keeper,
     disk: Arc<dyn CopyStore>,
     memory: Arc<dyn CopyStore>,
     book: Arc<dyn CopyBook>,
@@ -141,7 +142,7 @@ impl Copies {
     /// # Errors
     /// A book that cannot be read.
     pub fn new(
-        node: impl Into<String>,
+        node: Keeper,
         disk: Arc<dyn CopyStore>,
         memory: Arc<dyn CopyStore>,
         book: Arc<dyn CopyBook>,
@@ -149,14 +150,14 @@ impl Copies {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
         let (news, heard) = (watch::Sender::new(0), watch::Sender::new(0));
-        let (node, state) = (node.into(), Mutex::default());
+        let state = Mutex::default();
         let copies = Self { node, disk, memory, book, policy, clock, state, news, heard };
         copies.reread()?;
         Ok(Arc::new(copies))
     }
 
-    /// This node's name.
-    pub fn node(&self) -> &str {
+    /// As what this process keeps looms.
+    pub const fn node(&self) -> &Keeper {
         &self.node
     }
 
@@ -235,11 +236,11 @@ impl Copies {
     }
 
     /// What is known of its other keepers.
-    pub fn states(&self, loom: LoomId) -> BTreeMap<String, KeeperState> {
+    pub fn states(&self, loom: LoomId) -> BTreeMap<Keeper, KeeperState> {
         let state = self.lock();
-        let others = |copies: &LoomCopies| copies.others(&self.node).map(|(keeper, _)| keeper.to_owned()).collect();
-        let keepers: Option<Vec<String>> = state.looms.get(&loom).map(others);
-        let known = |keeper: String| {
+        let others = |copies: &LoomCopies| copies.others(&self.node).map(|(keeper, _)| keeper.clone()).collect();
+        let keepers: Option<Vec<Keeper>> = state.looms.get(&loom).map(others);
+        let known = |keeper: Keeper| {
             let known = state.keepers.get(&(loom, keeper.clone())).cloned().unwrap_or_default();
             (keeper, known)
         };
@@ -251,7 +252,7 @@ impl Copies {
     ///
     /// # Errors
     /// Too many keepers, more acknowledgements than disks, or a book that cannot be written.
-    pub fn share(&self, loom: LoomId, with: &str, kind: CopyKind, acks: Option<(u32, u64)>) -> Result<(), CopyError> {
+    pub fn share(&self, loom: LoomId, with: &Keeper, kind: CopyKind, acks: Option<(u32, u64)>) -> Result<(), CopyError> {
         self.change(loom, |copies| {
             if !copies.keepers.contains_key(with) && copies.keepers.len() >= KEEPERS_MAX {
                 return Err(CopyError::TooMany { loom });
@@ -288,31 +289,31 @@ impl Copies {
     }
 
     /// The looms that a node keeps together with this one.
-    fn shared_with(&self, peer: &str) -> Vec<LoomCopies> {
+    fn shared_with(&self, peer: &Keeper) -> Vec<LoomCopies> {
         let state = self.lock();
         state.looms.values().filter(|copies| copies.kind(peer) != CopyKind::None).cloned().collect()
     }
 
     /// The looms that a node keeps together with this one, or did.
-    fn named_to(&self, peer: &str) -> Vec<LoomCopies> {
+    fn named_to(&self, peer: &Keeper) -> Vec<LoomCopies> {
         self.lock().looms.values().filter(|copies| copies.keepers.contains_key(peer)).cloned().collect()
     }
 
     /// The nodes that keep anything together with this one.
-    pub fn keepers(&self) -> BTreeSet<String> {
+    pub fn keepers(&self) -> BTreeSet<Keeper> {
         let state = self.lock();
         let others = state.looms.values().flat_map(|copies| copies.others(&self.node));
-        others.map(|(keeper, _)| keeper.to_owned()).collect()
+        others.map(|(keeper, _)| keeper.clone()).collect()
     }
 
     /// Whether a peer that says that it keeps a loom may: it is one of its keepers, or brings a new one, or began it here. A peer
     /// that may bring none hears the same of a loom that is known and of one that is not.
-    fn admit(&self, peer: &str, loom: LoomId, origin: &str, keepers: &Keepers) -> Result<bool, StoreError> {
+    fn admit(&self, peer: &Keeper, loom: LoomId, origin: &Keeper, keepers: &Keepers) -> Result<bool, StoreError> {
         let known = self.of(loom);
         let terms = self.policy.terms(peer);
         let mut after = known.clone().unwrap_or_else(|| {
-            let origin = if is_same(origin, &self.node) { peer } else { origin };
-            LoomCopies { origin: origin.to_owned(), ..LoomCopies::new(loom, &self.node) }
+            let origin = if origin.is_same(&self.node) { peer } else { origin };
+            LoomCopies { origin: origin.clone(), ..LoomCopies::new(loom, &self.node) }
         });
         let is_keeper = known.as_ref().is_some_and(|copies| copies.kind(peer) != CopyKind::None);
         let is_new = known.is_none() && (self.logs(loom)?.is_empty() || self.was_begun_by(loom, peer)?);
@@ -321,7 +322,7 @@ impl Copies {
         }
         after.merge(&self.node, peer, keepers);
         // Whoever brings it keeps it, whatever it calls itself.
-        after.keepers.entry(peer.to_owned()).or_default();
+        after.keepers.entry(peer.clone()).or_default();
         if after.kind(peer) == CopyKind::None {
             return Ok(false);
         }
@@ -343,17 +344,17 @@ impl Copies {
 
     /// Whether everything of a loom that this node wrote was cast by this peer. Whoever may open the node's own socket may read its
     /// record anyway.
-    fn was_begun_by(&self, loom: LoomId, peer: &str) -> Result<bool, StoreError> {
-        if peer == LOCAL {
-            return Ok(true);
-        }
+    fn was_begun_by(&self, loom: LoomId, peer: &Keeper) -> Result<bool, StoreError> {
+        let Some(peer) = peer.answerable() else { return Ok(true) };
         let mut is_theirs = false;
         for sealed in self.disk.entries(loom)? {
             if let Body::Opened(opened) = &sealed.entry.body
                 && sealed.entry.writer == self.disk.writer()
             {
                 match &opened.caller {
-                    Some(caller) if caller.split('@').next() == Some(answerable(peer)) => is_theirs = true,
+                    Some(caller) if Caller::of_record(caller).is_some_and(|caller| caller.peer() == Some(peer)) => {
+                        is_theirs = true;
+                    }
                     // A child of what was cast here follows its parent.
                     None if opened.spawned_by.is_some() => {}
                     _ => return Ok(false),
@@ -417,8 +418,8 @@ impl Copies {
     }
 
     /// Whether a node is served a loom.
-    pub fn is_keeper(&self, loom: LoomId, peer: &str) -> bool {
-        peer == LOCAL || self.of(loom).is_some_and(|copies| copies.kind(peer) != CopyKind::None)
+    pub fn is_keeper(&self, loom: LoomId, peer: &Keeper) -> bool {
+        *peer == Keeper::Local || self.of(loom).is_some_and(|copies| copies.kind(peer) != CopyKind::None)
     }
 
     /// Recomputes what is kept of a loom.
@@ -453,23 +454,23 @@ impl Copies {
     }
 
     /// Counts what a peer brings. Returns whether it may bring more.
-    fn brings(&self, peer: &str, bytes: usize) -> bool {
+    fn brings(&self, peer: &Keeper, bytes: usize) -> bool {
         let max = self.policy.terms(peer).bytes_max;
         let mut state = self.lock();
-        let brought = state.brought.entry(peer.to_owned()).or_default();
+        let brought = state.brought.entry(peer.clone()).or_default();
         *brought = brought.saturating_add(bytes as u64);
         *brought <= max
     }
 
-    fn note(&self, loom: LoomId, peer: &str, note: impl FnOnce(&mut KeeperState)) {
+    fn note(&self, loom: LoomId, peer: &Keeper, note: impl FnOnce(&mut KeeperState)) {
         let mut state = self.lock();
-        note(state.keepers.entry((loom, peer.to_owned())).or_default());
+        note(state.keepers.entry((loom, peer.clone())).or_default());
         drop(state);
         self.heard.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Notes for everything that is shared with a peer.
-    fn note_all(&self, peer: &str, mut note: impl FnMut(&mut KeeperState)) {
+    fn note_all(&self, peer: &Keeper, mut note: impl FnMut(&mut KeeperState)) {
         for copies in self.shared_with(peer) {
             self.note(copies.loom, peer, &mut note);
         }
@@ -505,7 +506,7 @@ impl Copies {
             () = waiting => Ok(()),
             () = self.clock.sleep(Duration::from_millis(copies.acks_wait_ms)) => {
                 let states = self.states(loom);
-                let missing = states.iter().filter(|(_, state)| !has(state)).map(|(keeper, _)| keeper.clone());
+                let missing = states.iter().filter(|(_, state)| !has(state)).map(|(keeper, _)| keeper.to_string());
                 let missing: Vec<String> = missing.collect();
                 Err(AcksError::Missing(NoCopies {
                     loom,
@@ -519,7 +520,7 @@ impl Copies {
     }
 
     /// Waits until a keeper has everything of a loom that is here, or until nothing can be heard of it any more.
-    pub async fn settled(&self, loom: LoomId, keeper: &str) -> Result<bool, StoreError> {
+    pub async fn settled(&self, loom: LoomId, keeper: &Keeper) -> Result<bool, StoreError> {
         let mut heard = self.heard.subscribe();
         loop {
             heard.borrow_and_update();

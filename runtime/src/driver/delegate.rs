@@ -12,6 +12,7 @@ use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CallId, EntityId, EntryId};
 use crate::domain::loom::{Body, Payloads, Spent};
 use crate::domain::medium::SnapshotPolicy;
+use crate::domain::place::CallPlace;
 use crate::domain::outcome::{Outcome, batch_answer};
 use crate::ports::BoxFuture;
 
@@ -84,8 +85,8 @@ impl Actor {
             child: entity,
             proposal: payloads.json(proposal),
             place: match &plan.work {
-                Work::Here { .. } => "here".to_owned(),
-                Work::There(there) => there.place.as_text(),
+                Work::Here { .. } => CallPlace::Here,
+                Work::There(there) => CallPlace::from(&there.place),
             },
         };
         let delegated = self.record(body, payloads.into_blobs())?;

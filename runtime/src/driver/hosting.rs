@@ -19,7 +19,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::ids::{CastId, EntityId, LoomId};
+use crate::domain::caller::KnownCaller;
+use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
 use crate::domain::remote::{Order, Refusal};
 use crate::ports::{BoxFuture, RemoteEnd};
 
@@ -100,7 +101,7 @@ pub enum Where {
     /// On this node, as what this makes.
     Here(Build),
     /// On a peer of this node.
-    At(String),
+    At(NodeAddress),
 }
 
 impl std::fmt::Debug for Where {
@@ -123,7 +124,7 @@ enum Stage {
 /// One entity that is hosted, and its present episode.
 #[derive(Debug)]
 struct Hosted {
-    caller: String,
+    caller: KnownCaller,
     entity: EntityId,
     loom: Loom,
     /// Where the entity's first entry of this node's log is, or will be.
@@ -144,7 +145,7 @@ struct Inner {
     runtime: Runtime,
     limits: HostLimits,
     hosted: Mutex<BTreeMap<EntityId, Arc<Hosted>>>,
-    admitted: Mutex<VecDeque<(LoomId, String)>>,
+    admitted: Mutex<VecDeque<(LoomId, NodeName)>>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -222,7 +223,7 @@ impl Casts {
     /// An entity or a loom of somebody else, an episode that cannot be begun, or too many of them.
     pub fn open(
         &self,
-        caller: &str,
+        caller: &KnownCaller,
         slots: &Arc<Slots>,
         order: Order,
         place: Where,
@@ -236,7 +237,7 @@ impl Casts {
         // Microseconds: nobody asks so often that a later start would not be above what an earlier one had asked.
         let mut line = Arc::new(Line::new(now_us));
         if let Some(known) = all.get(&order.entity).map(Arc::clone) {
-            if known.caller != caller {
+            if !known.caller.caller.is_same(&caller.caller) {
                 return Err(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
             }
             let is_over = matches!(&*known.stage.borrow(), Stage::Ended(_));
@@ -262,7 +263,7 @@ impl Casts {
         }
         // What is passed on is on record where it runs: that node knows whether it has run.
         if matches!((&begin, &place), (Begin::Fresh, Where::Here(_))) {
-            match self.recorded(caller, &order).map_err(|refused| *refused)? {
+            match self.recorded(&caller.caller, &order).map_err(|refused| *refused)? {
                 Known::Not => {}
                 Known::Entity { unfinished } => begin = Begin::Recorded { unfinished },
                 Known::Over(end) => {
@@ -295,7 +296,7 @@ impl Casts {
 
     fn hosted(
         &self,
-        caller: &str,
+        caller: &KnownCaller,
         order: &Order,
         now_us: u64,
         ahead: usize,
@@ -310,7 +311,7 @@ impl Casts {
             None => host.store.head(order.loom).map_err(|error| ours(&error))?.sequence,
         };
         Ok(Arc::new(Hosted {
-            caller: caller.to_owned(),
+            caller: caller.clone(),
             entity: order.entity,
             loom,
             begins_after,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::domain::circle::delegates;
+use crate::domain::end::EndReason;
 use crate::domain::ids::{EntityId, EntryId, LoomId};
 use crate::domain::loom::{Again, How};
 use crate::domain::medium::{
@@ -53,7 +54,7 @@ pub struct Replayed {
     /// The digest of the medium or guest that ran it.
     pub medium: Option<String>,
     /// How the thread ended, as it is recorded.
-    pub ended: Option<(How, String)>,
+    pub ended: Option<(How, EndReason)>,
     /// Nothing: everything is as recorded.
     pub difference: Option<Difference>,
 }

@@ -14,8 +14,9 @@ use serde_json::Value;
 use crate::domain::budget::{Ledger, Quantity};
 use crate::domain::cantrip::Identity;
 use crate::domain::delegation::{There, ThereModel};
+use crate::domain::end::EndReason;
 use crate::domain::event::Event;
-use crate::domain::ids::{CastId, EntityId, EntryId};
+use crate::domain::ids::{CastId, EntityId, EntryId, NodeAddress};
 use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::{Failure, Outcome};
@@ -191,13 +192,18 @@ impl RemoteEnd {
 }
 
 /// Finds the node of a place: the only one named, or the one that has least to do.
-async fn locate(peers: &dyn Peers, place: &Place, order: &Order) -> Result<String, PeerError> {
+async fn locate(
+    peers: &dyn Peers,
+    place: &Place,
+    known: &[NodeAddress],
+    order: &Order,
+) -> Result<NodeAddress, PeerError> {
     match place {
         Place::OneOf(nodes) => match nodes.as_slice() {
             [one] => Ok(one.clone()),
             several => peers.choose(several, order).await,
         },
-        Place::Any => peers.choose(&peers.known(), order).await,
+        Place::Any => peers.choose(known, order).await,
     }
 }
 
@@ -268,11 +274,11 @@ impl Actor {
         let ended = async {
             // What the child follows has to be there whatever becomes of this node.
             self.loom.sync().await?;
-            let node = match locate(&*peers, &place, &order).await {
+            let node = match locate(&*peers, &place, &parent.nodes, &order).await {
                 Ok(node) => node,
                 Err(error) => return Ok(Err(error)),
             };
-            Ok::<_, Fault>(peers.cast(&node, &order, &near).await)
+            Ok::<_, Fault>(peers.cast(node.name().as_str(), &order, &near).await)
         };
         let ended = ended.await?;
         // A cast that never ran has spent nothing; of one that is lost nobody knows.
@@ -308,7 +314,7 @@ fn checked(gates: impl Iterator<Item = Arc<dyn Gate>>) -> BTreeMap<String, (Argu
 fn nothing() -> RemoteEnd {
     RemoteEnd {
         how: crate::domain::loom::How::Truncated,
-        reason: String::new(),
+        reason: EndReason::Cancelled,
         result: None,
         summary: None,
         spent: crate::domain::loom::Spent::default(),

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
-use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, hex};
+use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, hex};
 use crate::domain::loom::{Body, Fork, ForkStrategy, Tree, ViewError};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
@@ -39,7 +39,7 @@ impl Host {
         self.looms.open(loom, &self.store, &self.clock, self.copies.as_ref())
     }
 
-    pub(super) fn nodes(&self) -> Arc<[String]> {
+    pub(super) fn nodes(&self) -> Arc<[NodeAddress]> {
         self.peers.as_ref().map(|peers| peers.known().into()).unwrap_or_default()
     }
 

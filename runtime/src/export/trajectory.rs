@@ -107,7 +107,7 @@ pub fn trajectories(looms: &[(LoomId, Tree)], redaction: Redaction) -> Result<Ve
                 reward: (!rewards.is_empty()).then(|| rewards.iter().sum()),
                 terminated: ended.is_some_and(|ended| ended.how == How::Terminated),
                 truncated: ended.is_some_and(|ended| ended.how == How::Truncated),
-                reason: ended.map(|ended| ended.reason.clone()),
+                reason: ended.map(|ended| ended.reason.to_string()),
                 result,
                 model: view.opened.model.clone(),
                 prompt_tokens: count(usage.prompt_tokens),

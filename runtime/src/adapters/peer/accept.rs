@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::identity::{Caller, Identity};
+use super::identity::Identity;
 use super::net::BoxIo;
+use crate::domain::caller::Caller;
 
 /// 1 000 connections shake hands or are open at once.
 const CONNECTIONS_MAX: usize = 1_000;
@@ -97,7 +98,7 @@ pub fn over_socket(listener: UnixListener) -> impl Stream<Item = (BoxIo, Caller)
     futures_util::stream::unfold(listener, |listener| async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => return Some(((Box::new(stream) as BoxIo, Caller::Local), listener)),
+                Ok((stream, _)) => return Some(((Box::new(stream) as BoxIo, Caller::Socket), listener)),
                 Err(error) => {
                     tracing::warn!(%error, "a local connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -18,27 +18,13 @@ use super::net::{BoxIo, Net};
 use super::server::MESSAGE_BYTES_MAX;
 use super::wire as v1;
 use super::wire::node_client::NodeClient;
+use crate::domain::ids::{NodeAddress, NodeName};
+use crate::domain::place::CallPlace;
 use crate::domain::remote::{Order, Refusal};
 use crate::ports::{BoxFuture, CONNECT_LIMIT, Home, PeerError, Peers, RemoteEnd};
 
 /// Between two tries to connect: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// A peer and where it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// The name in its certificate.
-    pub name: String,
-    /// `host:port`.
-    pub address: String,
-}
-
-impl PeerAddress {
-    /// `name@host:port`.
-    pub fn whole(&self) -> String {
-        format!("{}@{}", self.name, self.address)
-    }
-}
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,15 +60,15 @@ pub enum Way {
 /// The peers of a node.
 #[derive(Debug)]
 pub struct PeerNodes {
-    peers: Vec<PeerAddress>,
+    peers: Vec<NodeAddress>,
     way: Way,
     limits: PeerLimits,
-    channels: Mutex<HashMap<String, Channel>>,
+    channels: Mutex<HashMap<NodeName, Channel>>,
 }
 
 impl PeerNodes {
     /// These peers, reached this way.
-    pub fn new(peers: Vec<PeerAddress>, way: Way, limits: PeerLimits) -> Arc<Self> {
+    pub fn new(peers: Vec<NodeAddress>, way: Way, limits: PeerLimits) -> Arc<Self> {
         Arc::new(Self { peers, way, limits, channels: Mutex::default() })
     }
 
@@ -92,18 +78,18 @@ impl PeerNodes {
     }
 
     /// What a node has to be told of where something is to go: it is there, or has to pass it on.
-    pub(super) fn passed_on_to(&self, peer: &PeerAddress) -> String {
+    pub(super) fn passed_on_to(&self, peer: &NodeAddress) -> String {
         match self.way {
             Way::Tls { .. } => String::new(),
-            Way::Socket(_) => peer.whole(),
+            Way::Socket(_) => peer.to_string(),
         }
     }
 
     /// A peer by its name, or by its whole name.
-    pub(super) fn find(&self, node: &str) -> Result<&PeerAddress, PeerError> {
-        let found = self.peers.iter().find(|peer| peer.name == node || peer.whole() == node);
+    pub(super) fn find(&self, node: &str) -> Result<&NodeAddress, PeerError> {
+        let found = self.peers.iter().find(|peer| peer.is_meant_by(node));
         found.ok_or_else(|| {
-            let known: Vec<String> = self.known();
+            let known: Vec<String> = self.peers.iter().map(NodeAddress::to_string).collect();
             PeerError::Unknown {
                 node: node.to_owned(),
                 hint: suggest::hint(node, known.iter().map(String::as_str)),
@@ -112,23 +98,23 @@ impl PeerNodes {
         })
     }
 
-    async fn dial(way: Way, peer: PeerAddress) -> std::io::Result<BoxIo> {
+    async fn dial(way: Way, peer: NodeAddress) -> std::io::Result<BoxIo> {
         match way {
             Way::Tls { net, identity } => {
-                let io = net.dial(&peer.address).await?;
-                identity.connect(&peer.name, io).await
+                let io = net.dial(peer.address()).await?;
+                identity.connect(peer.name(), io).await
             }
             Way::Socket(path) => Ok(Box::new(UnixStream::connect(&path).await?)),
         }
     }
 
     /// A connection to a peer: the one that there is, or a new one.
-    pub(super) async fn channel(&self, peer: &PeerAddress) -> Result<Channel, PeerError> {
-        let known = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&peer.name).cloned();
+    pub(super) async fn channel(&self, peer: &NodeAddress) -> Result<Channel, PeerError> {
+        let known = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(peer.name()).cloned();
         if let Some(channel) = known {
             return Ok(channel);
         }
-        let unreachable = |what: String| PeerError::Unreachable { node: peer.whole(), what };
+        let unreachable = |what: String| PeerError::Unreachable { node: peer.to_string(), what };
         let endpoint = Endpoint::from_static("http://node.cantrip")
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10))
@@ -142,22 +128,22 @@ impl PeerNodes {
         match timeout(self.limits.connect, endpoint.connect_with_connector(connector)).await {
             Ok(Ok(channel)) => {
                 let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-                channels.insert(peer.name.clone(), channel.clone());
+                channels.insert(peer.name().clone(), channel.clone());
                 Ok(channel)
             }
             Ok(Err(error)) => Err(unreachable(chain(&error))),
             Err(_) => {
-                Err(PeerError::NoAnswer { node: peer.whole(), limit: CONNECT_LIMIT, limit_ms: ms(self.limits.connect) })
+                Err(PeerError::NoAnswer { node: peer.to_string(), limit: CONNECT_LIMIT, limit_ms: ms(self.limits.connect) })
             }
         }
     }
 
     /// Whatever goes wrong on a connection, the next call makes a new one.
-    pub(super) fn forget(&self, peer: &PeerAddress) {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer.name);
+    pub(super) fn forget(&self, peer: &NodeAddress) {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(peer.name());
     }
 
-    pub(super) async fn client(&self, peer: &PeerAddress) -> Result<NodeClient<Channel>, PeerError> {
+    pub(super) async fn client(&self, peer: &NodeAddress) -> Result<NodeClient<Channel>, PeerError> {
         let client = NodeClient::new(self.channel(peer).await?);
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX * 2).max_encoding_message_size(MESSAGE_BYTES_MAX * 2))
     }
@@ -165,7 +151,7 @@ impl PeerNodes {
     /// One answer within `rpc_timeout`.
     pub(super) async fn answer<T>(
         &self,
-        peer: &PeerAddress,
+        peer: &NodeAddress,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, PeerError> {
         match timeout(self.limits.rpc, call).await {
@@ -181,8 +167,8 @@ impl PeerNodes {
         }
     }
 
-    pub(super) fn no_answer(&self, peer: &PeerAddress) -> PeerError {
-        PeerError::NoAnswer { node: peer.whole(), limit: "rpc_timeout_ms", limit_ms: ms(self.limits.rpc) }
+    pub(super) fn no_answer(&self, peer: &NodeAddress) -> PeerError {
+        PeerError::NoAnswer { node: peer.to_string(), limit: "rpc_timeout_ms", limit_ms: ms(self.limits.rpc) }
     }
 
     /// Who a peer says it is, how busy it is, and what it grants.
@@ -195,7 +181,7 @@ impl PeerNodes {
         self.answer(peer, client.describe(v1::DescribeRequest {})).await
     }
 
-    async fn run(&self, peer: &PeerAddress, order: &Order, home: &dyn Home) -> Result<RemoteEnd, PeerError> {
+    async fn run(&self, peer: &NodeAddress, order: &Order, home: &dyn Home) -> Result<RemoteEnd, PeerError> {
         let mut near = Near::new(self, peer, order, home);
         let mut wait = RETRY.0;
         loop {
@@ -208,7 +194,7 @@ impl PeerNodes {
             self.forget(peer);
             let what = match broken {
                 Broken::Connection(what) if near.is_accepted => what,
-                Broken::Connection(what) => return Err(PeerError::Unreachable { node: peer.whole(), what }),
+                Broken::Connection(what) => return Err(PeerError::Unreachable { node: peer.to_string(), what }),
                 Broken::Silence | Broken::Final(_) if near.is_accepted => {
                     format!("nothing was heard for {} ms", ms(self.limits.rpc))
                 }
@@ -220,18 +206,18 @@ impl PeerNodes {
             let since = *near.lost_since.get_or_insert_with(Instant::now);
             let left = self.limits.lease.saturating_sub(since.elapsed());
             if left.is_zero() || near.is_given_up() {
-                return Err(PeerError::Lost { node: peer.whole(), lease_ms: ms(self.limits.lease), what });
+                return Err(PeerError::Lost { node: peer.to_string(), lease_ms: ms(self.limits.lease), what });
             }
-            tracing::info!(node = peer.whole(), what, "the connection to a peer broke; it is made again");
+            tracing::info!(node = %peer, what, "the connection to a peer broke; it is made again");
             sleep(wait.min(left)).await;
             wait = (wait * 2).min(RETRY.1);
         }
     }
 
-    async fn least_busy(&self, nodes: &[String], order: &Order) -> Result<String, PeerError> {
-        let looks = nodes.iter().map(|node| async move { (node, self.describe(node).await) });
+    async fn least_busy(&self, nodes: &[NodeAddress], order: &Order) -> Result<NodeAddress, PeerError> {
+        let looks = nodes.iter().map(|node| async move { (node, self.describe(node.name().as_str()).await) });
         let seen = futures_util::future::join_all(looks).await;
-        let mut best: Option<(u64, &String)> = None;
+        let mut best: Option<(u64, &NodeAddress)> = None;
         let mut refusals = Vec::new();
         for (node, described) in seen {
             let described = match described {
@@ -252,7 +238,7 @@ impl PeerNodes {
             }
         }
         best.map(|(_, node)| node.clone()).ok_or_else(|| PeerError::Refused {
-            node: nodes.join(" or "),
+            node: CallPlace::Nodes(nodes.to_vec()).to_string(),
             refusal: Refusal::new("node", GateError::NotFound(format!("none can run it: {}", refusals.join("; ")))),
         })
     }
@@ -295,8 +281,8 @@ fn ms(duration: Duration) -> u64 {
 }
 
 /// What a status means. `Unreachable` says that the connection broke: worth another try where the host had accepted.
-pub(super) fn failed(peer: &PeerAddress, status: &Status) -> PeerError {
-    let node = peer.whole();
+pub(super) fn failed(peer: &NodeAddress, status: &Status) -> PeerError {
+    let node = peer.to_string();
     let refused = |error: GateError| PeerError::Refused { node: node.clone(), refusal: Refusal::new("peers", error) };
     let text = status.message().to_owned();
     match status.code() {
@@ -324,11 +310,15 @@ pub(super) fn failed(peer: &PeerAddress, status: &Status) -> PeerError {
 }
 
 impl Peers for PeerNodes {
-    fn known(&self) -> Vec<String> {
-        self.peers.iter().map(PeerAddress::whole).collect()
+    fn known(&self) -> Vec<NodeAddress> {
+        self.peers.clone()
     }
 
-    fn choose<'a>(&'a self, nodes: &'a [String], order: &'a Order) -> BoxFuture<'a, Result<String, PeerError>> {
+    fn choose<'a>(
+        &'a self,
+        nodes: &'a [NodeAddress],
+        order: &'a Order,
+    ) -> BoxFuture<'a, Result<NodeAddress, PeerError>> {
         Box::pin(self.least_busy(nodes, order))
     }
 
@@ -345,7 +335,7 @@ impl Peers for PeerNodes {
             let Some(deadline) = order.deadline else { return run.await };
             let limit = deadline.saturating_add(self.limits.rpc);
             timeout(limit, run).await.unwrap_or_else(|_| {
-                Err(PeerError::NoAnswer { node: peer.whole(), limit: "deadline", limit_ms: ms(limit) })
+                Err(PeerError::NoAnswer { node: peer.to_string(), limit: "deadline", limit_ms: ms(limit) })
             })
         })
     }

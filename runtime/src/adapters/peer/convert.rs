@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::wire as v1;
 use crate::domain::cantrip::{Folding, Identity};
+use crate::domain::end::EndReason;
 use crate::domain::ids::CallId;
 use crate::domain::loom::{How, Spent};
 use crate::domain::model::{
@@ -447,7 +448,7 @@ pub(super) fn model_result_from(it: v1::ModelResult) -> Result<RawAnswer, ModelE
 pub(super) fn ended(end: RemoteEnd) -> v1::Ended {
     v1::Ended {
         how: end.how.as_str().to_owned(),
-        reason: end.reason,
+        reason: end.reason.to_string(),
         result: end.result.map(|value| value.to_string()),
         summary: end.summary,
         spent: Some(v1::Spent {
@@ -472,7 +473,7 @@ pub(super) fn end(it: v1::Ended) -> Result<RemoteEnd, Off> {
     let spent = it.spent.unwrap_or_default();
     Ok(RemoteEnd {
         how,
-        reason: it.reason,
+        reason: EndReason::from(it.reason.as_str()),
         result: it.result.map(|text| json("ended.result", &text)).transpose()?,
         summary: it.summary,
         spent: Spent {

@@ -7,6 +7,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::*;
+use crate::domain::end::EndReason;
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, hex};
 
 fn an_order() -> Order {
@@ -107,7 +108,7 @@ fn written() -> [(&'static str, Vec<u8>); 3] {
     let call = v1::GateCall { call: 4, gate: "near".to_owned(), arguments: json!({"b": "x"}).to_string() };
     let end = RemoteEnd {
         how: How::Terminated,
-        reason: "done".to_owned(),
+        reason: EndReason::Done,
         result: Some(json!({"b": [1, null]})),
         summary: None,
         spent: Spent { turns: 2, gate_calls: 3, children: 1, fuel: 5, ..Spent::default() },

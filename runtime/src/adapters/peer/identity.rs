@@ -21,25 +21,8 @@ use thiserror::Error;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::net::BoxIo;
-
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Caller {
-    /// Somebody of this machine who may open the node's own socket.
-    Local,
-    /// A node with a certificate of the authority.
-    Peer(String),
-}
-
-impl Caller {
-    /// The name in the record.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Local => "local",
-            Self::Peer(name) => name,
-        }
-    }
-}
+use crate::domain::caller::Caller;
+use crate::domain::ids::{NodeName, NodeNameError};
 
 /// Certificates that cannot be used.
 #[derive(Debug, Error)]
@@ -141,9 +124,9 @@ impl Identity {
     }
 
     /// Makes a connection to a node of this name safe; whoever answers under another name is refused.
-    pub(super) async fn connect(&self, name: &str, io: BoxIo) -> io::Result<BoxIo> {
+    pub(super) async fn connect(&self, name: &NodeName, io: BoxIo) -> io::Result<BoxIo> {
         let invalid = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is no name of a node"));
-        let server = ServerName::try_from(name.to_owned()).map_err(invalid)?;
+        let server = ServerName::try_from(name.to_string()).map_err(invalid)?;
         Ok(Box::new(self.current().client.connect(server, io).await?))
     }
 
@@ -159,8 +142,8 @@ impl Identity {
         let [name] = names.as_slice() else {
             return Err(refused(format!("a certificate has to name one node, and this one names {}", names.len())));
         };
-        let caller = Caller::Peer((*name).to_owned());
-        Ok((Box::new(stream), caller))
+        let name = name.parse().map_err(|error: NodeNameError| refused(format!("the certificate: {error}")))?;
+        Ok((Box::new(stream), Caller::Peer(name)))
     }
 }
 
@@ -238,15 +221,15 @@ pub fn make_authority() -> Result<(String, String), IdentityError> {
 /// peers know the node by.
 ///
 /// # Errors
-/// A key that is none, or a name that no certificate can have.
-pub fn make_certificate(authority_key: &str, name: &str) -> Result<(String, String), IdentityError> {
+/// A key that is none.
+pub fn make_certificate(authority_key: &str, name: &NodeName) -> Result<(String, String), IdentityError> {
     let failed = unusable("the node's certificate");
     let signer = KeyPair::from_pem(authority_key).map_err(|error| unusable("the authority's key")(&error))?;
     let issuer = Issuer::new(authority_params().map_err(|error| failed(&error))?, signer);
     let key = KeyPair::generate().map_err(|error| failed(&error))?;
-    let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(|error| failed(&error))?;
+    let mut params = CertificateParams::new(vec![name.to_string()]).map_err(|error| failed(&error))?;
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
+    params.distinguished_name.push(DnType::CommonName, name.as_str());
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;

@@ -16,9 +16,10 @@ mod upload;
 mod wire;
 
 pub use accept::{accepting, over_socket, over_tls};
-pub use client::{PeerAddress, PeerLimits, PeerNodes, Way};
+pub use client::{PeerLimits, PeerNodes, Way};
 pub use deploy::{DeployError, Deployed, Package};
-pub use identity::{Caller, Identity, IdentityError, make_authority, make_certificate};
+pub use crate::domain::caller::Caller;
+pub use identity::{Identity, IdentityError, make_authority, make_certificate};
 pub use net::{BoxIo, Net, TcpNet};
 pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms};
 pub use upload::{Kept, Shelve, Uploaded, Uploads, signed_by};

@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::client::{PeerAddress, PeerNodes, chain, failed};
+use super::client::{PeerNodes, chain, failed};
 use super::convert;
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
-use crate::domain::ids::{BlobId, EntryId};
+use crate::domain::ids::{BlobId, EntryId, NodeAddress};
 use crate::domain::loom::{Blob, Sealed};
 use crate::domain::remote::Order;
 use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Signal};
@@ -53,7 +53,7 @@ enum Asked {
 /// One episode.
 pub(super) struct Near<'a> {
     nodes: &'a PeerNodes,
-    peer: &'a PeerAddress,
+    peer: &'a NodeAddress,
     order: &'a Order,
     home: &'a dyn Home,
     /// The cursor of the last entry that was taken.
@@ -101,7 +101,7 @@ const fn message(said: Said) -> v1::CallerMessage {
 }
 
 impl<'a> Near<'a> {
-    pub(super) fn new(nodes: &'a PeerNodes, peer: &'a PeerAddress, order: &'a Order, home: &'a dyn Home) -> Self {
+    pub(super) fn new(nodes: &'a PeerNodes, peer: &'a NodeAddress, order: &'a Order, home: &'a dyn Home) -> Self {
         Self {
             nodes,
             peer,
@@ -120,7 +120,7 @@ impl<'a> Near<'a> {
     }
 
     fn broken(&self, what: impl Into<String>) -> Broken {
-        Broken::Final(PeerError::Broken { node: self.peer.whole(), what: what.into() })
+        Broken::Final(PeerError::Broken { node: self.peer.to_string(), what: what.into() })
     }
 
     fn home_error(&self, error: HomeError) -> Broken {
@@ -254,7 +254,7 @@ impl<'a> Near<'a> {
             }
             Some(Told::Refused(refused)) => {
                 let refusal = convert::refusal(refused);
-                return Err(Broken::Final(PeerError::Refused { node: self.peer.whole(), refusal }));
+                return Err(Broken::Final(PeerError::Refused { node: self.peer.to_string(), refusal }));
             }
             Some(Told::TextPart(part)) => self.text(part)?,
             Some(Told::Entry(entry)) => self.entry(&entry)?,

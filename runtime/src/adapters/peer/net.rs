@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tonic::transport::server::Connected;
 
-use super::identity::Caller;
+use crate::domain::caller::Caller;
 use crate::ports::BoxFuture;
 
 /// A connection, whatever it runs over.

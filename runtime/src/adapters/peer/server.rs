@@ -21,7 +21,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::client::PeerNodes;
 use super::convert;
-use super::identity::Caller;
 use super::net::{Accepted, BoxIo};
 use super::sync;
 use super::upload::{Uploaded, Uploads};
@@ -29,8 +28,9 @@ use super::wire as v1;
 use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use super::wire::node_server::{Node, NodeServer as Wire};
-use crate::domain::copies::client_of;
-use crate::domain::ids::{EntityId, IdError, LoomId};
+use crate::domain::caller::{Caller, KnownCaller};
+use crate::domain::copies::Keeper;
+use crate::domain::ids::{EntityId, IdError, LoomId, NodeAddress};
 use crate::domain::remote::{Ceiling, Order, Refusal};
 use crate::driver::{Answer, Ask, Attached, Build, Casts, Copies, Cursor, HostItem, Slots, Where};
 use crate::ports::PeerError;
@@ -77,7 +77,7 @@ pub trait Hosting: Send + Sync + Debug {
     /// The terms of a caller; nothing for one that is not listed.
     fn terms(&self, caller: &Caller) -> Option<Terms>;
 
-    /// How a caller is named in the record: `name@host:port`.
+    /// How a caller is named in the record, for people: `name@host:port`. It decides nothing.
     fn known_as(&self, caller: &Caller) -> String;
 
     /// Makes the cantrip of an order.
@@ -86,8 +86,8 @@ pub trait Hosting: Send + Sync + Debug {
     /// The guests that are kept here.
     fn guests(&self) -> Vec<GuestLine>;
 
-    /// The names of the peers.
-    fn peers(&self) -> Vec<String>;
+    /// The peers.
+    fn peers(&self) -> Vec<NodeAddress>;
 
     /// The media that are here.
     fn media(&self) -> Vec<String>;
@@ -185,12 +185,10 @@ impl NodeServer {
         let caller = request.extensions().get::<Arc<Caller>>().cloned();
         let caller = caller.ok_or_else(|| Status::unauthenticated("nobody is known to be at the other end"))?;
         let terms = self.hosting.terms(&caller).ok_or_else(|| {
-            tracing::warn!(caller = caller.name(), "a caller that is not listed was refused");
+            tracing::warn!(%caller, "a caller that is not listed was refused");
             Status::permission_denied(format!(
-                "`{}` is not listed as a peer of {}: add [peers.{}] to its node file",
-                caller.name(),
+                "`{caller}` is not listed as a peer of {}: add [peers.{caller}] to its node file",
                 self.casts.runtime().node(),
-                caller.name()
             ))
         })?;
         Ok(((*caller).clone(), terms))
@@ -198,7 +196,7 @@ impl NodeServer {
 
     fn is_own(&self, node: &str) -> bool {
         let own = self.casts.runtime().node();
-        node.is_empty() || node == own || own.split('@').next() == Some(node)
+        node.is_empty() || node == own || own.parse::<NodeAddress>().is_ok_and(|own| own.is_meant_by(node))
     }
 
     /// The peer that a client of this node means, where it does not mean this node.
@@ -210,6 +208,13 @@ impl NodeServer {
         let peers = self.hosting.way_to_peers().filter(|_| terms.may_relay);
         let refused = || Status::permission_denied(format!("this node passes nothing on to {node}"));
         peers.map(Some).ok_or_else(refused)
+    }
+
+    fn unknown(&self, node: &str) -> Refusal {
+        let known: Vec<String> = self.hosting.peers().iter().map(NodeAddress::to_string).collect();
+        let known = if known.is_empty() { "no other".to_owned() } else { known.join(", ") };
+        let what = format!("there is no node `{node}`; this node knows {known}");
+        Refusal::new("node", cantrip_gates::GateError::NotFound(what))
     }
 
     fn begin(&self, caller: &Caller, terms: &Terms, open: v1::Open) -> Result<Attached, Refusal> {
@@ -229,12 +234,14 @@ impl NodeServer {
             }
             Where::Here(self.hosting.build(terms, &order)?)
         } else if terms.may_relay {
-            Where::At(node)
+            let known = self.hosting.peers();
+            let peer = known.into_iter().find(|peer| peer.is_meant_by(&node));
+            Where::At(peer.ok_or_else(|| self.unknown(&node))?)
         } else {
             let what = format!("this node is {own}, and passes nothing of peers on to {node}");
             return Err(Refusal::new("node", cantrip_gates::GateError::Denied(what)));
         };
-        let caller = self.hosting.known_as(caller);
+        let caller = KnownCaller { caller: caller.clone(), recorded: self.hosting.known_as(caller) };
         self.casts.open(&caller, &terms.slots, order, place, after, events)
     }
 }
@@ -408,7 +415,7 @@ impl Node for NodeServer {
             gates,
             models: terms.ceiling.models.iter().cloned().collect(),
             may_cast: terms.ceiling.cast,
-            peers: if terms.may_relay { self.hosting.peers() } else { Vec::new() },
+            peers: self.hosting.peers().iter().filter(|_| terms.may_relay).map(NodeAddress::to_string).collect(),
         }))
     }
 
@@ -434,7 +441,7 @@ impl Node for NodeServer {
                 self.streams.spawn(speaking.run(self.closing.clone()));
             }
             Err(refusal) => {
-                tracing::info!(caller = caller.name(), %refusal, "a cast was refused");
+                tracing::info!(%caller, %refusal, "a cast was refused");
                 let refused = v1::HostMessage { message: Some(Told::Refused(convert::refused(&refusal))) };
                 drop(out.send(Ok(refused)).await);
             }
@@ -467,8 +474,8 @@ impl Node for NodeServer {
         self.streams.spawn(async move {
             tokio::select! {
                 ended = copies.converse(&peer, wire) => match ended {
-                    Ok(what) => tracing::debug!(peer, what, "a conversation about copies has ended"),
-                    Err(error) => tracing::error!(peer, %error, "copies cannot be kept up"),
+                    Ok(what) => tracing::debug!(%peer, what, "a conversation about copies has ended"),
+                    Err(error) => tracing::error!(%peer, %error, "copies cannot be kept up"),
                 },
                 () = closing.cancelled() => {}
             }
@@ -478,7 +485,7 @@ impl Node for NodeServer {
 
     async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptResponse>, Status> {
         let (caller, _) = self.caller(&request)?;
-        if caller != Caller::Local {
+        if !caller.is_local() {
             return Err(Status::permission_denied("an entity is adopted by somebody of the node's own machine"));
         }
         let invalid = |error: IdError| Status::invalid_argument(error.to_string());
@@ -578,8 +585,12 @@ impl Node for NodeServer {
 }
 
 /// As whom a keeper of looms is known: the node that calls, or a client of it.
-fn speaker(caller: &Caller, is_client: bool) -> String {
-    if is_client { client_of(caller.name()) } else { caller.name().to_owned() }
+fn speaker(caller: &Caller, is_client: bool) -> Keeper {
+    match caller.peer() {
+        None => Keeper::Local,
+        Some(name) if is_client => Keeper::ClientOf(name.clone()),
+        Some(name) => Keeper::Node(name.clone()),
+    }
 }
 
 fn guest_line(line: GuestLine) -> v1::Guest {
@@ -601,7 +612,7 @@ fn passed_back(error: &PeerError) -> Status {
 
 fn may_deploy((caller, terms): &(Caller, Terms)) -> Result<Arc<Uploads>, Status> {
     terms.uploads.clone().filter(|_| terms.ceiling.deploy).ok_or_else(|| {
-        Status::permission_denied(format!("{}.may: `{}` may not bring guests", terms.ceiling.rule, caller.name()))
+        Status::permission_denied(format!("{}.may: `{caller}` may not bring guests", terms.ceiling.rule))
     })
 }
 

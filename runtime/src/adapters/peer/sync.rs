@@ -16,8 +16,8 @@ use super::client::{PeerNodes, failed};
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
-use crate::domain::copies::{CopyKind, CopyMessage, Keepers, Keeping, LogState};
-use crate::domain::ids::{EntityId, IdError, LoomId, WriterKey};
+use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, Keeping, LogState, NoKeeper};
+use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
 use crate::driver::{CopyWire, Linking};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
@@ -36,6 +36,8 @@ enum Unreadable {
     Kind(String),
     #[error(transparent)]
     Id(#[from] IdError),
+    #[error(transparent)]
+    Keeper(#[from] NoKeeper),
     #[error("a text has more than {TEXT_BYTES_MAX} bytes")]
     Text,
     #[error("the proof proves nothing")]
@@ -53,8 +55,8 @@ fn writer(bytes: &[u8]) -> Result<WriterKey, Unreadable> {
 }
 
 fn keepers_to(keepers: &Keepers) -> Vec<v1::Keeper> {
-    let keeper = |(node, keeping): (&String, &Keeping)| v1::Keeper {
-        node: node.clone(),
+    let keeper = |(node, keeping): (&Keeper, &Keeping)| v1::Keeper {
+        node: node.to_string(),
         kind: keeping.kind.as_str().to_owned(),
         revision: keeping.revision,
     };
@@ -66,7 +68,7 @@ fn keepers_from(keepers: Vec<v1::Keeper>) -> Result<Keepers, Unreadable> {
         let kinds = [CopyKind::None, CopyKind::Memory, CopyKind::Disk];
         let kind = kinds.into_iter().find(|kind| kind.as_str() == keeper.kind);
         let kind = kind.ok_or(Unreadable::Kind(keeper.kind))?;
-        Ok((keeper.node, Keeping { revision: keeper.revision, kind }))
+        Ok((keeper.node.parse()?, Keeping { revision: keeper.revision, kind }))
     };
     keepers.into_iter().map(keeper).collect()
 }
@@ -101,7 +103,7 @@ fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
     let one = |message| VecDeque::from([message]);
     match message {
         CopyMessage::Have { loom, origin, keepers, logs } => one(Wire::Have(v1::CopyHave {
-            origin,
+            origin: origin.to_string(),
             loom: loom.to_string(),
             keepers: keepers_to(&keepers),
             logs: logs.iter().map(log_to).collect(),
@@ -158,7 +160,7 @@ impl Reader {
             Wire::Have(have) => {
                 let loom: LoomId = have.loom.parse()?;
                 let logs = have.logs.iter().map(|log| log_from(loom, log)).collect::<Result<_, _>>()?;
-                CopyMessage::Have { loom, origin: have.origin, keepers: keepers_from(have.keepers)?, logs }
+                CopyMessage::Have { loom, origin: have.origin.parse()?, keepers: keepers_from(have.keepers)?, logs }
             }
             Wire::Text(part) => {
                 if self.text.len().saturating_add(part.bytes.len()) > TEXT_BYTES_MAX {
@@ -318,18 +320,18 @@ impl PeerNodes {
 }
 
 impl Linking for PeerNodes {
-    fn knows(&self, node: &str) -> bool {
-        self.find(node).is_ok()
+    fn knows(&self, node: &NodeName) -> bool {
+        self.find(node.as_str()).is_ok()
     }
 
     fn listens(&self) -> bool {
         true
     }
 
-    fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
+    fn link<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
         Box::pin(async move {
             let (out, said) = mpsc::channel(WAITING_MAX);
-            let messages = self.sync(node, false, speaking(said)).await?;
+            let messages = self.sync(node.as_str(), false, speaking(said)).await?;
             let (wire, _) = wire(messages);
             let CopyWire { incoming, guard, .. } = wire;
             Ok(CopyWire { out, incoming, guard })

@@ -29,7 +29,7 @@ pub(in crate::cli) async fn deploy(_: &Settings, args: DeployArgs) -> Result<Exi
     let package = Package { name, bytes, signed };
     say(&format!("{}: {total} bytes to {node}", package.name));
     let Deployed { guest, known, sent_bytes } =
-        nodes.deploy(&node, &package, &|_| {}).await.map_err(|error| match error {
+        nodes.deploy(node.name().as_str(), &package, &|_| {}).await.map_err(|error| match error {
             DeployError::Peer(error) => node_error(error),
             DeployError::Refused(refusal) => {
                 CliError { exit: Exit::Peer, source: anyhow::anyhow!("the node {node} refused: {refusal}"), hint: None }
@@ -47,7 +47,7 @@ pub(in crate::cli) async fn deploy(_: &Settings, args: DeployArgs) -> Result<Exi
 /// `guests ls --node`.
 pub(in crate::cli) async fn guests_of(node: &str, as_json: bool) -> Result<Exit, CliError> {
     let (nodes, node) = reach(node, None).await?;
-    let guests = nodes.guests(&node).await.map_err(node_error)?;
+    let guests = nodes.guests(node.name().as_str()).await.map_err(node_error)?;
     if as_json {
         let lines: Vec<serde_json::Value> = guests
             .iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::peer::{PeerAddress, PeerLimits, PeerNodes, Way};
+use crate::adapters::peer::{PeerLimits, PeerNodes, Way};
 use crate::adapters::store::MemoryStore;
 use crate::cli::args::{CastArgs, SummonArgs};
 use crate::cli::cast::{Ending, observer, print_end, stop_on_signal};
@@ -15,41 +15,41 @@ use crate::cli::prompt::Prompt;
 use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
 use crate::cli::{print, say};
-use crate::domain::copies::LOCAL;
-use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::copies::Keeper;
+use crate::domain::ids::{LoomId, NodeAddress, NodeName, WriterKey};
 use crate::driver::{
     CastError, CastOptions, Control, CopyWire, Linking, RemoteCantrip, RemoteEntity, RemoteError, Runtime,
 };
 use crate::ports::{BoxFuture, PeerError, Peers};
 
-use super::file::split_name;
 use super::sockets;
+
+/// Stands for whichever node answers at a socket.
+const PROBE: &str = "node@local:0";
 
 /// The node that is meant, and the way to it: its own socket, or that of another node of this machine that knows it.
 pub(in crate::cli) async fn reach(
     node: &str,
     limits: Option<PeerLimits>,
-) -> Result<(Arc<PeerNodes>, String), CliError> {
+) -> Result<(Arc<PeerNodes>, NodeAddress), CliError> {
     let folder = sockets::folder()?;
     let limits = limits.unwrap_or_default();
-    let mut known: Vec<String> = Vec::new();
+    let mut known: Vec<NodeAddress> = Vec::new();
     let mut through = None;
     for path in sockets::all(&folder) {
-        let probe = PeerAddress { name: "node".to_owned(), address: "local:0".to_owned() };
-        let nodes = PeerNodes::new(vec![probe], Way::Socket(path.clone()), limits);
         // What a node that has gone has left behind answers nothing.
-        let Ok(described) = nodes.describe("node").await else { continue };
-        if is_named(&described.node, node) {
-            return way(path, &described.node, limits);
+        let Some((own, peers)) = described(&path, limits).await else { continue };
+        if own.is_meant_by(node) {
+            return Ok((PeerNodes::new(vec![own.clone()], Way::Socket(path), limits), own));
         }
-        if let Some(peer) = described.peers.iter().find(|peer| is_named(peer, node)) {
+        if let Some(peer) = peers.iter().find(|peer| peer.is_meant_by(node)) {
             through.get_or_insert((path, peer.clone()));
         }
-        known.push(described.node);
-        known.extend(described.peers);
+        known.push(own);
+        known.extend(peers);
     }
     if let Some((path, peer)) = through {
-        return way(path, &peer, limits);
+        return Ok((PeerNodes::new(vec![peer.clone()], Way::Socket(path), limits), peer));
     }
     known.sort();
     known.dedup();
@@ -58,7 +58,7 @@ pub(in crate::cli) async fn reach(
             "start one: `cantrip-runtime serve --config NODE.toml`; `cantrip-runtime cluster init` makes the file",
         )
     } else {
-        let known = known.join(", ");
+        let known = known.iter().map(NodeAddress::to_string).collect::<Vec<_>>().join(", ");
         CliError::usage(anyhow::anyhow!("the nodes of this machine know no node `{node}`; they know {known}"))
     };
     Err(CliError { exit: Exit::Peer, ..error })
@@ -68,54 +68,50 @@ pub(in crate::cli) async fn reach(
 #[derive(Debug)]
 pub(in crate::cli) struct SocketLinks;
 
-/// A node's name in its certificate.
-pub(in crate::cli) fn short_name(node: &str) -> String {
-    node.split('@').next().unwrap_or(node).to_owned()
+/// The keeper that a person names: a node, by its name or by all of it.
+pub(in crate::cli) fn keeper(node: &str) -> Result<Keeper, CliError> {
+    let named = node.parse::<NodeAddress>().map(|node| node.name().clone());
+    named.or_else(|_| node.parse()).map(Keeper::Node).map_err(CliError::usage)
+}
+
+/// Which node answers at a socket, and its peers.
+async fn described(path: &Path, limits: PeerLimits) -> Option<(NodeAddress, Vec<NodeAddress>)> {
+    let probe: NodeAddress = PROBE.parse().ok()?;
+    let nodes = PeerNodes::new(vec![probe.clone()], Way::Socket(path.to_owned()), limits);
+    let described = nodes.describe(probe.name().as_str()).await.ok()?;
+    let peers = described.peers.iter().filter_map(|peer| peer.parse().ok()).collect();
+    Some((described.node.parse().ok()?, peers))
 }
 
 impl Linking for SocketLinks {
-    fn knows(&self, node: &str) -> bool {
+    fn knows(&self, _: &NodeName) -> bool {
         // Which nodes run, and whom they know, changes.
-        node != LOCAL && !node.contains('/')
+        true
     }
 
     fn listens(&self) -> bool {
         false
     }
 
-    fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
+    fn link<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
         Box::pin(async move {
-            let reached = reach(node, None).await;
+            let reached = reach(node.as_str(), None).await;
             let (nodes, whole) = reached
-                .map_err(|error| PeerError::Unreachable { node: node.to_owned(), what: error.source.to_string() })?;
-            nodes.link(&whole).await
+                .map_err(|error| PeerError::Unreachable { node: node.to_string(), what: error.source.to_string() })?;
+            nodes.link(whole.name()).await
         })
     }
-}
-
-fn is_named(whole: &str, asked: &str) -> bool {
-    whole == asked || whole.split('@').next() == Some(asked)
 }
 
 /// The nodes that this machine's nodes are or know, where any runs.
 pub(in crate::cli) async fn peers_here() -> Option<Arc<PeerNodes>> {
     let folder = sockets::folder().ok()?;
     for path in sockets::all(&folder) {
-        let probe = PeerAddress { name: "node".to_owned(), address: "local:0".to_owned() };
-        let nodes = PeerNodes::new(vec![probe], Way::Socket(path.clone()), PeerLimits::default());
-        let Ok(described) = nodes.describe("node").await else { continue };
-        let all = std::iter::once(&described.node).chain(&described.peers);
-        let peers = all.filter_map(|whole| split_name(whole).ok());
-        let peers = peers.map(|(name, address)| PeerAddress { name, address }).collect();
+        let Some((own, peers)) = described(&path, PeerLimits::default()).await else { continue };
+        let peers = std::iter::once(own).chain(peers).collect();
         return Some(PeerNodes::new(peers, Way::Socket(path), PeerLimits::default()));
     }
     None
-}
-
-fn way(path: std::path::PathBuf, whole: &str, limits: PeerLimits) -> Result<(Arc<PeerNodes>, String), CliError> {
-    let (name, address) = split_name(whole).map_err(|what| CliError::fault(anyhow::anyhow!(what)))?;
-    let peer = PeerAddress { name, address };
-    Ok((PeerNodes::new(vec![peer], Way::Socket(path), limits), whole.to_owned()))
 }
 
 /// A node that could not be had, in a person's words.
@@ -139,7 +135,7 @@ async fn entity(file: &Path, settings: &Settings, node: &str, options: CastOptio
     let media = Arc::new(crate::embed::NoMedia);
     let runtime = Runtime::new(store, media, Arc::new(SystemClock::default()), "client");
     let runtime = runtime.with_peers(nodes as Arc<dyn Peers>);
-    runtime.summon_at(&node, cantrip, options).map_err(remote_error)
+    runtime.summon_at(node.name().as_str(), cantrip, options).map_err(remote_error)
 }
 
 fn remote_error(error: RemoteError) -> CliError {

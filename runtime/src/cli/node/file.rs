@@ -10,14 +10,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::adapters::llm::{self, LlmConfig};
-use crate::adapters::peer::{PeerAddress, PeerLimits};
+use crate::adapters::peer::PeerLimits;
 use crate::cli::copies::NodePolicy;
 use crate::cli::file::{FileError, Source, WardsTable, equip, folder_of, parse, read_toml, unknown_gate, wards};
+use crate::domain::ids::{NodeAddress, NodeName};
 use crate::domain::remote::Ceiling;
 use crate::driver::{CopyTerms, HostLimits};
-
-/// 63 characters: a name is one label of a certificate.
-const NAME_CHARS_MAX: usize = 63;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,8 +178,7 @@ pub(super) struct Policy {
 /// A node file, read.
 #[derive(Debug)]
 pub(super) struct NodeFile {
-    /// `name@host:port`.
-    pub(super) whole: String,
+    pub(super) node: NodeAddress,
     pub(super) listen: String,
     pub(super) data: PathBuf,
     pub(super) socket: bool,
@@ -191,7 +188,7 @@ pub(super) struct NodeFile {
     pub(super) drain: Duration,
     pub(super) folder: PathBuf,
     pub(super) models: BTreeMap<String, LlmConfig>,
-    pub(super) peers: BTreeMap<String, (PeerAddress, Policy)>,
+    pub(super) peers: BTreeMap<NodeName, (NodeAddress, Policy)>,
     pub(super) local: Policy,
 }
 
@@ -199,29 +196,8 @@ impl NodeFile {
     /// Who may have looms kept here, by the names in certificates.
     pub(super) fn copy_policy(&self) -> NodePolicy {
         let peers = self.peers.iter().map(|(name, (_, policy))| (name.clone(), policy.copies));
-        NodePolicy::new(peers.chain([("local".to_owned(), self.local.copies)]))
+        NodePolicy::new(peers, self.local.copies)
     }
-}
-
-/// A node's name: `agents@127.0.0.1:7432` is `agents` at an address.
-pub(super) fn split_name(whole: &str) -> Result<(String, String), String> {
-    let expected = "expected name@host:port, such as agents@127.0.0.1:7432";
-    let (name, address) = whole.split_once('@').ok_or_else(|| format!("`{whole}` is no node: {expected}"))?;
-    let fits = !name.is_empty()
-        && name.len() <= NAME_CHARS_MAX
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-');
-    if !fits {
-        return Err(format!(
-            "`{name}` cannot name a node: up to {NAME_CHARS_MAX} of a-z, 0-9 and - inside; {expected}"
-        ));
-    }
-    let port = address.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if port.is_none() {
-        return Err(format!("`{address}` is no address: {expected}"));
-    }
-    Ok((name.to_owned(), address.to_owned()))
 }
 
 /// Reads a node file and checks everything in it. Nothing is opened but the roots of gates.
@@ -230,8 +206,8 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
     let source = Source { file, text: &text };
     let parsed: NodeToml = parse(&source)?;
     let folder = folder_of(file);
-    let whole = parsed.name.get_ref().clone();
-    let (name, address) = split_name(&whole).map_err(|what| source.wrong(parsed.name.span().start, "name", what))?;
+    let node = parsed.name.get_ref().parse::<NodeAddress>();
+    let node = node.map_err(|error| source.wrong(parsed.name.span().start, "name", error.to_string()))?;
     for (key, model) in &parsed.models {
         let at = model.span().start;
         // Built once here, so that a mistake shows at the start and not in a cast.
@@ -255,9 +231,9 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
     for (peer, table) in parsed.peers {
         let (at, key) = (peer.span().start, format!("peers.{}", peer.get_ref()));
         let table = table.into_inner();
-        let address = PeerAddress { name: peer.get_ref().clone(), address: table.address.clone() };
-        split_name(&address.whole()).map_err(|what| source.wrong(at, &key, what))?;
-        if *peer.get_ref() == name {
+        let named = peer.get_ref().parse().and_then(|name| NodeAddress::new(name, &table.address));
+        let address = named.map_err(|error| source.wrong(at, &key, error.to_string()))?;
+        if address.name() == node.name() {
             return Err(source.wrong(at, key, "is this node itself"));
         }
         for model in table.models.iter().chain(&table.default_model) {
@@ -312,14 +288,14 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
             deploy: table.deploy,
             publishers,
         };
-        peers.insert(address.name.clone(), (address, policy));
+        peers.insert(address.name().clone(), (address, policy));
     }
     let limits = parsed.limits;
     let local = local(&models, parsed.default_model, own, &limits);
     let duration = Duration::from_millis;
     Ok(NodeFile {
-        whole,
-        listen: parsed.listen.unwrap_or(address),
+        listen: parsed.listen.unwrap_or_else(|| node.address().to_owned()),
+        node,
         data: folder.join(parsed.data.as_deref().unwrap_or("data")),
         socket: parsed.socket,
         tls: [&parsed.tls.authority, &parsed.tls.certificate, &parsed.tls.key].map(|file| folder.join(file)),

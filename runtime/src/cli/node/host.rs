@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use cantrip_gates::{GateError, builtin};
 
 use crate::adapters::llm::{self, LlmConfig};
-use crate::adapters::peer::{Caller, GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
+use crate::adapters::peer::{GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
 use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::guest::Manifest;
-use crate::domain::ids::{EntityId, LoomId};
+use crate::domain::caller::{Caller, KnownCaller};
+use crate::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
 use crate::domain::remote::{ModelOrder, Order, Refusal};
 use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots, Unfinished};
 use crate::ports::{Guest, Llm};
@@ -25,7 +26,8 @@ const FETCHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 struct Known {
     terms: Terms,
     policy: Policy,
-    whole: String,
+    /// Nothing for the machine's own user.
+    address: Option<NodeAddress>,
 }
 
 /// The node file at work.
@@ -37,7 +39,7 @@ pub(super) struct NodeHost {
     way: Arc<PeerNodes>,
     copies: Option<Arc<Copies>>,
     local: Known,
-    peers: BTreeMap<String, Known>,
+    peers: BTreeMap<NodeName, Known>,
 }
 
 #[derive(Debug)]
@@ -80,10 +82,10 @@ impl NodeHost {
         way: Arc<PeerNodes>,
         copies: Option<Arc<Copies>>,
     ) -> Arc<Self> {
-        let known = |caller: &str, whole: String, policy: Policy, may_relay: bool| {
+        let known = |address: Option<NodeAddress>, policy: Policy| {
             let uploads = Uploads {
                 rule: format!("{}.deploy", policy.ceiling.rule),
-                folder: file.data.join("uploads").join(caller),
+                folder: uploads_of(&file.data.join("uploads"), address.as_ref().map(NodeAddress::name)),
                 bytes_max: policy.deploy.max_bytes,
                 quota_bytes: policy.deploy.quota_bytes,
                 require_signed: policy.deploy.require_signed,
@@ -96,14 +98,13 @@ impl NodeHost {
                 ceiling: Arc::clone(&policy.ceiling),
                 slots: Slots::new(policy.concurrent_casts, policy.queue),
                 uploads: Some(Arc::new(uploads)),
-                may_relay,
+                may_relay: address.is_none(),
             };
-            Known { terms, policy, whole }
+            Known { terms, policy, address }
         };
-        let local = known("local", "local".to_owned(), file.local, true);
+        let local = known(None, file.local);
         let peers = file.peers.into_iter().map(|(name, (address, policy))| {
-            let known = known(&name, address.whole(), policy, false);
-            (name, known)
+            (name, known(Some(address), policy))
         });
         let peers = peers.collect();
         let lasting = file.models.iter().filter(|(_, config)| !config.is_scripted());
@@ -134,9 +135,8 @@ impl NodeHost {
 
     /// Goes on with one; otherwise says what is not here.
     fn go_on_one(&self, casts: &Casts, mut unfinished: Unfinished) -> Result<(), String> {
-        let known = std::iter::once(&self.local).chain(self.peers.values());
-        let known = known.into_iter().find(|known| known.whole == unfinished.caller);
-        let known = known.ok_or_else(|| format!("its caller {} is not listed here any more", unfinished.caller))?;
+        let caller = unfinished.caller.clone().ok_or("its record does not say who had it cast")?;
+        let known = self.known(&caller).ok_or_else(|| format!("its caller {caller} is not listed here any more"))?;
         if unfinished.needs_caller {
             return Err("some of its gates are with whoever cast it".to_owned());
         }
@@ -147,16 +147,22 @@ impl NodeHost {
         }
         unfinished.order.cantrip.model = ModelOrder::AtHost(model);
         let build = self.build(&known.terms, &unfinished.order).map_err(|refusal| refusal.to_string())?;
-        casts.go_on(unfinished, &known.terms.slots, build);
+        let caller = KnownCaller { recorded: self.known_as(&caller), caller };
+        casts.go_on(&caller, unfinished.order, &known.terms.slots, build);
         Ok(())
     }
 
     fn known(&self, caller: &Caller) -> Option<&Known> {
         match caller {
-            Caller::Local => Some(&self.local),
+            Caller::CommandLine | Caller::Socket => Some(&self.local),
             Caller::Peer(name) => self.peers.get(name),
         }
     }
+}
+
+/// Where what comes of a caller's guests is kept until it is whole. No peer has the name of the machine's own user's folder.
+fn uploads_of(folder: &std::path::Path, peer: Option<&NodeName>) -> std::path::PathBuf {
+    folder.join(peer.map_or("local", NodeName::as_str))
 }
 
 /// Whether a guest is kept, and how it is named.
@@ -219,7 +225,8 @@ impl Hosting for NodeHost {
     }
 
     fn known_as(&self, caller: &Caller) -> String {
-        self.known(caller).map_or_else(|| caller.name().to_owned(), |known| known.whole.clone())
+        let address = self.known(caller).and_then(|known| known.address.as_ref());
+        address.map_or_else(|| caller.to_string(), NodeAddress::to_string)
     }
 
     fn build(&self, terms: &Terms, order: &Order) -> Result<Build, Refusal> {
@@ -268,7 +275,7 @@ impl Hosting for NodeHost {
                 }
                 for gate in cantrip.gates {
                     builder = match gate.at_caller {
-                        Some(spec) => builder.gate_at(Arc::new(CallerGate::new(spec, Arc::clone(&line))), "caller"),
+                        Some(spec) => builder.gate_at_caller(Arc::new(CallerGate::new(spec, Arc::clone(&line)))),
                         None if builtin::RUN_BY_THE_RUNTIME.contains(&gate.name.as_str()) => builder.hold(gate.name),
                         None => builder,
                     };
@@ -305,8 +312,8 @@ impl Hosting for NodeHost {
         listed.into_iter().map(line).collect()
     }
 
-    fn peers(&self) -> Vec<String> {
-        self.peers.values().map(|known| known.whole.clone()).collect()
+    fn peers(&self) -> Vec<NodeAddress> {
+        self.peers.values().filter_map(|known| known.address.clone()).collect()
     }
 
     fn media(&self) -> Vec<String> {

@@ -12,7 +12,7 @@ use crate::cli::args::ClusterInitArgs;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::{print, say};
 
-use super::file::split_name;
+use crate::domain::ids::NodeAddress;
 
 const AUTHORITY: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca.key";
@@ -20,17 +20,17 @@ const AUTHORITY_KEY: &str = "ca.key";
 pub(in crate::cli) fn cluster_init(args: &ClusterInitArgs) -> Result<Exit, CliError> {
     let mut nodes = Vec::new();
     for whole in &args.node {
-        let (name, address) = split_name(whole).map_err(|what| CliError::usage(anyhow::anyhow!(what)))?;
-        if nodes.iter().any(|(other, _): &(String, String)| *other == name) {
-            return Err(CliError::usage(anyhow::anyhow!("two nodes are named `{name}`")));
+        let node: NodeAddress = whole.parse().map_err(CliError::usage)?;
+        if nodes.iter().any(|other: &NodeAddress| other.name() == node.name()) {
+            return Err(CliError::usage(anyhow::anyhow!("two nodes are named `{}`", node.name())));
         }
-        nodes.push((name, address));
+        nodes.push(node);
     }
     let folder = &args.folder;
     let io = |error: io::Error| CliError::fault(anyhow::anyhow!("{}: {error}", folder.display()));
-    let taken = nodes.iter().find(|(name, _)| folder.join(name).join("node.toml").exists());
-    if let Some((name, _)) = taken {
-        return Err(CliError::usage(anyhow::anyhow!("{} has a node `{name}` already", folder.display()))
+    let taken = nodes.iter().find(|node| folder.join(node.name().as_str()).join("node.toml").exists());
+    if let Some(node) = taken {
+        return Err(CliError::usage(anyhow::anyhow!("{} has a node `{}` already", folder.display(), node.name()))
             .hint("name another folder, or only the nodes that are new"));
     }
     let root = match &args.root {
@@ -42,15 +42,15 @@ pub(in crate::cli) fn cluster_init(args: &ClusterInitArgs) -> Result<Exit, CliEr
     };
     fs::create_dir_all(folder).map_err(io)?;
     let (authority, authority_key) = authority(folder).map_err(io)?;
-    for (name, address) in &nodes {
-        let own = folder.join(name);
+    for node in &nodes {
+        let own = folder.join(node.name().as_str());
         fs::create_dir_all(own.join("files")).map_err(io)?;
-        let (certificate, key) = make_certificate(&authority_key, name).map_err(CliError::fault)?;
+        let (certificate, key) = make_certificate(&authority_key, node.name()).map_err(CliError::fault)?;
         fs::write(own.join("ca.pem"), &authority).map_err(io)?;
         fs::write(own.join("node.pem"), certificate).map_err(io)?;
         secret(&own.join("node.key"), &key).map_err(io)?;
         let root = root.as_ref().map_or_else(|| "files".to_owned(), |root| root.display().to_string());
-        fs::write(own.join("node.toml"), node_file(name, address, &nodes, &root)).map_err(io)?;
+        fs::write(own.join("node.toml"), node_file(node, &nodes, &root)).map_err(io)?;
         print(&own.join("node.toml").display().to_string())?;
     }
     say(&format!(
@@ -81,11 +81,11 @@ fn secret(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-fn node_file(name: &str, address: &str, nodes: &[(String, String)], root: &str) -> String {
+fn node_file(node: &NodeAddress, nodes: &[NodeAddress], root: &str) -> String {
     let root = toml::Value::String(root.to_owned());
     let mut text = format!(
         "# docs/node-file.md explains every key.\n\
-         name = \"{name}@{address}\"\n\
+         name = \"{node}\"\n\
          data = \"data\"\n\n\
          [tls]\n\
          authority = \"ca.pem\"\n\
@@ -101,7 +101,8 @@ fn node_file(name: &str, address: &str, nodes: &[(String, String)], root: &str) 
          # model = \"…\"\n\
          # key_env = \"ANTHROPIC_API_KEY\"\n"
     );
-    for (peer, address) in nodes.iter().filter(|(peer, _)| peer != name) {
+    for other in nodes.iter().filter(|other| *other != node) {
+        let (peer, address) = (other.name(), other.address());
         // Writing into a String cannot fail.
         let _infallible = write!(
             text,

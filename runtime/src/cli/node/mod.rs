@@ -9,6 +9,6 @@ mod serve;
 mod sockets;
 
 pub(super) use deploy::{deploy, guests_of, key, sign};
-pub(super) use elsewhere::{SocketLinks, cast, node_error, peers_here, reach, short_name, summon};
+pub(super) use elsewhere::{SocketLinks, cast, keeper, node_error, peers_here, reach, summon};
 pub(super) use init::cluster_init;
 pub(super) use serve::serve;

@@ -15,6 +15,7 @@ use crate::cli::copies;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::say;
 use crate::cli::settings::Settings;
+use crate::domain::copies::Keeper;
 use crate::driver::{Casts, Runtime};
 
 use super::host::NodeHost;
@@ -35,19 +36,19 @@ pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
     let mut connections: BoxStream<'static, (BoxIo, Caller)> = over_tls(listener, Arc::clone(&identity)).boxed();
     let mut socket = None;
     if node.socket {
-        let (path, listener) = listen_locally(&node.whole).await?;
+        let (path, listener) = listen_locally(&node.node.to_string()).await?;
         connections = select(connections, over_socket(listener)).boxed();
         socket = Some(path);
     }
     let peers = node.peers.values().map(|(address, _)| address.clone()).collect();
     let way = Way::Tls { net: Arc::new(TcpNet), identity };
     let peers = PeerNodes::new(peers, way, node.peer_limits);
-    let name = node.whole.split('@').next().unwrap_or_default();
+    let name = Keeper::Node(node.node.name().clone());
     let copies = copies::open(&settings, &store, name, Arc::new(node.copy_policy()))?;
-    let runtime = Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.whole.clone());
+    let runtime = Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.node.to_string());
     let runtime = runtime.with_peers(Arc::clone(&peers) as _).with_copies(Arc::clone(&copies));
     let casts = Casts::new(runtime, node.host_limits.clone());
-    let (whole, drain, first) = (node.whole.clone(), node.drain, node.peer_limits.rpc);
+    let (whole, drain, first) = (node.node.to_string(), node.drain, node.peer_limits.rpc);
     let (listen, known) = (node.listen.clone(), node.peers.len());
     let host = NodeHost::new(node, sandboxed, Arc::clone(&peers), Some(Arc::clone(&copies)));
     let server = NodeServer::new(casts.clone(), Arc::clone(&host) as _, first);

@@ -4,6 +4,7 @@ use cantrip_gates::Exposure;
 use serde_json::Value;
 
 use crate::domain::context::Shown;
+use crate::domain::end::EndReason;
 use crate::domain::ids::CallId;
 use crate::domain::loom::{Answer, EvaluationRecord, GateRun, Payloads};
 use crate::domain::model::Utterance;
@@ -20,7 +21,7 @@ pub(super) struct Acting {
     pub(super) evaluations: Vec<EvaluationRecord>,
     pub(super) output_dropped_bytes: u64,
     /// The reason and the answer, once there is one.
-    pub(super) done: Option<(&'static str, Value)>,
+    pub(super) done: Option<(EndReason, Value)>,
     /// Why the episode ends with this turn although there is no answer.
     pub(super) broken: Option<Broken>,
     pub(super) refusals: u64,
@@ -29,7 +30,7 @@ pub(super) struct Acting {
 /// The end of an episode whose guest could not go on.
 #[derive(Debug)]
 pub(super) struct Broken {
-    pub(super) reason: &'static str,
+    pub(super) reason: EndReason,
     pub(super) why: String,
     /// Whether that is a failure, and not a ward's truncation.
     pub(super) failed: bool,

@@ -12,6 +12,7 @@ use crate::domain::budget::Quantity;
 use crate::domain::circle::{DONE, MediumKind, delegates};
 use crate::domain::context::cut;
 use crate::domain::delegation::{self, ChildPlan, Grant, Proposal, Request};
+use crate::domain::end::EndReason;
 use crate::domain::event::EventKind;
 use crate::domain::guest::{LLM_QUERY, Shape};
 use crate::domain::ids::CallId;
@@ -91,7 +92,7 @@ impl Entity {
             let answer = if self.nature.guest.is_some() { GateAnswer::Stop } else { GateAnswer::nothing_more() };
             if self.nature.guest.is_some() && acting.broken.is_none() {
                 let why = format!("the guest was ended: {refusals_max} of its calls were refused, and it went on");
-                acting.broken = Some(Broken { reason: "guest_failed", why, failed: true });
+                acting.broken = Some(Broken { reason: EndReason::GuestFailed, why, failed: true });
             }
             effects.push(Effect::Resume { answer, clock_us });
             self.phase = Phase::Acting(acting);
@@ -153,7 +154,7 @@ impl Entity {
         let decision = arguments.and_then(|arguments| self.decide(&call, &gate, arguments));
         let held = self.nature.circle.gate(&gate);
         let reach = held.map_or(Reach::Read, |held| held.spec.reach);
-        let place = held.map_or("here", |held| &held.place).to_owned();
+        let place = held.map(|held| held.place.clone()).unwrap_or_default();
         if decision.is_err() {
             acting.refusals += 1;
             if acting.refusals > self.refusals_max() {
@@ -304,7 +305,7 @@ impl Entity {
         if pending.is_done
             && let Ok(value) = &result
         {
-            acting.done = Some(("done", value.clone()));
+            acting.done = Some((EndReason::Done, value.clone()));
         }
         // A guest's run may be as long as it likes, with no turn boundary in it: what it changed is known to be done as soon
         // as it is, so that a crash later on does not put it in doubt.
@@ -385,12 +386,12 @@ impl Entity {
         match outcome {
             EvaluationOutcome::Value { kind, .. } if shape == Shape::Steps && kind == MORE => {}
             EvaluationOutcome::Value { value, .. } => {
-                acting.done = Some(("returned", value.clone().unwrap_or(Value::Null)));
+                acting.done = Some((EndReason::Returned, value.clone().unwrap_or(Value::Null)));
             }
             EvaluationOutcome::Threw { name, message, .. } => {
-                acting.broken = broken("guest_failed", format!("the guest failed: {name}: {message}"), true);
+                acting.broken = broken(EndReason::GuestFailed, format!("the guest failed: {name}: {message}"), true);
             }
-            EvaluationOutcome::Done => acting.done = Some(("done", Value::Null)),
+            EvaluationOutcome::Done => acting.done = Some((EndReason::Done, Value::Null)),
             EvaluationOutcome::Stopped(reason) | EvaluationOutcome::Lost { reason, .. } => {
                 let detail = match outcome {
                     EvaluationOutcome::Lost { detail, .. } if !detail.is_empty() => format!(" ({detail})"),
@@ -400,21 +401,19 @@ impl Entity {
                     | EvaluationOutcome::Stopped(_)
                     | EvaluationOutcome::Lost { .. } => String::new(),
                 };
+                let limit = observe::limit(*reason, self.nature.circle.wards());
+                let stopped = |ward| broken(ward, format!("the guest was stopped: {limit}{detail}"), false);
                 acting.broken = match reason {
-                    StopReason::Time | StopReason::Fuel | StopReason::Memory => {
-                        let limit = observe::limit(*reason, self.nature.circle.wards());
-                        broken(reason.as_str(), format!("the guest was stopped: {limit}{detail}"), false)
-                    }
+                    StopReason::Time => stopped(EndReason::MaxEvalMs),
+                    StopReason::Fuel => stopped(EndReason::MaxFuel),
+                    StopReason::Memory => stopped(EndReason::MaxMemoryBytes),
                     StopReason::Outside => {
-                        let cause = now.stop.unwrap_or(StopCause::Cancelled).as_str();
+                        let cause = now.stop.unwrap_or(StopCause::Cancelled).reason();
                         broken(cause, "the guest was stopped from outside".to_owned(), false)
                     }
                     StopReason::Stack | StopReason::Trap => broken(
-                        "guest_trapped",
-                        format!(
-                            "the guest broke down: {}{detail}",
-                            observe::limit(*reason, self.nature.circle.wards())
-                        ),
+                        EndReason::GuestTrapped,
+                        format!("the guest broke down: {limit}{detail}"),
                         true,
                     ),
                 };

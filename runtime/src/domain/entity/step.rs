@@ -10,9 +10,10 @@ use crate::domain::budget::Ledger;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::circle::Circle;
 use crate::domain::delegation::ChildPlan;
+use crate::domain::end::EndReason;
 use crate::domain::event::EventKind;
 use crate::domain::guest::Shape;
-use crate::domain::ids::{CallId, CastId, EntityId};
+use crate::domain::ids::{CallId, CastId, EntityId, NodeAddress};
 use crate::domain::loom::{Blob, Body, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, GateAnswer};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -40,7 +41,7 @@ pub struct Nature {
     /// The models that its cantrip names.
     pub models: Vec<String>,
     /// The nodes that this one is connected to.
-    pub nodes: Arc<[String]>,
+    pub nodes: Arc<[NodeAddress]>,
     /// What it may spend.
     pub ledger: Arc<Ledger>,
     /// The guest that does the work in a model's place.
@@ -71,12 +72,12 @@ pub enum StopCause {
 
 impl StopCause {
     /// The reason as it is recorded.
-    pub const fn as_str(self) -> &'static str {
+    pub const fn reason(self) -> EndReason {
         match self {
-            Self::Cancelled => "cancelled",
-            Self::ParentTerminated => "parent_terminated",
-            Self::Interrupted => "interrupted",
-            Self::Timeout => "timeout_ms",
+            Self::Cancelled => EndReason::Cancelled,
+            Self::ParentTerminated => EndReason::ParentTerminated,
+            Self::Interrupted => EndReason::Interrupted,
+            Self::Timeout => EndReason::Timeout,
         }
     }
 }

@@ -11,8 +11,10 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::domain::cantrip::{Folding, Identity};
+use crate::domain::end::EndReason;
 use crate::domain::ids::{BlobId, CODEC_RAW, CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::model::Usage;
+use crate::domain::place::CallPlace;
 
 /// The version of the encoding that this code writes, and the only one it reads.
 pub const FORMAT: u16 = 1;
@@ -75,7 +77,7 @@ pub enum Body {
         /// What the gate may do.
         reach: Reach,
         /// Where it runs: `here`, or a node's name.
-        place: String,
+        place: CallPlace,
     },
     /// A gate has run, or was refused.
     GateReturned {
@@ -99,7 +101,7 @@ pub enum Body {
         /// What was proposed, as JSON.
         proposal: Payload,
         /// Where it runs: `here`, or a node's name.
-        place: String,
+        place: CallPlace,
     },
     /// What the entity will see of its turn.
     Observation(Box<Observed>),
@@ -375,7 +377,7 @@ pub struct Ended {
     /// Whether the entity ended it, or a ward did (LOOM-7).
     pub how: How,
     /// What was decisive: `done`, `text`, a ward's name, `cancelled`, `parent_terminated`, `model_failed` …
-    pub reason: String,
+    pub reason: EndReason,
     /// The answer, as JSON.
     pub result: Option<Payload>,
     /// In words what was done, for a truncated episode (LOOP-4), or the failure.

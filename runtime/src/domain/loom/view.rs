@@ -13,6 +13,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::domain::context::Shown;
+use crate::domain::end::EndReason;
 use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
 use crate::domain::model::{Call, Usage, Utterance};
 
@@ -109,7 +110,7 @@ struct Spoken {
     split: Option<usize>,
     children: Vec<EntityId>,
     observation: Option<Observation>,
-    ended: Option<(How, String)>,
+    ended: Option<(How, EndReason)>,
 }
 
 impl Spoken {
@@ -142,7 +143,7 @@ pub struct Turn {
     /// What was seen of it; nothing for a spawning turn, whose continuation has it, and for one that a crash cut off.
     pub observation: Option<Observation>,
     /// How the episode ended, on its last turn (LOOM-7).
-    pub ended: Option<(How, String)>,
+    pub ended: Option<(How, EndReason)>,
     /// The latest judgement (LOOM-3).
     pub reward: Option<f64>,
 }

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Copies;
 use super::session::Session;
-use crate::domain::copies::CopyMessage;
+use crate::domain::copies::{CopyMessage, Keeper};
+use crate::domain::ids::NodeName;
 use crate::driver::fault::chain;
 use crate::ports::{BoxFuture, PeerError, StoreError};
 
@@ -39,21 +40,21 @@ pub struct CopyWire {
 /// The way to other keepers.
 pub trait Linking: Send + Sync + std::fmt::Debug {
     /// Whether a node can be connected to from here at all: whoever cannot connects by itself.
-    fn knows(&self, node: &str) -> bool;
+    fn knows(&self, node: &NodeName) -> bool;
 
     /// Whether others connect to this node too: then one of two waits for the other.
     fn listens(&self) -> bool;
 
     /// Connects to a node by the name in its certificate.
-    fn link<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<CopyWire, PeerError>>;
+    fn link<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<CopyWire, PeerError>>;
 }
 
 /// Counts a conversation as long as it goes on.
-struct Talking<'a>(&'a Copies, &'a str);
+struct Talking<'a>(&'a Copies, &'a Keeper);
 
 impl<'a> Talking<'a> {
-    fn begin(copies: &'a Copies, peer: &'a str) -> Self {
-        *copies.lock().talking.entry(peer.to_owned()).or_default() += 1;
+    fn begin(copies: &'a Copies, peer: &'a Keeper) -> Self {
+        *copies.lock().talking.entry(peer.clone()).or_default() += 1;
         Self(copies, peer)
     }
 }
@@ -72,10 +73,10 @@ impl Copies {
     ///
     /// # Errors
     /// Ours: a record that cannot be read or written.
-    pub async fn converse(self: &Arc<Self>, peer: &str, mut wire: CopyWire) -> Result<String, StoreError> {
+    pub async fn converse(self: &Arc<Self>, peer: &Keeper, mut wire: CopyWire) -> Result<String, StoreError> {
         let _talking = Talking::begin(self, peer);
         let mut news = self.news.subscribe();
-        let mut session = Session::new(Arc::clone(self), peer)?;
+        let mut session = Session::new(Arc::clone(self), peer.clone())?;
         let mut pending = None;
         loop {
             if pending.is_none() {
@@ -116,18 +117,18 @@ impl Copies {
         }
     }
 
-    fn is_talking(&self, peer: &str) -> bool {
+    fn is_talking(&self, peer: &Keeper) -> bool {
         self.lock().talking.get(peer).is_some_and(|count| *count > 0)
     }
 
     /// Keeps a conversation with every keeper that can be reached, until it is told to stop.
     pub async fn keep_up(self: Arc<Self>, links: Arc<dyn Linking>, stop: CancellationToken) {
-        let mut tasks: JoinSet<String> = JoinSet::new();
-        let mut running: HashSet<String> = HashSet::new();
+        let mut tasks: JoinSet<NodeName> = JoinSet::new();
+        let mut running: HashSet<NodeName> = HashSet::new();
         let mut news = self.news.subscribe();
         let mut looks = 0;
         loop {
-            for keeper in self.keepers() {
+            for keeper in self.keepers().iter().filter_map(Keeper::node).cloned() {
                 if links.knows(&keeper) && running.insert(keeper.clone()) {
                     tasks.spawn(Arc::clone(&self).follow(keeper, Arc::clone(&links)));
                 }
@@ -159,23 +160,23 @@ impl Copies {
     }
 
     /// Reaches one keeper again and again, as long as anything is shared with it.
-    async fn follow(self: Arc<Self>, keeper: String, links: Arc<dyn Linking>) -> String {
-        let mut wait = RETRY.0;
+    async fn follow(self: Arc<Self>, node: NodeName, links: Arc<dyn Linking>) -> NodeName {
+        let (keeper, mut wait) = (Keeper::Node(node.clone()), RETRY.0);
         while self.keepers().contains(&keeper) {
-            if links.listens() && self.node() > keeper.as_str() {
+            if links.listens() && *self.node() > keeper {
                 self.clock.sleep(COURTESY).await;
             }
             if self.is_talking(&keeper) {
                 self.clock.sleep(LOOK).await;
                 continue;
             }
-            let what = match links.link(&keeper).await {
+            let what = match links.link(&node).await {
                 Ok(wire) => {
                     wait = RETRY.0;
                     match self.converse(&keeper, wire).await {
                         Ok(what) => what,
                         Err(error) => {
-                            tracing::error!(%error, keeper, "copies cannot be kept up");
+                            tracing::error!(%error, %node, "copies cannot be kept up");
                             chain(&error)
                         }
                     }
@@ -186,6 +187,6 @@ impl Copies {
             self.clock.sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
         }
-        keeper
+        node
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::Copies;
-use crate::domain::copies::{CopyKind, CopyMessage, Keepers, LoomCopies};
+use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
 use crate::domain::loom::{
     Body, ENTRY_BYTES_MAX, ForkProof, Head, Owners, SEGMENT_BYTES, Segment, SignedHead, text_ids,
@@ -40,7 +40,7 @@ struct There {
 #[derive(Debug)]
 pub struct Session {
     copies: Arc<Copies>,
-    peer: String,
+    peer: Keeper,
     /// The looms that this side has named, and the logs there as far as they are known.
     looms: HashMap<LoomId, HashMap<WriterKey, There>>,
     /// The looms that the other side has named: before that nothing is sent of them.
@@ -65,10 +65,10 @@ impl Session {
     ///
     /// # Errors
     /// A record that cannot be read.
-    pub fn new(copies: Arc<Copies>, peer: impl Into<String>) -> Result<Self, StoreError> {
+    pub fn new(copies: Arc<Copies>, peer: Keeper) -> Result<Self, StoreError> {
         let mut session = Self {
             copies,
-            peer: peer.into(),
+            peer,
             looms: HashMap::new(),
             heard: HashSet::new(),
             dirty: HashSet::new(),
@@ -132,7 +132,11 @@ impl Session {
     /// Ours: whatever the other side says wrong is answered.
     pub async fn hear(&mut self, message: CopyMessage) -> Result<(), StoreError> {
         match message {
-            CopyMessage::Have { loom, origin, keepers, logs } => self.meet(loom, &origin, &keepers, &logs),
+            CopyMessage::Have { loom, origin, keepers, logs } => {
+                let heard = |name: Keeper| name.as_heard(&self.peer, self.copies.node());
+                let (origin, keepers) = (heard(origin), merged(keepers, heard));
+                self.meet(loom, &origin, &keepers, &logs)
+            }
             CopyMessage::Text { loom, bytes } => {
                 if !self.heard.contains(&loom) || !self.copies.brings(&self.peer, bytes.len()) {
                     return Ok(());
@@ -162,7 +166,7 @@ impl Session {
                     && self.copies.disk.accuse(&proof)?
                 {
                     self.copies.memory.accuse(&proof)?;
-                    tracing::error!(writer = %proof.writer(), loom = %proof.early.loom, told_by = self.peer, "a writer has signed two histories");
+                    tracing::error!(writer = %proof.writer(), loom = %proof.early.loom, told_by = %self.peer, "a writer has signed two histories");
                 }
                 let Some(logs) = self.looms.get_mut(&loom) else { return Ok(()) };
                 match writer {
@@ -176,7 +180,7 @@ impl Session {
                         self.heard.remove(&loom);
                     }
                 }
-                tracing::warn!(%loom, peer = self.peer, what, "a peer did not take what was sent");
+                tracing::warn!(%loom, peer = %self.peer, what, "a peer did not take what was sent");
                 self.copies.note(loom, &self.peer, |state| state.last_error = Some(what));
                 Ok(())
             }
@@ -184,7 +188,7 @@ impl Session {
     }
 
     /// The other side has said what it has of a loom.
-    fn meet(&mut self, loom: LoomId, origin: &str, keepers: &Keepers, logs: &[LogState]) -> Result<(), StoreError> {
+    fn meet(&mut self, loom: LoomId, origin: &Keeper, keepers: &Keepers, logs: &[LogState]) -> Result<(), StoreError> {
         let is_first = !self.looms.contains_key(&loom);
         let too_many = logs.len() > WRITERS_MAX || (is_first && self.looms.len() >= LOOMS_MAX);
         if too_many || !self.copies.admit(&self.peer, loom, origin, keepers)? {
@@ -254,7 +258,7 @@ impl Session {
         let here = self.copies.disk.head(loom)?.sequence;
         let new = self.copies.disk.renew()?;
         tracing::warn!(
-            %loom, peer = self.peer, old = %signed.writer, %new,
+            %loom, peer = %self.peer, old = %signed.writer, %new,
             "a peer has {} entries that this node has signed, and {here} are here: the record was restored from an old copy; this \
              node goes on under a new writer's key",
             signed.head.sequence
@@ -268,7 +272,7 @@ impl Session {
         self.copies.disk.accuse(&proof)?;
         self.copies.memory.accuse(&proof)?;
         let what = format!("writer {writer} has signed two histories: nothing more is taken of it");
-        tracing::error!(%loom, %writer, peer = self.peer, "a writer has signed two histories: nothing more is taken of it");
+        tracing::error!(%loom, %writer, peer = %self.peer, "a writer has signed two histories: nothing more is taken of it");
         self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
         self.out.push_back(CopyMessage::Refused { loom, writer: Some(writer), what, proof: Some(proof) });
         Ok(())
@@ -364,7 +368,7 @@ impl Session {
     }
 
     fn refuse(&mut self, loom: LoomId, writer: Option<WriterKey>, what: String) {
-        tracing::warn!(%loom, peer = self.peer, what, "what a peer sent was refused");
+        tracing::warn!(%loom, peer = %self.peer, what, "what a peer sent was refused");
         self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
         self.out.push_back(CopyMessage::Refused { loom, writer, what, proof: None });
     }
@@ -473,6 +477,16 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.copies.note_all(&self.peer, |state| state.connected = false);
     }
+}
+
+/// What is said of keepers, by the names that they have here; of two that are the same the later revision counts.
+fn merged(said: Keepers, heard: impl Fn(Keeper) -> Keeper) -> Keepers {
+    let mut keepers = Keepers::new();
+    for (keeper, keeping) in said {
+        let known = keepers.entry(heard(keeper)).or_insert(keeping);
+        *known = (*known).max(keeping);
+    }
+    keepers
 }
 
 fn size(segment: &Segment) -> usize {

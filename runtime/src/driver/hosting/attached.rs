@@ -18,7 +18,7 @@ use crate::ports::{By, RemoteEnd, StoreError};
 use super::{Casts, Hosted, Stage};
 
 /// 256 entries are read at once for a caller.
-const ENTRIES_READ_MAX: usize = 256;
+pub(super) const ENTRIES_READ_MAX: usize = 256;
 
 /// How far somebody has the entries of an episode: a place in the host's own log, and one in what it received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

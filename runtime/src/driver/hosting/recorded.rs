@@ -5,13 +5,14 @@ use std::sync::PoisonError;
 use cantrip_gates::GateError;
 use serde_json::Value;
 
-use crate::domain::copies::LOCAL;
-use crate::domain::ids::CastId;
+use crate::domain::caller::Caller;
+use crate::domain::ids::{CastId, LoomId};
 use crate::domain::loom::{Body, Ended, Sealed};
 use crate::domain::remote::{Order, Refusal};
 use crate::driver::fault::Fault;
-use crate::ports::{RemoteEnd, StoreError};
+use crate::ports::{By, RemoteEnd, StoreError};
 
+use super::attached::ENTRIES_READ_MAX;
 use super::{ADMITTED_MAX, Casts, ours, refuse};
 
 /// What is known of an order's episode.
@@ -23,7 +24,7 @@ pub(super) enum Known {
 
 impl Casts {
     /// What the record says of an order: whether its entity is known, and whether the episode has run.
-    pub(super) fn recorded(&self, caller: &str, order: &Order) -> Result<Known, Box<Refusal>> {
+    pub(super) fn recorded(&self, caller: &Caller, order: &Order) -> Result<Known, Box<Refusal>> {
         let failed = |error: StoreError| Box::new(ours(&error));
         let store = &self.0.runtime.host.store;
         let Some(loom) = store.loom_of(order.entity).map_err(failed)? else {
@@ -41,7 +42,9 @@ impl Casts {
             match &sealed.entry.body {
                 Body::Opened(opened) => {
                     // Whoever may open the node's own socket has what is adopted here, too.
-                    if (opened.caller.as_deref() != Some(caller) && caller != LOCAL) || loom != order.loom {
+                    let cast_by = opened.caller.as_deref().and_then(Caller::of_record);
+                    let is_theirs = caller.is_local() || cast_by.is_some_and(|by| by.is_same(caller));
+                    if !is_theirs || loom != order.loom {
                         return Err(theirs());
                     }
                     episodes.push((Some(opened.cast), None));
@@ -97,9 +100,6 @@ impl Casts {
                 text.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
             }
         };
-        let is_failure = ended.reason.ends_with("_failed")
-            || ended.reason.ends_with("_trapped")
-            || ended.reason == "contract_broken";
         let seen = self.0.runtime.tree(order.loom)?.restore(order.entity, None)?.seen;
         Ok(RemoteEnd {
             how: ended.how,
@@ -108,34 +108,33 @@ impl Casts {
             summary: ended.summary.clone(),
             spent: ended.spent,
             seen,
-            failure: ended.summary.clone().filter(|_| is_failure),
+            failure: ended.summary.clone().filter(|_| ended.reason.is_failure()),
         })
     }
 
     /// A loom is written into by those who work in it: whoever began it here, whoever was asked to, and whoever is part of
     /// the same trace.
-    fn may_write(&self, caller: &str, order: &Order) -> Result<(), Box<Refusal>> {
+    fn may_write(&self, caller: &Caller, order: &Order) -> Result<(), Box<Refusal>> {
         let failed = |error: StoreError| Box::new(ours(&error));
-        let key = (order.loom, caller.to_owned());
         // Whoever may open the node's own socket may read and write its record too.
-        if caller == LOCAL {
-            return Ok(());
-        }
+        let Some(peer) = caller.peer() else { return Ok(()) };
+        let key = (order.loom, peer.clone());
         let is_known = self.0.admitted.lock().unwrap_or_else(PoisonError::into_inner).contains(&key);
         let store = &self.0.runtime.host.store;
         if is_known || store.head(order.loom).map_err(failed)?.sequence == 0 {
             return Ok(());
         }
-        let name = caller.split('@').next().unwrap_or(caller);
         let trace = |text: &str| text.split('-').nth(1).map(str::to_owned);
         let ordered = order.trace.as_deref().and_then(trace);
-        let admits = |sealed: &Sealed| match &sealed.entry.body {
-            Body::Opened(opened) => {
-                opened.caller.as_deref() == Some(caller)
+        let names = |sealed: &Sealed, is_own: bool| match &sealed.entry.body {
+            Body::Opened(opened) if is_own => {
+                let cast_by = opened.caller.as_deref().and_then(Caller::of_record);
+                cast_by.is_some_and(|by| by.is_same(caller))
                     || (ordered.is_some() && opened.trace.as_deref().and_then(trace) == ordered)
             }
-            Body::Delegated { place, .. } => place.split(" or ").any(|node| node.split('@').next() == Some(name)),
-            Body::Intent { .. }
+            Body::Delegated { place, .. } => place.names(peer),
+            Body::Opened(_)
+            | Body::Intent { .. }
             | Body::Utterance(_)
             | Body::GateCalled { .. }
             | Body::GateReturned { .. }
@@ -149,7 +148,10 @@ impl Casts {
             | Body::Replayed { .. }
             | Body::Adopted { .. } => false,
         };
-        if !store.entries(order.loom).map_err(failed)?.iter().any(admits) {
+        let own = store.writer();
+        let entries = store.entries(order.loom).map_err(failed)?;
+        let by_own = entries.iter().filter(|sealed| sealed.entry.writer == own).any(|sealed| names(sealed, true));
+        if !by_own && !self.is_named_by_hosts(order.loom, |sealed| names(sealed, false)).map_err(failed)? {
             let what = format!("the loom {} is another's", order.loom);
             return Err(Box::new(refuse("loom", GateError::Denied(what))));
         }
@@ -159,5 +161,20 @@ impl Casts {
         }
         admitted.push_back(key);
         Ok(())
+    }
+
+    /// Looks for an entry of those that hosts of this node's own casts have sent back. What came as a copy of somebody's log says
+    /// nothing about who takes part.
+    fn is_named_by_hosts(&self, loom: LoomId, names: impl Fn(&Sealed) -> bool) -> Result<bool, StoreError> {
+        let store = &self.0.runtime.host.store;
+        let mut after = 0;
+        loop {
+            let read = store.recorded(loom, By::Others, after, ENTRIES_READ_MAX)?;
+            let Some((last, _)) = read.last() else { return Ok(false) };
+            after = *last;
+            if read.iter().any(|(_, sealed)| names(sealed)) {
+                return Ok(true);
+            }
+        }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::copies::LOCAL;
+use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::ids::{EntityId, LoomId};
 use crate::domain::loom::{Body, GateRecord, Opened, Payload};
+use crate::domain::place::CallPlace;
 use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder, Order};
 use crate::driver::fault::Fault;
 
@@ -19,8 +20,8 @@ const WANTED: Duration = Duration::from_secs(5);
 /// An episode that was cut off.
 #[derive(Debug)]
 pub struct Unfinished {
-    /// Who had it cast, as the record says.
-    pub caller: String,
+    /// Who had it cast, as the record says; nothing where it names nobody.
+    pub caller: Option<Caller>,
     /// What it is. Its model is named in `opened`, and how it is had is the host's business.
     pub order: Order,
     /// What was decided before its first turn.
@@ -76,7 +77,7 @@ impl Casts {
             return Ok(None);
         }
         let unfinished = self.unfinished_of(loom, entity, view.opened.clone())?;
-        Ok(unfinished.map(|unfinished| Unfinished { caller: LOCAL.to_owned(), ..unfinished }))
+        Ok(unfinished.map(|unfinished| Unfinished { caller: Some(Caller::CommandLine), ..unfinished }))
     }
 
     fn unfinished_of(&self, loom: LoomId, entity: EntityId, opened: Opened) -> Result<Option<Unfinished>, Fault> {
@@ -88,7 +89,7 @@ impl Casts {
         let entries = host.store.entries_of(entity)?;
         let needs_caller = entries
             .iter()
-            .any(|sealed| matches!(&sealed.entry.body, Body::GateCalled { place, .. } if place != "here"));
+            .any(|sealed| matches!(&sealed.entry.body, Body::GateCalled { place, .. } if *place != CallPlace::Here));
         let parent = entries.iter().find(|sealed| matches!(sealed.entry.body, Body::Opened(_)));
         let Payload::Inline(intent) = &opened.intent else { return Ok(None) };
         let gate = |gate: &GateRecord| GateOrder { name: gate.name.clone(), at_caller: None };
@@ -117,22 +118,21 @@ impl Casts {
             fork: None,
             seen: cantrip_gates::Exposure::default(),
         };
-        let caller = opened.caller.clone().unwrap_or_default();
+        let caller = opened.caller.as_deref().and_then(Caller::of_record);
         Ok(Some(Unfinished { caller, order, opened, needs_caller }))
     }
 
     /// Goes on with one, until it ends or its caller takes it over. Its end is kept in the record for whoever asks.
-    pub fn go_on(&self, unfinished: Unfinished, slots: &Arc<Slots>, build: Build) {
-        let Unfinished { caller, order, .. } = unfinished;
+    pub fn go_on(&self, caller: &KnownCaller, order: Order, slots: &Arc<Slots>, build: Build) {
         let (entity, loom) = (order.entity, order.loom);
-        let mut attached = match self.open(&caller, slots, order, Where::Here(build), None, false) {
+        let mut attached = match self.open(caller, slots, order, Where::Here(build), None, false) {
             Ok(attached) => attached,
             Err(refusal) => {
                 tracing::warn!(%entity, %loom, %refusal, "an episode that was cut off cannot be gone on with");
                 return;
             }
         };
-        tracing::info!(%entity, %loom, caller, "an episode that was cut off goes on");
+        tracing::info!(%entity, %loom, caller = %caller.caller, "an episode that was cut off goes on");
         let clock = Arc::clone(&self.0.runtime.host.clock);
         self.0.tasks.spawn(async move {
             loop {

@@ -8,7 +8,8 @@ use cantrip_gates::GateError;
 use serde_json::Value;
 
 use crate::domain::event::Event;
-use crate::domain::ids::EntityId;
+use crate::domain::caller::Caller;
+use crate::domain::ids::{EntityId, NodeAddress};
 use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
@@ -133,7 +134,7 @@ impl Run {
             cast: Some(order.cast),
             trace: order.trace.clone(),
             origin: Some(Origin {
-                caller: hosted.caller.clone(),
+                caller: hosted.caller.recorded.clone(),
                 entity: order.entity,
                 parent: order.parent,
                 spawned_by: order.spawned_by,
@@ -184,14 +185,15 @@ impl Run {
     fn may_fork(&self, order: &Order, of: EntityId) -> Result<(), Refusal> {
         let tree = self.casts.0.runtime.tree(order.loom).map_err(|fault| ours(&fault))?;
         let caller = tree.entity(of).ok().and_then(|view| view.opened.caller.clone());
-        if caller.as_deref() == Some(&self.hosted.caller) {
+        let caller = caller.and_then(|caller| Caller::of_record(&caller));
+        if caller.is_some_and(|caller| caller.is_same(&self.hosted.caller.caller)) {
             return Ok(());
         }
         let what = format!("the loom {} has no entity {of} of this caller", order.loom);
         Err(refuse("fork", GateError::NotFound(what)))
     }
 
-    async fn relay(&self, node: &str, order: &Order) -> Result<RemoteEnd, Refusal> {
+    async fn relay(&self, node: &NodeAddress, order: &Order) -> Result<RemoteEnd, Refusal> {
         let (inner, hosted) = (&self.casts.0, &self.hosted);
         let Some(peers) = inner.runtime.host.peers.clone() else {
             return Err(refuse(
@@ -202,7 +204,7 @@ impl Run {
         let intake = Intake::new(hosted.loom.clone(), (hosted.entity, order.parent)).map_err(|fault| ours(&fault))?;
         let home = Passing { hosted: Arc::clone(hosted), intake };
         hosted.stage.send_replace(Stage::Running { wards: Arc::new(order.cantrip.wards.clone()) });
-        let ended = peers.cast(node, order, &home).await;
+        let ended = peers.cast(node.name().as_str(), order, &home).await;
         ended.map_err(|error| {
             let told = error.for_entity();
             match error {
