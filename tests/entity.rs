@@ -108,6 +108,7 @@ fn word(effect: &Effect) -> String {
         Effect::Tell(_) => "tell".to_owned(),
         Effect::Ask(_) | Effect::Query(_) => "ask".to_owned(),
         Effect::Call { gate, .. } => format!("call {gate}"),
+        Effect::ReadLoom { .. } => "read loom".to_owned(),
         Effect::Cast { .. } => "cast".to_owned(),
         Effect::Evaluate { .. } => "evaluate".to_owned(),
         Effect::Resume { answer: GateAnswer::Stop, .. } => "stop".to_owned(),
@@ -134,6 +135,7 @@ impl Run {
             | Effect::Tell(_)
             | Effect::Ask(_)
             | Effect::Call { .. }
+            | Effect::ReadLoom { .. }
             | Effect::Cast { .. }
             | Effect::Evaluate { .. }
             | Effect::Resume { .. }

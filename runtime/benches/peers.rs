@@ -56,7 +56,7 @@ async fn bare() -> HealthClient<Channel> {
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let pair = |name: &str| {
-        let (certificate, key) = make_certificate(&key, name).unwrap();
+        let (certificate, key) = make_certificate(&key, &name.parse().unwrap()).unwrap();
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
         (chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
     };

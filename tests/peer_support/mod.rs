@@ -18,7 +18,10 @@ use cantrip_runtime::domain::cantrip::{Folding, Identity as CantripIdentity};
 use cantrip_runtime::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
 use cantrip_runtime::domain::model::Sampling;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Usage};
-use cantrip_runtime::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
+use cantrip_runtime::domain::circle::RuntimeGate;
+use cantrip_runtime::domain::remote::{
+    CantripOrder, Ceiling, GateOrder, Granted, GrantedGate, ModelOrder, Onward, Order, Refusal,
+};
 use cantrip_runtime::driver::{Build, CallerGate, CallerLlm, Casts, Copies, HostLimits, Line, RemoteCantrip, Slots};
 use cantrip_runtime::ports::{BoxFuture, Clock, Guest, Llm, LoomStore, MediumFactory, Pieces};
 use cantrip_runtime::{
@@ -137,6 +140,7 @@ pub(crate) fn ceiling(peer: &str) -> Ceiling {
         wards: Wards { max_turns: Some(50), ..Wards::default() },
         gates: ["echo", "deed", "call_entity", "call_entity_batch"].map(str::to_owned).into(),
         gates_at_caller: true,
+        nodes: Onward::All,
         models: BTreeSet::from(["told".to_owned()]),
         default_model: Some("told".to_owned()),
         model_at_caller: true,
@@ -193,8 +197,8 @@ impl Hosting for TestHost {
         listed.map_or_else(|| caller.to_string(), |(address, _)| address.to_string())
     }
 
-    fn build(&self, _: &Terms, order: &Order) -> Result<Build, Refusal> {
-        let cantrip = order.cantrip.clone();
+    fn build(&self, _: &Terms, order: &Order, granted: &Granted) -> Result<Build, Refusal> {
+        let (cantrip, granted) = (order.cantrip.clone(), granted.gates.clone());
         let (gates, model, media) = (self.gates.clone(), Arc::clone(&self.model), Arc::clone(&self.media));
         let guest = self.guest.clone().filter(|_| cantrip.guest.is_some());
         Ok(Box::new(move |line: Arc<Line>| {
@@ -207,13 +211,14 @@ impl Hosting for TestHost {
                         builder.llm(Arc::new(CallerLlm { name, context_tokens, can_require_calls, line }))
                     }
                 };
-                for gate in cantrip.gates {
-                    builder = match (gate.at_caller, gates.get(&gate.name)) {
-                        (Some(spec), _) => {
-                            builder.gate_at_caller(Arc::new(CallerGate::new(spec, Arc::clone(&line))))
+                for gate in granted {
+                    builder = match gate {
+                        GrantedGate::Caller(spec) => {
+                            builder.gate_at_caller(Arc::new(CallerGate::new(*spec, Arc::clone(&line))))
                         }
-                        (None, Some(gate)) => builder.gate(Arc::clone(gate)),
-                        (None, None) => builder.hold(gate.name),
+                        GrantedGate::Host(name) => builder.gate(Arc::clone(&gates[&name])),
+                        GrantedGate::Runtime(RuntimeGate::Done) => builder.gate(builtin::done()),
+                        GrantedGate::Runtime(gate) => builder.hold(gate.as_str()),
                     };
                 }
                 if let Some(guest) = guest {

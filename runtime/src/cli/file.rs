@@ -432,7 +432,11 @@ fn build(
                 CircleError::SeveralMedia(_) | CircleError::NoMedium(_) | CircleError::UnknownMedium { .. },
             ) => (medium_at, "circle.medium"),
             CantripError::Circle(
-                CircleError::RequiredDone | CircleError::NoDone | CircleError::Duplicate(_) | CircleError::Gate { .. },
+                CircleError::RequiredDone
+                | CircleError::NoDone
+                | CircleError::Duplicate(_)
+                | CircleError::Elsewhere(_)
+                | CircleError::Gate { .. },
             )
             | CantripError::Gates(_)
             | CantripError::Guest(_)

@@ -11,6 +11,7 @@ use cantrip_gates::{ArgumentCheck, Exposure, GateError, GateSpec, ResolvedWards,
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::guest::{LLM_QUERY, READ_LOOM};
 use super::model::{ToolChoice, ToolDefinition};
 use super::place::CallPlace;
 
@@ -28,6 +29,46 @@ pub const CANTRIP_CAST: &str = "cantrip.cast";
 pub const JAVASCRIPT: &str = "javascript";
 /// See [`CANTRIP_NEW`].
 pub const CANTRIP_CAST_BATCH: &str = "cantrip.cast_batch";
+
+/// A gate that the runtime itself runs: it acts on the entity that calls it, so its calls run where that entity runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeGate {
+    /// Ends the episode with an answer.
+    Done,
+    /// Casts one child.
+    CallEntity,
+    /// Casts several children at once.
+    CallEntityBatch,
+    /// Asks the entity's own model.
+    LlmQuery,
+    /// Reads the entity's own record.
+    ReadLoom,
+}
+
+impl RuntimeGate {
+    const ALL: [Self; 5] = [Self::Done, Self::CallEntity, Self::CallEntityBatch, Self::LlmQuery, Self::ReadLoom];
+
+    /// The gate's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => DONE,
+            Self::CallEntity => CALL_ENTITY,
+            Self::CallEntityBatch => CALL_ENTITY_BATCH,
+            Self::LlmQuery => LLM_QUERY,
+            Self::ReadLoom => READ_LOOM,
+        }
+    }
+
+    /// Finds the gate of a name; nothing for a name that is any other gate's.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|gate| gate.as_str() == name)
+    }
+
+    /// Tells whether its calls cast children.
+    pub const fn delegates(self) -> bool {
+        matches!(self, Self::CallEntity | Self::CallEntityBatch)
+    }
+}
 
 /// What an entity works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +147,9 @@ pub enum CircleError {
     /// A gate is declared twice.
     #[error("the circle holds the gate `{0}` twice")]
     Duplicate(String),
+    /// A gate that the runtime itself runs is placed elsewhere.
+    #[error("the gate `{0}` runs where the entity runs, and cannot be placed at the caller")]
+    Elsewhere(String),
     /// A gate's own declaration is unusable.
     #[error("the gate `{gate}` cannot be used: {what}")]
     Gate {
@@ -123,6 +167,8 @@ pub struct Held {
     pub spec: GateSpec,
     /// Where its calls run.
     pub place: CallPlace,
+    /// Which gate of the runtime it is; nothing where what is behind it is called. Decided once, from the name, and dispatched by.
+    pub runtime: Option<RuntimeGate>,
     check: ArgumentCheck,
 }
 
@@ -199,10 +245,17 @@ impl Circle {
                 circle.removed.insert(name.to_owned());
                 continue;
             }
+            let place = places.get(name).cloned().unwrap_or_default();
+            let runtime = RuntimeGate::named(name);
+            if runtime.is_some() && place != CallPlace::Here {
+                return Err(CircleError::Elsewhere(name.to_owned()));
+            }
+            if matches!(&circle.medium, MediumKind::Code(medium) if medium == name) {
+                return Err(CircleError::Duplicate(name.to_owned()));
+            }
             let check = ArgumentCheck::new(&spec)
                 .map_err(|error| CircleError::Gate { gate: name.to_owned(), what: error.to_string() })?;
-            let place = places.get(spec.name.as_str()).cloned().unwrap_or_default();
-            circle.gates.push(Held { spec, place, check });
+            circle.gates.push(Held { spec, place, runtime, check });
         }
         circle.tools = circle.presented();
         Ok(circle)

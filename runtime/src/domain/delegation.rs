@@ -6,14 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use cantrip_gates::{GateError, GateSpec, Wards, builtin, suggest};
+use cantrip_gates::{GateError, GateSpec, Wards, suggest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::cantrip::Identity;
 use super::circle::{
-    CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, CircleDraft, DONE, JAVASCRIPT, MediumKind, canonical_medium,
-    delegates,
+    CANTRIP_CAST, CANTRIP_CAST_BATCH, CANTRIP_NEW, Circle, CircleDraft, DONE, JAVASCRIPT, MediumKind, RuntimeGate,
+    canonical_medium, delegates,
 };
 use super::ids::NodeAddress;
 use super::model::Sampling;
@@ -390,6 +390,9 @@ impl Proposal {
         let mut gates = vec![GateOrder { name: DONE.to_owned(), at_caller: None }];
         for gate in asked {
             let name = gate.name();
+            if gate.is_at_caller() && RuntimeGate::named(name).is_some() {
+                return Err(invalid(format!("the gate `{name}` runs where the child runs: leave `at` out")));
+            }
             if name == DONE || !names.insert(name) {
                 continue;
             }
@@ -398,9 +401,6 @@ impl Proposal {
             }
             let at_caller = match gate.is_at_caller() {
                 false => None,
-                true if builtin::RUN_BY_THE_RUNTIME.contains(&name) => {
-                    return Err(invalid(format!("the gate `{name}` runs where the child runs: leave `at` out")));
-                }
                 true => Some(Self::equipped(name, grant)?.clone()),
             };
             gates.push(GateOrder { name: name.to_owned(), at_caller });

@@ -9,9 +9,9 @@ use std::time::Duration;
 use cantrip_gates::{Exposure, GateError, GateSpec, Wards, suggest};
 
 use super::cantrip::{Folding, Identity};
-use super::circle::DONE;
+use super::circle::RuntimeGate;
 use super::guest::LLM_QUERY;
-use super::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress};
+use super::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, NodeName};
 use super::place::CallPlace;
 
 /// How far below its root an entity may be, whatever anybody's wards say: a ring of nodes ends here at the latest.
@@ -42,6 +42,24 @@ pub struct GateOrder {
     pub name: String,
     /// How it is declared, where its calls come back to the caller; otherwise the host's own gate of that name is meant.
     pub at_caller: Option<GateSpec>,
+}
+
+impl GateOrder {
+    /// Checks where it is placed.
+    ///
+    /// # Errors
+    /// A gate at the caller that the runtime itself runs, or that is declared under another name than it is asked for.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let Some(spec) = &self.at_caller else { return Ok(()) };
+        let refused = |what: String| Err(Refusal::new("gates", GateError::Invalid(what)));
+        if RuntimeGate::named(&self.name).is_some() {
+            return refused(format!("the gate `{}` runs where the entity runs: leave `at` out", self.name));
+        }
+        if spec.name.as_str() != self.name {
+            return refused(format!("the gate `{}` is declared as `{}`", self.name, spec.name.as_str()));
+        }
+        Ok(())
+    }
 }
 
 /// The model of an order.
@@ -147,6 +165,8 @@ pub struct Ceiling {
     pub gates: BTreeSet<String>,
     /// Whether gates may be placed at the caller.
     pub gates_at_caller: bool,
+    /// On which nodes its entities may have children cast.
+    pub nodes: Onward,
     /// The host's models that it may use.
     pub models: BTreeSet<String>,
     /// The one of them that is meant where none is named.
@@ -157,11 +177,52 @@ pub struct Ceiling {
     pub guests: Option<BTreeSet<String>>,
 }
 
+/// The nodes on which the entities of a caller may have children cast: with each hop at most what the one before had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Onward {
+    /// All that this node is connected to.
+    All,
+    /// Those that its part of the node file names.
+    Only(BTreeSet<NodeName>),
+}
+
+impl Default for Onward {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
+impl Onward {
+    /// Those of these nodes that are allowed.
+    pub fn of(&self, known: &[NodeAddress]) -> Vec<NodeAddress> {
+        let allows = |node: &&NodeAddress| match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(node.name()),
+        };
+        known.iter().filter(allows).cloned().collect()
+    }
+}
+
+/// A gate that is granted, as what runs it. Whoever makes the cantrip goes by this and not by the name again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GrantedGate {
+    /// The runtime.
+    Runtime(RuntimeGate),
+    /// The host's own gate of this name.
+    Host(String),
+    /// The caller, who declares it so.
+    Caller(Box<GateSpec>),
+}
+
 /// What is granted of an order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Granted {
     /// parent ∧ proposal ∧ host.
     pub wards: Wards,
+    /// Its gates, each once.
+    pub gates: Vec<GrantedGate>,
+    /// Where its children may be cast.
+    pub nodes: Onward,
     /// The host's model, by its name here; absent: at the caller, or none is needed.
     pub model: Option<String>,
 }
@@ -182,8 +243,13 @@ impl Ceiling {
             return Err(Refusal::new("depth", error));
         }
         let cantrip = &order.cantrip;
+        let (mut names, mut gates) = (BTreeSet::new(), Vec::with_capacity(cantrip.gates.len()));
         for gate in &cantrip.gates {
-            self.gate(gate)?;
+            if !names.insert(gate.name.as_str()) {
+                let error = GateError::Invalid(format!("the gate `{}` is asked for twice", gate.name));
+                return Err(Refusal::new("gates", error));
+            }
+            gates.push(self.gate(gate)?);
         }
         if let (Some(guest), Some(allowed)) = (&cantrip.guest, &self.guests) {
             let digest = guest.rsplit_once('@').map_or(guest.as_str(), |(_, digest)| digest);
@@ -193,22 +259,26 @@ impl Ceiling {
             }
         }
         let model = self.model(cantrip)?;
-        Ok(Granted { wards: cantrip.wards.meet(&self.wards), model })
+        Ok(Granted { wards: cantrip.wards.meet(&self.wards), gates, nodes: self.nodes.clone(), model })
     }
 
-    fn gate(&self, gate: &GateOrder) -> Result<(), Refusal> {
+    fn gate(&self, gate: &GateOrder) -> Result<GrantedGate, Refusal> {
         let name = gate.name.as_str();
-        if gate.at_caller.is_some() {
+        let runtime = RuntimeGate::named(name);
+        if let Some(spec) = &gate.at_caller {
+            gate.check()?;
             if self.gates_at_caller {
-                return Ok(());
+                return Ok(GrantedGate::Caller(Box::new(spec.clone())));
             }
             let error = GateError::Denied(format!(
                 "the gate `{name}` is placed at the caller, and this host runs no such gates"
             ));
             return Err(Refusal::new(format!("{}.gates_at_caller", self.rule), error));
         }
-        if name == DONE || self.gates.contains(name) {
-            return Ok(());
+        match runtime {
+            Some(gate) if gate == RuntimeGate::Done || self.gates.contains(name) => return Ok(GrantedGate::Runtime(gate)),
+            None if self.gates.contains(name) => return Ok(GrantedGate::Host(name.to_owned())),
+            Some(_) | None => {}
         }
         let known = listed(self.gates.iter().map(String::as_str));
         let hint = suggest::hint(name, self.gates.iter().map(String::as_str));

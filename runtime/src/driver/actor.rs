@@ -10,7 +10,6 @@ use crate::domain::circle::MediumKind;
 use crate::domain::context::Told;
 use crate::domain::entity::{Effect, Entity, Input, Nature, Now, Past, StopCause};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::guest::READ_LOOM;
 use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
     Blob, Body, CutOff, EvaluationRecord, Fork, GateRecord, Observed, Opened, Payloads, Replay, Restored, Spent,
@@ -351,6 +350,10 @@ impl Actor {
                         let result = self.call(&gate, arguments).await;
                         next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
                     }
+                    Effect::ReadLoom { arguments } => {
+                        let result = self.read_loom(&arguments);
+                        next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
+                    }
                     Effect::Cast { call, children, batch } => {
                         next = Some(self.cast_children(call, children, batch).await?);
                     }
@@ -422,9 +425,6 @@ impl Actor {
     }
 
     async fn call(&self, name: &str, arguments: Value) -> Result<Value, GateError> {
-        if name == READ_LOOM {
-            return self.read_loom(&arguments);
-        }
         let Some(gate) = self.cantrip.equipped().get(name) else {
             return Err(GateError::Failed(format!("{name}: declared, but nothing is behind it")));
         };

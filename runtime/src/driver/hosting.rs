@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::caller::KnownCaller;
 use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
-use crate::domain::remote::{Order, Refusal};
+use crate::domain::remote::{Onward, Order, Refusal};
 use crate::ports::{BoxFuture, RemoteEnd};
 
 pub use self::attached::{Attached, Cursor, HostItem};
@@ -98,8 +98,8 @@ pub type Build = Box<dyn FnOnce(Arc<Line>) -> BoxFuture<'static, Result<Cantrip,
 
 /// Where an episode runs.
 pub enum Where {
-    /// On this node, as what this makes.
-    Here(Build),
+    /// On this node, as what this makes; its children may be cast on these nodes.
+    Here(Build, Onward),
     /// On a peer of this node.
     At(NodeAddress),
 }
@@ -107,7 +107,7 @@ pub enum Where {
 impl std::fmt::Debug for Where {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Here(_) => out.write_str("Here"),
+            Self::Here(..) => out.write_str("Here"),
             Self::At(node) => out.debug_tuple("At").field(node).finish(),
         }
     }
@@ -262,7 +262,7 @@ impl Casts {
             return Err(refuse("host", GateError::Failed(what)));
         }
         // What is passed on is on record where it runs: that node knows whether it has run.
-        if matches!((&begin, &place), (Begin::Fresh, Where::Here(_))) {
+        if matches!((&begin, &place), (Begin::Fresh, Where::Here(..))) {
             match self.recorded(&caller.caller, &order).map_err(|refused| *refused)? {
                 Known::Not => {}
                 Known::Entity { unfinished } => begin = Begin::Recorded { unfinished },

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::domain::budget::{Ledger, Quantity};
 use crate::domain::cantrip::Identity;
+use crate::domain::circle::RuntimeGate;
 use crate::domain::delegation::{There, ThereModel};
 use crate::domain::end::EndReason;
 use crate::domain::event::Event;
@@ -306,6 +307,9 @@ fn at_caller(llm: &dyn Llm) -> ModelOrder {
 fn checked(gates: impl Iterator<Item = Arc<dyn Gate>>) -> BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)> {
     let with_check = |gate: Arc<dyn Gate>| {
         let check = ArgumentCheck::new(gate.spec()).ok()?;
+        if RuntimeGate::named(gate.spec().name.as_str()).is_some() {
+            return None;
+        }
         Some((gate.spec().name.to_string(), (check, gate)))
     };
     gates.filter_map(with_check).collect()
@@ -385,6 +389,9 @@ impl Runtime {
         options: CastOptions,
     ) -> Result<RemoteEntity, RemoteError> {
         let peers = self.host.peers.clone().ok_or_else(|| unknown(node, &[]))?;
+        for gate in &cantrip.order.gates {
+            gate.check().map_err(|refusal| PeerError::Refused { node: node.to_owned(), refusal })?;
+        }
         let loom = options.loom.unwrap_or_else(|| self.host.loom_id());
         let loom = self.host.open(loom).map_err(CastError::from)?;
         Ok(RemoteEntity {

@@ -9,6 +9,7 @@ use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, hex};
 use crate::domain::loom::{Body, Fork, ForkStrategy, Tree, ViewError};
+use crate::domain::remote::Onward;
 use crate::domain::outcome::{Failure, Outcome};
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
 
@@ -96,6 +97,8 @@ pub struct Origin {
     pub depth: u32,
     /// What its caller has met.
     pub seen: Exposure,
+    /// On which nodes its children may be cast.
+    pub nodes: Onward,
     /// When its episode has to end, in microseconds since 1970 by this node's clock.
     pub deadline_us: Option<u64>,
 }
@@ -409,7 +412,7 @@ impl Runtime {
             equipped: cantrip.equipped_specs().to_vec(),
             code_media: cantrip.code_media(&*self.host.media).into(),
             models: cantrip.model_names(),
-            nodes: self.host.nodes(),
+            nodes: origin.map_or_else(|| self.host.nodes(), |origin| origin.nodes.of(&self.host.nodes()).into()),
             ledger: Ledger::new(circle.wards(), None),
             guest: cantrip.guest_nature(),
         };

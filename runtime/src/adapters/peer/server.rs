@@ -31,7 +31,7 @@ use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeAddress};
-use crate::domain::remote::{Ceiling, Order, Refusal};
+use crate::domain::remote::{Ceiling, Granted, Order, Refusal};
 use crate::driver::{Answer, Ask, Attached, Build, Casts, Copies, Cursor, HostItem, Slots, Where};
 use crate::ports::PeerError;
 
@@ -80,8 +80,8 @@ pub trait Hosting: Send + Sync + Debug {
     /// How a caller is named in the record, for people: `name@host:port`. It decides nothing.
     fn known_as(&self, caller: &Caller) -> String;
 
-    /// Makes the cantrip of an order.
-    fn build(&self, terms: &Terms, order: &Order) -> Result<Build, Refusal>;
+    /// Makes the cantrip of an order, of what is granted of it.
+    fn build(&self, terms: &Terms, order: &Order, granted: &Granted) -> Result<Build, Refusal>;
 
     /// The guests that are kept here.
     fn guests(&self) -> Vec<GuestLine>;
@@ -228,11 +228,11 @@ impl NodeServer {
         let own = self.casts.runtime().node();
         let place = if self.is_own(&node) {
             let granted = terms.ceiling.grant(&order)?;
-            order.cantrip.wards = granted.wards;
+            order.cantrip.wards = granted.wards.clone();
             if granted.model.is_some() {
-                order.cantrip.model = crate::domain::remote::ModelOrder::AtHost(granted.model);
+                order.cantrip.model = crate::domain::remote::ModelOrder::AtHost(granted.model.clone());
             }
-            Where::Here(self.hosting.build(terms, &order)?)
+            Where::Here(self.hosting.build(terms, &order, &granted)?, granted.nodes)
         } else if terms.may_relay {
             let known = self.hosting.peers();
             let peer = known.into_iter().find(|peer| peer.is_meant_by(&node));

@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cantrip_gates::builtin;
-
 use super::{
     At, CantripFile, FileError, HeldGate, MediumEntry, Source, chain, equip, held_gates, parse, read_toml, wards,
 };
 use crate::adapters::llm;
 use crate::adapters::wasm::{Guests, ShelfError};
 use crate::domain::cantrip::Identity;
+use crate::domain::circle::RuntimeGate;
 use crate::domain::model::Sampling;
 use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use crate::driver::RemoteCantrip;
@@ -38,7 +37,7 @@ pub(in crate::cli) fn load_remote(
     for HeldGate { offset, name, place } in held_gates(circle.gates, &source)? {
         let at_caller = match place {
             At::Host => None,
-            At::Caller if builtin::RUN_BY_THE_RUNTIME.contains(&name.as_str()) => {
+            At::Caller if RuntimeGate::named(&name).is_some() => {
                 let what = format!("the gate `{name}` runs where the entity runs: leave `at` out");
                 return Err(source.wrong(offset, "circle.gates", what));
             }

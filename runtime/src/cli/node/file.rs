@@ -13,8 +13,8 @@ use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::peer::PeerLimits;
 use crate::cli::copies::NodePolicy;
 use crate::cli::file::{FileError, Source, WardsTable, equip, folder_of, parse, read_toml, unknown_gate, wards};
-use crate::domain::ids::{NodeAddress, NodeName};
-use crate::domain::remote::Ceiling;
+use crate::domain::ids::{NodeAddress, NodeName, NodeNameError};
+use crate::domain::remote::{Ceiling, Onward};
 use crate::driver::{CopyTerms, HostLimits};
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +97,8 @@ struct PeerToml {
     gate: BTreeMap<Spanned<String>, Spanned<toml::Table>>,
     #[serde(default)]
     gates_at_caller: bool,
+    /// The nodes on which its entities here may have children cast.
+    nodes: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     models: Vec<String>,
     default_model: Option<String>,
@@ -227,6 +229,7 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
         known_model(0, "default_model".to_owned(), name)?;
     }
     let own = gates("gate", &parsed.gate, &source, folder)?;
+    let listed: BTreeSet<String> = parsed.peers.keys().map(|peer| peer.get_ref().clone()).collect();
     let mut peers = BTreeMap::new();
     for (peer, table) in parsed.peers {
         let (at, key) = (peer.span().start, format!("peers.{}", peer.get_ref()));
@@ -271,6 +274,7 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
             wards: wards(&format!("{key}.wards"), table.wards, &source)?,
             gates: names,
             gates_at_caller: table.gates_at_caller,
+            nodes: Onward::Only(onward(table.nodes.as_ref(), &listed, &source, &key)?),
             default_model: table.default_model,
             models: table.models.into_iter().collect(),
             model_at_caller: table.model_at_caller,
@@ -320,6 +324,25 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
     })
 }
 
+/// The nodes that a peer's entities may go on to: each is a peer of this node.
+fn onward(
+    named: Option<&Spanned<Vec<String>>>,
+    listed: &BTreeSet<String>,
+    source: &Source<'_>,
+    key: &str,
+) -> Result<BTreeSet<NodeName>, FileError> {
+    let Some(named) = named else { return Ok(BTreeSet::new()) };
+    let (at, key) = (named.span().start, format!("{key}.nodes"));
+    let parse = |name: &String| {
+        if !listed.contains(name) {
+            let known = listed.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(source.wrong(at, &key, format!("there is no [peers.{name}]; there are {known}")));
+        }
+        name.parse().map_err(|error: NodeNameError| source.wrong(at, &key, error.to_string()))
+    };
+    named.get_ref().iter().map(parse).collect()
+}
+
 /// Whoever may open the node's socket may read its file and its record too: everything the file names is granted.
 fn local(
     models: &BTreeMap<String, LlmConfig>,
@@ -339,6 +362,7 @@ fn local(
         wards: Wards::default(),
         gates: names,
         gates_at_caller: true,
+        nodes: Onward::All,
         models: models.keys().cloned().collect(),
         default_model,
         model_at_caller: true,

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use cantrip_gates::{GateError, builtin};
+use cantrip_gates::{Gate, GateError, GateSpec, builtin};
 
 use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::peer::{GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
 use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
+use crate::domain::circle::RuntimeGate;
 use crate::domain::guest::Manifest;
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
-use crate::domain::remote::{ModelOrder, Order, Refusal};
-use crate::driver::{Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots, Unfinished};
+use crate::domain::remote::{Granted, GrantedGate, ModelOrder, Order, Refusal};
+use crate::driver::{
+    Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots, Unfinished, Where,
+};
 use crate::ports::{Guest, Llm};
 
 use super::file::{NodeFile, Policy};
@@ -28,6 +31,13 @@ struct Known {
     policy: Policy,
     /// Nothing for the machine's own user.
     address: Option<NodeAddress>,
+}
+
+/// A gate of a cantrip that is made here, with what is behind it.
+enum Equipped {
+    Here(Arc<dyn Gate>),
+    Runtime(RuntimeGate),
+    Caller(Box<GateSpec>),
 }
 
 /// The node file at work.
@@ -146,9 +156,14 @@ impl NodeHost {
             return Err(format!("the node file has no model `{}`", unfinished.opened.model));
         }
         unfinished.order.cantrip.model = ModelOrder::AtHost(model);
-        let build = self.build(&known.terms, &unfinished.order).map_err(|refusal| refusal.to_string())?;
+        // What was granted when it began may not be any more.
+        let refused = |refusal: Refusal| refusal.to_string();
+        let terms = self.terms(&caller).ok_or("its caller is not listed here any more")?;
+        let granted = terms.ceiling.grant(&unfinished.order).map_err(refused)?;
+        unfinished.order.cantrip.wards = granted.wards.clone();
+        let build = self.build(&terms, &unfinished.order, &granted).map_err(refused)?;
         let caller = KnownCaller { recorded: self.known_as(&caller), caller };
-        casts.go_on(&caller, unfinished.order, &known.terms.slots, build);
+        casts.go_on(&caller, unfinished.order, &known.terms.slots, Where::Here(build, granted.nodes));
         Ok(())
     }
 
@@ -229,23 +244,23 @@ impl Hosting for NodeHost {
         address.map_or_else(|| caller.to_string(), NodeAddress::to_string)
     }
 
-    fn build(&self, terms: &Terms, order: &Order) -> Result<Build, Refusal> {
+    fn build(&self, terms: &Terms, order: &Order, granted: &Granted) -> Result<Build, Refusal> {
         let rule = terms.ceiling.rule.clone();
         let all = std::iter::once(&self.local).chain(self.peers.values());
         let known = all.into_iter().find(|known| known.terms.ceiling.rule == rule);
         let policy = known.map_or(&self.local.policy, |known| &known.policy);
         let cantrip = order.cantrip.clone();
-        let mut host_gates = Vec::new();
-        for gate in cantrip.gates.iter().filter(|gate| gate.at_caller.is_none()) {
-            if builtin::RUN_BY_THE_RUNTIME.contains(&gate.name.as_str()) {
-                continue;
-            }
-            let equipped =
-                if gate.name == "done" { Some(builtin::done()) } else { policy.gates.get(&gate.name).cloned() };
-            host_gates.push(equipped.ok_or_else(|| {
-                let what = format!("this host has no gate `{}`", gate.name);
-                Refusal::new(format!("{rule}.gates"), GateError::NotFound(what))
-            })?);
+        let mut gates = Vec::with_capacity(granted.gates.len());
+        for gate in &granted.gates {
+            gates.push(match gate {
+                GrantedGate::Runtime(RuntimeGate::Done) => Equipped::Here(builtin::done()),
+                GrantedGate::Runtime(gate) => Equipped::Runtime(*gate),
+                GrantedGate::Caller(spec) => Equipped::Caller(spec.clone()),
+                GrantedGate::Host(name) => Equipped::Here(policy.gates.get(name).cloned().ok_or_else(|| {
+                    let what = format!("this host has no gate `{name}`");
+                    Refusal::new(format!("{rule}.gates"), GateError::NotFound(what))
+                })?),
+            });
         }
         let model = match &cantrip.model {
             ModelOrder::AtHost(Some(name)) => Some(self.file.get(name)?),
@@ -270,14 +285,13 @@ impl Hosting for NodeHost {
                     }
                     (None, ModelOrder::AtHost(_)) => builder,
                 };
-                for gate in host_gates {
-                    builder = builder.gate(gate);
-                }
-                for gate in cantrip.gates {
-                    builder = match gate.at_caller {
-                        Some(spec) => builder.gate_at_caller(Arc::new(CallerGate::new(spec, Arc::clone(&line)))),
-                        None if builtin::RUN_BY_THE_RUNTIME.contains(&gate.name.as_str()) => builder.hold(gate.name),
-                        None => builder,
+                for gate in gates {
+                    builder = match gate {
+                        Equipped::Here(gate) => builder.gate(gate),
+                        Equipped::Runtime(gate) => builder.hold(gate.as_str()),
+                        Equipped::Caller(spec) => {
+                            builder.gate_at_caller(Arc::new(CallerGate::new(*spec, Arc::clone(&line))))
+                        }
                     };
                 }
                 if let Some(reference) = &cantrip.guest {

@@ -9,7 +9,7 @@ use super::acting::{Acting, Broken, Pending, Running, Waiting};
 use super::step::{Effect, Now, OutOfStep, StopCause};
 use super::{EVENT_PREVIEW_CHARS, Effects, Entity, Phase};
 use crate::domain::budget::Quantity;
-use crate::domain::circle::{DONE, MediumKind, delegates};
+use crate::domain::circle::{MediumKind, RuntimeGate};
 use crate::domain::context::cut;
 use crate::domain::delegation::{self, ChildPlan, Grant, Proposal, Request};
 use crate::domain::end::EndReason;
@@ -105,7 +105,7 @@ impl Entity {
             }
             (None, _) => Err(self.nature.circle.absent(&gate)),
             (Some(_), CallArguments::Named(arguments)) => Ok(arguments),
-            (Some(held), CallArguments::Positional(values)) if delegates(held.spec.name.as_str()) => {
+            (Some(held), CallArguments::Positional(values)) if held.runtime.is_some_and(RuntimeGate::delegates) => {
                 delegation::arguments(&gate, values)
             }
             (Some(held), CallArguments::Positional(values)) => held.named(values),
@@ -218,19 +218,23 @@ impl Entity {
         let pending = Pending {
             call: call.clone(),
             gate: gate.to_owned(),
-            is_done: spec.name.as_str() == DONE,
+            is_done: held.runtime == Some(RuntimeGate::Done),
             ephemeral: spec.ephemeral,
             exposure: spec.exposure,
             since_us: 0,
         };
-        if spec.name.as_str() == LLM_QUERY {
-            if let Some(exhausted) = self.nature.ledger.exhausted(Quantity::Tokens) {
-                return Err(GateError::Exhausted(format!("{gate}: {exhausted}")));
+        match held.runtime {
+            None | Some(RuntimeGate::Done) => {
+                return Ok((pending, Admitted::Run(Effect::Call { gate: gate.to_owned(), arguments })));
             }
-            return Ok((pending, Admitted::Run(Effect::Query(query(&arguments)))));
-        }
-        if !delegates(spec.name.as_str()) {
-            return Ok((pending, Admitted::Run(Effect::Call { gate: gate.to_owned(), arguments })));
+            Some(RuntimeGate::ReadLoom) => return Ok((pending, Admitted::Run(Effect::ReadLoom { arguments }))),
+            Some(RuntimeGate::LlmQuery) => {
+                if let Some(exhausted) = self.nature.ledger.exhausted(Quantity::Tokens) {
+                    return Err(GateError::Exhausted(format!("{gate}: {exhausted}")));
+                }
+                return Ok((pending, Admitted::Run(Effect::Query(query(&arguments)))));
+            }
+            Some(RuntimeGate::CallEntity | RuntimeGate::CallEntityBatch) => {}
         }
         let (children, batch) = match delegation::request(gate, &arguments, circle.wards().max_batch_size)? {
             Request::New(proposal) => {

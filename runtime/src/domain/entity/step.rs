@@ -161,6 +161,11 @@ pub enum Effect {
     Ask(Question),
     /// Ask the model for the code that runs; comes back as [`Effect::Ask`] does.
     Query(Question),
+    /// Reads the entity's own record for the code or the model: what it returns comes back as `GateReturned`.
+    ReadLoom {
+        /// The arguments.
+        arguments: Value,
+    },
     /// Call a gate; comes back as `GateReturned`.
     Call {
         /// The gate.

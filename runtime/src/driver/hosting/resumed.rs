@@ -10,7 +10,7 @@ use crate::domain::place::CallPlace;
 use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder, Order};
 use crate::driver::fault::Fault;
 
-use super::{Build, Casts, HostItem, Slots, Where};
+use super::{Casts, HostItem, Slots, Where};
 
 /// 1 000 looms, the newest first. Whatever is older waits for its caller.
 const LOOMS_MAX: usize = 1_000;
@@ -123,9 +123,9 @@ impl Casts {
     }
 
     /// Goes on with one, until it ends or its caller takes it over. Its end is kept in the record for whoever asks.
-    pub fn go_on(&self, caller: &KnownCaller, order: Order, slots: &Arc<Slots>, build: Build) {
+    pub fn go_on(&self, caller: &KnownCaller, order: Order, slots: &Arc<Slots>, place: Where) {
         let (entity, loom) = (order.entity, order.loom);
-        let mut attached = match self.open(caller, slots, order, Where::Here(build), None, false) {
+        let mut attached = match self.open(caller, slots, order, place, None, false) {
             Ok(attached) => attached,
             Err(refusal) => {
                 tracing::warn!(%entity, %loom, %refusal, "an episode that was cut off cannot be gone on with");

@@ -13,7 +13,7 @@ use crate::domain::ids::{EntityId, NodeAddress};
 use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
-use crate::domain::remote::{Order, Refusal};
+use crate::domain::remote::{Onward, Order, Refusal};
 use crate::driver::fault::Fault;
 use crate::driver::intake::Intake;
 use crate::driver::runtime::{CastError, CastOptions, Origin};
@@ -106,11 +106,11 @@ impl Run {
     async fn work(&self, order: Order, place: Where, begin: Begin) -> Result<RemoteEnd, Refusal> {
         match place {
             Where::At(node) => self.relay(&node, &order).await,
-            Where::Here(build) => self.here(order, build, begin).await,
+            Where::Here(build, nodes) => self.here(order, (build, nodes), begin).await,
         }
     }
 
-    async fn here(&self, order: Order, build: Build, begin: Begin) -> Result<RemoteEnd, Refusal> {
+    async fn here(&self, order: Order, (build, nodes): (Build, Onward), begin: Begin) -> Result<RemoteEnd, Refusal> {
         let (inner, hosted) = (&self.casts.0, &self.hosted);
         let clock = &inner.runtime.host.clock;
         let cantrip = tokio::select! {
@@ -140,6 +140,7 @@ impl Run {
                 spawned_by: order.spawned_by,
                 depth: order.depth,
                 seen: order.seen,
+                nodes,
                 deadline_us,
             }),
         };
