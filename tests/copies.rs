@@ -23,7 +23,7 @@ use cantrip_runtime::domain::loom::{
 };
 use cantrip_runtime::driver::CopyTerms;
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
-use copy_support::{Node, OPEN, Wire, keeper, key, share_all};
+use copy_support::{Node, OPEN, Wire, key, named, share_all};
 use proptest::prelude::*;
 use serde_json::json;
 use store_support::{copy_tree, entity, fill, loom, open, said, wait};
@@ -286,7 +286,7 @@ fn a_peer_is_told_by_name_what_is_wrong_with_its_segment_and_nothing_of_it_is_ke
     ensure!(what.contains("entry 1 of the segment says that it is entry 2"), "{what}");
     ensure!(writer == Some(key(7).writer()));
     ensure!(node.disk.entries(loom(1))?.is_empty());
-    ensure!(node.copies.states(loom(1))[&keeper("node2")].last_error.as_ref() == Some(&what));
+    ensure!(node.copies.states(loom(1))[&named("node2")].last_error.as_ref() == Some(&what));
     Ok(())
 }
 
@@ -324,7 +324,7 @@ fn a_writer_that_signs_two_histories_is_refused_and_reported_with_a_proof() -> R
     // What was taken before stays, nothing more comes, and it is reported.
     ensure!(node.disk.entries(loom(1))?.len() == 5);
     ensure!(matches!(node.disk.take(one.check()?), Err(StoreError::Cheater { .. })));
-    ensure!(node.copies.states(loom(1))[&keeper("node2")].last_error.as_ref().unwrap().contains("two histories"));
+    ensure!(node.copies.states(loom(1))[&named("node2")].last_error.as_ref().unwrap().contains("two histories"));
     // A proof that proves nothing accuses nobody.
     let mut forged = (*proof).clone();
     forged.early.head.sequence += 1;
@@ -385,8 +385,8 @@ fn a_fresh_node_catches_up_from_any_keeper_and_not_only_from_the_writer() -> Res
     for number in 0..40 {
         nodes[0].write(loom(1), number, &format!("entry {number}"))?;
     }
-    nodes[0].copies.share(loom(1), &keeper("node2"), CopyKind::Disk, None)?;
-    nodes[0].copies.share(loom(1), &keeper("node3"), CopyKind::Disk, None)?;
+    nodes[0].copies.share(loom(1), &named("node2"), CopyKind::Disk, None)?;
+    nodes[0].copies.share(loom(1), &named("node3"), CopyKind::Disk, None)?;
     Wire::connect(&nodes[0], &nodes[1])?.settle()?;
     // The second knows of the third from the first.
     let mut wire = Wire::connect(&nodes[1], &nodes[2])?;
@@ -416,14 +416,14 @@ fn a_copy_is_kept_in_memory_or_on_disk_and_changes_while_running() -> Result<()>
     for number in 0..20 {
         owner.write(loom(1), number, &format!("{number} ").repeat(if number % 7 == 0 { 9_000 } else { 5 }))?;
     }
-    owner.copies.share(loom(1), &keeper("node2"), CopyKind::Memory, None)?;
+    owner.copies.share(loom(1), &named("node2"), CopyKind::Memory, None)?;
     let mut wire = Wire::connect(&owner, &keeper)?;
     wire.settle()?;
     ensure!(keeper.memory.entries(loom(1))?.len() == 20 && keeper.disk.entries(loom(1))?.is_empty());
-    let state = owner.copies.states(loom(1))[&keeper("node2")].clone();
+    let state = owner.copies.states(loom(1))[&named("node2")].clone();
     ensure!(state.has.values().copied().eq([20]) && state.durable.is_empty(), "{state:?}");
     for kind in [CopyKind::Disk, CopyKind::Memory, CopyKind::Disk] {
-        owner.copies.share(loom(1), &keeper("node2"), kind, None)?;
+        owner.copies.share(loom(1), &named("node2"), kind, None)?;
         wire.settle()?;
         owner.write(loom(1), 1, &format!("as {}", kind.as_str()))?;
         wire.settle()?;
@@ -433,7 +433,7 @@ fn a_copy_is_kept_in_memory_or_on_disk_and_changes_while_running() -> Result<()>
         let verified = keeper.disk.verify(None)?;
         ensure!(verified.findings.is_empty(), "{:?}", verified.findings);
     }
-    owner.copies.share(loom(1), &keeper("node2"), CopyKind::None, None)?;
+    owner.copies.share(loom(1), &named("node2"), CopyKind::None, None)?;
     wire.settle()?;
     ensure!(keeper.ids(loom(1))?.is_empty(), "a keeper that is none any more keeps nothing");
     // What was taken out stays out, and the record is whole.
@@ -536,7 +536,7 @@ fn a_node_that_lost_its_newest_entries_learns_it_from_a_keeper_and_takes_a_new_k
     let keeper = Node::new(2);
     {
         let node = Node::on(1, open(&data)?, OPEN);
-        node.copies.share(loom(1), &keeper("node2"), CopyKind::Disk, None)?;
+        node.copies.share(loom(1), &named("node2"), CopyKind::Disk, None)?;
         node.write(loom(1), 0, "after the copy was made")?;
         Wire::connect(&node, &keeper)?.settle()?;
     }
@@ -547,7 +547,7 @@ fn a_node_that_lost_its_newest_entries_learns_it_from_a_keeper_and_takes_a_new_k
     let store = open(&data)?;
     let old = store.writer();
     let node = Node::on(1, Arc::clone(&store) as _, OPEN);
-    node.copies.share(loom(1), &keeper("node2"), CopyKind::Disk, None)?;
+    node.copies.share(loom(1), &named("node2"), CopyKind::Disk, None)?;
     ensure!(node.ids(loom(1))?.len() == 3);
     Wire::connect(&node, &keeper)?.settle()?;
     ensure!(store.writer() != old, "it would write a second history");
@@ -632,7 +632,7 @@ fn a_keeper_cannot_make_others_forget_and_may_leave_itself() -> Result<()> {
     let nodes: Vec<Node> = (1..=3).map(Node::new).collect();
     nodes[0].write(loom(1), 0, "mine")?;
     for name in ["node2", "node3"] {
-        nodes[0].copies.share(loom(1), &keeper(name), CopyKind::Disk, None)?;
+        nodes[0].copies.share(loom(1), &named(name), CopyKind::Disk, None)?;
     }
     let settle = || {
         let wires = [(0, 1), (1, 2), (0, 2)];
@@ -643,16 +643,16 @@ fn a_keeper_cannot_make_others_forget_and_may_leave_itself() -> Result<()> {
     settle()?;
     // The second says of everybody that they keep it no longer.
     for name in ["node1", "node3"] {
-        nodes[1].copies.share(loom(1), &keeper(name), CopyKind::None, None)?;
+        nodes[1].copies.share(loom(1), &named(name), CopyKind::None, None)?;
     }
     settle()?;
     for node in [&nodes[0], &nodes[2]] {
         ensure!(node.ids(loom(1))?.len() == 2, "{} has forgotten", node.name);
         let copies = node.copies.of(loom(1)).expect("a loom that is kept");
-        ensure!(["node1", "node3"].iter().all(|name| copies.kind(&keeper(name)) == CopyKind::Disk), "{copies:?}");
+        ensure!(["node1", "node3"].iter().all(|name| copies.kind(&named(name)) == CopyKind::Disk), "{copies:?}");
     }
     // The origin may.
-    nodes[0].copies.share(loom(1), &keeper("node3"), CopyKind::None, None)?;
+    nodes[0].copies.share(loom(1), &named("node3"), CopyKind::None, None)?;
     settle()?;
     ensure!(nodes[2].ids(loom(1))?.is_empty() && nodes[0].ids(loom(1))?.len() == 2);
     Ok(())

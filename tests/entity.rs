@@ -355,7 +355,9 @@ fn loop_7_the_end_says_by_whom() {
         run.ended(how, reason);
         assert!(run.outcome().failure.is_some());
         assert_eq!(run.outcome().spent.turns, 0, "nothing was said, so there was no turn");
-        assert!(matches!(run.recorded.last(), Some(Body::Ended(ended)) if ended.reason.as_str() == reason && ended.how == how));
+        assert!(
+            matches!(run.recorded.last(), Some(Body::Ended(ended)) if ended.reason.as_str() == reason && ended.how == how)
+        );
     }
 }
 

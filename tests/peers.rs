@@ -15,9 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
-use cantrip_runtime::adapters::peer::{
-    Identity, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls,
-};
+use cantrip_runtime::adapters::peer::{Identity, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Observed, Opened};
@@ -402,10 +400,7 @@ async fn who_is_down_and_who_never_answers_is_an_ordinary_error_in_time() {
         rpc: Duration::from_millis(500),
         lease: Duration::from_secs(1),
     };
-    let others = vec![
-        at("down", &down),
-        at("wedged", &wedged.local_addr().unwrap().to_string()),
-    ];
+    let others = vec![at("down", &down), at("wedged", &wedged.local_addr().unwrap().to_string())];
     let way = Way::Tls { net: Arc::new(TcpNet), identity: net.cluster.identity("a") };
     let peers = PeerNodes::new(others, way, short);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());

@@ -179,8 +179,14 @@ fn keeper(cluster: &Cluster, folder: &Path, name: &str, listener: TcpListener, o
     let store = FjallStore::open(folder, StoreOptions::default()).unwrap();
     let memory = MemoryStore::with_key((*store.key()).clone());
     let clock = Arc::new(SystemClock::default());
-    let copies =
-        Copies::new(name.parse().unwrap(), Arc::clone(&store) as _, memory, Arc::new(Book::default()), Arc::new(Terms(OPEN)), clock);
+    let copies = Copies::new(
+        name.parse().unwrap(),
+        Arc::clone(&store) as _,
+        memory,
+        Arc::new(Book::default()),
+        Arc::new(Terms(OPEN)),
+        clock,
+    );
     let copies = copies.unwrap();
     let clock = Arc::new(SystemClock::default());
     let address = at(name, &listener.local_addr().unwrap().to_string());
@@ -240,10 +246,7 @@ async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
     let cluster = Cluster::new();
     let listeners = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
     let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
-    let [a, b] = [
-        at("a", &address(&listeners[0])),
-        at("b", &address(&listeners[1])),
-    ];
+    let [a, b] = [at("a", &address(&listeners[0])), at("b", &address(&listeners[1]))];
     let copy = tempfile::tempdir().unwrap();
     let [one, other] = listeners;
     let one = keeper(&cluster, data, "a", one, &b);

@@ -20,7 +20,7 @@ pub(crate) use self::book::{Book, OPEN, Terms, key};
 use crate::store_support::{entity, said, wait};
 
 /// A keeper of this name.
-pub(crate) fn keeper(name: &str) -> Keeper {
+pub(crate) fn named(name: &str) -> Keeper {
     name.parse().expect("a name of a keeper")
 }
 
@@ -60,7 +60,7 @@ impl Node {
     }
 
     pub(crate) fn on(number: u8, disk: Arc<dyn CopyStore>, terms: CopyTerms) -> Self {
-        let name = keeper(&format!("node{number}"));
+        let name = named(&format!("node{number}"));
         let book = Arc::new(Book::default());
         let (memory, copies) = started(&name, number, &disk, &book, terms);
         Self { name, disk, memory, copies, number, book, terms }

@@ -15,10 +15,10 @@ use cantrip_runtime::adapters::peer::{
 };
 use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::cantrip::{Folding, Identity as CantripIdentity};
+use cantrip_runtime::domain::circle::RuntimeGate;
 use cantrip_runtime::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
 use cantrip_runtime::domain::model::Sampling;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Usage};
-use cantrip_runtime::domain::circle::RuntimeGate;
 use cantrip_runtime::domain::remote::{
     CantripOrder, Ceiling, GateOrder, Granted, GrantedGate, ModelOrder, Onward, Order, Refusal,
 };

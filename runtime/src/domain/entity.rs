@@ -483,16 +483,7 @@ impl Entity {
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Sync);
         effects.push(Effect::Tell(EventKind::Final { how, reason: reason.clone(), result: result.clone() }));
-        let outcome = Outcome {
-            entity: self.nature.id,
-            how,
-            reason,
-            result,
-            summary,
-            spent,
-            seen: self.seen,
-            failure,
-        };
+        let outcome = Outcome { entity: self.nature.id, how, reason, result, summary, spent, seen: self.seen, failure };
         effects.push(Effect::Finish(Box::new(outcome)));
         self.phase = Phase::Idle;
     }

@@ -90,8 +90,20 @@ mod tests {
     #[test]
     fn every_text_of_a_record_is_printed_as_it_was_read() {
         let texts = [
-            "here", "caller", "any", "", "Here", "a@h:1", "a@h:1 or b@h:2", "a@h:1 or ", " or ", "a", "a or b", "local@h:1",
-            "a@h:1  or b@h:2", "here or a@h:1",
+            "here",
+            "caller",
+            "any",
+            "",
+            "Here",
+            "a@h:1",
+            "a@h:1 or b@h:2",
+            "a@h:1 or ",
+            " or ",
+            "a",
+            "a or b",
+            "local@h:1",
+            "a@h:1  or b@h:2",
+            "here or a@h:1",
         ];
         for text in texts {
             assert_eq!(CallPlace::from(text).to_string(), text);

@@ -276,7 +276,9 @@ impl Ceiling {
             return Err(Refusal::new(format!("{}.gates_at_caller", self.rule), error));
         }
         match runtime {
-            Some(gate) if gate == RuntimeGate::Done || self.gates.contains(name) => return Ok(GrantedGate::Runtime(gate)),
+            Some(gate) if gate == RuntimeGate::Done || self.gates.contains(name) => {
+                return Ok(GrantedGate::Runtime(gate));
+            }
             None if self.gates.contains(name) => return Ok(GrantedGate::Host(name.to_owned())),
             Some(_) | None => {}
         }

@@ -252,7 +252,13 @@ impl Copies {
     ///
     /// # Errors
     /// Too many keepers, more acknowledgements than disks, or a book that cannot be written.
-    pub fn share(&self, loom: LoomId, with: &Keeper, kind: CopyKind, acks: Option<(u32, u64)>) -> Result<(), CopyError> {
+    pub fn share(
+        &self,
+        loom: LoomId,
+        with: &Keeper,
+        kind: CopyKind,
+        acks: Option<(u32, u64)>,
+    ) -> Result<(), CopyError> {
         self.change(loom, |copies| {
             if !copies.keepers.contains_key(with) && copies.keepers.len() >= KEEPERS_MAX {
                 return Err(CopyError::TooMany { loom });

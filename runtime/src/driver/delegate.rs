@@ -12,8 +12,8 @@ use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CallId, EntityId, EntryId};
 use crate::domain::loom::{Body, Payloads, Spent};
 use crate::domain::medium::SnapshotPolicy;
-use crate::domain::place::CallPlace;
 use crate::domain::outcome::{Outcome, batch_answer};
+use crate::domain::place::CallPlace;
 use crate::ports::BoxFuture;
 
 use super::actor::{Actor, ActorParts, Opening};

@@ -9,8 +9,8 @@ use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, hex};
 use crate::domain::loom::{Body, Fork, ForkStrategy, Tree, ViewError};
-use crate::domain::remote::Onward;
 use crate::domain::outcome::{Failure, Outcome};
+use crate::domain::remote::Onward;
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
 
 use super::actor::{Actor, ActorParts, Opening};

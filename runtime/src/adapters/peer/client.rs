@@ -132,9 +132,11 @@ impl PeerNodes {
                 Ok(channel)
             }
             Ok(Err(error)) => Err(unreachable(chain(&error))),
-            Err(_) => {
-                Err(PeerError::NoAnswer { node: peer.to_string(), limit: CONNECT_LIMIT, limit_ms: ms(self.limits.connect) })
-            }
+            Err(_) => Err(PeerError::NoAnswer {
+                node: peer.to_string(),
+                limit: CONNECT_LIMIT,
+                limit_ms: ms(self.limits.connect),
+            }),
         }
     }
 

@@ -15,10 +15,10 @@ mod sync;
 mod upload;
 mod wire;
 
+pub use crate::domain::caller::Caller;
 pub use accept::{accepting, over_socket, over_tls};
 pub use client::{PeerLimits, PeerNodes, Way};
 pub use deploy::{DeployError, Deployed, Package};
-pub use crate::domain::caller::Caller;
 pub use identity::{Identity, IdentityError, make_authority, make_certificate};
 pub use net::{BoxIo, Net, TcpNet};
 pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms};

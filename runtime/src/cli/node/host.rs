@@ -9,9 +9,9 @@ use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::peer::{GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
 use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
 use crate::cli::settings::{Sandboxed, Settings};
+use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::circle::RuntimeGate;
 use crate::domain::guest::Manifest;
-use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
 use crate::domain::remote::{Granted, GrantedGate, ModelOrder, Order, Refusal};
 use crate::driver::{
@@ -113,9 +113,7 @@ impl NodeHost {
             Known { terms, policy, address }
         };
         let local = known(None, file.local);
-        let peers = file.peers.into_iter().map(|(name, (address, policy))| {
-            (name, known(Some(address), policy))
-        });
+        let peers = file.peers.into_iter().map(|(name, (address, policy))| (name, known(Some(address), policy)));
         let peers = peers.collect();
         let lasting = file.models.iter().filter(|(_, config)| !config.is_scripted());
         let lasting = lasting

@@ -45,7 +45,8 @@ pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
     let peers = PeerNodes::new(peers, way, node.peer_limits);
     let name = Keeper::Node(node.node.name().clone());
     let copies = copies::open(&settings, &store, name, Arc::new(node.copy_policy()))?;
-    let runtime = Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.node.to_string());
+    let runtime =
+        Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.node.to_string());
     let runtime = runtime.with_peers(Arc::clone(&peers) as _).with_copies(Arc::clone(&copies));
     let casts = Casts::new(runtime, node.host_limits.clone());
     let (whole, drain, first) = (node.node.to_string(), node.drain, node.peer_limits.rpc);

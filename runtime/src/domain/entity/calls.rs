@@ -415,11 +415,9 @@ impl Entity {
                         let cause = now.stop.unwrap_or(StopCause::Cancelled).reason();
                         broken(cause, "the guest was stopped from outside".to_owned(), false)
                     }
-                    StopReason::Stack | StopReason::Trap => broken(
-                        EndReason::GuestTrapped,
-                        format!("the guest broke down: {limit}{detail}"),
-                        true,
-                    ),
+                    StopReason::Stack | StopReason::Trap => {
+                        broken(EndReason::GuestTrapped, format!("the guest broke down: {limit}{detail}"), true)
+                    }
                 };
             }
         }

@@ -193,7 +193,8 @@ mod tests {
         for text in ["agents@127.0.0.1:7432", "b@node.example:1", "c@[::1]:7432", "d@local:0"] {
             assert_eq!(text.parse::<NodeAddress>().map(|node| node.to_string()), Ok(text.to_owned()));
         }
-        for text in ["agents", "agents@", "agents@host", "agents@:1", "agents@h:65536", "a@h or b:1", "a@b@h:1", "@h:1"] {
+        for text in ["agents", "agents@", "agents@host", "agents@:1", "agents@h:65536", "a@h or b:1", "a@b@h:1", "@h:1"]
+        {
             assert!(text.parse::<NodeAddress>().is_err(), "{text}");
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use cantrip_gates::GateError;
 use serde_json::Value;
 
-use crate::domain::event::Event;
 use crate::domain::caller::Caller;
+use crate::domain::event::Event;
 use crate::domain::ids::{EntityId, NodeAddress};
 use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
