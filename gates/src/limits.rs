@@ -37,4 +37,15 @@ macro_rules! limits {
     };
 }
 
-limits! {}
+limits! {
+    /// 128 directories. Each level of a path holds one open directory while it is walked.
+    pub PATH_DEPTH_MAX: usize = 128, "directories", "how deep below its root a path of a file gate leads", None,
+        "gates/tests/protected.rs::a_path_leads_through_a_bounded_number_of_directories";
+    /// 8 KiB: more than the headers of a request that servers accept. So far behind a cut a secret is looked for that the
+    /// cut falls into; a longer word is left out whole where it looks like one.
+    pub CREDENTIAL_BYTES_MAX: usize = 8 * 1024, "bytes", "how far behind a cut a secret is looked for", None,
+        "gates/tests/walked.rs::no_half_of_a_secret_is_shown_at_a_cut";
+    /// 8 passes. Replacing one secret can bring another to light; texts found so far needed two.
+    pub REDACTION_PASSES_MAX: usize = 8, "passes", "how often a text is redacted", None,
+        "gates/tests/walked.rs::redaction_takes_steps_in_proportion_to_the_text";
+}

@@ -53,7 +53,7 @@ impl ListDir {
         let root = self.root.clone();
         let output_bytes_max = context.output_bytes_max;
         blocking(GATE, move |_| {
-            let listed = root.open_dir(path.as_str()).map_err(ListFailure::from).and_then(|dir| entries(&dir));
+            let listed = root.open_dir(&path).map_err(ListFailure::from).and_then(|folder| entries(folder.dir()));
             let listed = listed.map_err(|failure| match failure {
                 ListFailure::TooMany => GateError::Exhausted(format!(
                     "{GATE}: path `{}`: has more than {LIST_ENTRIES_MAX} entries; list a directory below it, or use `search`",

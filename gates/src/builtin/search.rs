@@ -6,8 +6,6 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use cap_fs_ext::{DirExt, FollowSymlinks};
-use cap_std::fs::Dir;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 
@@ -16,7 +14,7 @@ use crate::arguments::Arguments;
 use crate::blocking::{Abandoned, blocking};
 use crate::clock::now;
 use crate::error::GateError;
-use crate::files::{FileFailure, Meant, RelativePath, Root, open_regular};
+use crate::files::{FileFailure, Folder, Meant, RelativePath, Root};
 use crate::gate::{CallContext, Gate, GateFuture};
 use crate::spec::{Exposure, GateSpec, Reach};
 
@@ -252,10 +250,10 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn start(&mut self, root: &Root, path: &RelativePath) -> Result<(), Stop> {
-        match root.open_dir(path.as_str()) {
-            Ok(dir) => {
+        match root.open_dir(path) {
+            Ok(folder) => {
                 let at = if path.as_str() == "." { String::new() } else { format!("{}/", path.as_str()) };
-                self.directory(&dir, &at, 0)
+                self.directory(&folder, &at, 0)
             }
             Err(FileFailure::Io(error)) if error.kind() == std::io::ErrorKind::NotADirectory => {
                 let (file, _) = root.open_file(path)?;
@@ -265,12 +263,12 @@ impl Walk<'_> {
         }
     }
 
-    fn directory(&mut self, dir: &Dir, at: &str, depth: usize) -> Result<(), Stop> {
+    fn directory(&mut self, folder: &Folder, at: &str, depth: usize) -> Result<(), Stop> {
         if depth >= SEARCH_DEPTH_MAX {
             return Err(Stop::Bound(format!("{SEARCH_DEPTH_MAX} directories of depth at `{at}`")));
         }
         // A directory that is closed to us or just vanished is not part of what can be searched.
-        let Ok(entries) = dir.entries() else {
+        let Ok(entries) = folder.dir().entries() else {
             return Ok(());
         };
         let mut names = Vec::new();
@@ -290,12 +288,12 @@ impl Walk<'_> {
             self.in_time()?;
             let path = format!("{at}{name}");
             if kind.is_dir() && !SKIPPED_DIRS.contains(&name.as_str()) {
-                if let Ok(below) = dir.open_dir_nofollow(&name) {
+                if let Some(below) = folder.folder(&name) {
                     self.directory(&below, &format!("{path}/"), depth + 1)?;
                 }
             } else if kind.is_file()
                 && self.glob.as_ref().is_none_or(|glob| glob.holds(&path, &name))
-                && let Ok(Some((file, bytes))) = open_regular(dir, &name, FollowSymlinks::No)
+                && let Some((file, bytes)) = folder.file(&name)
                 && bytes <= SEARCH_FILE_BYTES_MAX
             {
                 self.file(file, &path)?;

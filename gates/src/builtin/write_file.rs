@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cap_std::fs::{Dir, File, OpenOptions};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 use serde_json::{Value, json};
 
 use super::specs::named;
 use crate::arguments::Arguments;
 use crate::blocking::blocking;
 use crate::error::GateError;
-use crate::files::{FileFailure, Meant, RelativePath, Root};
+use crate::files::{FileFailure, Meant, PROTECTED_NAMES, RelativePath, Root, sync};
 use crate::gate::{CallContext, Gate, GateFuture};
 use crate::spec::{Exposure, GateSpec, Reach};
 
@@ -27,7 +27,9 @@ pub(super) fn spec() -> GateSpec {
         name: named(GATE),
         description: format!(
             "Writes `content` to the file `path`, relative to the root, and replaces what was there: at once or not at \
-             all. `create_dirs` makes missing directories. At most {WRITE_BYTES_MAX} bytes. Returns {{path, bytes}}."
+             all. `create_dirs` makes missing directories. At most {WRITE_BYTES_MAX} bytes. Names that other tools obey are \
+             refused: {}. Returns {{path, bytes}}.",
+            PROTECTED_NAMES.join(", ")
         ),
         parameters: json!({
             "type": "object",
@@ -92,55 +94,103 @@ fn explained(root: &Root, path: &RelativePath, failure: &FileFailure, create_dir
             "{GATE}: path `{}`: is not a regular file (a device, FIFO or socket) and is not replaced",
             path.as_str()
         )),
-        FileFailure::Link | FileFailure::ReadOnly | FileFailure::Io(_) => root.explain(GATE, path, failure),
+        FileFailure::Link
+        | FileFailure::ReadOnly
+        | FileFailure::Closed
+        | FileFailure::Protected(_)
+        | FileFailure::Deep
+        | FileFailure::Io(_) => root.explain(GATE, path, failure),
     }
 }
 
 /// Writes beside the target and renames over it. The directory is opened once and everything happens below that handle
 /// by single names, so nothing that is swapped meanwhile can lead elsewhere.
 fn replace(root: &Root, path: &RelativePath, content: &[u8], create_dirs: bool) -> Result<(), FileFailure> {
-    let (place, name) = path.split();
-    if create_dirs {
-        root.dir().create_dir_all(place)?;
-    }
-    let dir = root.open_dir(place)?;
-    let existing = match dir.symlink_metadata(name) {
+    let (dir, name) = root.open_for_writing(path, create_dirs)?;
+    let existing = match dir.symlink_metadata(&name) {
         Ok(metadata) => Some(metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    let permissions = match existing {
+    let mode = match existing {
         None => None,
         Some(metadata) if metadata.is_file() && metadata.permissions().readonly() => {
             return Err(FileFailure::ReadOnly);
         }
-        Some(metadata) if metadata.is_file() => Some(metadata.permissions()),
+        Some(metadata) if metadata.is_file() => Some(Mode::of(&metadata)),
         Some(metadata) if metadata.is_dir() => return Err(FileFailure::Directory),
         Some(metadata) if metadata.is_symlink() => return Err(FileFailure::Link),
         Some(_) => return Err(FileFailure::Special),
     };
-    let (temporary, file) = create_temporary(&dir)?;
-    let written = fill(file, content, permissions).and_then(|()| dir.rename(&temporary, &dir, name));
+    let (temporary, file) = create_temporary(&dir, mode.as_ref())?;
+    let written = fill(file, content, mode).and_then(|()| dir.rename(&temporary, &dir, &name));
     if written.is_err() {
         // The failure that counts is the first one; a leftover is named so that a person recognises it.
         drop(dir.remove_file(&temporary));
     }
-    Ok(written?)
+    written?;
+    // Without it a power cut can take the new name back.
+    Ok(sync(&dir)?)
 }
 
-fn fill(mut file: File, content: &[u8], permissions: Option<cap_std::fs::Permissions>) -> io::Result<()> {
+/// Who may read and write a file. What else a mode can say (to run as another user, to keep a folder's files) was given to
+/// the old content by somebody who knew it, and is not the new content's.
+#[cfg(unix)]
+struct Mode(u32);
+
+#[cfg(unix)]
+impl Mode {
+    fn of(metadata: &Metadata) -> Self {
+        use cap_std::fs::PermissionsExt;
+        Self(metadata.permissions().mode() & 0o777)
+    }
+
+    /// Nobody but the owner, and the owner no more than at the end.
+    fn at_first(&self, options: &mut OpenOptions) {
+        use cap_std::fs::OpenOptionsExt;
+        options.mode(self.0 & 0o600);
+    }
+
+    fn at_last(self, file: &File) -> io::Result<()> {
+        use cap_std::fs::PermissionsExt;
+        file.set_permissions(cap_std::fs::Permissions::from_mode(self.0))
+    }
+}
+
+#[cfg(not(unix))]
+struct Mode(cap_std::fs::Permissions);
+
+#[cfg(not(unix))]
+impl Mode {
+    fn of(metadata: &Metadata) -> Self {
+        Self(metadata.permissions())
+    }
+
+    fn at_first(&self, _options: &mut OpenOptions) {}
+
+    fn at_last(self, file: &File) -> io::Result<()> {
+        file.set_permissions(self.0)
+    }
+}
+
+fn fill(mut file: File, content: &[u8], mode: Option<Mode>) -> io::Result<()> {
     file.write_all(content)?;
-    if let Some(permissions) = permissions {
-        file.set_permissions(permissions)?;
+    if let Some(mode) = mode {
+        mode.at_last(&file)?;
     }
     // Without it a power cut after the rename can leave neither the old content nor the new.
-    file.sync_data()
+    file.sync_all()
 }
 
-fn create_temporary(dir: &Dir) -> io::Result<(String, File)> {
+/// A file without content that nobody may read who may not read the file it becomes. A new file gets what the process
+/// gives to every new file, from the start.
+fn create_temporary(dir: &Dir, mode: Option<&Mode>) -> io::Result<(String, File)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
+    if let Some(mode) = mode {
+        mode.at_first(&mut options);
+    }
     let mut tried = 0;
     loop {
         let name = format!(".cantrip-write-{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

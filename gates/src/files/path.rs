@@ -107,11 +107,6 @@ impl RelativePath {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The directory part and the last name.
-    pub(crate) fn split(&self) -> (&str, &str) {
-        self.0.rsplit_once('/').unwrap_or((".", &self.0))
-    }
 }
 
 fn misfit(character: char) -> Option<String> {
@@ -222,8 +217,6 @@ mod tests {
             assert!(RelativePath::parse("write_file", text, Meant::Written).is_err(), "{text}");
         }
         let path = RelativePath::parse("write_file", "a/b/c.txt", Meant::Written).expect("a path");
-        assert_eq!(path.split(), ("a/b", "c.txt"));
-        let path = RelativePath::parse("write_file", "c.txt", Meant::Written).expect("a path");
-        assert_eq!(path.split(), (".", "c.txt"));
+        assert_eq!(path.as_str(), "a/b/c.txt");
     }
 }

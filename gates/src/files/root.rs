@@ -10,17 +10,27 @@ use std::sync::Arc;
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::fs::{Dir, File, OpenOptions};
 
+use super::closed::{ClosedPlace, FileId};
 use super::path::{RelativePath, shown};
+use super::protected::{Protected, ProtectedNameError};
+use super::way::{Folder, Purpose, Way};
 use crate::error::GateError;
+use crate::limits::PATH_DEPTH_MAX;
 use crate::suggest;
 
 /// 1 000 entries are compared for a "did you mean", so that a miss in a huge directory stays cheap.
 const SUGGESTION_ENTRIES_MAX: usize = 1_000;
 
+/// 64 names of a path are looked up for a "did you mean": each look walks from the root.
+const SUGGESTION_NAMES_MAX: usize = 64;
+
 /// A directory that gates may use, and nothing above it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Root {
     dir: Arc<Dir>,
+    /// The root's own number and the places below it or around it that no gate opens.
+    closed: Option<Arc<(FileId, Vec<ClosedPlace>)>>,
+    protected: Arc<Protected>,
 }
 
 /// Why a directory cannot be a root.
@@ -41,6 +51,9 @@ pub enum RootError {
         #[source]
         source: io::Error,
     },
+    /// It lies in a place that no gate opens.
+    #[error("the root lies in `{}`, which holds configuration or records of the runtime, and no gate opens those", .0.display())]
+    Closed(PathBuf),
 }
 
 impl RootError {
@@ -73,33 +86,102 @@ impl Root {
     /// ```
     pub fn open(path: &Path) -> Result<Self, RootError> {
         match Dir::open_ambient_dir(path, cap_std::ambient_authority()) {
-            Ok(dir) => Ok(Self { dir: Arc::new(dir) }),
+            Ok(dir) => Ok(Self { dir: Arc::new(dir), closed: None, protected: Arc::default() }),
             Err(error) => Err(RootError::from_io(path, error)),
         }
     }
 
-    pub(crate) fn dir(&self) -> &Dir {
+    /// The same root without some files and folders, wherever they lie: no gate reads, lists, searches or writes them or
+    /// anything in them. They are recognised by device and number, so a link or a second mount gains nothing, and by
+    /// name, so that one which is not there yet is closed as well.
+    ///
+    /// # Errors
+    ///
+    /// [`RootError::Closed`] if the root itself lies in one of them.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use cantrip_gates::Root;
+    /// let root = Root::open(Path::new("."))?.excluding(["/var/lib/cantrip", "/etc/cantrip/config.toml"])?;
+    /// # let _ = root;
+    /// # Ok::<(), cantrip_gates::RootError>(())
+    /// ```
+    pub fn excluding<I>(mut self, places: I) -> Result<Self, RootError>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Path>,
+    {
+        let unopened = |source| RootError::Unopened { path: PathBuf::from("."), source };
+        let above = self.ids_above().map_err(unopened)?;
+        let own = FileId::of_dir(&self.dir).map_err(unopened)?;
+        let mut closed = self.closed.as_ref().map(|closed| closed.1.clone()).unwrap_or_default();
+        for place in places {
+            let ways = ClosedPlace::all_of(place.as_ref());
+            if above.iter().any(|id| ways.iter().any(|way| way.is_at(&[*id], &[]))) {
+                return Err(RootError::Closed(place.as_ref().to_owned()));
+            }
+            closed.extend(ways);
+        }
+        self.closed = (!closed.is_empty()).then(|| Arc::new((own, closed)));
+        Ok(self)
+    }
+
+    /// The same root with one of [`PROTECTED_NAMES`](crate::PROTECTED_NAMES) open to gates that write.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtectedNameError`] if the name is not one of them.
+    pub fn allowing(mut self, name: &str) -> Result<Self, ProtectedNameError> {
+        Arc::make_mut(&mut self.protected).lift(name)?;
+        Ok(self)
+    }
+
+    /// The numbers of the root and of every directory above it.
+    fn ids_above(&self) -> io::Result<Vec<FileId>> {
+        let mut dir = self.dir.try_clone()?;
+        let mut ids = vec![FileId::of_dir(&dir)?];
+        // The directory above the topmost one is itself.
+        while let Ok(above) = dir.open_parent_dir(cap_std::ambient_authority()) {
+            let id = FileId::of_dir(&above)?;
+            if ids.last() == Some(&id) {
+                break;
+            }
+            ids.push(id);
+            dir = above;
+        }
+        Ok(ids)
+    }
+
+    pub(super) fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    pub(super) fn id(&self) -> Option<FileId> {
+        self.closed.as_ref().map(|closed| closed.0)
+    }
+
+    pub(super) fn is_closed(&self, ids: &[FileId], names: &[String]) -> bool {
+        self.closed.as_ref().is_some_and(|closed| closed.1.iter().any(|place| place.is_at(ids, names)))
+    }
+
+    pub(super) fn protects(&self, name: &str) -> Option<&'static str> {
+        self.protected.meant_by(name)
     }
 
     /// Opens a regular file for reading. A FIFO without a writer does not block the open, and what was opened is judged
     /// by its own handle.
     pub(crate) fn open_file(&self, path: &RelativePath) -> Result<(File, u64), FileFailure> {
-        let opened = open_regular(&self.dir, path.as_str(), FollowSymlinks::Yes)?;
-        opened.ok_or_else(|| self.not_regular(path.as_str()))
+        Way::new(self, path, Purpose::Reading).file()
     }
 
     /// Opens a directory.
-    pub(crate) fn open_dir(&self, path: &str) -> Result<Dir, FileFailure> {
-        Ok(self.dir.open_dir(path)?)
+    pub(crate) fn open_dir(&self, path: &RelativePath) -> Result<Folder, FileFailure> {
+        Way::new(self, path, Purpose::Reading).directory()
     }
 
-    fn not_regular(&self, path: &str) -> FileFailure {
-        // Only for the wording; the refusal was decided by the handle.
-        match self.dir.metadata(path) {
-            Ok(metadata) if metadata.is_dir() => FileFailure::Directory,
-            Ok(_) | Err(_) => FileFailure::Special,
-        }
+    /// Opens the directory in which a file is to be written, and returns the file's name in it.
+    pub(crate) fn open_for_writing(&self, path: &RelativePath, creates: bool) -> Result<(Dir, String), FileFailure> {
+        Way::new(self, path, Purpose::Writing { creates }).last_name()
     }
 
     /// The error an entity sees, with the nearest names where something is missing.
@@ -116,6 +198,16 @@ impl Root {
             }
             FileFailure::Link => GateError::Denied(named("is a symbolic link, and a link is never replaced")),
             FileFailure::ReadOnly => GateError::Denied(named("is read-only and is not replaced")),
+            FileFailure::Closed => GateError::Denied(named(
+                "leads to configuration, trust or records of the runtime, which no gate opens",
+            )),
+            FileFailure::Protected(name) => GateError::Denied(named(&format!(
+                "leads to `{name}`, which a gate does not write because other tools obey it; `allow_names = [\"{name}\"]` \
+                 in `[gate.{gate}]` opens it"
+            ))),
+            FileFailure::Deep => GateError::Invalid(named(&format!(
+                "leads through more than {PATH_DEPTH_MAX} directories; at most {PATH_DEPTH_MAX} are entered"
+            ))),
             FileFailure::Io(error) if escapes(error) => {
                 GateError::Denied(named("leads out of the root (through `..` or a symbolic link)"))
             }
@@ -140,7 +232,7 @@ impl Root {
     /// "did you mean", looked up in the directory where the path stops existing.
     fn near(&self, path: &RelativePath) -> String {
         let mut at = String::new();
-        for name in path.as_str().split('/') {
+        for name in path.as_str().split('/').take(SUGGESTION_NAMES_MAX) {
             let next = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
             if self.dir.symlink_metadata(&next).is_ok() {
                 at = next;
@@ -196,6 +288,12 @@ pub(crate) enum FileFailure {
     Link,
     /// A file that nobody may write.
     ReadOnly,
+    /// A place that no gate opens.
+    Closed,
+    /// A name that no gate writes.
+    Protected(&'static str),
+    /// More directories than are entered.
+    Deep,
     /// The file system said no.
     Io(io::Error),
 }
@@ -208,6 +306,6 @@ impl From<io::Error> for FileFailure {
 
 /// Whether the directory handle refused because the path led outside. `cap-std` says so with an error that no system
 /// call made: a refusal of permission without a code of the system.
-fn escapes(error: &io::Error) -> bool {
+pub(super) fn escapes(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }

@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Found, MARKER, is_placeholder, pattern};
+use super::scan::{Ending, Scan, front};
+use super::{Found, MARKER, PLACEHOLDER_BYTES_MAX, is_placeholder, pattern};
+use crate::steps;
 
 /// A name and the sign of an assignment behind it.
 static ASSIGNMENT: LazyLock<Regex> =
@@ -90,21 +92,15 @@ pub(super) fn may_be_a_number(name: &str) -> bool {
 }
 
 pub(super) fn find(text: &str, found: &mut Vec<Found>) {
-    let mut from = 0;
-    while let Some(captures) = AUTHORIZATION.captures_at(text, from) {
-        let Some(whole) = captures.get(0) else { break };
-        from = whole.end();
-        if let Some(range) = credentials(text, from, captures.name("scheme").map(|scheme| scheme.as_str())) {
-            from = range.end;
-            found.push(Found { range, kind: "authorization" });
-        }
-    }
+    find_authorizations(text, found);
+    let mut scan = Scan::new(text);
     let mut from = 0;
     while let Some(captures) = ASSIGNMENT.captures_at(text, from) {
         let (Some(whole), Some(name), Some(sign)) = (captures.get(0), captures.name("name"), captures.name("sign"))
         else {
             break;
         };
+        steps::count(whole.end().saturating_sub(from) + 1);
         // The next name may be what was taken for this one's value: `a: api_key=x`.
         from = whole.end();
         if !names_a_secret(name.as_str()) || name.as_str().to_ascii_lowercase().ends_with("authorization") {
@@ -116,11 +112,28 @@ pub(super) fn find(text: &str, found: &mut Vec<Found>) {
             is_colon: sign.as_str() == ":",
             is_query: matches!(before, Some('?' | '&')),
         };
-        if let Some(range) = assignment.value(text, whole.end()) {
+        if let Some(range) = assignment.value(&mut scan, text, whole.end()) {
             from = range.end.max(whole.end());
             found.push(Found { range, kind: "secret" });
         }
     }
+    steps::count(text.len().saturating_sub(from));
+}
+
+fn find_authorizations(text: &str, found: &mut Vec<Found>) {
+    let mut scan = Scan::new(text);
+    let mut from = 0;
+    while let Some(captures) = AUTHORIZATION.captures_at(text, from) {
+        let Some(whole) = captures.get(0) else { break };
+        steps::count(whole.end().saturating_sub(from) + 1);
+        from = whole.end();
+        let scheme = captures.name("scheme").map(|scheme| scheme.as_str());
+        if let Some(range) = credentials(&mut scan, text, from, scheme) {
+            from = range.end;
+            found.push(Found { range, kind: "authorization" });
+        }
+    }
+    steps::count(text.len().saturating_sub(from));
 }
 
 struct Assignment<'a> {
@@ -131,101 +144,53 @@ struct Assignment<'a> {
 
 impl Assignment<'_> {
     /// Where the value stands, if it is worth hiding.
-    fn value(&self, text: &str, start: usize) -> Option<Range<usize>> {
+    fn value(&self, scan: &mut Scan<'_>, text: &str, start: usize) -> Option<Range<usize>> {
         let rest = text.get(start..)?;
         // `==` compares and `::` is a path.
         if rest.starts_with(['=', ':']) {
             return None;
         }
-        match quote(rest) {
-            Some(quote) => {
-                let inner = rest.get(quote.len()..)?;
-                let end = closing(inner, quote).unwrap_or_else(|| line_bytes(inner));
-                let from = start + quote.len();
-                Some(from..from + end)
-            }
-            None => self.bare(rest).map(|bytes| start..start + bytes),
-        }
+        let Some((quote, backslashes)) = quote(rest) else {
+            return self.bare(scan, text, start).map(|end| start..end);
+        };
+        let from = start + backslashes + 1;
+        let end = scan.closing(from, quote, backslashes).unwrap_or_else(|| scan.line_end(from));
+        Some(from..end)
     }
 
-    /// How long a value without quotes is. Names in capitals are settings and always count; for others, prose and code
+    /// Where a value without quotes ends. Names in capitals are settings and always count; for others, prose and code
     /// are let go.
-    fn bare(&self, rest: &str) -> Option<usize> {
-        let line = front(rest);
-        // Code is let go before the whole word is looked at, so that no word is looked at twice.
+    fn bare(&self, scan: &mut Scan<'_>, text: &str, start: usize) -> Option<usize> {
+        // Code is let go before the whole word is looked at.
+        let line = front(text, start);
         if !line.contains(MARKER) && is_code(line) {
             return None;
         }
-        let mut word = rest.get(..WORD_END.find(rest).map_or(rest.len(), |end| end.start()))?;
-        if self.is_query {
-            word = word.split(['&', '#']).next()?;
-        }
-        if is_placeholder(word.trim_end_matches([',', ';', '.'])) {
+        let word = scan.word(start, if self.is_query { Ending::Parameter } else { Ending::Word });
+        let value = text.get(start..word.end)?;
+        let whole = text.get(start..word.whole_end)?;
+        let is_blank =
+            whole.len() <= PLACEHOLDER_BYTES_MAX && is_placeholder(whole.trim_end_matches([',', ';', '.']));
+        if !word.has_own || is_blank || matches!(value, "|" | ">" | "{" | "[") {
             return None;
         }
-        if !word.contains(MARKER) {
-            word = word.trim_end_matches([',', ';', ')', '}', ']', '.', ':']);
-        }
-        let is_number = word.len() < 12 && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let is_harmless = word.is_empty() || matches!(word, "|" | ">" | "{" | "[");
-        if is_harmless || (is_number && !may_be_a_number(self.name)) {
+        let is_number = value.len() < 12 && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if is_number && !may_be_a_number(self.name) {
             return None;
         }
         let is_setting = !self.name.bytes().any(|byte| byte.is_ascii_lowercase());
-        let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
-        let is_value = !self.is_colon || (word.chars().nth(7).is_some() && stands_alone(rest.get(word.len()..)?));
-        (is_setting || has_digit || is_value).then_some(word.len())
+        let is_value = !self.is_colon || (value.chars().nth(7).is_some() && word.stands_alone);
+        (is_setting || word.has_digit || is_value).then_some(word.end)
     }
 }
 
-/// Where a value without quotes ends: at white space, a quote or a tag, also where these are written with a backslash.
-static WORD_END: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\s"'`<]|\\+[nrt"']"#));
-
-/// The first part of what is left of a line. What follows a value is judged by it alone, so that a long line does not
-/// cost its length again for every name in it.
-fn front(rest: &str) -> &str {
-    /// 256 bytes.
-    const FRONT_BYTES_MAX: usize = 256;
-    let front = rest.get(..rest.floor_char_boundary(FRONT_BYTES_MAX)).unwrap_or_default();
-    front.get(..line_bytes(front)).unwrap_or_default()
-}
-
-/// Whether a value is followed by the end of its line or by punctuation, and not by more words.
-fn stands_alone(after: &str) -> bool {
-    let after = front(after).trim_start();
-    after.is_empty() || after.starts_with([',', ';', ')', '}', ']', '#', '"', '\'', '`', '\\'])
-}
-
-/// The quote a value opens with: `"`, `'` or `` ` ``, with the backslashes before it where it stands inside a text.
-fn quote(rest: &str) -> Option<&str> {
+/// The quote a value opens with, `"`, `'` or `` ` ``, and how many backslashes are before it where it stands inside a
+/// text.
+fn quote(rest: &str) -> Option<(u8, usize)> {
     let backslashes = rest.bytes().take_while(|byte| *byte == b'\\').count();
-    let is_quote = rest.as_bytes().get(backslashes).is_some_and(|byte| matches!(byte, b'"' | b'\'' | b'`'));
-    if is_quote { rest.get(..=backslashes) } else { None }
-}
-
-/// Where the quote closes again on the same line: a quote with as many backslashes as the opening one had. More of them
-/// make it part of the value.
-fn closing(inner: &str, quote: &str) -> Option<usize> {
-    let own = quote.len() - 1;
-    let mut backslashes = 0_usize;
-    for (at, byte) in inner.bytes().take_while(|byte| !matches!(byte, b'\r' | b'\n')).enumerate() {
-        if byte == b'\\' {
-            backslashes += 1;
-            continue;
-        }
-        let closes = if own == 0 { backslashes.is_multiple_of(2) } else { backslashes <= own };
-        if quote.bytes().next_back() == Some(byte) && closes {
-            return Some(at - backslashes.min(own));
-        }
-        backslashes = 0;
-    }
-    None
-}
-
-/// Bytes up to the end of the line, also one that is written as `\n`, and up to an escaped quote.
-fn line_bytes(rest: &str) -> usize {
-    static LINE_END: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\r\n]|\\+[nrt"']"#));
-    LINE_END.find(rest).map_or(rest.len(), |end| end.start())
+    steps::count(backslashes);
+    let quote = rest.as_bytes().get(backslashes).filter(|byte| matches!(byte, b'"' | b'\'' | b'`'))?;
+    Some((*quote, backslashes))
 }
 
 /// A call, or a look at something that holds a secret, is not the secret.
@@ -240,16 +205,22 @@ fn is_code(line: &str) -> bool {
 }
 
 /// Where the credentials of an authorization header stand.
-fn credentials(text: &str, start: usize, scheme: Option<&str>) -> Option<Range<usize>> {
-    static LIST_END: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\r\n"'`]|\\+[nrt"']"#));
-    let rest = text.get(start..)?;
+fn credentials(scan: &mut Scan<'_>, text: &str, start: usize, scheme: Option<&str>) -> Option<Range<usize>> {
     let is_list = scheme.is_some_and(|scheme| {
         let scheme = scheme.to_ascii_lowercase();
         scheme.starts_with("digest") || scheme.starts_with("aws4")
     });
-    let end = if is_list { LIST_END.find(rest) } else { WORD_END.find(rest) };
-    let value = rest.get(..end.map_or(rest.len(), |end| end.start()))?.trim_end_matches([' ', '\t', ',', ';']);
+    if is_list {
+        let end = scan.list_end(start);
+        let value = text.get(start..end)?.trim_end_matches([' ', '\t', ',', ';']);
+        return (!value.is_empty()).then(|| start..start + value.len());
+    }
+    if scheme.is_some() {
+        let end = scan.word_end(start);
+        let value = text.get(start..end)?.trim_end_matches([',', ';']);
+        return (!value.is_empty()).then(|| start..start + value.len());
+    }
     // Without a scheme it is a header only where one word is all there is.
-    let is_value = scheme.is_some() || (value.len() >= 8 && stands_alone(rest.get(value.len()..)?));
-    (is_value && !value.is_empty()).then(|| start..start + value.len())
+    let word = scan.word(start, Ending::Word);
+    (word.end >= start + 8 && word.has_own && word.stands_alone).then(|| start..word.end)
 }

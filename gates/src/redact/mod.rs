@@ -2,11 +2,13 @@
 //!
 //! Owns which texts count as secrets: keys and tokens with a known shape, private key blocks, authorization headers,
 //! passwords in URLs, and whatever is assigned to a name such as `API_KEY` or `password`. It errs towards hiding; what
-//! it must not do is mangle ordinary prose. It is a net and not a wall: a secret without shape and without name passes,
+//! it must not do is mangle ordinary prose. Each byte of a text is looked at a bounded number of times, whatever the text is:
+//! what looks ahead remembers what it saw ([`scan`]), and what has been replaced is not looked at again in its pass. It is a net and not a wall: a secret without shape and without name passes,
 //! which is why secrets are not given to entities in the first place. Redacting twice changes nothing.
 
 mod assigned;
 mod pem;
+mod scan;
 mod shapes;
 
 use std::borrow::Cow;
@@ -16,10 +18,15 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-/// 16 passes. Replacing one secret can bring another to light; texts found so far needed two.
-const PASSES_MAX: usize = 16;
+use crate::limits::{CREDENTIAL_BYTES_MAX, REDACTION_PASSES_MAX};
+use crate::steps;
 
 const MARKER: &str = "[redacted:";
+
+static MARKERS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[redacted:[a-z_]+\]"));
+
+/// 256 bytes. A longer text does not stand for a secret, it is one.
+const PLACEHOLDER_BYTES_MAX: usize = 256;
 
 /// A word that every secret has in it or near it. Text without any, which is nearly all text, is looked at once.
 static TRIGGER: LazyLock<Regex> = LazyLock::new(|| {
@@ -47,17 +54,75 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 
 /// The text with every secret replaced, and how many there were.
 pub fn redact_counted(text: &str) -> (Cow<'_, str>, usize) {
-    let mut current = Cow::Borrowed(text);
-    let mut count = 0;
-    for _ in 0..PASSES_MAX {
-        let found = find(&current);
+    let redacted = passes(text, text.len());
+    (redacted.text, redacted.count)
+}
+
+/// The first `bytes_max` bytes of a text with every secret replaced, and whether anything was left out. A secret that the
+/// cut falls into is replaced like any other, so no half of one is shown; what lies far behind the cut costs nothing.
+///
+/// ```
+/// let text = format!("key sk-proj-0123456789 {}", "x".repeat(1_000_000));
+/// let (shown, is_cut) = cantrip_gates::redact_start(&text, 12);
+/// assert_eq!((&*shown, is_cut), ("key [redacte", true));
+/// ```
+pub fn redact_start(text: &str, bytes_max: usize) -> (Cow<'_, str>, bool) {
+    let seen = text.get(..text.floor_char_boundary(bytes_max.saturating_add(CREDENTIAL_BYTES_MAX))).unwrap_or(text);
+    let cut = if seen.len() < text.len() { whole_words(seen, bytes_max) } else { text.floor_char_boundary(bytes_max) };
+    let redacted = passes(seen, cut);
+    let end = redacted.text.floor_char_boundary(redacted.cut.min(bytes_max));
+    let is_cut = cut < text.len() || end < redacted.text.len();
+    let shown = match redacted.text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.get(..end).unwrap_or_default()),
+        Cow::Owned(mut text) => {
+            text.truncate(end);
+            Cow::Owned(text)
+        }
+    };
+    (shown, is_cut)
+}
+
+/// Where a text that was itself cut can be cut once more. A word that is longer than any credential, so that its end was
+/// not seen, is left out whole where it looks as if it could hold one.
+fn whole_words(seen: &str, bytes_max: usize) -> usize {
+    let cut = seen.floor_char_boundary(bytes_max);
+    let is_end = |character: char| character.is_whitespace() || matches!(character, '"' | '\'' | '`' | '<' | '>');
+    if seen.get(cut..).is_none_or(|behind| behind.contains(is_end)) {
+        return cut;
+    }
+    let start = seen.get(..cut).and_then(|before| before.rfind(is_end)).map_or(0, |at| seen.ceil_char_boundary(at + 1));
+    if seen.get(start..).is_some_and(|word| TRIGGER.is_match(word)) { start } else { cut }
+}
+
+struct Redacted<'a> {
+    text: Cow<'a, str>,
+    count: usize,
+    /// Where the cut of the text is now.
+    cut: usize,
+}
+
+fn passes(text: &str, cut: usize) -> Redacted<'_> {
+    let mut redacted = Redacted { text: Cow::Borrowed(text), count: 0, cut };
+    for _ in 0..REDACTION_PASSES_MAX {
+        let found = find(&redacted.text);
         if found.is_empty() {
             break;
         }
-        count += found.len();
-        current = Cow::Owned(replaced(&current, &found));
+        redacted.count += found.len();
+        redacted.cut = moved(redacted.cut, &found);
+        redacted.text = Cow::Owned(replaced(&redacted.text, &found));
     }
-    (current, count)
+    redacted
+}
+
+/// Where a place of the text is after the secrets were replaced; a place inside of one is behind its marker.
+fn moved(place: usize, found: &[Found]) -> usize {
+    let mut moved = place;
+    for one in found.iter().take_while(|one| one.range.start < place) {
+        let end = one.range.end.min(place);
+        moved = moved.saturating_sub(end - one.range.start).saturating_add(MARKER.len() + one.kind.len() + 1);
+    }
+    moved
 }
 
 /// Replaces every secret in a JSON value, in texts, in keys, and under keys that name a secret. Returns how many.
@@ -116,6 +181,7 @@ fn redact_named(key: &str, value: &mut Value) -> usize {
 }
 
 fn find(text: &str) -> Vec<Found> {
+    steps::count(text.len());
     if !TRIGGER.is_match(text) {
         return Vec::new();
     }
@@ -163,9 +229,9 @@ fn is_placeholder(text: &str) -> bool {
             r"^(?:\$\{[^}]*\}|\$\([^)]*\)|\$[A-Z_][A-Z0-9_]*|%[A-Z0-9_]+%|<[^<>]*>|\{\{[^{}]*\}\}|\{[A-Za-z_]*\}|[xX]+|(?i:null|none|nil|undefined|true|false|changeme|redacted))$",
         )
     });
-    static MARKERS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[redacted:[a-z_]+\]"));
+    steps::count(text.len());
     let text = text.trim();
-    if BLANK.is_match(text) {
+    if text.len() <= PLACEHOLDER_BYTES_MAX && BLANK.is_match(text) {
         return true;
     }
     let rest = if text.contains(MARKER) { MARKERS.replace_all(text, "") } else { Cow::Borrowed(text) };

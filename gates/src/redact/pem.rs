@@ -9,23 +9,29 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Found, pattern};
+use crate::steps;
 
 static BEGIN: LazyLock<Regex> = LazyLock::new(|| pattern(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"));
 static END: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"));
 /// One piece of a body: a line break in either spelling, a header line, or a run of base64.
 static PIECE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r#"^(?:[\s"'>|,+]|\\+[nrt"]|(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):[^\n\\]*|[A-Za-z0-9+/=]+)"#)
+    pattern(r#"^(?:[\s"'>|,+]+|\\+[nrt"]|(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):[^\n\\]*|[A-Za-z0-9+/=]+)"#)
 });
 
 /// 20 characters. A shorter run of letters is a word, unless it ends a body.
 const RUN_CHARS_MIN: usize = 20;
 
 pub(super) fn find(text: &str, found: &mut Vec<Found>) {
-    for begin in BEGIN.find_iter(text) {
+    let mut from = 0;
+    while let Some(begin) = BEGIN.find_at(text, from) {
         let rest = text.get(begin.end()..).unwrap_or_default();
         let range = begin.start()..begin.end() + body_bytes(rest);
+        steps::count(range.end.saturating_sub(from) + 1);
+        // What belongs to this block begins no other.
+        from = range.end;
         found.push(Found { range, kind: "private_key" });
     }
+    steps::count(text.len().saturating_sub(from));
 }
 
 /// How many bytes after the header belong to the block.
@@ -38,6 +44,7 @@ fn body_bytes(rest: &str) -> usize {
             return at + end.end();
         }
         let Some(piece) = PIECE.find(left) else { break };
+        steps::count(piece.len());
         let is_run =
             piece.as_str().starts_with(|first: char| first.is_ascii_alphanumeric() || matches!(first, '+' | '/' | '='));
         let is_header = piece.as_str().contains(':');

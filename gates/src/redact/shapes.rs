@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Found, pattern};
+use crate::steps;
 
 /// A shape: what it is called, the pattern whose first group is the secret, and a last doubt.
 struct Shape {
@@ -46,6 +47,7 @@ static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
 
 pub(super) fn find(text: &str, found: &mut Vec<Found>) {
     for shape in SHAPES.iter() {
+        steps::count(text.len());
         let secrets = shape.pattern.captures_iter(text).filter_map(|captures| captures.get(1));
         found.extend(
             secrets

@@ -117,6 +117,15 @@ struct RootTable {
     root: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WritingRootTable {
+    root: String,
+    /// Names among those that no gate writes, which this one may.
+    #[serde(default)]
+    allow_names: Vec<String>,
+}
+
 /// A cantrip file that cannot be used.
 #[derive(Debug, Error)]
 pub enum FileError {
@@ -539,14 +548,23 @@ pub(super) fn equip(
         Some(table) if !table.get_ref().is_empty() => Err(wrong("this gate has no settings".to_owned())),
         _ => Ok(gate),
     };
+    let settings = || {
+        let missing = || wrong(format!("the gate `{name}` needs a folder: add `[gate.{name}]` with `root = \"…\"`"));
+        table.map(|table| table.get_ref().clone()).ok_or_else(missing)
+    };
+    let unread = |error: toml::de::Error| wrong(error.message().to_owned());
+    let opened = |root: &str| {
+        Root::open(&folder.join(root)).map_err(|error| source.wrong(at, format!("{key}.root"), error.to_string()))
+    };
     let root = || -> Result<Root, FileError> {
-        let Some(table) = table else {
-            return Err(wrong(format!("the gate `{name}` needs a folder: add `[gate.{name}]` with `root = \"…\"`")));
-        };
-        let settings: RootTable =
-            table.get_ref().clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
-        Root::open(&folder.join(&settings.root))
-            .map_err(|error| source.wrong(at, format!("{key}.root"), error.to_string()))
+        let table: RootTable = settings()?.try_into().map_err(unread)?;
+        opened(&table.root)
+    };
+    let writing_root = || -> Result<Root, FileError> {
+        let table: WritingRootTable = settings()?.try_into().map_err(unread)?;
+        table.allow_names.iter().try_fold(opened(&table.root)?, |root, name| {
+            root.allowing(name).map_err(|error| source.wrong(at, format!("{key}.allow_names"), error.to_string()))
+        })
     };
     match name {
         "done" => no_settings(builtin::done()),
@@ -554,7 +572,7 @@ pub(super) fn equip(
         "read_file" => Ok(builtin::read_file(root()?)),
         "list_dir" => Ok(builtin::list_dir(root()?)),
         "search" => Ok(builtin::search(root()?)),
-        "write_file" => Ok(builtin::write_file(root()?)),
+        "write_file" => Ok(builtin::write_file(writing_root()?)),
         "http_fetch" => {
             let Some(table) = table else {
                 return Err(wrong(
