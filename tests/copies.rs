@@ -9,6 +9,8 @@
 )]
 
 mod copy_support;
+#[path = "copies/limits.rs"]
+mod limits;
 mod store_support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -558,3 +558,14 @@ fn an_input_out_of_step_is_refused_and_changes_nothing() {
     run.says("still here");
     run.ended(How::Terminated, "text");
 }
+
+#[test]
+fn prod_4_a_summary_keeps_the_beginning_of_what_was_said() {
+    let folding = Folding { trigger_after_turns: Some(2), keep_turns: 1, ..Folding::default() };
+    let mut run = Setup { folding, ..Setup::default() }.start();
+    run.turn("look", &"a".repeat(1_000));
+    run.turn("look", "b");
+    let Some(Body::Folded { .. }) = run.recorded.last() else { panic!("{:?}", run.kinds()) };
+    let summary = run.question().messages[2].content().to_owned();
+    assert!(summary.contains(&format!("{}…", "a".repeat(160))) && summary.chars().count() < 250, "{summary}");
+}

@@ -8,6 +8,7 @@
     reason = "the tests may stop, and read and write files"
 )]
 
+mod guest_support;
 mod node_support;
 
 #[path = "hostile_input/authority.rs"]

@@ -51,9 +51,14 @@ fn what_is_sent_is_bounded() {
     let address = server(0);
     let gate = fetch(policy(&address));
     let url = format!("http://{address}/");
-    let headers = |count: usize| -> Map<String, Value> { (0..count).map(|at| (format!("x-{at}"), json!("y"))).collect() };
+    let headers =
+        |count: usize| -> Map<String, Value> { (0..count).map(|at| (format!("x-{at}"), json!("y"))).collect() };
     let most = builtin::HEADERS_MAX;
-    check_error(call(&gate, json!({"url": url, "headers": headers(most + 1)})), "invalid", "at most 64 headers, 65 came");
+    check_error(
+        call(&gate, json!({"url": url, "headers": headers(most + 1)})),
+        "invalid",
+        "at most 64 headers, 65 came",
+    );
     assert!(call(&gate, json!({"url": url, "headers": headers(most)})).is_ok());
     let body = "x".repeat(builtin::REQUEST_BODY_BYTES_MAX + 1);
     let post = |body: &str| call(&gate, json!({"url": url, "method": "POST", "body": body}));

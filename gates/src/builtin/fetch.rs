@@ -390,6 +390,10 @@ fn failed(error: &reqwest::Error, url: &Url) -> GateError {
         source = current.source();
     }
     let place = place(url);
+    if error.is_timeout() && error.is_connect() {
+        let ms = CONNECT_TIMEOUT.as_millis();
+        return GateError::TimedOut(format!("{GATE}: {place} cannot be reached: no connection within {ms} ms"));
+    }
     if error.is_timeout() {
         return GateError::TimedOut(format!("{GATE}: {place} did not answer in time"));
     }

@@ -135,3 +135,57 @@ impl State {
         self.ids.insert(sealed.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cantrip_gates::Wards;
+
+    use super::*;
+    use crate::adapters::clock::SystemClock;
+    use crate::adapters::store::MemoryStore;
+    use crate::domain::cantrip::{Folding, Identity};
+    use crate::domain::ids::{CastId, LoomId, WriterKey};
+    use crate::domain::loom::{Entry, FORMAT, Opened, Payload};
+    use crate::driver::recorder::Looms;
+    use crate::ports::{Clock, LoomStore};
+
+    fn opened(loom: LoomId, entity: EntityId) -> Sealed {
+        let opened = Opened {
+            identity: Identity::default(),
+            medium: "conversation".to_owned(),
+            medium_digest: None,
+            gates: Vec::new(),
+            wards: Wards::default(),
+            folding: Folding::default(),
+            model: "m".to_owned(),
+            guest: None,
+            intent: Payload::Inline("go".to_owned()),
+            node: "b".to_owned(),
+            depth: 0,
+            cast: CastId::from_parts(3, [3; 10]),
+            trace: None,
+            spawned_by: None,
+            fork: None,
+            caller: None,
+        };
+        let (writer, body) = (WriterKey::from_bytes([9; 32]), Body::Opened(Box::new(opened)));
+        let entry = Entry { format: FORMAT, loom, writer, sequence: 1, at_us: 1, entity, parent: None, body };
+        Sealed::new(entry, Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn a_host_cannot_send_without_end() {
+        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (id, entity) = (LoomId::from_parts(1, [1; 10]), EntityId::from_parts(1, [1; 10]));
+        let loom = Looms::default().open(id, &store, &clock, None).unwrap();
+        let intake = Intake::of_new(loom, (entity, None));
+        intake.state.lock().unwrap().bytes = RECEIVED_BYTES_MAX;
+        let refused = intake.take(opened(id, entity)).unwrap_err().to_string();
+        assert!(refused.contains("more than 268435456 bytes"), "{refused}");
+        intake.state.lock().unwrap().bytes = 0;
+        intake.take(opened(id, entity)).unwrap();
+    }
+}

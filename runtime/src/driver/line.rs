@@ -260,3 +260,59 @@ impl Llm for CallerLlm {
         Box::pin(self.line.model(Arc::new(question.clone()), pieces))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    use super::*;
+    use crate::domain::event::EventKind;
+    use crate::domain::ids::EntityId;
+
+    /// Goes on with a future until it waits.
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_caller_that_answers_faster_than_anybody_listens_is_made_to_wait() {
+        let line = Line::new(0);
+        let mut asked = pin!(line.gate("echo", Value::Null));
+        assert!(poll(asked.as_mut()).is_pending());
+        let part = || line.answer(1, Answer::Text("x".to_owned()));
+        for _ in 0..PARTS_WAITING_MAX {
+            assert!(poll(pin!(part())).is_ready());
+        }
+        let mut one_too_many = pin!(part());
+        assert!(poll(one_too_many.as_mut()).is_pending());
+        assert!(poll(asked.as_mut()).is_pending(), "none of it was the answer");
+        assert!(poll(one_too_many.as_mut()).is_ready());
+    }
+
+    #[test]
+    fn events_that_nobody_reads_are_dropped_the_oldest_first() {
+        let line = Line::new(0);
+        let mut events = line.events();
+        let event = Event { entity: EntityId::from_parts(1, [1; 10]), depth: 0, kind: EventKind::MessageStarted };
+        for _ in 0..EVENTS_WAITING_MAX + 3 {
+            line.event(&event);
+        }
+        assert!(matches!(events.try_recv(), Err(TryRecvError::Lagged(3))));
+        assert!(events.try_recv().is_ok());
+    }
+
+    #[test]
+    fn a_component_of_a_caller_is_bounded() {
+        let line = Line::new(0);
+        let mut fetched = pin!(line.guest("sha256:0", 10));
+        assert!(poll(fetched.as_mut()).is_pending());
+        let part = Answer::GuestPart { bytes: vec![0; 11], last: false };
+        assert!(poll(pin!(line.answer(1, part))).is_ready());
+        let Poll::Ready(Err(error)) = poll(fetched.as_mut()) else { unreachable!("it was taken") };
+        assert!(matches!(&error, GateError::Exhausted(why) if why.contains("larger than the 10 bytes")), "{error}");
+    }
+}

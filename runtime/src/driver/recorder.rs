@@ -206,3 +206,27 @@ pub(super) fn read_tree(store: &dyn LoomStore, id: LoomId) -> Result<Tree, Fault
     let text = |payload: &Payload| store.text(payload).ok().flatten();
     Ok(Tree::read(&entries, &text)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::clock::SystemClock;
+    use crate::adapters::store::MemoryStore;
+
+    #[tokio::test]
+    async fn a_turn_that_records_much_waits_for_the_store() {
+        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (id, entity) = (LoomId::from_parts(1, [1; 10]), EntityId::from_parts(1, [1; 10]));
+        let loom = Looms::default().open(id, &store, &clock, None).unwrap();
+        let synced = loom.grows();
+        let text = "x".repeat(16 * 1024);
+        for recorded in 1..=65 {
+            let body = Body::Intent { text: Payload::Inline(text.clone()), steer: false, cast: None };
+            loom.append(entity, None, body, Vec::new()).unwrap();
+            loom.relieve().await.unwrap();
+            let is_much = recorded * text.len() as u64 >= UNSYNCED_BYTES_MAX;
+            assert_eq!(synced.has_changed().unwrap(), is_much, "after {recorded} texts of 16 KiB");
+        }
+    }
+}

@@ -64,3 +64,43 @@ fn otherwise(how: &str) -> Yielded {
     let detail = format!("the guest does not do again what it did before the crash: {how}");
     Yielded::Finished(Box::new(Evaluated::of(EvaluationOutcome::Lost { reason: StopReason::Trap, detail })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::CallId;
+    use crate::domain::loom::EvaluationRecord;
+    use crate::ports::BoxFuture;
+
+    /// Code that computes until its time is over.
+    #[derive(Debug, Default)]
+    struct Endless(Duration);
+
+    impl Medium for Endless {
+        fn evaluate(&mut self, evaluation: Evaluation) -> BoxFuture<'_, Yielded> {
+            self.0 += evaluation.time_max;
+            let ended = Evaluated::of(EvaluationOutcome::Stopped(StopReason::Time));
+            Box::pin(async { Yielded::Finished(Box::new(ended)) })
+        }
+
+        fn resume(&mut self, _: GateAnswer, _: u64) -> BoxFuture<'_, Yielded> {
+            unreachable!("it asks for nothing")
+        }
+    }
+
+    #[tokio::test]
+    async fn code_that_is_run_again_ends_after_ten_minutes() {
+        let record = EvaluationRecord {
+            call: CallId::new("c"),
+            seed: 0,
+            clock_us: 0,
+            gate_clocks_us: Vec::new(),
+            stopped_at_poll: None,
+            lost: false,
+        };
+        let replay = Replay { source: "while (true) {}".to_owned(), record, answers: Vec::new() };
+        let mut medium = Endless::default();
+        run(&mut medium, replay, None, StopFlag::default()).await;
+        assert_eq!(medium.0, Duration::from_mins(10));
+    }
+}

@@ -118,3 +118,60 @@ pub(super) fn entry(image: &Image, before: Option<&Taken>) -> Option<(Body, Vec<
 pub(super) fn taken(entry: EntryId, image: Image, turns: u64, chain: u32) -> Taken {
     Taken { entry, image: Arc::new(image), turns, chain }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::store::MemoryStore;
+    use crate::domain::ids::{EntityId, LoomId, WriterKey};
+    use crate::domain::loom::{Entry, FORMAT, Sealed};
+
+    fn image(pages: u32) -> Image {
+        let page: Arc<[u8]> = vec![1; PAGE_BYTES].into();
+        let pages = (0..pages).map(|place| (place, Arc::clone(&page))).collect();
+        Image { medium: "m".to_owned(), memory_bytes: 1 << 30, pages }
+    }
+
+    fn snapshot(store: &dyn LoomStore, base: Option<EntryId>) -> EntryId {
+        let (loom, writer) = (LoomId::from_parts(1, [1; 10]), store.writer());
+        let sequence = store.head(loom).unwrap().sequence + 1;
+        let body = Body::Snapshot { medium: "m".to_owned(), memory_bytes: 1 << 16, base, pages: Vec::new() };
+        let entity = EntityId::from_parts(1, [1; 10]);
+        let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: base, body };
+        let sealed = Sealed::new(entry, Vec::new()).unwrap();
+        let id = sealed.id;
+        store.append(sealed).unwrap();
+        id
+    }
+
+    #[test]
+    fn an_image_is_not_put_together_from_snapshots_without_end() {
+        let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+        let mut newest = None;
+        let mut all = Vec::new();
+        for _ in 0..=CHAIN_MAX {
+            newest = Some(snapshot(&*store, newest));
+            all.extend(newest);
+        }
+        let load = |entry: EntryId| Images::default().load(&*store, entry, 1).unwrap();
+        assert!(all.iter().take(32).all(|entry| load(*entry).is_some()));
+        assert!(load(all.pop().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_memory_with_more_pages_than_an_entry_can_name_is_not_recorded() {
+        assert!(entry(&image(16_001), None).is_none());
+        assert!(entry(&image(10), None).is_some());
+    }
+
+    #[test]
+    fn images_at_hand_are_bounded_and_the_oldest_goes() {
+        let images = Images::default();
+        let taken =
+            |number: u8| Taken { entry: EntryId::of(&[number]), image: Arc::new(image(20_000)), turns: 1, chain: 1 };
+        images.keep(&taken(1));
+        assert!(images.get(EntryId::of(&[1])).is_some());
+        images.keep(&taken(2));
+        assert!(images.get(EntryId::of(&[1])).is_none() && images.get(EntryId::of(&[2])).is_some());
+    }
+}

@@ -253,4 +253,23 @@ mod tests {
         assert_eq!(server.requests().len(), 1);
         assert!(provider_over_replies("anthropic", Vec::new()).await.is_err());
     }
+
+    /// What a server of replies makes of a request, and how many requests it has kept.
+    async fn answered(request: &[u8]) -> (usize, usize) {
+        let server = ReplayServer::start(vec![json!({})]).await.unwrap();
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        // A server that has enough closes before all of it is sent.
+        stream.write_all(request).await.ok();
+        let mut answer = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.ok();
+        (answer.len(), server.requests().len())
+    }
+
+    #[tokio::test]
+    async fn a_request_without_end_is_not_read() {
+        let head = [b"POST / HTTP/1.1\r\n".to_vec(), b"x: y\r\n".repeat(12_000)].concat();
+        assert_eq!(answered(&head).await, (0, 0));
+        let announced = format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{{}}", BODY_BYTES_MAX + 1);
+        assert_eq!(answered(announced.as_bytes()).await, (0, 0));
+    }
 }

@@ -127,3 +127,19 @@ pub(super) fn blob_links(bytes: &[u8]) -> Vec<([u8; 32], Cid)> {
         .filter_map(|link| <[u8; 32]>::try_from(link.hash().digest()).ok().map(|digest| (digest, link)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_counted_beyond_a_bound() {
+        let mut findings = Findings::default();
+        for number in 0..1_500 {
+            findings.store(format!("finding {number}"));
+        }
+        let found = findings.finish().findings;
+        assert_eq!(found.len(), 1_000 + 1);
+        assert!(found.last().is_some_and(|last| last.what == "500 more findings"));
+    }
+}

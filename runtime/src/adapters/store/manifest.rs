@@ -57,3 +57,18 @@ fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     }
     Ok(content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_without_end_is_damage_and_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let current = [&1_u64.to_le_bytes()[..], &[0; 16], &[0]].concat();
+        std::fs::write(folder.path().join("current"), current).unwrap();
+        File::create(folder.path().join("v1")).unwrap().set_len(MANIFEST_BYTES_MAX + 1).unwrap();
+        let error = check(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("v1 is too long"), "{error}");
+    }
+}

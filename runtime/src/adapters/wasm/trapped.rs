@@ -35,3 +35,15 @@ pub(super) fn reason(error: &wasmtime::Error, circumstances: Circumstances) -> (
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_sandbox_says_is_cut() {
+        let circumstances = Circumstances { stopped: false, late: false, memory_refused: false };
+        let (_, said) = reason(&wasmtime::Error::msg("x".repeat(2_000)), circumstances);
+        assert_eq!(said.len(), 500);
+    }
+}
