@@ -232,7 +232,7 @@ impl Hosting for TestHost {
         }))
     }
 
-    fn guests(&self) -> Vec<GuestLine> {
+    fn guests(&self, _: &Caller) -> Vec<GuestLine> {
         Vec::new()
     }
 

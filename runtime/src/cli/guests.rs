@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::adapters::wasm::{Guests, ShelfError, Shelved, read_guest_file};
 use crate::domain::guest::{Manifest, grant_line};
 
+use super::admit::{AdmitError, admit_guest};
 use super::args::{GuestsCommand, InspectArgs};
 use super::exit::{CliError, Exit};
 use super::settings::{Settings, guest_name, is_guest_file};
@@ -69,6 +70,7 @@ fn refused(error: ShelfError) -> CliError {
         ShelfError::Damaged { .. } => Exit::Damaged,
         ShelfError::Guest(_)
         | ShelfError::Unknown { .. }
+        | ShelfError::NoDigest { .. }
         | ShelfError::OtherDigest { .. }
         | ShelfError::Files { .. } => Exit::Usage,
     };
@@ -166,11 +168,13 @@ pub(super) fn run(settings: &Settings, command: GuestsCommand) -> Result<Exit, C
         GuestsCommand::Add { file, name } => {
             let bytes = read_guest_file(&file).map_err(refused)?;
             let name = name.unwrap_or_else(|| guest_name(&file));
-            // Compiled before it is kept: what cannot run is not taken.
             Guests::inspect(&name, &bytes).map_err(CliError::usage)?;
             say(&format!("compiling {name}, {} bytes", bytes.len()));
-            settings.sandbox()?.guests.compile(&name, bytes.clone()).map_err(CliError::usage)?;
-            let manifest = shelf.add(&name, &bytes).map_err(refused)?;
+            let guests = settings.sandbox()?.guests;
+            let manifest = admit_guest(&guests, &shelf, None, &name, &bytes).map_err(|error| match error {
+                AdmitError::Shelf(error) => refused(error),
+                error @ (AdmitError::Guest(_) | AdmitError::Refused(_)) => CliError::usage(error),
+            })?;
             print(&manifest.reference())?;
         }
         // What concerns other nodes is `cli/node`.

@@ -2,6 +2,7 @@
 //!
 //! stdout is data, stderr is talk. Exit codes are in `exit`, and in `--help`.
 
+mod admit;
 mod args;
 mod cast;
 mod check;

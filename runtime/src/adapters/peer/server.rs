@@ -83,8 +83,9 @@ pub trait Hosting: Send + Sync + Debug {
     /// Makes the cantrip of an order, of what is granted of it.
     fn build(&self, terms: &Terms, order: &Order, granted: &Granted) -> Result<Build, Refusal>;
 
-    /// The guests that are kept here.
-    fn guests(&self) -> Vec<GuestLine>;
+    /// The guests that a caller has given a name, and those that everybody has; for the machine's own user all that are kept. It may
+    /// read files: not for a thread that serves.
+    fn guests(&self, caller: &Caller) -> Vec<GuestLine>;
 
     /// The peers.
     fn peers(&self) -> Vec<NodeAddress>;
@@ -528,14 +529,17 @@ impl Node for NodeServer {
         &self,
         request: Request<v1::ListGuestsRequest>,
     ) -> Result<Response<v1::ListGuestsResponse>, Status> {
-        let (_, terms) = self.caller(&request)?;
+        let (caller, terms) = self.caller(&request)?;
         if let Some(peers) = self.peer(&request, &request.get_ref().node)? {
             let listed = peers.guests(&request.get_ref().node).await.map_err(|error| passed_back(&error))?;
             return Ok(Response::new(v1::ListGuestsResponse { guests: listed.into_iter().map(guest_line).collect() }));
         }
         let may_run =
             |line: &GuestLine| terms.ceiling.guests.as_ref().is_none_or(|allowed| allowed.contains(&line.digest));
-        let guests = self.hosting.guests().into_iter().filter(may_run).map(guest_line);
+        let hosting = Arc::clone(&self.hosting);
+        let guests = tokio::task::spawn_blocking(move || hosting.guests(&caller)).await;
+        let guests = guests.map_err(|error| Status::internal(error.to_string()))?;
+        let guests = guests.into_iter().filter(may_run).map(guest_line);
         Ok(Response::new(v1::ListGuestsResponse { guests: guests.collect() }))
     }
 
@@ -550,7 +554,9 @@ impl Node for NodeServer {
         }
         let uploads = self.uploads(&request)?;
         let digest = request.into_inner().digest;
-        let (bytes, kept) = uploads.status(&digest).map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
+        let status = tokio::task::spawn_blocking(move || uploads.status(&digest)).await;
+        let status = status.map_err(|error| Status::internal(error.to_string()))?;
+        let (bytes, kept) = status.map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
         Ok(Response::new(v1::UploadStatusResponse { bytes, kept }))
     }
 

@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::peer::PeerLimits;
+use crate::adapters::wasm::Shelf;
 use crate::cli::copies::NodePolicy;
 use crate::cli::file::{FileError, Source, WardsTable, equip, folder_of, parse, read_toml, unknown_gate, wards};
 use crate::domain::ids::{NodeAddress, NodeName, NodeNameError};
@@ -33,6 +34,9 @@ struct NodeToml {
     default_model: Option<String>,
     #[serde(default)]
     gate: BTreeMap<Spanned<String>, Spanned<toml::Table>>,
+    /// Names of guests that every caller has.
+    #[serde(default)]
+    guests: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     peers: BTreeMap<Spanned<String>, Spanned<PeerToml>>,
 }
@@ -190,6 +194,8 @@ pub(super) struct NodeFile {
     pub(super) drain: Duration,
     pub(super) folder: PathBuf,
     pub(super) models: BTreeMap<String, LlmConfig>,
+    /// Names of guests that every caller has, and their digests.
+    pub(super) guests: BTreeMap<String, String>,
     pub(super) peers: BTreeMap<NodeName, (NodeAddress, Policy)>,
     pub(super) local: Policy,
 }
@@ -319,9 +325,25 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
         drain: duration(limits.drain_ms),
         folder: folder.to_owned(),
         models,
+        guests: guests(parsed.guests, &source)?,
         peers,
         local,
     })
+}
+
+/// The names of guests that every caller has.
+fn guests(
+    named: BTreeMap<Spanned<String>, Spanned<String>>,
+    source: &Source<'_>,
+) -> Result<BTreeMap<String, String>, FileError> {
+    let checked = |(name, digest): (Spanned<String>, Spanned<String>)| {
+        let at = digest.span().start;
+        let (name, digest) = (name.into_inner(), digest.into_inner());
+        Shelf::check_named(&name, &digest)
+            .map_err(|error| source.wrong(at, format!("guests.{name}"), error.to_string()))?;
+        Ok((name, digest))
+    };
+    named.into_iter().map(checked).collect()
 }
 
 /// The nodes that a peer's entities may go on to: each is a peer of this node.

@@ -7,13 +7,13 @@ use cantrip_gates::{Gate, GateError, GateSpec, builtin};
 
 use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::peer::{GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
-use crate::adapters::wasm::{GuestError, Guests, Shelf, ShelfError};
+use crate::adapters::wasm::{Shelf, ShelfError};
+use crate::cli::admit::{AdmitError, admit_guest};
 use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::circle::RuntimeGate;
-use crate::domain::guest::Manifest;
 use crate::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
-use crate::domain::remote::{Granted, GrantedGate, ModelOrder, Order, Refusal};
+use crate::domain::remote::{Ceiling, Granted, GrantedGate, ModelOrder, Order, Refusal};
 use crate::driver::{
     Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots, Unfinished, Where,
 };
@@ -31,6 +31,8 @@ struct Known {
     policy: Policy,
     /// Nothing for the machine's own user.
     address: Option<NodeAddress>,
+    /// The guests that are kept here, by the names that it has given and those of everybody.
+    shelf: Shelf,
 }
 
 /// A gate of a cantrip that is made here, with what is behind it.
@@ -92,7 +94,12 @@ impl NodeHost {
         way: Arc<PeerNodes>,
         copies: Option<Arc<Copies>>,
     ) -> Arc<Self> {
+        let everybodys = sandboxed.shelf.clone().with_names(file.guests);
         let known = |address: Option<NodeAddress>, policy: Policy| {
+            let shelf = match &address {
+                None => everybodys.clone(),
+                Some(address) => everybodys.of_peer(address.name()),
+            };
             let uploads = Uploads {
                 rule: format!("{}.deploy", policy.ceiling.rule),
                 folder: uploads_of(&file.data.join("uploads"), address.as_ref().map(NodeAddress::name)),
@@ -100,8 +107,8 @@ impl NodeHost {
                 quota_bytes: policy.deploy.quota_bytes,
                 require_signed: policy.deploy.require_signed,
                 publishers: policy.publishers.clone(),
-                kept: kept(sandboxed.shelf.clone()),
-                shelve: shelve(&sandboxed, &policy),
+                kept: kept(shelf.clone()),
+                shelve: shelve(&sandboxed, &shelf, &policy.ceiling),
                 counting: Mutex::new(()),
             };
             let terms = Terms {
@@ -110,7 +117,7 @@ impl NodeHost {
                 uploads: Some(Arc::new(uploads)),
                 may_relay: address.is_none(),
             };
-            Known { terms, policy, address }
+            Known { terms, policy, address, shelf }
         };
         let local = known(None, file.local);
         let peers = file.peers.into_iter().map(|(name, (address, policy))| (name, known(Some(address), policy)));
@@ -178,44 +185,26 @@ fn uploads_of(folder: &std::path::Path, peer: Option<&NodeName>) -> std::path::P
     folder.join(peer.map_or("local", NodeName::as_str))
 }
 
-/// Whether a guest is kept, and how it is named.
+/// How a caller names a guest that it has, or that everybody has.
 fn kept(shelf: Shelf) -> Kept {
-    Arc::new(move |digest| {
-        let (name, bytes) = shelf.get(digest).ok()?;
-        Guests::inspect(&name, &bytes).ok().map(|manifest| manifest.reference())
-    })
+    Arc::new(move |digest| shelf.reference(digest))
 }
 
-/// Checks a component against the policy, compiles it and keeps it.
-fn shelve(sandboxed: &Arc<Sandboxed>, policy: &Policy) -> Shelve {
-    let (sandboxed, ceiling) = (Arc::clone(sandboxed), Arc::clone(&policy.ceiling));
+/// Checks a component against the policy, compiles it and keeps it under a name of its owner's.
+fn shelve(sandboxed: &Arc<Sandboxed>, shelf: &Shelf, ceiling: &Arc<Ceiling>) -> Shelve {
+    let (sandboxed, shelf, ceiling) = (Arc::clone(sandboxed), shelf.clone(), Arc::clone(ceiling));
     Arc::new(move |name, bytes| {
-        let (sandboxed, ceiling) = (Arc::clone(&sandboxed), Arc::clone(&ceiling));
+        let (sandboxed, shelf, ceiling) = (Arc::clone(&sandboxed), shelf.clone(), Arc::clone(&ceiling));
         Box::pin(async move {
             let rule = ceiling.rule.clone();
-            let work = move || {
-                let unusable = |error: GuestError| refused(&ceiling.rule, &error);
-                let manifest = Guests::inspect(&name, &bytes).map_err(unusable)?;
-                let missing = manifest.impossible();
-                if let Some(missing) = missing.first() {
-                    let what = format!("no circle can give it {}: {}", missing.interface, missing.remedy);
-                    return Err(Refusal::new(format!("{}.deploy", ceiling.rule), GateError::Invalid(what)));
-                }
-                for gate in manifest.gates() {
-                    if gate != "done" && !ceiling.gates.contains(gate) && !ceiling.gates_at_caller {
-                        let known = ceiling.gates.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                        let what = format!("it imports the gate `{gate}`, and this host grants {known}");
-                        return Err(Refusal::new(format!("{}.gates", ceiling.rule), GateError::Denied(what)));
-                    }
-                }
-                sandboxed.guests.compile(&name, bytes.clone()).map_err(unusable)?;
-                let manifest: Manifest =
-                    sandboxed.shelf.add(&name, &bytes).map_err(|error| refused(&ceiling.rule, &error))?;
-                Ok(manifest.reference())
-            };
+            let work = move || admit_guest(&sandboxed.guests, &shelf, Some(&ceiling), &name, &bytes);
             // Compiling takes a core for a while: not one of those that serve.
-            let done = tokio::task::spawn_blocking(work).await;
-            done.unwrap_or_else(|error| Err(refused(&rule, &error)))
+            match tokio::task::spawn_blocking(work).await {
+                Ok(Ok(manifest)) => Ok(manifest.reference()),
+                Ok(Err(AdmitError::Refused(refusal))) => Err(refusal),
+                Ok(Err(error)) => Err(refused(&rule, &error)),
+                Err(error) => Err(refused(&rule, &error)),
+            }
         })
     })
 }
@@ -246,7 +235,10 @@ impl Hosting for NodeHost {
         let rule = terms.ceiling.rule.clone();
         let all = std::iter::once(&self.local).chain(self.peers.values());
         let known = all.into_iter().find(|known| known.terms.ceiling.rule == rule);
-        let policy = known.map_or(&self.local.policy, |known| &known.policy);
+        let known = known.ok_or_else(|| {
+            Refusal::new("host", GateError::Failed("the caller's part of the node file is gone".to_owned()))
+        })?;
+        let policy = &known.policy;
         let cantrip = order.cantrip.clone();
         let mut gates = Vec::with_capacity(granted.gates.len());
         for gate in &granted.gates {
@@ -264,7 +256,13 @@ impl Hosting for NodeHost {
             ModelOrder::AtHost(Some(name)) => Some(self.file.get(name)?),
             ModelOrder::AtHost(None) | ModelOrder::AtCaller { .. } => None,
         };
-        let (sandboxed, fetch) = (Arc::clone(&self.sandboxed), policy.fetch_guests);
+        let sandboxed = Arc::clone(&self.sandboxed);
+        let source = Source {
+            sandboxed: Arc::clone(&sandboxed),
+            shelf: known.shelf.clone(),
+            fetch: terms.uploads.clone().filter(|_| policy.fetch_guests),
+            rule: rule.clone(),
+        };
         Ok(Box::new(move |line: Arc<Line>| {
             Box::pin(async move {
                 let mut builder = Cantrip::builder();
@@ -293,7 +291,7 @@ impl Hosting for NodeHost {
                     };
                 }
                 if let Some(reference) = &cantrip.guest {
-                    builder = builder.guest(guest(&sandboxed, reference, fetch, &line, &rule).await?);
+                    builder = builder.guest(source.guest(reference, &line).await?);
                 }
                 if let Some(medium) = cantrip.medium {
                     builder = builder.medium(medium);
@@ -312,8 +310,12 @@ impl Hosting for NodeHost {
         }))
     }
 
-    fn guests(&self) -> Vec<GuestLine> {
-        let listed = self.sandboxed.shelf.list().unwrap_or_default();
+    fn guests(&self, caller: &Caller) -> Vec<GuestLine> {
+        let listed = match self.known(caller) {
+            Some(known) if caller.is_local() => known.shelf.list().unwrap_or_default(),
+            Some(known) => known.shelf.named(),
+            None => Vec::new(),
+        };
         let line = |it: crate::adapters::wasm::Shelved| GuestLine {
             name: it.names.join(","),
             digest: it.manifest.digest.clone(),
@@ -348,48 +350,44 @@ impl Hosting for NodeHost {
     }
 }
 
-/// A guest of the shelf, or of the caller where the host takes it from there.
-async fn guest(
-    sandboxed: &Arc<Sandboxed>,
-    reference: &str,
-    fetch: bool,
-    line: &Line,
-    rule: &str,
-) -> Result<Arc<dyn Guest>, Refusal> {
-    let load = |name: String, bytes: Vec<u8>, keep: bool| {
-        let sandboxed = Arc::clone(sandboxed);
-        let rule = format!("{rule}.guests");
-        async move {
-            let work = move || {
-                let loaded = sandboxed.guests.load(&name, bytes.clone()).map_err(|error| said(&error))?;
-                if keep {
-                    sandboxed.shelf.add(&name, &bytes).map_err(|error| said(&error))?;
-                }
-                Ok::<_, String>(loaded)
-            };
-            let done = tokio::task::spawn_blocking(work).await.map_err(|error| said(&error)).and_then(|loaded| loaded);
-            done.map_err(|what| Refusal::new(rule, GateError::Invalid(what)))
-        }
-    };
-    match sandboxed.shelf.get(reference) {
-        Ok((name, bytes)) => load(name, bytes, false).await,
-        Err(ShelfError::Unknown { .. }) if fetch && reference.contains("sha256:") => {
-            let (name, digest) = reference.rsplit_once('@').unwrap_or(("guest", reference));
-            let bytes = line.guest(digest, FETCHED_BYTES_MAX).await;
-            let bytes = bytes.map_err(|error| Refusal::new(format!("{rule}.fetch_guests"), error))?;
-            let manifest = Guests::inspect(name, &bytes);
-            let manifest = manifest
-                .map_err(|error| Refusal::new(format!("{rule}.fetch_guests"), GateError::Invalid(said(&error))))?;
-            if manifest.digest != digest {
-                let what = format!("the caller sent {}, and {digest} was asked for", manifest.digest);
-                return Err(Refusal::new(format!("{rule}.fetch_guests"), GateError::Invalid(what)));
+/// Where the guests of a caller come from.
+struct Source {
+    sandboxed: Arc<Sandboxed>,
+    /// By the names that the caller has.
+    shelf: Shelf,
+    /// Where what is fetched from the caller counts; absent: nothing is fetched.
+    fetch: Option<Arc<Uploads>>,
+    rule: String,
+}
+
+impl Source {
+    /// A guest of the shelf, or of the caller where the host takes it from there: by the same rules as one that is deployed.
+    async fn guest(&self, reference: &str, line: &Line) -> Result<Arc<dyn Guest>, Refusal> {
+        let refuse = |key: &str, error: GateError| Refusal::new(format!("{}.{key}", self.rule), error);
+        let (shelf, named) = (self.shelf.clone(), reference.to_owned());
+        let kept = tokio::task::spawn_blocking(move || shelf.get(&named)).await;
+        match kept.map_err(|error| refuse("guests", GateError::Failed(said(&error))))? {
+            Ok((name, bytes)) => self.load(name, bytes).await,
+            Err(error @ ShelfError::Unknown { .. }) => {
+                let (name, digest) = reference.rsplit_once('@').unwrap_or(("guest", reference));
+                let Some(uploads) = self.fetch.as_ref().filter(|_| digest.starts_with("sha256:")) else {
+                    let hint = "deploy it first: `cantrip-runtime deploy FILE --node NODE`; a guest of somebody else is named by \
+                                its digest";
+                    return Err(refuse("guests", GateError::NotFound(format!("{}; {hint}", said(&error)))));
+                };
+                let bytes = line.guest(digest, uploads.bytes_max.min(FETCHED_BYTES_MAX)).await;
+                let bytes = bytes.map_err(|error| refuse("fetch_guests", error))?;
+                uploads.admit(name, digest, &bytes).await?;
+                self.load(name.to_owned(), bytes).await
             }
-            load(name.to_owned(), bytes, true).await
+            Err(error) => Err(refuse("guests", GateError::Failed(said(&error)))),
         }
-        Err(error @ ShelfError::Unknown { .. }) => {
-            let hint = "deploy it first: `cantrip-runtime deploy FILE --node NODE`";
-            Err(Refusal::new(format!("{rule}.guests"), GateError::NotFound(format!("{}; {hint}", said(&error)))))
-        }
-        Err(error) => Err(Refusal::new(format!("{rule}.guests"), GateError::Failed(said(&error)))),
+    }
+
+    async fn load(&self, name: String, bytes: Vec<u8>) -> Result<Arc<dyn Guest>, Refusal> {
+        let refuse = |what: String| Refusal::new(format!("{}.guests", self.rule), GateError::Invalid(what));
+        let sandboxed = Arc::clone(&self.sandboxed);
+        let loaded = tokio::task::spawn_blocking(move || sandboxed.guests.load(&name, bytes)).await;
+        loaded.map_err(|error| refuse(said(&error)))?.map_err(|error| refuse(said(&error)))
     }
 }

@@ -1,13 +1,20 @@
 //! Where guests are kept: one file for each, under the hash of what is in it, and one small file for each name.
+//!
+//! A name belongs to whoever gave it: the machine's own user has the folder `names`, each peer one of its own. By its digest a guest
+//! is the same for everybody.
 #![expect(clippy::disallowed_methods, reason = "this adapter keeps files")]
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use thiserror::Error;
 
 use crate::domain::guest::Manifest;
+use crate::domain::ids::NodeName;
 
 use super::super::files;
 use super::manifest::{self, GUEST_BYTES_MAX, GuestError, check_name};
@@ -35,6 +42,12 @@ pub enum ShelfError {
         digest: String,
         /// What it is.
         actual: String,
+    },
+    /// Not `sha256:` and 64 digits.
+    #[error("`{text}` is no digest: expected sha256: and 64 hexadecimal digits")]
+    NoDigest {
+        /// What came, cut.
+        text: String,
     },
     /// The name points elsewhere.
     #[error("the guest `{name}` is {digest}, and {asked} was asked for; name it by its digest alone")]
@@ -68,11 +81,27 @@ pub struct Shelved {
     pub manifest: Manifest,
 }
 
-/// A folder of guests.
+/// What is known of a kept file: as long as its size and time stay, it is not read again to be listed.
+#[derive(Debug, Clone)]
+struct Read {
+    stamp: (u64, Option<SystemTime>),
+    manifest: Manifest,
+}
+
+/// A folder of guests, with the names that one owner has given.
 #[derive(Debug, Clone)]
 pub struct Shelf {
     folder: PathBuf,
+    /// Where the owner's names are.
+    own: PathBuf,
+    /// Names that everybody has, and their digests.
+    for_all: Arc<BTreeMap<String, String>>,
+    read: Arc<Mutex<BTreeMap<String, Read>>>,
 }
+
+/// The folder of the names that the machine's own user gave; those of peers are below `peers`.
+const NAMES: &str = "names";
+const PEERS: &str = "peers";
 
 const DIGEST: &str = "sha256:";
 
@@ -83,6 +112,27 @@ fn parts(reference: &str) -> (Option<&str>, Option<&str>) {
         None if reference.starts_with(DIGEST) => (None, Some(reference)),
         None => (Some(reference), None),
     }
+}
+
+/// How a guest is called that has no name here.
+const NAMELESS: &str = "guest";
+
+/// What a name in a folder of names points to.
+fn digest_in(folder: &Path, name: &str) -> Option<String> {
+    let digest = fs::read_to_string(folder.join(name)).ok()?;
+    is_digest(digest.trim()).then(|| digest.trim().to_owned())
+}
+
+/// The names in a folder of names.
+fn names_in(folder: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut all: Vec<(String, String)> = named
+        .filter(|name| check_name(name).is_ok())
+        .filter_map(|name| digest_in(folder, &name).map(|digest| (name, digest)))
+        .collect();
+    all.sort();
+    all
 }
 
 fn is_digest(text: &str) -> bool {
@@ -114,9 +164,31 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, ShelfError> {
 }
 
 impl Shelf {
-    /// In a folder, which is made when the first guest is put there.
-    pub const fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    /// In a folder, which is made when the first guest is put there. The names are those of the machine's own user.
+    pub fn new(folder: PathBuf) -> Self {
+        let own = folder.join(NAMES);
+        Self { folder, own, for_all: Arc::default(), read: Arc::default() }
+    }
+
+    /// The same guests with these names beside its owner's own, which go first.
+    #[must_use]
+    pub fn with_names(self, for_all: BTreeMap<String, String>) -> Self {
+        Self { for_all: Arc::new(for_all), ..self }
+    }
+
+    /// The same guests by the names that a peer has given, and those that everybody has.
+    #[must_use]
+    pub fn of_peer(&self, peer: &NodeName) -> Self {
+        Self { own: self.folder.join(PEERS).join(peer.as_str()), ..self.clone() }
+    }
+
+    /// Checks a name for everybody and its digest.
+    ///
+    /// # Errors
+    /// A name that no guest can have, or a digest that is none.
+    pub fn check_named(name: &str, digest: &str) -> Result<(), ShelfError> {
+        check_name(name)?;
+        if is_digest(digest) { Ok(()) } else { Err(ShelfError::NoDigest { text: digest.chars().take(80).collect() }) }
     }
 
     fn file(&self, digest: &str) -> PathBuf {
@@ -124,7 +196,7 @@ impl Shelf {
     }
 
     fn name_file(&self, name: &str) -> PathBuf {
-        self.folder.join("names").join(name)
+        self.own.join(name)
     }
 
     /// Puts a guest there, and gives it a name; the one that had the name keeps its digest. The same bytes are kept once.
@@ -142,10 +214,12 @@ impl Shelf {
         if fs::read(&path).map_or(true, |kept| kept != bytes) {
             files::write_whole(&self.folder, &path, bytes).map_err(failed(&path))?;
         }
-        let names = self.folder.join("names");
-        files::make_private(&names).map_err(failed(&names))?;
+        if self.own.starts_with(self.folder.join(PEERS)) {
+            files::make_private(&self.folder.join(PEERS)).map_err(failed(&self.own))?;
+        }
+        files::make_private(&self.own).map_err(failed(&self.own))?;
         let name_file = self.name_file(name);
-        files::write_whole(&names, &name_file, manifest.digest.as_bytes()).map_err(failed(&name_file))?;
+        files::write_whole(&self.own, &name_file, manifest.digest.as_bytes()).map_err(failed(&name_file))?;
         Ok(manifest)
     }
 
@@ -185,24 +259,63 @@ impl Shelf {
             (Some(name), _, Some(digest)) => Ok((name.to_owned(), digest.to_owned())),
             (None, _, Some(digest)) => {
                 let name = self.names().into_iter().find(|(_, of)| of == digest).map(|(name, _)| name);
-                Ok((name.unwrap_or_else(|| "guest".to_owned()), digest.to_owned()))
+                Ok((name.unwrap_or_else(|| NAMELESS.to_owned()), digest.to_owned()))
             }
             _ => Err(self.unknown(reference)),
         }
     }
 
     fn digest_of(&self, name: &str) -> Option<String> {
-        let digest = fs::read_to_string(self.name_file(name)).ok()?;
-        is_digest(digest.trim()).then(|| digest.trim().to_owned())
+        digest_in(&self.own, name).or_else(|| self.for_all.get(name).cloned())
     }
 
+    /// The owner's names and those that everybody has; of two that are the same the owner's.
     fn names(&self) -> Vec<(String, String)> {
-        let entries = fs::read_dir(self.folder.join("names")).into_iter().flatten().flatten();
-        let named = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut all: Vec<(String, String)> =
-            named.filter_map(|name| self.digest_of(&name).map(|digest| (name, digest))).collect();
-        all.sort();
-        all
+        let mut all = (*self.for_all).clone();
+        all.extend(names_in(&self.own));
+        all.into_iter().collect()
+    }
+
+    /// Whether somebody else has a name for a guest.
+    fn is_named_elsewhere(&self, digest: &str) -> bool {
+        let peers = fs::read_dir(self.folder.join(PEERS)).into_iter().flatten().flatten().map(|entry| entry.path());
+        let folders = peers.chain([self.folder.join(NAMES)]).filter(|folder| *folder != self.own);
+        folders.flat_map(|folder| names_in(&folder)).any(|(_, of)| of == digest)
+    }
+
+    /// What a kept guest says about itself. Read, hashed and validated once, and again when its file has changed.
+    ///
+    /// # Errors
+    /// No such guest, or a damaged one.
+    pub fn manifest(&self, digest: &str) -> Result<Manifest, ShelfError> {
+        let stamp = fs::metadata(self.file(digest)).map(|it| (it.len(), it.modified().ok())).ok();
+        let stamp = stamp.filter(|_| is_digest(digest)).ok_or_else(|| self.unknown(digest))?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = read.get(digest).filter(|known| known.stamp == stamp) {
+            return Ok(known.manifest.clone());
+        }
+        // Whoever else asks at the same time waits: none is read twice.
+        let (name, bytes) = self.get(digest)?;
+        let manifest = manifest::read(&name, &bytes)?;
+        read.insert(digest.to_owned(), Read { stamp, manifest: manifest.clone() });
+        Ok(manifest)
+    }
+
+    /// How the owner names a guest: `name@sha256:…`; nothing for a guest that has no name of its, and none for everybody.
+    pub fn reference(&self, digest: &str) -> Option<String> {
+        let (name, _) = self.names().into_iter().find(|(_, of)| of == digest)?;
+        let manifest = self.manifest(digest).ok()?;
+        Some(Manifest { name, ..manifest }.reference())
+    }
+
+    /// The guests that have a name of the owner's or one for everybody.
+    pub fn named(&self) -> Vec<Shelved> {
+        let mut by_digest: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, digest) in self.names() {
+            by_digest.entry(digest).or_default().push(name);
+        }
+        let known = |(digest, names): (String, Vec<String>)| Some(Shelved { names, manifest: self.manifest(&digest).ok()? });
+        by_digest.into_iter().filter_map(known).collect()
     }
 
     fn unknown(&self, asked: &str) -> ShelfError {
@@ -237,9 +350,12 @@ impl Shelf {
             else {
                 continue;
             };
-            match self.get(&digest).and_then(|(name, bytes)| Ok(manifest::read(&name, &bytes)?)) {
+            match self.manifest(&digest) {
                 Ok(manifest) => {
-                    let names = names.iter().filter(|(_, of)| *of == digest).map(|(name, _)| name.clone()).collect();
+                    let names: Vec<String> =
+                        names.iter().filter(|(_, of)| *of == digest).map(|(name, _)| name.clone()).collect();
+                    let named = names.first().cloned().unwrap_or_else(|| NAMELESS.to_owned());
+                    let manifest = Manifest { name: named, ..manifest };
                     shelved.push(Shelved { names, manifest });
                 }
                 Err(error) => tracing::warn!(%digest, %error, "a guest is left out"),
@@ -265,12 +381,12 @@ impl Shelf {
             (Some(name), None) => Some(name),
             _ => None,
         };
-        let all: Vec<String> = self.names().into_iter().filter(|(_, of)| *of == digest).map(|(name, _)| name).collect();
+        let all: Vec<String> = names_in(&self.own).into_iter().filter(|(_, of)| *of == digest).map(|(name, _)| name).collect();
         // The names first: a name without a guest would be an error later, a guest without a name is none.
         for name in all.iter().filter(|name| one.is_none_or(|one| one == name.as_str())) {
             fs::remove_file(self.name_file(name)).map_err(failed)?;
         }
-        if one.is_none() || all.len() <= 1 {
+        if one.is_none() || (all.len() <= 1 && !self.is_named_elsewhere(&digest)) {
             fs::remove_file(&path).map_err(failed)?;
         }
         Ok(digest)
