@@ -10,6 +10,7 @@
 
 mod guest_support;
 mod node_support;
+mod peer_support;
 
 #[path = "hostile_input/authority.rs"]
 mod authority;

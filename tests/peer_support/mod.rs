@@ -120,6 +120,11 @@ impl Cluster {
         Self { authority, key }
     }
 
+    /// The authority's certificate and its key.
+    pub(crate) fn pems(&self) -> (String, String) {
+        (self.authority.clone(), self.key.clone())
+    }
+
     pub(crate) fn identity(&self, name: &str) -> Arc<Identity> {
         let (certificate, key) = make_certificate(&self.key, &name.parse().unwrap()).unwrap();
         Arc::new(Identity::from_pem(&self.authority, &certificate, &key).unwrap())

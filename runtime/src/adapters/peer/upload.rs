@@ -349,6 +349,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_fetched_is_taken_by_the_rules_of_what_is_deployed() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = uploads(folder.path(), 100);
+        let digest = |bytes: &[u8]| header(bytes, 0).digest;
+        assert!(!taken.admit("g", &digest(&[1; 70]), &[1; 70]).await.unwrap().known);
+        let said = refused(taken.admit("g", &digest(&[2; 40]), &[2; 40]).await);
+        assert!(said.contains("70 bytes of 100") && said.contains("quota_bytes"), "it counts: {said}");
+        let said = refused(taken.admit("g", &digest(&[3; 20]), &[4; 20]).await);
+        assert!(said.contains("was announced"), "it is what was asked for: {said}");
+        let said = refused(taken.admit("g", &digest(&[5; 101]), &[5; 101]).await);
+        assert!(said.contains("max_bytes"), "{said}");
+        // A part of it came before, by a deploy that broke.
+        let mut part = taken.begin(header(&[6; 30], 0)).unwrap();
+        part.add(&[6; 10]).unwrap();
+        drop(part.finish().await);
+        assert!(!taken.admit("g", &digest(&[6; 30]), &[6; 30]).await.unwrap().known);
+        let signed = tempfile::tempdir().unwrap();
+        let mut strict = Arc::into_inner(uploads(signed.path(), 100)).unwrap();
+        strict.require_signed = true;
+        let said = refused(Arc::new(strict).admit("g", &digest(&[7; 10]), &[7; 10]).await);
+        assert!(said.contains("only signed ones are taken"), "{said}");
+    }
+
+    #[tokio::test]
     async fn what_is_too_much_or_something_else_is_refused_by_its_rule() {
         let folder = tempfile::tempdir().unwrap();
         let uploads = uploads(folder.path(), 100);
