@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::domain::end::EndReason;
 use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
-use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
+use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
 use crate::domain::loom::{EntryError, ForkProof, Head, How, Payload, Sealed, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -393,6 +393,9 @@ pub trait Peers: Send + Sync + Debug {
         nodes: &'a [NodeAddress],
         order: &'a Order,
     ) -> BoxFuture<'a, Result<NodeAddress, PeerError>>;
+
+    /// Whether a peer says that another takes part in a loom; one that cannot be had says nothing.
+    fn vouches<'a>(&'a self, node: &'a NodeName, loom: LoomId, about: &'a NodeName) -> BoxFuture<'a, bool>;
 
     /// Has an episode run by a peer and waits for its end. It never runs twice, however often the connection breaks, and this
     /// always returns within the deadlines of the order and of the connection.

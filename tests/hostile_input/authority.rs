@@ -174,7 +174,12 @@ fn a_gate_at_the_caller_is_named_as_it_is_declared_and_shadows_no_other() {
     assert!(refused.contains("`harmless` is declared as `call_entity`"), "{refused}");
     let near = GateOrder { name: "deed".to_owned(), at_caller: Some(spec("deed")) };
     let far = GateOrder { name: "deed".to_owned(), at_caller: None };
-    for gates in [vec![near.clone(), far.clone()], vec![far.clone(), near.clone()], vec![near.clone(), near], vec![far.clone(), far]] {
+    for gates in [
+        vec![near.clone(), far.clone()],
+        vec![far.clone(), near.clone()],
+        vec![near.clone(), near],
+        vec![far.clone(), far],
+    ] {
         order.cantrip.gates = gates;
         let refused = ceiling("a").grant(&order).unwrap_err().to_string();
         assert!(refused.contains("the gate `deed` is asked for twice"), "{refused}");
@@ -284,13 +289,17 @@ fn an_end_that_this_version_does_not_know_is_no_success() {
         seen: Exposure::default(),
         failure: None,
     };
-    for (how, reason) in [(How::Terminated, "vanished"), (How::Terminated, "Done"), (How::Truncated, "max_moons"), (How::Terminated, "")] {
+    for (how, reason) in
+        [(How::Terminated, "vanished"), (How::Terminated, "Done"), (How::Truncated, "max_moons"), (How::Terminated, "")]
+    {
         let outcome = outcome(how, reason);
         assert!(!outcome.is_success() && outcome.for_parent().is_err(), "{reason}");
         assert_eq!(outcome.reason.as_str(), reason, "it is kept as it is");
     }
     assert!(outcome(How::Terminated, "done").is_success() && outcome(How::Terminated, "text").for_parent().is_ok());
-    assert!(!outcome(How::Truncated, "max_turns").is_success() && outcome(How::Truncated, "max_turns").for_parent().is_ok());
+    assert!(
+        !outcome(How::Truncated, "max_turns").is_success() && outcome(How::Truncated, "max_turns").for_parent().is_ok()
+    );
     assert!(outcome(How::Terminated, "guest_failed").for_parent().is_err(), "a failure is one however it is called");
     let end = RemoteEnd {
         how: How::Terminated,
@@ -330,7 +339,8 @@ fn certificate(authority_key: &str, names: &[&str]) -> (String, String) {
     authority.distinguished_name.push(rcgen::DnType::CommonName, "cantrip cluster");
     let issuer = rcgen::Issuer::new(authority, signer);
     let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    let params =
+        rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
     (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
 }
 
@@ -360,7 +370,15 @@ fn no_node_peer_or_cluster_is_named_local_or_by_anything_but_one_label() {
     }
     assert!(!folder.path().join("net").exists());
     let (one, other) = (port(), port());
-    let made = run(&["cluster", "init", "net", "--node", &format!("a@127.0.0.1:{one}"), "--node", &format!("b@127.0.0.1:{other}")]);
+    let made = run(&[
+        "cluster",
+        "init",
+        "net",
+        "--node",
+        &format!("a@127.0.0.1:{one}"),
+        "--node",
+        &format!("b@127.0.0.1:{other}"),
+    ]);
     assert!(made.status.success(), "{}", text(&made.stderr));
     let file = folder.path().join("net/a/node.toml");
     let written = std::fs::read_to_string(&file).unwrap();
@@ -412,7 +430,8 @@ fn a_guests_name_belongs_to_whoever_gave_it() {
     assert_eq!(of_mallory.get(&format!("reader@{}", theirs.digest)).unwrap().1, analysis);
     // What the node file names for all is there for who has no such name.
     let digest = own.manifest(&theirs.digest).unwrap().digest;
-    let everybodys = own.clone().with_names([("shared".to_owned(), digest.clone()), ("reader".to_owned(), digest)].into());
+    let everybodys =
+        own.clone().with_names([("shared".to_owned(), digest.clone()), ("reader".to_owned(), digest)].into());
     assert_eq!(everybodys.of_peer(&name("c")).get("shared").unwrap().1, analysis);
     assert_eq!(everybodys.of_peer(&name("c")).get("reader").unwrap().1, analysis);
     assert_eq!(everybodys.of_peer(&name("mallory")).get("reader").unwrap().1, mallory);
@@ -431,4 +450,38 @@ fn names_that_were_given_before_names_had_owners_are_the_machines_own_users() {
     assert_eq!(std::fs::read_to_string(&old).unwrap(), kept.digest, "the place of a name has not changed");
     assert!(shelf.get("reader").is_ok());
     assert!(shelf.of_peer(&"a".parse().unwrap()).get("reader").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_a_looms_id_and_its_trace_takes_no_part_in_it() {
+    let net = net(&["a", "b", "c", "mallory"], |_, _| {}).await;
+    let [a, b, c, mallory] = &net.nodes[..] else { panic!("four nodes") };
+    let script = json!([{ "call": "deed", "args": { "deed": "honest" } }, { "done": 1 }]);
+    // A parent on a has one child on b, and one on c that casts a child on b itself: of c the record of b says nothing.
+    let below = json!({ "node": "b", "intent": script.to_string(), "gates": ["deed"] });
+    let further = json!([{ "call": "call_entity", "args": below }, { "done": "further" }]).to_string();
+    let requests = json!([
+        { "node": "b", "intent": script.to_string(), "gates": ["deed"] },
+        { "node": "c", "intent": further, "gates": ["call_entity"] },
+    ]);
+    let told = Arc::new(Told(Arc::new(SystemClock::default())));
+    let wards = Wards { max_turns: Some(9), max_depth: Some(3), ..Wards::default() };
+    let parent = Cantrip::builder().llm(told).delegation().gate(builtin::done()).wards(&wards).build(&NoMedia).unwrap();
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned();
+    let options = CastOptions { trace: Some(trace.clone()), ..CastOptions::default() };
+    let mut entity = a.runtime.summon(&parent, options).unwrap();
+    let intent = json!([{ "call": "call_entity_batch", "args": { "requests": requests } }, { "done": "all" }]);
+    entity.send(&intent.to_string()).await.unwrap();
+    assert_eq!(net.deeds.count("honest"), 2, "whoever takes part is vouched for");
+    // One who knows everything of that loom but is named by nobody in it.
+    let peers = |to: &Node| way(&net.cluster, "mallory", &to.address);
+    for node in [a, b, c] {
+        let name = node.address.name().to_string();
+        let mut order = order(&json!([{ "done": "in" }]));
+        order.loom = entity.loom();
+        order.trace = Some(trace.clone());
+        let error = peers(node).cast(&name, &order, &Nobody).await.unwrap_err();
+        assert!(error.to_string().contains("is another's"), "{name}: {error}");
+    }
+    assert!(is_empty(mallory));
 }

@@ -5,6 +5,7 @@
 //! Knows no wire; whoever speaks to the caller pulls from [`Attached`].
 
 mod attached;
+mod members;
 mod recorded;
 mod resumed;
 mod run;

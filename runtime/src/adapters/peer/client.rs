@@ -18,7 +18,7 @@ use super::net::{BoxIo, Net};
 use super::server::MESSAGE_BYTES_MAX;
 use super::wire as v1;
 use super::wire::node_client::NodeClient;
-use crate::domain::ids::{NodeAddress, NodeName};
+use crate::domain::ids::{LoomId, NodeAddress, NodeName};
 use crate::domain::place::CallPlace;
 use crate::domain::remote::{Order, Refusal};
 use crate::ports::{BoxFuture, CONNECT_LIMIT, Home, PeerError, Peers, RemoteEnd};
@@ -322,6 +322,15 @@ impl Peers for PeerNodes {
         order: &'a Order,
     ) -> BoxFuture<'a, Result<NodeAddress, PeerError>> {
         Box::pin(self.least_busy(nodes, order))
+    }
+
+    fn vouches<'a>(&'a self, node: &'a NodeName, loom: LoomId, about: &'a NodeName) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let Ok(peer) = self.find(node.as_str()) else { return false };
+            let Ok(mut client) = self.client(peer).await else { return false };
+            let request = v1::TakesPartRequest { loom: loom.to_string(), node: about.to_string() };
+            self.answer(peer, client.takes_part(request)).await.is_ok_and(|answer| answer.takes_part)
+        })
     }
 
     fn cast<'a>(

@@ -30,7 +30,7 @@ use super::wire::host_message::Message as Told;
 use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::copies::Keeper;
-use crate::domain::ids::{EntityId, IdError, LoomId, NodeAddress};
+use crate::domain::ids::{EntityId, IdError, LoomId, NodeAddress, NodeName, NodeNameError};
 use crate::domain::remote::{Ceiling, Granted, Order, Refusal};
 use crate::driver::{Answer, Ask, Attached, Build, Casts, Copies, Cursor, HostItem, Slots, Where};
 use crate::ports::PeerError;
@@ -429,6 +429,14 @@ impl Node for NodeServer {
             return Err(Status::invalid_argument("the first message of a cast has to be `open`"));
         };
         let (out, answers) = mpsc::channel(OUT_WAITING_MAX);
+        // One that is no id is refused with the rest of the order.
+        if let Ok(loom) = open.loom.parse()
+            && self.is_own(&open.node)
+            && let Err(error) = self.casts.introduce(loom, &caller).await
+        {
+            tracing::error!(%error, "the record of a loom cannot be read");
+            return Err(Status::internal("the host cannot read its record"));
+        }
         match self.begin(&caller, &terms, open) {
             Ok(attached) => {
                 let runtime = self.casts.runtime();
@@ -482,6 +490,28 @@ impl Node for NodeServer {
             }
         });
         Ok(Response::new(Box::pin(sync::speaking(said).map(Ok))))
+    }
+
+    async fn takes_part(
+        &self,
+        request: Request<v1::TakesPartRequest>,
+    ) -> Result<Response<v1::TakesPartResponse>, Status> {
+        let (caller, _) = self.caller(&request)?;
+        let invalid = |what: String| Status::invalid_argument(what);
+        let loom = request.get_ref().loom.parse().map_err(|error: IdError| invalid(error.to_string()))?;
+        let about: NodeName =
+            request.get_ref().node.parse().map_err(|error: NodeNameError| invalid(error.to_string()))?;
+        let casts = self.casts.clone();
+        let answer = tokio::task::spawn_blocking(move || match caller.peer() {
+            Some(peer) => casts.vouches(loom, peer, &about),
+            None => Ok(false),
+        });
+        let answer = answer.await.map_err(|error| Status::internal(error.to_string()))?;
+        let takes_part = answer.map_err(|error| {
+            tracing::error!(%error, "the record of a loom cannot be read");
+            Status::internal("the host cannot read its record")
+        })?;
+        Ok(Response::new(v1::TakesPartResponse { takes_part }))
     }
 
     async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptResponse>, Status> {

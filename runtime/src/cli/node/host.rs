@@ -42,6 +42,22 @@ enum Equipped {
     Caller(Box<GateSpec>),
 }
 
+/// What is behind each gate that is granted.
+fn equipped(granted: &Granted, policy: &Policy, rule: &str) -> Result<Vec<Equipped>, Refusal> {
+    let equip = |gate: &GrantedGate| {
+        Ok(match gate {
+            GrantedGate::Runtime(RuntimeGate::Done) => Equipped::Here(builtin::done()),
+            GrantedGate::Runtime(gate) => Equipped::Runtime(*gate),
+            GrantedGate::Caller(spec) => Equipped::Caller(spec.clone()),
+            GrantedGate::Host(name) => Equipped::Here(policy.gates.get(name).cloned().ok_or_else(|| {
+                let what = format!("this host has no gate `{name}`");
+                Refusal::new(format!("{rule}.gates"), GateError::NotFound(what))
+            })?),
+        })
+    };
+    granted.gates.iter().map(equip).collect()
+}
+
 /// The node file at work.
 #[derive(Debug)]
 pub(super) struct NodeHost {
@@ -240,18 +256,7 @@ impl Hosting for NodeHost {
         })?;
         let policy = &known.policy;
         let cantrip = order.cantrip.clone();
-        let mut gates = Vec::with_capacity(granted.gates.len());
-        for gate in &granted.gates {
-            gates.push(match gate {
-                GrantedGate::Runtime(RuntimeGate::Done) => Equipped::Here(builtin::done()),
-                GrantedGate::Runtime(gate) => Equipped::Runtime(*gate),
-                GrantedGate::Caller(spec) => Equipped::Caller(spec.clone()),
-                GrantedGate::Host(name) => Equipped::Here(policy.gates.get(name).cloned().ok_or_else(|| {
-                    let what = format!("this host has no gate `{name}`");
-                    Refusal::new(format!("{rule}.gates"), GateError::NotFound(what))
-                })?),
-            });
-        }
+        let gates = equipped(granted, policy, &rule)?;
         let model = match &cantrip.model {
             ModelOrder::AtHost(Some(name)) => Some(self.file.get(name)?),
             ModelOrder::AtHost(None) | ModelOrder::AtCaller { .. } => None,

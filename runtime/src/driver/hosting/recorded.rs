@@ -1,19 +1,16 @@
 //! What the record says of an order: that is what keeps an episode from running twice across restarts.
 
-use std::sync::PoisonError;
-
 use cantrip_gates::GateError;
 use serde_json::Value;
 
 use crate::domain::caller::Caller;
-use crate::domain::ids::{CastId, LoomId};
-use crate::domain::loom::{Body, Ended, Sealed};
+use crate::domain::ids::CastId;
+use crate::domain::loom::{Body, Ended};
 use crate::domain::remote::{Order, Refusal};
 use crate::driver::fault::Fault;
-use crate::ports::{By, RemoteEnd, StoreError};
+use crate::ports::{RemoteEnd, StoreError};
 
-use super::attached::ENTRIES_READ_MAX;
-use super::{ADMITTED_MAX, Casts, ours, refuse};
+use super::{Casts, ours, refuse};
 
 /// What is known of an order's episode.
 pub(super) enum Known {
@@ -112,69 +109,18 @@ impl Casts {
         })
     }
 
-    /// A loom is written into by those who work in it: whoever began it here, whoever was asked to, and whoever is part of
-    /// the same trace.
+    /// A loom is written into by those who take part in it. A trace id is no such right: it is in logs, and on its way to others.
     fn may_write(&self, caller: &Caller, order: &Order) -> Result<(), Box<Refusal>> {
         let failed = |error: StoreError| Box::new(ours(&error));
         // Whoever may open the node's own socket may read and write its record too.
         let Some(peer) = caller.peer() else { return Ok(()) };
-        let key = (order.loom, peer.clone());
-        let is_known = self.0.admitted.lock().unwrap_or_else(PoisonError::into_inner).contains(&key);
-        let store = &self.0.runtime.host.store;
-        if is_known || store.head(order.loom).map_err(failed)?.sequence == 0 {
+        if self.is_admitted(order.loom, peer) || self.takes_part(order.loom, peer).map_err(failed)?.is_none() {
             return Ok(());
         }
-        let trace = |text: &str| text.split('-').nth(1).map(str::to_owned);
-        let ordered = order.trace.as_deref().and_then(trace);
-        let names = |sealed: &Sealed, is_own: bool| match &sealed.entry.body {
-            Body::Opened(opened) if is_own => {
-                let cast_by = opened.caller.as_deref().and_then(Caller::of_record);
-                cast_by.is_some_and(|by| by.is_same(caller))
-                    || (ordered.is_some() && opened.trace.as_deref().and_then(trace) == ordered)
-            }
-            Body::Delegated { place, .. } => place.names(peer),
-            Body::Opened(_)
-            | Body::Intent { .. }
-            | Body::Utterance(_)
-            | Body::GateCalled { .. }
-            | Body::GateReturned { .. }
-            | Body::Observation(_)
-            | Body::Snapshot { .. }
-            | Body::Folded { .. }
-            | Body::Approved { .. }
-            | Body::Denied { .. }
-            | Body::Ended(_)
-            | Body::Rewarded { .. }
-            | Body::Replayed { .. }
-            | Body::Adopted { .. } => false,
-        };
-        let own = store.writer();
-        let entries = store.entries(order.loom).map_err(failed)?;
-        let by_own = entries.iter().filter(|sealed| sealed.entry.writer == own).any(|sealed| names(sealed, true));
-        if !by_own && !self.is_named_by_hosts(order.loom, |sealed| names(sealed, false)).map_err(failed)? {
-            let what = format!("the loom {} is another's", order.loom);
-            return Err(Box::new(refuse("loom", GateError::Denied(what))));
-        }
-        let mut admitted = self.0.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        if admitted.len() >= ADMITTED_MAX {
-            admitted.pop_front();
-        }
-        admitted.push_back(key);
-        Ok(())
-    }
-
-    /// Looks for an entry of those that hosts of this node's own casts have sent back. What came as a copy of somebody's log says
-    /// nothing about who takes part.
-    fn is_named_by_hosts(&self, loom: LoomId, names: impl Fn(&Sealed) -> bool) -> Result<bool, StoreError> {
-        let store = &self.0.runtime.host.store;
-        let mut after = 0;
-        loop {
-            let read = store.recorded(loom, By::Others, after, ENTRIES_READ_MAX)?;
-            let Some((last, _)) = read.last() else { return Ok(false) };
-            after = *last;
-            if read.iter().any(|(_, sealed)| names(sealed)) {
-                return Ok(true);
-            }
-        }
+        let what = format!(
+            "the loom {} is another's: neither its record here nor whoever takes part in it names {peer}",
+            order.loom
+        );
+        Err(Box::new(refuse("loom", GateError::Denied(what))))
     }
 }

@@ -314,7 +314,8 @@ impl Shelf {
         for (name, digest) in self.names() {
             by_digest.entry(digest).or_default().push(name);
         }
-        let known = |(digest, names): (String, Vec<String>)| Some(Shelved { names, manifest: self.manifest(&digest).ok()? });
+        let known =
+            |(digest, names): (String, Vec<String>)| Some(Shelved { names, manifest: self.manifest(&digest).ok()? });
         by_digest.into_iter().filter_map(known).collect()
     }
 
@@ -381,7 +382,8 @@ impl Shelf {
             (Some(name), None) => Some(name),
             _ => None,
         };
-        let all: Vec<String> = names_in(&self.own).into_iter().filter(|(_, of)| *of == digest).map(|(name, _)| name).collect();
+        let all: Vec<String> =
+            names_in(&self.own).into_iter().filter(|(_, of)| *of == digest).map(|(name, _)| name).collect();
         // The names first: a name without a guest would be an error later, a guest without a name is none.
         for name in all.iter().filter(|name| one.is_none_or(|one| one == name.as_str())) {
             fs::remove_file(self.name_file(name)).map_err(failed)?;
