@@ -42,9 +42,19 @@ fn lend_artefacts(folder: &Path) {
     }
 }
 
+/// A folder with a home beside it: what is trusted does not lie in the project.
+struct Work(std::path::PathBuf);
+
+impl Work {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
 fn runtime(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
-    command.arg("--data").arg(folder.join("data")).current_dir(folder);
+    command.arg("--data").arg(folder.join("data")).current_dir(folder).env("HOME", folder.with_extension("home"));
+    command.env_remove("XDG_CONFIG_HOME").env_remove("CANTRIP_CONFIG");
     command
 }
 
@@ -132,7 +142,9 @@ fn a_killed_cast_is_resumed_without_asking_or_calling_again() {
 /// A guest has no model that could go on: its run itself is taken up, from its recorded answers, and goes on where they end.
 #[test]
 fn a_killed_guest_is_taken_up_where_its_record_ends() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let outer = tempfile::tempdir().expect("a folder");
+    let folder = Work(outer.path().join("work"));
+    std::fs::create_dir(folder.path()).expect("a folder in it");
     let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/built/everything.wasm");
     std::fs::copy(guest, folder.path().join("guest.wasm")).expect("the guest");
     let files = ["read_file", "list_dir", "search", "write_file"];
@@ -145,6 +157,7 @@ fn a_killed_guest_is_taken_up_where_its_record_ends() {
     );
     std::fs::write(folder.path().join("cantrip.toml"), cantrip).expect("a cantrip file");
     std::fs::write(folder.path().join("turns.jsonl"), "{\"content\": \"-\"}\n").expect("a script");
+    assert!(runtime(folder.path()).args(["trust", "cantrip.toml"]).status().expect("it is trusted").success());
     let echo = |number: usize| serde_json::json!({ "call": "gate", "with": "echo", "text": number.to_string() });
     let write = serde_json::json!({ "call": "write", "with": "begun.txt", "text": "x" });
     let wait = serde_json::json!({ "call": "clock" });

@@ -130,7 +130,7 @@ fn cantrip_file() {
     let finder = |reference: &str, at: &Path| -> Result<Arc<dyn Guest>, ShelfError> {
         Ok(guests.load("guest", read_guest_file(&at.join(reference))?)?)
     };
-    let around = Around { media: &NoMedia, guest: &finder, env: &|_| None };
+    let around = Around::new(&NoMedia, &finder, &|_| None);
     target("cantrip", 10_000, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         match file::load(&path, &around, false) {

@@ -14,6 +14,10 @@ mod peer_support;
 
 #[path = "hostile_input/authority.rs"]
 mod authority;
+#[path = "hostile_input/configuration.rs"]
+mod configuration;
+#[path = "hostile_input/found.rs"]
+mod found;
 #[path = "hostile_input/limits.rs"]
 mod limits;
 #[path = "hostile_input/machine.rs"]

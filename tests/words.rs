@@ -39,20 +39,24 @@ const TURNS: &str = r#"{"content": "Let me see.", "tool_calls": [{"gate": "read_
 {"tool_calls": [{"gate": "done", "args": {"answer": {"words": 2}}}]}
 "#;
 
-/// A folder with a cantrip, its script and a note, and a data directory of its own.
+/// A folder with a cantrip, its script and a note, and a data directory of its own; the home is beside it.
 struct Desk(TempDir);
 
 impl Desk {
     fn new() -> Self {
         let desk = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir(desk.path("")).unwrap();
         desk.write("cantrip.toml", CANTRIP);
         desk.write("turns.jsonl", TURNS);
         desk.write("note.txt", "two words, key sk-proj-abcdefghijklmnopqrstuvwxyz");
+        // It sends requests.
+        let trusted = desk.run("trust cantrip.toml");
+        assert!(trusted.ends_with("--- exit 0\n"), "{trusted}");
         desk
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path().join("desk").join(name)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -69,8 +73,11 @@ impl Desk {
     fn run(&self, line: &str) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"))
             .args(line.split(' ').map(|word| word.replace('_', " ")).filter(|word| !word.is_empty()))
-            .current_dir(self.0.path())
+            .current_dir(self.path(""))
             .env("CANTRIP_DATA", self.path("data"))
+            .env("HOME", self.0.path().join("home"))
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("CANTRIP_CONFIG")
             .env("ANTHROPIC_API_KEY", "not-a-key")
             .env_remove("CANTRIP_LOG")
             .env("COLUMNS", "100")
@@ -103,7 +110,7 @@ fn check(name: &str, told: &str) {
     settings.add_filter(r#"("duration_us": ?)\d+"#, "$1[time]");
     settings.add_filter(r"\d+(\.\d)? (µs|ms)\b", "[time]");
     settings.add_filter(r" +\d+ (s|min) ago", " [age]");
-    settings.add_filter(r"(/[^\s:`]+)+/(\.tmp\w+)", "[folder]");
+    settings.add_filter(r"(/[^\s:`]+)+/(\.tmp\w+)/desk", "[folder]");
     settings.bind(|| insta::assert_snapshot!(name, told));
 }
 
@@ -122,6 +129,10 @@ fn help_says_what_there_is() {
         "loom reward ",
         "conform ",
         "completions ",
+        "trust ",
+        "trust rm ",
+        "config ",
+        "config show ",
     ];
     let told: String = commands.iter().chain(&more).map(|command| desk.run(&format!("{command}--help"))).collect();
     check("help", &told);

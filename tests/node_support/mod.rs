@@ -15,11 +15,12 @@ pub(crate) fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The binary in a folder that is its home: its nodes' sockets and its record are its own.
-pub(crate) fn binary(home: &Path) -> Command {
+/// The binary in a folder that has its nodes' sockets and its record. The home is elsewhere, and is not there: in a home folder a
+/// file has no project, and each of its roots would have to be trusted.
+pub(crate) fn binary(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cantrip-runtime"));
-    command.current_dir(home).env("HOME", home);
-    for name in ["XDG_RUNTIME_DIR", "XDG_DATA_HOME", "CANTRIP_DATA", "CANTRIP_LOG", "CANTRIP_LLM"] {
+    command.current_dir(folder).env("HOME", "/nonexistent").env("XDG_DATA_HOME", folder.join("share"));
+    for name in ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "CANTRIP_CONFIG", "CANTRIP_DATA", "CANTRIP_LOG", "CANTRIP_LLM"] {
         command.env_remove(name);
     }
     command

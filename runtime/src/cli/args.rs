@@ -20,9 +20,10 @@ Exit codes:
   5  another node could not be reached, or refused
 
 Environment:
-  CANTRIP_DATA  the data directory, where --data is not given
-  CANTRIP_LLM   the Familiar's model, where --llm is not given, such as anthropic/claude-sonnet-4-5
-  CANTRIP_LOG   what is logged to stderr, such as `debug` or `cantrip_runtime=trace` (default: warn)"
+  CANTRIP_CONFIG  your configuration file (default: ~/.config/cantrip/config.toml)
+  CANTRIP_DATA    the data directory, where --data is not given
+  CANTRIP_LLM     the Familiar's model, where --llm is not given, such as anthropic/claude-sonnet-4-5
+  CANTRIP_LOG     what is logged to stderr, such as `debug` or `cantrip_runtime=trace` (default: warn)"
 )]
 pub(super) struct Cli {
     /// The data directory: looms, the node's key, compiled code [default: the platform's data directory]
@@ -42,6 +43,12 @@ pub(super) enum Command {
     Summon(SummonArgs),
     /// Talk to the coordinator of a workspace, which remembers what it did
     Familiar(FamiliarArgs),
+    /// Trust a file with what it reaches beyond its own project, list what is trusted, or take it back
+    #[command(args_conflicts_with_subcommands = true)]
+    Trust(TrustArgs),
+    /// Say where your configuration is, and where each value comes from
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Make a project of a guest: a cantrip as a WebAssembly component, with a test
     New(NewArgs),
     /// Compile a guest's project into a component
@@ -99,6 +106,55 @@ pub(super) struct CastArgs {
     /// Record it in this loom, beside what is there [default: a new one]
     #[arg(long, value_name = "LOOM", conflicts_with = "resume")]
     pub(super) loom: Option<String>,
+    /// Another model: one of your configuration, PROVIDER/MODEL or scripted/FILE [default: `llm` of the file, or your default]
+    #[arg(long, value_name = "MODEL")]
+    pub(super) llm: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustArgs {
+    /// A cantrip file, a workspace's cantrip.toml or a node file; what it reaches is printed, and trusted from now on
+    pub(super) file: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Option<TrustCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TrustCommand {
+    /// List the files that are trusted, and with what
+    Ls {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Trust a file no more
+    Rm {
+        /// The file; it need not be there any more
+        file: PathBuf,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print every value with its source: flag, environment, your file, the cantrip file, or the default
+    Show(ConfigShowArgs),
+    /// Print where your configuration file is, or would be
+    Path,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigShowArgs {
+    /// A cantrip file whose values are to be shown, too
+    pub(super) file: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +182,9 @@ pub(super) struct SummonArgs {
     /// Keep it on this node, such as agents@host:7432; a node has to serve on this machine
     #[arg(long, value_name = "NODE", conflicts_with_all = ["resume", "scratch"])]
     pub(super) node: Option<String>,
+    /// Another model: one of your configuration, PROVIDER/MODEL or scripted/FILE [default: `llm` of the file, or your default]
+    #[arg(long, value_name = "MODEL")]
+    pub(super) llm: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -148,7 +207,7 @@ pub(super) struct FamiliarArgs {
     /// How long a turn waits for them, in milliseconds, before its episode stops; 0: as long as it takes
     #[arg(long, value_name = "MS", default_value_t = 30_000, requires = "acks")]
     pub(super) acks_wait_ms: u64,
-    /// The model, as PROVIDER/MODEL or scripted/FILE [default: `CANTRIP_LLM`, or `[llm]` of the workspace's cantrip.toml]
+    /// The model: one of your configuration, PROVIDER/MODEL or scripted/FILE [default: `CANTRIP_LLM`, `llm` of the workspace's cantrip.toml, or your default]
     #[arg(long, value_name = "MODEL")]
     pub(super) llm: Option<String>,
     /// Print the outcome as JSON
@@ -164,9 +223,9 @@ pub(super) struct FamiliarArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// The node file
-    #[arg(long, value_name = "FILE", default_value = "node.toml")]
-    pub(super) config: PathBuf,
+    /// The node file [default: node.toml here, which is then judged like any file that is merely found]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -431,7 +490,7 @@ pub(super) struct ForkArgs {
     /// Another intent [default: the one of that episode]
     #[arg(long)]
     pub(super) intent: Option<String>,
-    /// Another model, as PROVIDER/MODEL or scripted/FILE
+    /// Another model: one of your configuration, PROVIDER/MODEL or scripted/FILE
     #[arg(long)]
     pub(super) model: Option<String>,
     /// Another value of the cantrip file, such as `circle.wards.max_turns=5`; repeat it for more

@@ -1,5 +1,6 @@
 //! `cast`: one intent to its end.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::ports::{LoomStore, Observer};
 use super::args::CastArgs;
 use super::copies;
 use super::exit::{CliError, Exit};
+use super::familiar::model_named;
 use super::settings::{self, Settings};
 use super::show::{EventLines, Progress, summary};
 use super::{json, print, say};
@@ -37,7 +39,8 @@ struct Printed<'a> {
 pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, CliError> {
     // The file is checked before anything is opened or written.
     let sandboxed = settings.sandbox()?;
-    let cantrip = sandboxed.cantrip(&args.cantrip, false)?;
+    let llm = args.llm.as_deref().map(|llm| model_named(settings, llm, "--llm", Path::new("."))).transpose()?;
+    let cantrip = sandboxed.cantrip(&args.cantrip, llm.as_ref())?;
     if args.intent.as_ref().is_some_and(|intent| intent.trim().is_empty()) {
         return Err(CliError::usage(CastError::NoIntent));
     }

@@ -1,6 +1,7 @@
 //! `check`: what an entity of a cantrip could do, before anything runs. A = (M ∪ G) − W.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use cantrip_gates::{Exposure, Reach};
 use serde::Serialize;
@@ -11,8 +12,8 @@ use crate::driver::Cantrip;
 
 use super::args::CheckArgs;
 use super::exit::{CliError, Exit};
-use super::settings::Settings;
-use super::{json, print};
+use super::settings::{LookedAt, Settings};
+use super::{json, print, trust};
 
 #[derive(Debug, Serialize)]
 struct Checked {
@@ -29,6 +30,19 @@ struct Checked {
     wards: Value,
     exposure: Exposure,
     trifecta: Trifecta,
+    /// What its file reaches beyond its own project.
+    reach: Vec<ReachLine>,
+    /// What would trust all of that, where something is not trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReachLine {
+    #[serde(flatten)]
+    reach: trust::Reach,
+    words: String,
+    trusted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,13 +64,13 @@ struct Trifecta {
 }
 
 pub(super) fn run(settings: &Settings, args: &CheckArgs) -> Result<Exit, CliError> {
-    let cantrip = settings.sandbox()?.cantrip(&args.cantrip, args.strict)?;
-    let checked = look(&cantrip);
+    let looked = settings.sandbox()?.look_at(&args.cantrip, args.strict)?;
+    let checked = look(&looked.cantrip, &looked, &args.cantrip);
     print(&if args.json { json(&checked)? } else { text(&checked) })?;
     Ok(Exit::Done)
 }
 
-fn look(cantrip: &Cantrip) -> Checked {
+fn look(cantrip: &Cantrip, looked: &LookedAt, file: &Path) -> Checked {
     let circle = cantrip.circle();
     let for_children = cantrip
         .equipped_specs()
@@ -86,6 +100,16 @@ fn look(cantrip: &Cantrip) -> Checked {
         wards: serde_json::to_value(circle.wards().to_wards()).unwrap_or(Value::Null),
         exposure,
         trifecta: trifecta(circle, exposure),
+        reach: looked
+            .reach
+            .iter()
+            .map(|reach| ReachLine {
+                words: reach.to_string(),
+                trusted: !looked.beyond.iter().any(|beyond| beyond == reach),
+                reach: reach.clone(),
+            })
+            .collect(),
+        trust: (!looked.beyond.is_empty()).then(|| trust::command(file)),
     }
 }
 
@@ -130,5 +154,15 @@ fn text(checked: &Checked) -> String {
         }
     }
     let _infallible = write!(out, "\ntrifecta\n  {}", checked.trifecta.verdict);
+    if !checked.reach.is_empty() {
+        out.push_str("\n\nreach, beyond its own project\n");
+    }
+    for line in &checked.reach {
+        let mark = if line.trusted { "" } else { " (not trusted)" };
+        let _infallible = writeln!(out, "  it {}{mark}", line.words);
+    }
+    if let Some(command) = &checked.trust {
+        let _infallible = writeln!(out, "  `{command}` trusts it with that; a cast asks or refuses until then");
+    }
     out.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
+use super::file::FileError;
+use super::trust;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -43,6 +46,18 @@ impl CliError {
 
     pub(super) fn fault(source: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::Fault, source: source.into(), hint: None }
+    }
+
+    /// A file that cannot be used, with what would help.
+    pub(super) fn file(error: FileError) -> Self {
+        let hint = match &error {
+            FileError::Untrusted(untrusted) => Some(format!(
+                "`{}` shows what it reaches and trusts it; without a terminal nobody is asked",
+                trust::command(&untrusted.file)
+            )),
+            FileError::Read { .. } | FileError::Size { .. } | FileError::Wrong { .. } | FileError::Trust(_) => None,
+        };
+        Self { hint, ..Self::usage(error) }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {

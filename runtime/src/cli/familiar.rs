@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cantrip_gates::{Root, Wards, builtin};
+use cantrip_gates::{Wards, builtin};
 use serde::{Deserialize, Serialize};
 
 use crate::adapters::llm::{self, LlmConfig};
@@ -21,6 +21,7 @@ use crate::ports::Peers;
 
 use super::args::FamiliarArgs;
 use super::cast::{finish, observer, stop_on_signal};
+use super::config::ChosenModel;
 use super::copies::{self, Keeping};
 use super::exit::{CliError, Exit};
 use super::prompt::Prompt;
@@ -92,41 +93,72 @@ impl Workspace {
     }
 }
 
-/// `PROVIDER/MODEL`, or `scripted/FILE`.
-pub(super) fn model_named(text: &str, from: &str, folder: &Path) -> Result<Arc<dyn crate::ports::Llm>, CliError> {
-    let shape = "expected PROVIDER/MODEL, such as anthropic/claude-sonnet-4-5, or scripted/turns.jsonl";
+/// A model of the user's configuration, `PROVIDER/MODEL`, or `scripted/FILE`.
+pub(super) fn model_named(settings: &Settings, text: &str, from: &str, folder: &Path) -> Result<ChosenModel, CliError> {
+    let configuration = settings.config()?;
+    if let Some(model) = configuration.model(text, &Settings::env) {
+        return model.map_err(CliError::file);
+    }
+    let shape = "expected a model of your configuration, PROVIDER/MODEL, such as anthropic/claude-sonnet-4-5, or \
+                 scripted/turns.jsonl";
     let wrong = |what: String| CliError::usage(anyhow::anyhow!("{from}: {what}")).hint(shape);
-    let (provider, model) = text.split_once('/').ok_or_else(|| wrong(format!("`{text}` names no model")))?;
+    let (provider, model) =
+        text.split_once('/').ok_or_else(|| wrong(format!("`{text}` names no model; {}", configuration.unknown(text))))?;
     let config = LlmConfig::named(provider, model);
-    llm::build(&config, folder, &Settings::env).map_err(|error| wrong(error.to_string()))
+    let llm = llm::build(&config, folder, &Settings::env).map_err(|error| wrong(error.to_string()))?;
+    Ok(ChosenModel { llm, retry: config.retry })
 }
 
-/// The model: of the flag, of the environment, of the workspace's file.
+/// The model: of the flag, of the environment, the one that the workspace's file names, the user's default. Children may ask for
+/// every model of the user's configuration.
 fn with_models(
-    builder: CantripBuilder,
+    mut builder: CantripBuilder,
     args: &FamiliarArgs,
     workspace: &Workspace,
+    settings: &Settings,
 ) -> Result<CantripBuilder, CliError> {
     let named = match (&args.llm, Settings::env("CANTRIP_LLM")) {
-        (Some(text), _) => Some(model_named(text, "--llm", Path::new("."))?),
-        (None, Some(text)) => Some(model_named(&text, "CANTRIP_LLM", Path::new("."))?),
+        (Some(text), _) => Some(model_named(settings, text, "--llm", Path::new("."))?),
+        (None, Some(text)) => Some(model_named(settings, &text, "CANTRIP_LLM", Path::new("."))?),
         (None, None) => None,
     };
-    let needed = named.is_none();
-    let builder = named.into_iter().fold(builder, CantripBuilder::llm);
+    let mut needed = named.is_none();
+    if let Some(ChosenModel { llm, retry }) = named {
+        builder = builder.llm(llm).retry(retry);
+    }
     let path = workspace.root.join(WORKSPACE_FILE);
-    let added = if path.exists() {
-        file::add_models(builder, &path, needed, &Settings::env).map_err(CliError::usage)?
-    } else {
-        Some(builder).filter(|_| !needed)
-    };
-    added.ok_or_else(|| {
-        CliError::usage(anyhow::anyhow!("the Familiar has no model")).hint(format!(
-            "name one with --llm PROVIDER/MODEL, with CANTRIP_LLM=PROVIDER/MODEL, or in {}:\n\n    [llm]\n    provider = \
-             \"anthropic\"\n    model = \"claude-sonnet-4-5\"",
-            path.display()
-        ))
-    })
+    if path.exists() {
+        let (added, names_one) = settings.for_user(None, |user| file::add_models(builder, &path, needed, user))?;
+        needed = needed && !names_one;
+        builder = added;
+    }
+    let configuration = settings.config()?;
+    if needed
+        && let Some(name) = &configuration.default_model
+        && let Some(model) = configuration.model(name, &Settings::env)
+    {
+        let ChosenModel { llm, retry } = model.map_err(CliError::file)?;
+        builder = builder.llm(llm).retry(retry);
+        needed = false;
+    }
+    for name in configuration.names() {
+        match configuration.model(name, &Settings::env) {
+            Some(Ok(model)) => builder = builder.model(name, model.llm),
+            // It may lack its key today: only whoever asks for it is to hear of that.
+            Some(Err(error)) => tracing::debug!(%error, "a model of the configuration is left out"),
+            None => {}
+        }
+    }
+    if needed {
+        let place = configuration.file().display();
+        return Err(CliError::usage(anyhow::anyhow!("the Familiar has no model")).hint(format!(
+            "name one with --llm PROVIDER/MODEL, with CANTRIP_LLM=PROVIDER/MODEL, or in {place}:\n\n    default_model = \
+             \"sonnet\"\n\n    [models.sonnet]\n    provider = \"anthropic\"\n    model = \"claude-sonnet-4-5\"\n\nThe \
+             workspace's cantrip.toml can name one of those, llm = \"sonnet\". An [llm] table there is taken, too, where it \
+             reaches nothing that you do not trust"
+        )));
+    }
+    Ok(builder)
 }
 
 fn cantrip(
@@ -134,8 +166,10 @@ fn cantrip(
     workspace: &Workspace,
     media: &dyn crate::ports::MediumFactory,
     nodes: &[NodeAddress],
+    settings: &Settings,
 ) -> Result<Cantrip, CliError> {
-    let root = || Root::open(&workspace.root).map_err(CliError::usage);
+    let closed = settings.closed();
+    let root = || file::open_root(&workspace.root, &closed).map_err(CliError::usage);
     let mut builder = Cantrip::builder()
         .medium(JAVASCRIPT)
         .gate(builtin::done())
@@ -148,7 +182,7 @@ fn cantrip(
     if args.write {
         builder = builder.gate(builtin::write_file(root()?));
     }
-    let builder = with_models(builder, args, workspace)?;
+    let builder = with_models(builder, args, workspace, settings)?;
     // The prompt says what the circle is, so the circle comes first.
     let bare = builder.clone().build(media).map_err(CliError::usage)?;
     let root = workspace.root.display().to_string();
@@ -192,7 +226,7 @@ pub(super) async fn run(settings: &Settings, args: FamiliarArgs) -> Result<Exit,
     let sandboxed = settings.sandbox()?;
     let peers = node::peers_here().await;
     let nodes = peers.as_ref().map(|peers| peers.known()).unwrap_or_default();
-    let cantrip = cantrip(&args, &workspace, sandboxed.media(), &nodes)?;
+    let cantrip = cantrip(&args, &workspace, sandboxed.media(), &nodes, settings)?;
     let (runtime, keeping) = copies::runtime(settings, &sandboxed, &workspace.name, args.replicate.as_deref()).await?;
     let runtime = match peers {
         Some(peers) => runtime.with_peers(peers as Arc<dyn Peers>),

@@ -1,18 +1,21 @@
 //! The cantrip file: TOML to a checked cantrip, with errors that name file, line and key.
 #![expect(clippy::disallowed_methods, reason = "reads the file that a person named")]
 
+mod entry;
 mod remote;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cantrip_gates::{Gate, HttpPolicy, Root, Wards, builtin, suggest};
+use cantrip_gates::{Gate, HttpPolicy, Root, RootError, Wards, builtin, suggest};
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::adapters::llm::{self, LlmConfig};
+use super::config::{ChosenModel, UserConfig};
+use super::trust::{self, Statement, StoreError, UntrustedError};
 use crate::adapters::wasm::ShelfError;
 use crate::domain::cantrip::Folding;
 use crate::domain::circle::CircleError;
@@ -20,7 +23,7 @@ use crate::domain::delegation::At;
 use crate::domain::guest::Shape;
 use crate::domain::medium::SnapshotPolicy;
 use crate::domain::model::{Sampling, ToolChoice};
-use crate::driver::{Cantrip, CantripBuilder, CantripError, ChildModels};
+use crate::driver::{Cantrip, CantripBuilder, CantripError};
 use crate::ports::{Guest, MediumFactory};
 
 /// 1 MiB. Nobody writes a longer cantrip file by hand.
@@ -29,10 +32,10 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CantripFile {
-    llm: Option<Spanned<LlmConfig>>,
+    llm: Option<Spanned<ModelEntry>>,
     guest: Option<Spanned<GuestEntry>>,
     #[serde(default)]
-    models: BTreeMap<String, Spanned<LlmConfig>>,
+    models: BTreeMap<String, Spanned<ModelEntry>>,
     #[serde(default)]
     children: Children,
     #[serde(default)]
@@ -158,12 +161,59 @@ pub enum FileError {
         /// What is wrong, and what is allowed.
         what: String,
     },
+    /// It reaches further than its user trusts it to.
+    #[error(transparent)]
+    Untrusted(UntrustedError),
+    /// What is trusted cannot be known.
+    #[error("what is trusted cannot be read")]
+    Trust(#[source] StoreError),
 }
 
+pub(super) use entry::ModelEntry;
 pub(super) use remote::load_remote;
 
 /// Finds a guest by what a cantrip file says and the folder that the file is in.
 pub type GuestFinder<'a> = dyn Fn(&str, &Path) -> Result<Arc<dyn Guest>, ShelfError> + 'a;
+
+/// Judges what a file reaches: an error keeps it from being used.
+pub type TrustCheck<'a> = dyn Fn(&Path, &Statement) -> Result<(), FileError> + 'a;
+
+/// What is the user's and not the file's.
+#[derive(Clone, Copy)]
+pub struct UserSide<'a> {
+    /// The environment, for keys and addresses of providers.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The user's own configuration, whose models a file may name. Default: none.
+    pub config: Option<&'a UserConfig>,
+    /// The model that is asked in place of the file's. Default: none.
+    pub llm: Option<&'a ChosenModel>,
+    /// Judges what the file reaches. Default: whatever reaches beyond its own project is refused.
+    pub trust: &'a TrustCheck<'a>,
+    /// The home folder: a file there, or above, has no project. Default: this process's.
+    pub home: Option<&'a Path>,
+    /// Folders and files that no gate opens. Default: none.
+    pub closed: &'a [PathBuf],
+}
+
+impl<'a> UserSide<'a> {
+    /// A user who trusts nothing and has no models.
+    pub fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { env, config: None, llm: None, trust: &nothing_trusted, home: super::settings::home(), closed: &[] }
+    }
+}
+
+fn nothing_trusted(file: &Path, statement: &Statement) -> Result<(), FileError> {
+    if statement.is_empty() {
+        return Ok(());
+    }
+    Err(FileError::Untrusted(UntrustedError { file: file.to_owned(), beyond: statement.clone() }))
+}
+
+impl std::fmt::Debug for UserSide<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("UserSide").field("config", &self.config).field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
 
 /// What a cantrip file is read with.
 #[derive(Clone, Copy)]
@@ -172,8 +222,19 @@ pub struct Around<'a> {
     pub media: &'a dyn MediumFactory,
     /// Finds a guest by what the file says and the folder that the file is in.
     pub guest: &'a GuestFinder<'a>,
-    /// The environment, for keys.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// What is the user's and not the file's.
+    pub user: UserSide<'a>,
+}
+
+impl<'a> Around<'a> {
+    /// Media, guests and an environment, for a user who trusts nothing and has no models.
+    pub fn new(
+        media: &'a dyn MediumFactory,
+        guest: &'a GuestFinder<'a>,
+        env: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self { media, guest, user: UserSide::new(env) }
+    }
 }
 
 impl std::fmt::Debug for Around<'_> {
@@ -186,9 +247,20 @@ impl std::fmt::Debug for Around<'_> {
 pub(super) struct Source<'a> {
     pub(super) file: &'a Path,
     pub(super) text: &'a str,
+    /// What no gate of the file opens.
+    closed: &'a [PathBuf],
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        Self { file, text, closed: &[] }
+    }
+
+    /// The same, with what no gate opens.
+    pub(super) fn closing(file: &'a Path, text: &'a str, closed: &'a [PathBuf]) -> Self {
+        Self { file, text, closed }
+    }
+
     fn line(&self, offset: usize) -> usize {
         self.text.get(..offset.min(self.text.len())).map_or(1, |before| before.matches('\n').count() + 1)
     }
@@ -204,8 +276,17 @@ impl Source<'_> {
 /// The first thing that is wrong, with its place.
 pub fn load(file: &Path, around: &Around<'_>, strict: bool) -> Result<Cantrip, FileError> {
     let text = read_toml(file)?;
-    let source = Source { file, text: &text };
-    build(parse(&source)?, &source, folder_of(file), around, strict)
+    let source = Source::closing(file, &text, around.user.closed);
+    let parsed = parse(&source)?;
+    judge(&source, &around.user)?;
+    build(parsed, &source, folder_of(file), around, strict)
+}
+
+/// Judges the text that is used afterwards, before anything that it names is read.
+fn judge(source: &Source<'_>, user: &UserSide<'_>) -> Result<Statement, FileError> {
+    let statement = trust::of_cantrip(source, user.home, user.env)?;
+    (user.trust)(source.file, &statement)?;
+    Ok(statement)
 }
 
 /// A value of a cantrip file that is to be another: `circle.wards.max_turns=5`.
@@ -248,66 +329,76 @@ pub(super) fn load_changed(file: &Path, changes: &[Change], around: &Around<'_>)
         return load(file, around, false);
     }
     let text = read_toml(file)?;
-    let source = Source { file, text: &text };
+    let source = Source::closing(file, &text, around.user.closed);
     let mut table: toml::Table = parse(&source)?;
+    let before = judge(&source, &around.user)?;
     for change in changes {
         change.apply(&mut table).map_err(|what| source.wrong(0, change.keys.join("."), what))?;
     }
     let text = toml::to_string(&table).map_err(|error| source.wrong(0, "", error.to_string()))?;
-    let source = Source { file, text: &text };
-    build(parse(&source)?, &source, folder_of(file), around, false)
+    let source = Source::closing(file, &text, around.user.closed);
+    let parsed = parse(&source)?;
+    // A change is the user's own word. Where a key goes is made of several values, though, and some are still the file's.
+    let after = trust::of_cantrip(&source, around.user.home, around.user.env)?;
+    let more = after.of_models().beyond(&before);
+    (around.user.trust)(file, &more)?;
+    build(parsed, &source, folder_of(file), around, false)
 }
 
 /// The models that a workspace's file names; its other tables are none of this one's business.
 #[derive(Debug, Deserialize)]
 struct ModelTables {
-    llm: Option<Spanned<LlmConfig>>,
+    llm: Option<Spanned<ModelEntry>>,
     #[serde(default)]
-    models: BTreeMap<String, Spanned<LlmConfig>>,
+    models: BTreeMap<String, Spanned<ModelEntry>>,
     #[serde(default)]
     children: Children,
 }
 
-/// Adds the models that a file names to a cantrip. Returns nothing where the file names none for the cantrip itself and one is
-/// `needed`.
+/// Adds the models that a workspace's file names or defines to a cantrip. Says whether the file names one
+/// for the cantrip itself; it is taken where one is `needed`. Only what it says of models is used, and so only that is judged.
 ///
 /// # Errors
-/// A file that cannot be read, or a table that is wrong.
+/// A file that cannot be read, a table that is wrong, or models that reach further than they are trusted to.
 pub(super) fn add_models(
     mut builder: CantripBuilder,
     file: &Path,
     needed: bool,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<CantripBuilder>, FileError> {
+    user: &UserSide<'_>,
+) -> Result<(CantripBuilder, bool), FileError> {
     let text = read_toml(file)?;
-    let source = Source { file, text: &text };
+    let source = Source::new(file, &text);
     let tables: ModelTables = parse(&source)?;
-    let model = |key: &str, table: &Spanned<LlmConfig>| {
-        llm::build(table.get_ref(), folder_of(file), env)
-            .map_err(|error| source.wrong(table.span().start, key, error.to_string()))
-    };
+    let statement = trust::of_cantrip(&source, user.home, user.env)?.of_models();
+    (user.trust)(file, &statement)?;
     match &tables.llm {
-        Some(table) if needed => {
-            builder = builder.llm(model("llm", table)?).retry(table.get_ref().retry.clone());
+        Some(entry) if needed => {
+            let chosen = entry::model("llm", entry, &source, user)?;
+            builder = builder.llm(chosen.llm).retry(chosen.retry);
         }
-        None if needed => return Ok(None),
         _ => {}
     }
-    for (name, table) in &tables.models {
-        builder = builder.model(name.clone(), model(&format!("models.{name}"), table)?);
+    for (name, entry) in &tables.models {
+        builder = builder.model(name.clone(), entry::model(&format!("models.{name}"), entry, &source, user)?.llm);
     }
-    let by_depth = (1..).zip(tables.children.llm_by_depth).collect();
-    Ok(Some(builder.child_models(ChildModels { default: tables.children.llm, by_depth })))
+    let builder = entry::child_models(builder, &tables.models, tables.children, user)?;
+    Ok((builder, tables.llm.is_some()))
 }
 
-/// Reads a file that a person wrote, up to a bound.
+/// Reads a file that a person wrote, up to a bound. What is no file, such as a pipe, is not waited for.
 pub(super) fn read_toml(file: &Path) -> Result<String, FileError> {
     let read_error = |source| FileError::Read { file: file.to_owned(), source };
-    let bytes = std::fs::metadata(file).map_err(read_error)?.len();
-    if bytes > FILE_BYTES_MAX {
+    if !std::fs::metadata(file).map_err(read_error)?.is_file() {
+        return Err(read_error(std::io::Error::other("it is a folder, a pipe or a device")));
+    }
+    let opened = std::fs::File::open(file).map_err(read_error)?;
+    let mut text = String::new();
+    let bytes = opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(read_error)?;
+    if bytes as u64 > FILE_BYTES_MAX {
+        let bytes = std::fs::metadata(file).map_or(bytes as u64, |metadata| metadata.len());
         return Err(FileError::Size { file: file.to_owned(), bytes });
     }
-    std::fs::read_to_string(file).map_err(read_error)
+    Ok(text)
 }
 
 /// Parses a file of ours; what the parser refuses is named with its place.
@@ -344,17 +435,15 @@ fn build(
     around: &Around<'_>,
     strict: bool,
 ) -> Result<Cantrip, FileError> {
-    let model = |key: &str, table: &Spanned<LlmConfig>| {
-        llm::build(table.get_ref(), folder, around.env)
-            .map_err(|error| source.wrong(table.span().start, key, error.to_string()))
-    };
     let mut builder = Cantrip::builder();
-    if let Some(table) = &parsed.llm {
-        builder = builder.llm(model("llm", table)?).retry(table.get_ref().retry.clone());
+    if let Some(chosen) = entry::own_model(parsed.llm.as_ref(), parsed.guest.is_some(), source, &around.user)? {
+        builder = builder.llm(chosen.llm).retry(chosen.retry);
     }
     for (name, table) in &parsed.models {
-        builder = builder.model(name.clone(), model(&format!("models.{name}"), table)?);
+        let chosen = entry::model(&format!("models.{name}"), table, source, &around.user)?;
+        builder = builder.model(name.clone(), chosen.llm);
     }
+    builder = entry::child_models(builder, &parsed.models, parsed.children, &around.user)?;
     let identity = parsed.identity;
     if let Some(prompt) = identity.system_prompt {
         builder = builder.system_prompt(prompt);
@@ -370,11 +459,7 @@ fn build(
             reasoning_effort: identity.reasoning_effort,
         })
         .folding(parsed.folding)
-        .snapshots(parsed.snapshot)
-        .child_models(ChildModels {
-            default: parsed.children.llm,
-            by_depth: (1..).zip(parsed.children.llm_by_depth).collect(),
-        });
+        .snapshots(parsed.snapshot);
     let circle_at = parsed.circle.span().start;
     let circle = parsed.circle.into_inner();
     let guest = |at: usize, key: &str, reference: &str, is_medium: bool| {
@@ -534,6 +619,11 @@ pub(super) fn unknown_gate(source: &Source<'_>, at: usize, key: &str, name: &str
     )
 }
 
+/// Opens the root of a gate, without what no gate opens.
+pub(super) fn open_root(path: &Path, closed: &[PathBuf]) -> Result<Root, RootError> {
+    Root::open(path)?.excluding(closed)
+}
+
 /// Constructs a gate with its dependencies (CIRCLE-10).
 pub(super) fn equip(
     name: &str,
@@ -554,7 +644,8 @@ pub(super) fn equip(
     };
     let unread = |error: toml::de::Error| wrong(error.message().to_owned());
     let opened = |root: &str| {
-        Root::open(&folder.join(root)).map_err(|error| source.wrong(at, format!("{key}.root"), error.to_string()))
+        open_root(&folder.join(root), source.closed)
+            .map_err(|error| source.wrong(at, format!("{key}.root"), error.to_string()))
     };
     let root = || -> Result<Root, FileError> {
         let table: RootTable = settings()?.try_into().map_err(unread)?;

@@ -6,6 +6,8 @@ mod admit;
 mod args;
 mod cast;
 mod check;
+pub mod config;
+mod config_show;
 mod copies;
 mod exit;
 mod exporting;
@@ -20,13 +22,14 @@ mod settings;
 mod show;
 mod summon;
 mod timetravel;
+pub mod trust;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, ClusterCommand, Command, ConformArgs, GuestsCommand};
+use args::{Cli, ClusterCommand, Command, ConfigCommand, ConformArgs, GuestsCommand};
 use exit::{CliError, Exit};
 use settings::Settings;
 
@@ -75,13 +78,16 @@ fn command(cli: Cli) -> Result<Exit, CliError> {
             None => tokio.block_on(summon::run(&settings, args)),
         },
         Command::Familiar(args) => tokio.block_on(familiar::run(&settings, args)),
-        Command::Serve(args) => tokio.block_on(node::serve(&args.config)),
+        Command::Serve(args) => tokio.block_on(node::serve(&settings, args.config)),
         Command::Cluster(ClusterCommand::Init(args)) => node::cluster_init(&args),
         Command::Deploy(args) => tokio.block_on(node::deploy(&settings, args)),
         Command::Guests(GuestsCommand::Ls { node: Some(node), json }) => tokio.block_on(node::guests_of(&node, json)),
         Command::Guests(GuestsCommand::Key { file }) => node::key(&file),
         Command::Guests(GuestsCommand::Sign { file, key }) => node::sign(&file, &key),
-        Command::New(args) => project::new(&args),
+        Command::Trust(args) => trust::run(&settings, args),
+        Command::Config(ConfigCommand::Show(args)) => config_show::show(&settings, &args),
+        Command::Config(ConfigCommand::Path) => config_show::path(&settings),
+        Command::New(args) => project::new(&settings, &args),
         Command::Build(args) => project::build(&args),
         Command::Inspect(args) => guests::inspect(&settings, &args),
         Command::Guests(command) => guests::run(&settings, command),

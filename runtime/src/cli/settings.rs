@@ -1,8 +1,10 @@
 //! Flags and environment, folded into one value. The environment is read here and nowhere else.
 #![expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,24 +18,92 @@ use crate::domain::ids::{LoomId, WriterKey};
 use crate::driver::{Cantrip, RemoteCantrip, Runtime};
 use crate::ports::{Guest, LoomStore, MediumFactory, StoreError};
 
+use super::config::{ChosenModel, ConfigPlace, UserConfig};
 use super::exit::{CliError, Exit};
-use super::file;
+use super::file::{self, UserSide};
+use super::trust::{self, Statement, StoreError as TrustError, TrustStore};
+
+/// The home folder of this process.
+pub(super) fn home() -> Option<&'static Path> {
+    static HOME: OnceLock<Option<PathBuf>> = OnceLock::new();
+    HOME.get_or_init(|| directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned())).as_deref()
+}
+
+/// Where the record is kept, unless somebody says otherwise.
+fn platform_data() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "cantrip-runtime").map(|dirs| dirs.data_dir().to_owned())
+}
 
 /// What every command works with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
     data: PathBuf,
+    /// Where the user's configuration is.
+    place: Option<ConfigPlace>,
+    /// More that no gate opens: what a node keeps elsewhere.
+    closed: Vec<PathBuf>,
 }
 
 impl Settings {
     pub(super) fn new(data: Option<PathBuf>) -> Result<Self, CliError> {
-        let platform =
-            || directories::ProjectDirs::from("", "", "cantrip-runtime").map(|dirs| dirs.data_dir().to_owned());
-        let data = data.or_else(platform).ok_or_else(|| {
+        let data = data.or_else(platform_data).ok_or_else(|| {
             CliError::usage(anyhow::anyhow!("there is no home folder to keep the record in"))
                 .hint("name a folder with --data or CANTRIP_DATA")
         })?;
-        Ok(Self { data })
+        let place = ConfigPlace::find(&Self::env, home()).map_err(CliError::usage)?;
+        Ok(Self { data, place, closed: Vec::new() })
+    }
+
+    /// The same, with more that no gate opens.
+    pub(super) fn closing(mut self, more: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.closed.extend(more);
+        self
+    }
+
+    /// Where the user's configuration is; nothing without a home.
+    pub(super) fn place(&self) -> Option<&ConfigPlace> {
+        self.place.as_ref()
+    }
+
+    /// The user's own configuration.
+    pub(super) fn config(&self) -> Result<UserConfig, CliError> {
+        self.place.as_ref().map_or_else(|| Ok(UserConfig::default()), |place| UserConfig::load(&place.config)).map_err(CliError::file)
+    }
+
+    /// What the user trusts.
+    pub(super) fn trust_store(&self) -> Result<TrustStore, TrustError> {
+        self.place.as_ref().map(|place| TrustStore::at(place.trust())).ok_or(TrustError::Nowhere)
+    }
+
+    /// The home folder.
+    #[expect(clippy::unused_self, reason = "part of what a command works with")]
+    pub(super) fn home(&self) -> Option<&'static Path> {
+        home()
+    }
+
+    /// What no gate opens, wherever its root is: configuration, trust, records.
+    pub(super) fn closed(&self) -> Vec<PathBuf> {
+        let places = self.place.iter().flat_map(ConfigPlace::closed);
+        let all = std::iter::once(self.data.clone()).chain(platform_data()).chain(places).chain(self.closed.iter().cloned());
+        all.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    }
+
+    /// Reads files for somebody: with the user's models, what is trusted, and what no gate opens.
+    pub(super) fn for_user<T>(
+        &self,
+        llm: Option<&ChosenModel>,
+        read: impl FnOnce(&UserSide<'_>) -> Result<T, file::FileError>,
+    ) -> Result<T, CliError> {
+        let (config, closed) = (self.config()?, self.closed());
+        let judge = |file: &Path, statement: &Statement| trust::judge(self, file, statement);
+        let user = UserSide {
+            config: Some(&config),
+            llm,
+            trust: &judge,
+            closed: &closed,
+            ..UserSide::new(&Self::env)
+        };
+        read(&user).map_err(CliError::file)
     }
 
     /// Sends logs to stderr. A provider's bodies are left out: they can hold what nobody wants in a log.
@@ -83,6 +153,11 @@ impl Settings {
         &self.data
     }
 
+    /// Whether that is where it is without anybody's word.
+    pub(super) fn is_platform_data(&self) -> bool {
+        platform_data().is_some_and(|platform| platform == self.data)
+    }
+
     /// Where it is written down who keeps which loom.
     pub(super) fn copies(&self) -> PathBuf {
         self.data.join("copies")
@@ -120,6 +195,7 @@ impl Settings {
             media: Arc::new(Javascript::new(Arc::clone(&sandbox))),
             guests: Guests::new(sandbox),
             shelf: self.shelf(),
+            settings: self.clone(),
         })
     }
 
@@ -135,7 +211,7 @@ impl Settings {
     }
 
     /// Reads a cantrip file for another node: what is placed here is made, everything else is only named.
-    pub(super) fn remote_cantrip(&self, path: &Path) -> Result<RemoteCantrip, CliError> {
+    pub(super) fn remote_cantrip(&self, path: &Path, llm: Option<&ChosenModel>) -> Result<RemoteCantrip, CliError> {
         let bytes = |reference: &str, folder: &Path| {
             if is_guest_file(reference) {
                 let path = folder.join(reference);
@@ -143,7 +219,7 @@ impl Settings {
             }
             self.shelf().get(reference)
         };
-        file::load_remote(path, &bytes, &Settings::env).map_err(CliError::usage)
+        self.for_user(llm, |user| file::load_remote(path, &bytes, user))
     }
 
     /// A runtime that reads, and writes nothing.
@@ -158,6 +234,16 @@ pub(super) struct Sandboxed {
     media: Arc<Javascript>,
     pub(super) guests: Guests,
     pub(super) shelf: Shelf,
+    settings: Settings,
+}
+
+/// A cantrip that was looked at and not trusted.
+pub(super) struct LookedAt {
+    pub(super) cantrip: Cantrip,
+    /// What its file reaches.
+    pub(super) reach: Statement,
+    /// What of that is not trusted.
+    pub(super) beyond: Statement,
 }
 
 impl Sandboxed {
@@ -171,18 +257,46 @@ impl Sandboxed {
         Arc::clone(&self.media) as Arc<dyn MediumFactory>
     }
 
-    /// Reads a cantrip file. Nothing of it runs.
-    pub(super) fn cantrip(&self, path: &Path, strict: bool) -> Result<Cantrip, CliError> {
+    /// Reads a cantrip file. Nothing of it runs. `llm` is asked in place of the file's model.
+    pub(super) fn cantrip(&self, path: &Path, llm: Option<&ChosenModel>) -> Result<Cantrip, CliError> {
         let guest = |reference: &str, folder: &Path| self.guest(reference, folder);
-        let around = file::Around { media: &*self.media, guest: &guest, env: &Settings::env };
-        file::load(path, &around, strict).map_err(CliError::usage)
+        self.settings.for_user(llm, |user| {
+            let around = file::Around { media: &*self.media, guest: &guest, user: *user };
+            file::load(path, &around, false)
+        })
+    }
+
+    /// Reads a cantrip file to say what it could do: nobody is asked, and a variable that it is not trusted with is not read.
+    pub(super) fn look_at(&self, path: &Path, strict: bool) -> Result<LookedAt, CliError> {
+        let guest = |reference: &str, folder: &Path| self.guest(reference, folder);
+        let found = RefCell::new((Statement::default(), Statement::default()));
+        let hidden = RefCell::new(BTreeSet::new());
+        let judge = |file: &Path, statement: &Statement| {
+            let beyond = match statement.is_empty() {
+                true => Statement::default(),
+                false => statement.beyond(&trust::trusted(&self.settings, file)?.1),
+            };
+            hidden.replace(beyond.variables());
+            found.replace((statement.clone(), beyond));
+            Ok(())
+        };
+        let env = |name: &str| {
+            if hidden.borrow().contains(name) { Some("not-read".to_owned()) } else { Settings::env(name) }
+        };
+        let cantrip = self.settings.for_user(None, |user| {
+            let user = UserSide { env: &env, trust: &judge, ..*user };
+            file::load(path, &file::Around { media: &*self.media, guest: &guest, user }, strict)
+        })?;
+        let (reach, beyond) = found.into_inner();
+        Ok(LookedAt { cantrip, reach, beyond })
     }
 
     /// The same with some values changed.
     pub(super) fn cantrip_with(&self, path: &Path, changes: &[file::Change]) -> Result<Cantrip, CliError> {
         let guest = |reference: &str, folder: &Path| self.guest(reference, folder);
-        let around = file::Around { media: &*self.media, guest: &guest, env: &Settings::env };
-        file::load_changed(path, changes, &around).map_err(CliError::usage)
+        self.settings.for_user(None, |user| {
+            file::load_changed(path, changes, &file::Around { media: &*self.media, guest: &guest, user: *user })
+        })
     }
 
     /// A guest of the shelf.

@@ -1,5 +1,6 @@
 //! `summon`: an entity to talk to.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -12,6 +13,7 @@ use super::args::SummonArgs;
 use super::cast::{resume, stop_on_signal};
 use super::copies;
 use super::exit::{CliError, Exit};
+use super::familiar::model_named;
 use super::prompt::Prompt;
 use super::settings::Settings;
 use super::show::{Progress, summary};
@@ -29,7 +31,8 @@ Anything else is an intent. Ctrl-C ends the episode after its turn; a second one
 
 pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, CliError> {
     let sandboxed = settings.sandbox()?;
-    let cantrip = sandboxed.cantrip(&args.cantrip, false)?;
+    let llm = args.llm.as_deref().map(|llm| model_named(settings, llm, "--llm", Path::new("."))).transpose()?;
+    let cantrip = sandboxed.cantrip(&args.cantrip, llm.as_ref())?;
     let (runtime, keeping) = match &args.resume {
         Some(_) => copies::runtime(settings, &sandboxed, LOCAL, None).await?,
         None => (settings.runtime(&sandboxed, args.scratch)?, None),

@@ -91,7 +91,7 @@ pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, Cl
             let mut cantrip = sandboxed.cantrip_with(path, sets)?;
             if let Some(model) = &args.model {
                 let folder = path.parent().unwrap_or(std::path::Path::new("."));
-                cantrip = cantrip.with_llm(super::familiar::model_named(model, "--model", folder)?);
+                cantrip = cantrip.with_llm(super::familiar::model_named(settings, model, "--model", folder)?.llm);
             }
             let options = CastOptions { control: Some(Control::new()), ..CastOptions::default() };
             let mut entity = runtime.fork(&cantrip, loom, of, turns, options).map_err(CliError::fault)?;

@@ -293,6 +293,9 @@ impl Stage {
                     .and_then(|all| all.get("root"))
                     .and_then(Value::as_str)
                     .unwrap_or_default();
+                if root.split('/').any(|name| name == "..") {
+                    return Err(format!("the root `{root}` leads out of the suite's own folder"));
+                }
                 let root =
                     Root::open(&self.folder.join(root.trim_start_matches('/'))).map_err(|error| error.to_string())?;
                 alias(name, ephemeral, parameters, builtin::read_file(root))

@@ -158,8 +158,10 @@ impl ProposedModel {
 #[serde(deny_unknown_fields, default)]
 pub struct ProposedIdentity {
     /// The system prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
     /// The sampling temperature.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
 }
 
@@ -168,10 +170,13 @@ pub struct ProposedIdentity {
 #[serde(deny_unknown_fields, default)]
 pub struct ProposedCircle {
     /// The medium.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub medium: Option<String>,
     /// The gates.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gates: Option<Vec<ProposedGate>>,
     /// The wards.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wards: Option<Value>,
 }
 

@@ -9,4 +9,14 @@ pub fn all() -> impl Iterator<Item = &'static Limit> {
     cantrip_gates::limits::ALL.iter().chain(ALL)
 }
 
-cantrip_gates::limits! {}
+cantrip_gates::limits! {
+    /// 1 MiB. Bounds what is read and kept of what a user trusts: some thousand files.
+    pub TRUST_FILE_BYTES_MAX: u64 = 1024 * 1024, "bytes", "the file of what is trusted", None,
+        "tests/hostile_input/configuration.rs::a_trust_file_that_is_too_long_is_refused";
+    /// 200 lines. Nobody reads a longer question before saying yes.
+    pub REACHES_MAX: usize = 200, "reaches", "what one file may be trusted with", None,
+        "tests/hostile_input/found.rs::a_file_that_reaches_more_than_a_person_reads_is_refused";
+    /// 16 bytes. Bounds what is read of an answer to a question of yes or no.
+    pub ANSWER_BYTES_MAX: u64 = 16, "bytes", "an answer of yes or no", None,
+        "tests/hostile_input/workspace.rs::a_person_at_the_terminal_is_asked_once";
+}

@@ -3,6 +3,8 @@
 //! Owns what genai appends its paths to. An address that carries a user or password is refused: it would end up in
 //! errors and in the record.
 
+use std::net::IpAddr;
+
 use reqwest::Url;
 
 use super::catalogue::{Entry, Wire};
@@ -34,6 +36,19 @@ pub(super) fn parse(entry: &Entry, text: &str) -> Result<Url, String> {
 /// Scheme, host and port: what a person is told was not reached.
 pub(super) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+/// An address of no known provider in its normal form; nothing where it is none that could be asked.
+pub(super) fn parse_any(text: &str) -> Option<Url> {
+    let url = parse_http(text.trim()).ok()?;
+    (url.username().is_empty() && url.password().is_none()).then_some(url)
+}
+
+/// Whether an address is this machine's own: 127.0.0.0/8, `::1`, or `localhost` to the letter. Nothing is looked up.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback())
 }
 
 fn parse_http(text: &str) -> Result<Url, String> {

@@ -18,6 +18,7 @@ mod answer;
 mod catalogue;
 mod config;
 mod convert;
+mod destination;
 mod failure;
 mod provider;
 mod replay;
@@ -26,6 +27,7 @@ mod seal;
 mod secret;
 
 pub use config::{LlmConfig, Place, build};
+pub use destination::{AddressOrigin, Destination, ProviderLine, destination, providers};
 pub use provider::{CONNECT_TIMEOUT, Environment, IDLE_TIMEOUT, Provider, ProviderConfig};
 pub use replay::{ReplayServer, normalise, provider_over_replies};
 pub use scripted::{Response, Scripted};

@@ -88,6 +88,15 @@ impl Provider {
             return Err(setup(format!("`model` is missing: which of {}'s models?", entry.name)));
         }
         let base = base(entry, config.base_url.as_deref(), env)?;
+        if base.scheme() != "https" && !address::is_loopback(&base) && reads_key(entry, config.key_env.as_deref(), env) {
+            // Everybody between here and there could read it.
+            let message = format!(
+                "no key is sent over plain http to {}: use https, or leave the key out (`provider = \"openai_compatible\"` \
+                 without `key_env`)",
+                address::origin(&base)
+            );
+            return Err(setup(message));
+        }
         let (key_variable, key) = key(entry, config.key_env.as_deref(), env)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -208,23 +217,49 @@ impl Llm for Provider {
     }
 }
 
+/// Who says where a provider is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BaseOrigin {
+    Table,
+    Variable(&'static str),
+    Usual,
+}
+
+/// The address of a provider as it is written, and who wrote it.
+pub(super) fn base_text(
+    entry: &Entry,
+    configured: Option<&str>,
+    env: Environment<'_>,
+) -> Result<(BaseOrigin, String), ModelError> {
+    if let Some(text) = configured {
+        return Ok((BaseOrigin::Table, text.to_owned()));
+    }
+    let of_variable = |&name: &&'static str| Some((name, env(name).filter(|value| !value.trim().is_empty())?));
+    if let Some((name, value)) = entry.base_variables.iter().find_map(of_variable) {
+        return Ok((BaseOrigin::Variable(name), value));
+    }
+    if entry.base_url.is_empty() {
+        let variables = entry.base_variables.join(" or ");
+        let message = format!("`{}` needs `base_url` (or {variables}): where is the server?", entry.name);
+        return Err(ModelError::Setup { message });
+    }
+    Ok((BaseOrigin::Usual, entry.base_url.to_owned()))
+}
+
 fn base(entry: &Entry, configured: Option<&str>, env: Environment<'_>) -> Result<Url, ModelError> {
-    let from_variable = || {
-        entry.base_variables.iter().find_map(|name| Some((*name, env(name).filter(|value| !value.trim().is_empty())?)))
-    };
-    let (origin, text) = match configured {
-        Some(text) => ("base_url".to_owned(), text.to_owned()),
-        None => match from_variable() {
-            Some((name, value)) => (format!("the variable {name}"), value),
-            None if entry.base_url.is_empty() => {
-                let variables = entry.base_variables.join(" or ");
-                let message = format!("`{}` needs `base_url` (or {variables}): where is the server?", entry.name);
-                return Err(ModelError::Setup { message });
-            }
-            None => ("the usual address".to_owned(), entry.base_url.to_owned()),
-        },
+    let (origin, text) = base_text(entry, configured, env)?;
+    let origin = match origin {
+        BaseOrigin::Table => "base_url".to_owned(),
+        BaseOrigin::Variable(name) => format!("the variable {name}"),
+        BaseOrigin::Usual => "the usual address".to_owned(),
     };
     address::parse(entry, &text).map_err(|what| ModelError::Setup { message: format!("{origin}: {what}") })
+}
+
+/// Whether a key would be sent.
+fn reads_key(entry: &Entry, configured: Option<&str>, env: Environment<'_>) -> bool {
+    let is_set = |name: &str| env(name).is_some_and(|value| !value.trim().is_empty());
+    configured.map_or_else(|| entry.key_variables.iter().any(|name| is_set(name)), is_set)
 }
 
 fn key(
@@ -263,7 +298,7 @@ fn key(
     }
 }
 
-fn is_variable_name(name: &str) -> bool {
+pub(super) fn is_variable_name(name: &str) -> bool {
     // Keys have dashes and small letters (`sk-…`, `gsk_…`, `AIza…`); the names of their variables never do.
     let letters = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
     !name.is_empty() && name.chars().all(letters) && !name.starts_with(|first: char| first.is_ascii_digit())

@@ -178,6 +178,10 @@ impl Scripted {
         let source = path.display().to_string();
         let broken = |what: String| ModelError::Setup { message: format!("the script {source} {what}") };
         let mut script = String::new();
+        // What is no file, such as a pipe, would be waited for without end.
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(broken("cannot be read: it is a folder, a pipe or a device".to_owned()));
+        }
         #[expect(clippy::disallowed_methods, reason = "the script is this adapter's file")]
         let file = std::fs::File::open(path).map_err(|error| broken(format!("cannot be read: {error}")))?;
         let read = file.take(SCRIPT_BYTES_MAX + 1).read_to_string(&mut script);

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    At, CantripFile, FileError, HeldGate, MediumEntry, Source, chain, equip, held_gates, parse, read_toml, wards,
+    At, CantripFile, FileError, HeldGate, MediumEntry, ModelEntry, Source, UserSide, chain, entry, equip, held_gates, parse,
+    read_toml, wards,
 };
-use crate::adapters::llm;
+use crate::cli::config::ChosenModel;
 use crate::adapters::wasm::{Guests, ShelfError};
 use crate::domain::cantrip::Identity;
 use crate::domain::circle::RuntimeGate;
@@ -20,17 +21,18 @@ pub(in crate::cli) type GuestBytes<'a> = dyn Fn(&str, &Path) -> Result<(String, 
 /// The provider of models that the node has under a name.
 const HOST: &str = "host";
 
-/// Reads a cantrip file for a cast on another node.
+/// Reads a cantrip file for a cast on another node. It is judged as for a cast here: where it runs changes no key's meaning.
 pub(in crate::cli) fn load_remote(
     file: &Path,
     guest: &GuestBytes<'_>,
-    env: &dyn Fn(&str) -> Option<String>,
+    user: &UserSide<'_>,
 ) -> Result<RemoteCantrip, FileError> {
     let text = read_toml(file)?;
-    let source = Source { file, text: &text };
+    let source = Source::closing(file, &text, user.closed);
     let parsed: CantripFile = parse(&source)?;
+    super::judge(&source, user)?;
     let folder = super::folder_of(file);
-    let (model, llm) = model(&parsed, &source, folder, env)?;
+    let (model, llm) = model(&parsed, &source, user)?;
     let circle = parsed.circle.into_inner();
     let mut gates = Vec::new();
     let mut here = Vec::new();
@@ -95,28 +97,34 @@ pub(in crate::cli) fn load_remote(
 
 type Model = (ModelOrder, Option<Arc<dyn crate::ports::Llm>>);
 
-fn model(
-    parsed: &CantripFile,
-    source: &Source<'_>,
-    folder: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Model, FileError> {
-    let Some(table) = &parsed.llm else { return Ok((ModelOrder::AtHost(None), None)) };
-    let (at, config) = (table.span().start, table.get_ref());
+fn model(parsed: &CantripFile, source: &Source<'_>, user: &UserSide<'_>) -> Result<Model, FileError> {
+    if let Some(chosen) = user.llm {
+        return Ok(asked_here(chosen.clone()));
+    }
+    let Some(entry) = &parsed.llm else { return Ok((ModelOrder::AtHost(None), None)) };
+    let config = match entry.get_ref() {
+        // The user's own model is asked where the user is.
+        ModelEntry::Named(_) => return entry::model("llm", entry, source, user).map(asked_here),
+        ModelEntry::Table(config) => config,
+    };
     if config.is_at_caller() {
-        let llm = llm::build(config, folder, env).map_err(|error| source.wrong(at, "llm", error.to_string()))?;
-        let order = ModelOrder::AtCaller {
-            name: llm.name().to_owned(),
-            context_tokens: llm.context_tokens(),
-            can_require_calls: llm.can_require_calls(),
-        };
-        return Ok((order, Some(llm)));
+        return entry::model("llm", entry, source, user).map(asked_here);
     }
     if config.is_scripted() {
         let what = "a script is a file of this machine: add `at = \"caller\"`, and the node asks it here";
-        return Err(source.wrong(at, "llm", what));
+        return Err(source.wrong(entry.span().start, "llm", what));
     }
     // The model is asked there, with that node's own settings and keys: only its name travels.
     let name = config.model.clone().or_else(|| (config.provider != HOST).then(|| config.provider.clone()));
     Ok((ModelOrder::AtHost(name), None))
+}
+
+fn asked_here(chosen: ChosenModel) -> Model {
+    let llm = chosen.llm;
+    let order = ModelOrder::AtCaller {
+        name: llm.name().to_owned(),
+        context_tokens: llm.context_tokens(),
+        can_require_calls: llm.can_require_calls(),
+    };
+    (order, Some(llm))
 }

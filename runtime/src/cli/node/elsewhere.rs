@@ -11,6 +11,7 @@ use crate::adapters::store::MemoryStore;
 use crate::cli::args::{CastArgs, SummonArgs};
 use crate::cli::cast::{Ending, observer, print_end, stop_on_signal};
 use crate::cli::exit::{CliError, Exit};
+use crate::cli::familiar::model_named;
 use crate::cli::prompt::Prompt;
 use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
@@ -127,8 +128,14 @@ pub(in crate::cli) fn node_error(error: PeerError) -> CliError {
     CliError { exit: Exit::Peer, source: error.into(), hint: hint.map(str::to_owned) }
 }
 
-async fn entity(file: &Path, settings: &Settings, node: &str, options: CastOptions) -> Result<RemoteEntity, CliError> {
-    let cantrip: RemoteCantrip = settings.remote_cantrip(file)?;
+async fn entity(
+    (file, llm): (&Path, Option<&str>),
+    settings: &Settings,
+    node: &str,
+    options: CastOptions,
+) -> Result<RemoteEntity, CliError> {
+    let llm = llm.map(|llm| model_named(settings, llm, "--llm", Path::new("."))).transpose()?;
+    let cantrip: RemoteCantrip = settings.remote_cantrip(file, llm.as_ref())?;
     let (nodes, node) = reach(node, None).await?;
     // The record is kept by the nodes; this process only looks on.
     let store = MemoryStore::new(WriterKey::from_bytes([0; 32]));
@@ -157,7 +164,7 @@ pub(in crate::cli) async fn cast(settings: &Settings, args: &CastArgs, node: &st
         loom,
         ..CastOptions::default()
     };
-    let mut entity = entity(&args.cantrip, settings, node, options).await?;
+    let mut entity = entity((&args.cantrip, args.llm.as_deref()), settings, node, options).await?;
     let stopping = tokio::spawn(stop_on_signal(control));
     let ended = entity.send(args.intent.as_deref().unwrap_or_default()).await;
     stopping.abort();
@@ -183,7 +190,7 @@ pub(in crate::cli) async fn summon(settings: &Settings, args: &SummonArgs, node:
         control: Some(Control::new()),
         ..CastOptions::default()
     };
-    let mut entity = entity(&args.cantrip, settings, node, options).await?;
+    let mut entity = entity((&args.cantrip, args.llm.as_deref()), settings, node, options).await?;
     say(&format!(
         "entity {} on {} in loom {}; /help says what there is",
         entity.entity(),

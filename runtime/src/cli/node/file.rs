@@ -13,7 +13,11 @@ use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::peer::PeerLimits;
 use crate::adapters::wasm::Shelf;
 use crate::cli::copies::NodePolicy;
-use crate::cli::file::{FileError, Source, WardsTable, equip, folder_of, parse, read_toml, unknown_gate, wards};
+use crate::cli::file::{
+    FileError, Source, UserSide, WardsTable, equip, folder_of, parse, read_toml, unknown_gate, wards,
+};
+use crate::cli::settings::Settings;
+use crate::cli::trust::{Reach, Reaching, Statement};
 use crate::domain::ids::{NodeAddress, NodeName, NodeNameError};
 use crate::domain::remote::{Ceiling, Onward};
 use crate::driver::{CopyTerms, HostLimits};
@@ -146,6 +150,17 @@ enum May {
     Keep,
 }
 
+impl May {
+    /// The word in the file.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Cast => "cast",
+            Self::Deploy => "deploy",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DeployToml {
@@ -187,6 +202,8 @@ pub(super) struct NodeFile {
     pub(super) node: NodeAddress,
     pub(super) listen: String,
     pub(super) data: PathBuf,
+    /// Files of its own that no gate opens, beside the data.
+    pub(super) closed: Vec<PathBuf>,
     pub(super) socket: bool,
     pub(super) tls: [PathBuf; 3],
     pub(super) peer_limits: PeerLimits,
@@ -208,14 +225,54 @@ impl NodeFile {
     }
 }
 
-/// Reads a node file and checks everything in it. Nothing is opened but the roots of gates.
-pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<NodeFile, FileError> {
+/// What a node file reaches beyond its own project.
+pub(in crate::cli) fn reach_of(source: &Source<'_>, home: Option<&Path>) -> Result<Statement, FileError> {
+    Ok(reach(&parse(source)?, source.file, home))
+}
+
+fn reach(parsed: &NodeToml, file: &Path, home: Option<&Path>) -> Statement {
+    let mut reaching = Reaching::new(file, home, &Settings::env);
+    for model in parsed.models.values() {
+        reaching.model(model.get_ref());
+    }
+    let of_peers = parsed.peers.values().flat_map(|peer| &peer.get_ref().gate);
+    for (name, table) in parsed.gate.iter().chain(of_peers) {
+        reaching.gate(name.get_ref(), table.get_ref());
+    }
+    for path in [&parsed.tls.authority, &parsed.tls.certificate, &parsed.tls.key].into_iter().chain(&parsed.data) {
+        reaching.uses(path);
+    }
+    let own = parsed.name.get_ref();
+    let address = parsed.listen.as_deref().unwrap_or_else(|| own.split_once('@').map_or(own, |(_, address)| address));
+    reaching.add(Reach::Listens { address: address.to_owned() });
+    for (name, peer) in &parsed.peers {
+        let peer = peer.get_ref();
+        let mut may: Vec<String> = peer.may.iter().map(|may| may.word().to_owned()).collect();
+        may.sort();
+        may.dedup();
+        reaching.add(Reach::Peer { name: name.get_ref().clone(), address: peer.address.clone(), may });
+    }
+    reaching.end()
+}
+
+/// Reads a node file and checks everything in it. Nothing is opened but the roots of gates. One that is not named but found is
+/// judged like any other file.
+pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<NodeFile, FileError> {
     let text = read_toml(file)?;
-    let source = Source { file, text: &text };
+    let source = Source::new(file, &text);
     let parsed: NodeToml = parse(&source)?;
+    if !is_named {
+        (user.trust)(file, &reach(&parsed, file, user.home))?;
+    }
     let folder = folder_of(file);
     let node = parsed.name.get_ref().parse::<NodeAddress>();
     let node = node.map_err(|error| source.wrong(parsed.name.span().start, "name", error.to_string()))?;
+    let data = folder.join(parsed.data.as_deref().unwrap_or("data"));
+    let tls = [&parsed.tls.authority, &parsed.tls.certificate, &parsed.tls.key].map(|file| folder.join(file));
+    let own_files = [file.to_owned(), tls[2].clone()];
+    let closed: Vec<PathBuf> = user.closed.iter().chain([&data]).chain(&own_files).cloned().collect();
+    let source = Source::closing(file, &text, &closed);
+    let env = user.env;
     for (key, model) in &parsed.models {
         let at = model.span().start;
         // Built once here, so that a mistake shows at the start and not in a cast.
@@ -306,9 +363,10 @@ pub(super) fn load(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
     Ok(NodeFile {
         listen: parsed.listen.unwrap_or_else(|| node.address().to_owned()),
         node,
-        data: folder.join(parsed.data.as_deref().unwrap_or("data")),
+        data,
+        closed: own_files.to_vec(),
         socket: parsed.socket,
-        tls: [&parsed.tls.authority, &parsed.tls.certificate, &parsed.tls.key].map(|file| folder.join(file)),
+        tls,
         peer_limits: PeerLimits {
             connect: duration(limits.connect_timeout_ms),
             rpc: duration(limits.rpc_timeout_ms),

@@ -10,5 +10,6 @@ mod sockets;
 
 pub(super) use deploy::{deploy, guests_of, key, sign};
 pub(super) use elsewhere::{SocketLinks, cast, keeper, node_error, peers_here, reach, summon};
+pub(super) use file::reach_of;
 pub(super) use init::cluster_init;
 pub(super) use serve::serve;

@@ -1,6 +1,6 @@
 //! `serve`: this machine as a node.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +21,17 @@ use crate::driver::{Casts, Runtime};
 use super::host::NodeHost;
 use super::{file, sockets};
 
-pub(in crate::cli) async fn serve(config: &Path) -> Result<Exit, CliError> {
-    let node = file::load(config, &Settings::env).map_err(CliError::usage)?;
+/// The node file that is taken where none is named.
+const FOUND: &str = "node.toml";
+
+pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) -> Result<Exit, CliError> {
+    let is_named = config.is_some();
+    let config = config.unwrap_or_else(|| PathBuf::from(FOUND));
+    let node = settings.for_user(None, |user| file::load(&config, user, is_named))?;
     let [authority, certificate, key] = &node.tls;
     let identity = Identity::from_files(authority, certificate, key).map_err(CliError::usage)?;
     let identity = Arc::new(identity);
-    let settings = Settings::new(Some(node.data.clone()))?;
+    let settings = Settings::new(Some(node.data.clone()))?.closing(node.closed.iter().cloned());
     let store = settings.store()?;
     let sandboxed = Arc::new(settings.sandbox()?);
     let listener = TcpListener::bind(&node.listen).await.map_err(|error| {

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use crate::adapters::wasm::{Guests, read_guest_file};
 use crate::cli::args::BuildArgs;
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::settings::{guest_name, is_guest_file};
+use crate::cli::settings::{guest_name, home, is_guest_file};
+use crate::cli::trust::{Project, resolved};
 use crate::cli::{print, say};
 
 const TARGET: &str = "wasm32-wasip2";
@@ -77,6 +78,13 @@ fn output(args: &BuildArgs, folder: &Path) -> Result<PathBuf, CliError> {
     let component = cantrip.guest.and_then(|guest| text(guest.get("component")));
     let medium = cantrip.circle.and_then(|circle| text(circle.get("medium").and_then(|medium| medium.get("guest"))));
     let named = component.or(medium).filter(|reference| is_guest_file(reference));
+    if let Some(named) = &named
+        && !Project::of(&file, home()).holds_file(&resolved(&folder.join(named)))
+    {
+        // Whoever wrote the file would otherwise choose what is overwritten.
+        let what = format!("{} names a component outside of its own project: {named}", file.display());
+        return Err(CliError::usage(anyhow::anyhow!(what)).hint("--output FILE says where the component goes"));
+    }
     Ok(folder.join(named.unwrap_or_else(|| format!("{}.wasm", guest_name(folder)))))
 }
 

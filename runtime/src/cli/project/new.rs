@@ -1,21 +1,23 @@
 //! `new`: a project that builds as it is, with a test.
 #![expect(clippy::disallowed_methods, reason = "writes the files that a person asked for")]
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 
 use include_dir::{Dir, File, include_dir};
 
 use crate::cli::args::{Language, NewArgs};
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::settings::guest_name;
+use crate::cli::settings::{Settings, guest_name};
+use crate::cli::trust::trust_written;
 use crate::cli::{print, say};
 
 /// Everything that a project is made of, and nothing that has to be fetched: the SDK is the one of this version.
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk");
 
-pub(crate) fn new(args: &NewArgs) -> Result<Exit, CliError> {
+pub(crate) fn new(settings: &Settings, args: &NewArgs) -> Result<Exit, CliError> {
     // A folder such as `.` has its name from where it is.
     let name = guest_name(&std::path::absolute(&args.folder).unwrap_or_else(|_| args.folder.clone()));
     let failed = |error: std::io::Error| CliError::usage(error).hint("name another folder");
@@ -40,6 +42,7 @@ pub(crate) fn new(args: &NewArgs) -> Result<Exit, CliError> {
         project.template("world.wit", "wit/world.wit")?;
         project.copied(&SDK, "wit/guest.wit", "wit/deps/cantrip-guest/guest.wit")?;
     }
+    trust_written(settings, &args.folder.join("cantrip.toml"))?;
     print(&args.folder.display().to_string())?;
     let prepare = prepare.map(|command| format!("  {command}\n")).unwrap_or_default();
     say(&format!(
@@ -103,7 +106,8 @@ impl Project<'_> {
             .replace("{{version}}", env!("CARGO_PKG_VERSION"));
         let folder = path.parent().unwrap_or(self.folder);
         fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&path, text))
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
+            .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| CliError::usage(anyhow::Error::new(error).context(path.display().to_string())))
     }
 }

@@ -153,6 +153,10 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, ShelfError> {
         };
         ShelfError::Files { path: path.to_owned(), what, source }
     };
+    // What is no file, such as a pipe, would be waited for without end.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is a folder, a pipe or a device")));
+    }
     let file = fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(GUEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
