@@ -173,3 +173,39 @@ fn a_word_of_a_stranger_is_quoted_cut_and_compared_only_while_short() {
     // One letter of 65 is wrong, and nobody says so: longer words than 64 letters are not compared.
     assert!(!gate(&format!("{}x", &named[1..])).contains("did you mean"), "{}", gate(&format!("{}x", &named[1..])));
 }
+
+#[test]
+fn a_long_text_stands_for_no_secret_it_is_one() {
+    let blank = |count: usize| format!("password={}", "x".repeat(count));
+    assert_eq!(cantrip_gates::redact(&blank(8)), blank(8));
+    assert!(cantrip_gates::redact(&blank(257)).contains("[redacted:"), "{}", cantrip_gates::redact(&blank(257)));
+}
+
+#[test]
+fn a_hint_is_not_looked_for_at_any_depth() {
+    let folder = tempfile::TempDir::new().expect("a directory");
+    let gate = builtin::read_file(Root::open(folder.path()).expect("a root"));
+    let hint = |depth: usize| {
+        let deep = "d/".repeat(depth);
+        std::fs::create_dir_all(folder.path().join(&deep)).expect("directories");
+        std::fs::write(folder.path().join(format!("{deep}README.md")), "x").expect("a file");
+        call(&gate, json!({"path": format!("{deep}REDME.md")})).expect_err("missing").message().contains("did you mean")
+    };
+    assert!(hint(60));
+    assert!(!hint(70));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_way_leads_over_a_bounded_number_of_links() {
+    let folder = tempfile::TempDir::new().expect("a directory");
+    std::fs::create_dir(folder.path().join("link0")).expect("a directory");
+    for at in 1..=41 {
+        let to = format!("link{}", at - 1);
+        std::os::unix::fs::symlink(to, folder.path().join(format!("link{at}"))).expect("a link");
+    }
+    let gate = builtin::write_file(Root::open(folder.path()).expect("a root"));
+    let write = |path: &str| call(&gate, json!({"path": path, "content": "x"}));
+    assert!(write("link40/a").is_ok());
+    check_error(write("link41/a"), "failed", "more than 40 symbolic links");
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use cantrip_runtime::conform;
-use cantrip_runtime::domain::ids::{EntityId, LoomId, WriterKey};
+use cantrip_runtime::domain::ids::{EntityId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, Entry, EntryError, FORMAT, Payload, Payloads, Sealed};
 use tempfile::TempDir;
 
@@ -76,4 +76,12 @@ fn an_entry_is_bounded_and_long_texts_are_kept_beside_it() {
     assert_eq!(payloads.into_blobs().len(), 1);
     let error = Sealed::new(entry(Payload::Inline("x".repeat(1 << 20))), Vec::new()).unwrap_err();
     assert!(matches!(error, EntryError::Size { .. }) && error.to_string().contains("the limit is 1048576"), "{error}");
+}
+
+#[test]
+fn the_address_of_a_node_is_bounded_and_a_wrong_one_is_shown_cut() {
+    let parse = |host: usize| format!("a@{}:1", "x".repeat(host)).parse::<NodeAddress>();
+    assert!(parse(268).is_ok());
+    let error = parse(269).unwrap_err().to_string();
+    assert!(error.contains(&format!("`{}`", "x".repeat(80))) && error.contains("270"), "{error}");
 }

@@ -33,7 +33,7 @@ pub enum NodeNameError {
     #[error("`{0}` is no node: {EXPECTED}")]
     NoAddress(String),
     /// What follows the `@` is not a host and a port.
-    #[error("`{0}` is no address: {EXPECTED}")]
+    #[error("`{0}` is no address of at most {ADDRESS_CHARS_MAX} characters: {EXPECTED}")]
     Address(String),
 }
 
