@@ -1,5 +1,6 @@
-//! Whatever bytes come in at the four doors where strangers put some — a component, a gate's arguments, a cantrip file, an
-//! entry of a record — the answer is a value or a sentence, and never a panic.
+//! Whatever bytes come in at the doors where strangers put some — a component and the interfaces that it asks for, a gate's
+//! arguments, a cantrip file, an entry of a record, an archive — the answer is a value or a sentence, and never a panic. What
+//! other nodes say, and the node file, are tried where they are read, in the crate.
 //!
 //! `cargo test --test fuzz` changes the seeds in `tests/fuzz` a bounded number of times. With `cargo bolero test NAME` the same
 //! targets are led by coverage, for as long as one likes. A seed that found something is added to its folder.
@@ -10,12 +11,16 @@
     reason = "the tests may stop, read and write files, and tell what they saw"
 )]
 
-use std::panic::AssertUnwindSafe;
+#[path = "fuzz/archive.rs"]
+mod archive;
+#[path = "fuzz/interfaces.rs"]
+mod interfaces;
+#[path = "fuzz/targets.rs"]
+mod targets;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use bolero::check;
 use cantrip_runtime::adapters::wasm::{Guests, Sandbox, ShelfError, read_guest_file};
 use cantrip_runtime::cli::file::{self, Around};
 use cantrip_runtime::domain::ids::EntryId;
@@ -23,9 +28,7 @@ use cantrip_runtime::domain::loom::Sealed;
 use cantrip_runtime::ports::Guest;
 use cantrip_runtime::{CallContext, Gate, NoMedia, Root, builtin};
 use serde_json::Value;
-
-/// Which seed, what of it becomes which byte, and where it is cut or doubled.
-type Change = (u8, Vec<(u16, u8)>, Option<u16>);
+use targets::target_of;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz").join(target);
@@ -35,44 +38,9 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// A seed with some bytes changed, and cut or doubled.
-fn changed(seeds: &[Vec<u8>], (which, bytes, length): &Change) -> Vec<u8> {
-    let mut seed = seeds.get(usize::from(*which) % seeds.len()).cloned().unwrap_or_default();
-    // Mostly few changes: what is wrong in eight places is refused for the first of them.
-    for (at, byte) in bytes.iter().take(1 + usize::from(*which) / 64) {
-        let at = usize::from(*at) % seed.len().max(1);
-        if let Some(place) = seed.get_mut(at) {
-            *place = *byte;
-        }
-    }
-    match length {
-        Some(length) if length % 4 > 1 => {}
-        Some(length) if length % 4 == 0 => seed.truncate(usize::from(*length) % (seed.len() + 1)),
-        Some(at) => {
-            let tail = seed.get(usize::from(*at) % (seed.len() + 1)..).unwrap_or_default().to_vec();
-            seed.extend(tail);
-        }
-        None => {}
-    }
-    seed
-}
-
-/// Runs a target on so many changed seeds. A panic ends the test, so nothing is looked at after one.
-///
-/// `body` says whether the bytes were taken: if no change ever is, the target looks at nothing but the first check.
+/// Runs a target on its seeds in `tests/fuzz`.
 fn target(name: &str, times: usize, body: impl Fn(Vec<u8>) -> bool) {
-    let seeds = seeds(name);
-    let (tried, taken) = (AtomicU64::new(0), AtomicU64::new(0));
-    let body = AssertUnwindSafe(body);
-    check!().with_type::<Change>().with_iterations(times).for_each(|change| {
-        let body = &body;
-        let bytes = changed(&seeds, change);
-        let is_changed = !seeds.contains(&bytes);
-        tried.fetch_add(1, Ordering::Relaxed);
-        taken.fetch_add(u64::from(body(bytes) && is_changed), Ordering::Relaxed);
-    });
-    println!("{name}: {tried:?} tried, {taken:?} changed and taken");
-    assert!(taken.into_inner() > 0, "{name}");
+    target_of(name, &seeds(name), times, body);
 }
 
 #[test]

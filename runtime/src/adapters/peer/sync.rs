@@ -338,3 +338,7 @@ impl Linking for PeerNodes {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod fuzz_tests;

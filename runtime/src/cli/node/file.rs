@@ -477,3 +477,7 @@ fn gates(
     }
     Ok(gates)
 }
+
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod fuzz_tests;
