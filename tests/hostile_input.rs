@@ -14,6 +14,8 @@ mod peer_support;
 
 #[path = "hostile_input/authority.rs"]
 mod authority;
+#[path = "hostile_input/authority/served.rs"]
+mod authority_served;
 #[path = "hostile_input/configuration.rs"]
 mod configuration;
 #[path = "hostile_input/found.rs"]

@@ -115,7 +115,9 @@ fn each_value_is_shown_with_who_says_so_and_no_key_is_shown() {
     let shown = |more: &[&str]| {
         let line = [&["config", "show", "--json"], more].concat();
         let mut command = desk.command(&line);
-        command.env("OPENAI_BASE_URL", "https://gate.example/v1").env("ANTHROPIC_BASE_URL", "https://me:pass@x.example");
+        command
+            .env("OPENAI_BASE_URL", "https://gate.example/v1")
+            .env("ANTHROPIC_BASE_URL", "https://me:pass@x.example");
         let output = command.output().unwrap();
         let all = text(&output.stdout) + &text(&output.stderr);
         for secret in ["the-secret", "me:pass", "hidden"] {
@@ -153,7 +155,10 @@ fn each_value_is_shown_with_who_says_so_and_no_key_is_shown() {
 fn trust_is_not_read_from_where_strangers_write() {
     let desk = Desk::new();
     let file = "[gate.read_file]\nroot = \"../outside\"\n";
-    desk.write("repository/cantrip.toml", &format!("[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n{CANTRIP}{file}"));
+    desk.write(
+        "repository/cantrip.toml",
+        &format!("[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n{CANTRIP}{file}"),
+    );
     let cast: &[&str] = &["cast", "repository/cantrip.toml", "go", "--scratch", "-q"];
     desk.ends(0, &["trust", "repository/cantrip.toml"]);
     desk.ends(0, cast);
@@ -221,7 +226,8 @@ fn no_gate_opens_configuration_trust_or_records() {
         "list_dir('data')",
         "write_file('data/loom/x', 'x')",
     ];
-    let code: Vec<String> = tries.iter().map(|gate| format!("try {{ {gate}; out.push(1) }} catch (e) {{ out.push(e.kind) }}")).collect();
+    let code: Vec<String> =
+        tries.iter().map(|gate| format!("try {{ {gate}; out.push(1) }} catch (e) {{ out.push(e.kind) }}")).collect();
     let code = format!("const out = []; {}; done(out.join())", code.join("; "));
     desk.write("ask.jsonl", &json!({ "code": code }).to_string());
     let line: &[&str] = &["familiar", "go", "--root", ".", "--write", "-q", "--llm", "scripted/ask.jsonl"];
@@ -243,7 +249,10 @@ fn no_key_goes_over_plain_http_to_another_machine() {
     desk.write("repository/cantrip.toml", CANTRIP);
     for (table, variable) in [
         ("provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://gate.example/v1\"", ""),
-        ("provider = \"openai_compatible\"\nmodel = \"m\"\nbase_url = \"HTTP://10.0.0.1\"\nkey_env = \"OPENAI_API_KEY\"", ""),
+        (
+            "provider = \"openai_compatible\"\nmodel = \"m\"\nbase_url = \"HTTP://10.0.0.1\"\nkey_env = \"OPENAI_API_KEY\"",
+            "",
+        ),
         ("provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://localhost.evil:1\"", ""),
         ("provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://[::ffff:10.0.0.1]:1\"", ""),
         ("provider = \"openai\"\nmodel = \"m\"", "http://gate.example/v1"),
@@ -257,6 +266,8 @@ fn no_key_goes_over_plain_http_to_another_machine() {
         assert_eq!(output.status.code(), Some(2), "{table}");
         assert!(text(&output.stderr).contains("no key is sent over plain http to"), "{}", text(&output.stderr));
     }
-    desk.config("default_model = \"x\"\n[models.x]\nprovider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://[::1]:1\"\n");
+    desk.config(
+        "default_model = \"x\"\n[models.x]\nprovider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://[::1]:1\"\n",
+    );
     desk.ends(0, &["check", "repository/cantrip.toml"]);
 }

@@ -23,13 +23,16 @@ fn a_node_file_that_is_merely_found_is_judged() {
     };
     let (code, told) = serve(&["serve"]);
     assert_eq!(code, Some(2), "{told}");
-    for part in ["takes connections at 127.0.0.1:1", "lets the peer b at 127.0.0.1:2 cast, deploy, keep", "trust node.toml"] {
+    for part in
+        ["takes connections at 127.0.0.1:1", "lets the peer b at 127.0.0.1:2 cast, deploy, keep", "trust node.toml"]
+    {
         assert!(told.contains(part), "{told}");
     }
     // Named or trusted, it is the user's word; that port is nobody's to listen on, or is taken by this very node.
     let port = "127.0.0.1:99999";
     let file = std::fs::read_to_string(desk.at("net/a/node.toml")).unwrap();
-    std::fs::write(desk.at("net/a/node.toml"), file.replacen("data = ", &format!("listen = \"{port}\"\ndata = "), 1)).unwrap();
+    std::fs::write(desk.at("net/a/node.toml"), file.replacen("data = ", &format!("listen = \"{port}\"\ndata = "), 1))
+        .unwrap();
     let (code, told) = serve(&["serve", "--config", "node.toml"]);
     assert!(code == Some(2) && told.contains("cannot be listened on"), "{told}");
     assert_eq!(serve(&["trust", "node.toml"]).0, Some(0));
@@ -42,7 +45,11 @@ fn what_is_no_file_is_not_waited_for() {
     let desk = Desk::new();
     let pipe = |path: &str| assert!(Command::new("mkfifo").arg(desk.at(path)).status().unwrap().success());
     pipe("repository/cantrip.toml");
-    for line in [&["cast", "repository/cantrip.toml", "go"][..], &["check", "repository/cantrip.toml"], &["familiar", "x", "--root", "repository"]] {
+    for line in [
+        &["cast", "repository/cantrip.toml", "go"][..],
+        &["check", "repository/cantrip.toml"],
+        &["familiar", "x", "--root", "repository"],
+    ] {
         assert!(desk.ends(2, line).contains("a pipe or a device"));
     }
     std::fs::remove_file(desk.at("repository/cantrip.toml")).unwrap();
@@ -53,7 +60,10 @@ fn what_is_no_file_is_not_waited_for() {
     desk.write("repository/cantrip.toml", &(SCRIPTED.replace("turns", "pipe") + CIRCLE));
     assert!(desk.ends(2, &["cast", "repository/cantrip.toml", "go"]).contains("a pipe or a device"));
     pipe("repository/pipe.wasm");
-    desk.write("repository/cantrip.toml", &format!("[guest]\ncomponent = \"pipe.wasm\"\n{}", CIRCLE.replace("medium = \"javascript\"\n", "")));
+    desk.write(
+        "repository/cantrip.toml",
+        &format!("[guest]\ncomponent = \"pipe.wasm\"\n{}", CIRCLE.replace("medium = \"javascript\"\n", "")),
+    );
     assert!(desk.ends(2, &["cast", "repository/cantrip.toml", "go"]).contains("could not be read"));
 }
 
@@ -87,9 +97,20 @@ fn what_new_writes_is_free_of_questions_and_replaces_nothing() {
     // In the home folder itself nothing is a project, and what it wrote is trusted as it is.
     let mut command = desk.command(&["new", "."]);
     std::fs::create_dir(desk.at("empty")).unwrap();
-    let made = command.env("HOME", desk.at("empty")).env("XDG_CONFIG_HOME", desk.at("xdg")).current_dir(desk.at("empty")).output().unwrap();
+    let made = command
+        .env("HOME", desk.at("empty"))
+        .env("XDG_CONFIG_HOME", desk.at("xdg"))
+        .current_dir(desk.at("empty"))
+        .output()
+        .unwrap();
     assert!(made.status.success(), "{}", text(&made.stderr));
-    let told = desk.command(&["check", "cantrip.toml", "--json"]).env("HOME", desk.at("empty")).env("XDG_CONFIG_HOME", desk.at("xdg")).current_dir(desk.at("empty")).output().unwrap();
+    let told = desk
+        .command(&["check", "cantrip.toml", "--json"])
+        .env("HOME", desk.at("empty"))
+        .env("XDG_CONFIG_HOME", desk.at("xdg"))
+        .current_dir(desk.at("empty"))
+        .output()
+        .unwrap();
     assert!(!text(&told.stdout).contains("\"trusted\": false"), "{}", text(&told.stdout));
     // A folder of somebody else's making is not added to.
     desk.ends(2, &["new", "repository"]);
@@ -126,7 +147,8 @@ fn values_changed_for_a_fork_send_no_key_to_an_address_of_the_file() {
         let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
         desk.run(&[&["loom", "fork", &entry], sets.as_slice()].concat())
     };
-    let hidden = SCRIPTED.replace("path = \"turns.jsonl\"", "base_url = \"http://127.0.0.1:1\"\nkey_env = \"AWS_SECRET_ACCESS_KEY\"");
+    let hidden = SCRIPTED
+        .replace("path = \"turns.jsonl\"", "base_url = \"http://127.0.0.1:1\"\nkey_env = \"AWS_SECRET_ACCESS_KEY\"");
     let told = fork(&(hidden + CIRCLE), &["llm.provider=openai", "llm.model=m"]);
     assert_eq!(told.status.code(), Some(2));
     assert!(text(&told.stderr).contains("AWS_SECRET_ACCESS_KEY"), "{}", text(&told.stderr));

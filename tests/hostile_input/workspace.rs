@@ -65,7 +65,8 @@ impl Desk {
     /// The kinds of what the repository's file reaches.
     fn reach(&self) -> Vec<Value> {
         let output = self.run(&["check", "repository/cantrip.toml", "--json"]);
-        let checked: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+        let checked: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
         checked["reach"].as_array().unwrap().clone()
     }
 }
@@ -113,7 +114,9 @@ impl Listener {
 fn a_workspace_cannot_send_a_variable_to_an_address_of_its_own() {
     let (desk, listener) = (Desk::new(), Listener::new());
     let own = format!("[llm]\nprovider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://{}/v1\"", listener.address);
-    for table in [listener.table("llm", "AWS_SECRET_ACCESS_KEY"), listener.table("models.x", "AWS_SECRET_ACCESS_KEY"), own] {
+    for table in
+        [listener.table("llm", "AWS_SECRET_ACCESS_KEY"), listener.table("models.x", "AWS_SECRET_ACCESS_KEY"), own]
+    {
         desk.cantrip(&table, "");
         let lines: [&[&str]; 4] = [
             &["familiar", "what is here?", "--root", "repository"],
@@ -185,28 +188,81 @@ fn everything_that_a_file_reaches_is_stated() {
     let key = |variable: &str, address: &str| json!({ "kind": "key", "variable": variable, "address": address });
     let scripted = SCRIPTED.to_owned();
     for (head, tail, expected) in [
-        (model("base_url = \"https://evil.example/v1\""), String::new(), json!({ "kind": "model", "address": "https://evil.example/v1/" })),
-        (model("base_url = \"http://localhost.evil:1/v1\""), String::new(), json!({ "kind": "model", "address": "http://localhost.evil:1/v1/" })),
-        (model("base_url = \"HTTP://EVIL.example\""), String::new(), json!({ "kind": "model", "address": "http://evil.example/v1/" })),
-        (model("base_url = \"http://127.0.0.1:1\"\nkey_env = \"HOME\""), String::new(), key("HOME", "http://127.0.0.1:1/v1/")),
-        (openai("base_url = \"https://evil.example\""), String::new(), key("OPENAI_API_KEY", "https://evil.example/v1/")),
-        (openai("base_url = \"https://api.openai.com:444/v1\""), String::new(), key("OPENAI_API_KEY", "https://api.openai.com:444/v1/")),
-        (openai("key_env = \"AWS_SECRET_ACCESS_KEY\""), String::new(), key("AWS_SECRET_ACCESS_KEY", "https://api.openai.com/v1/")),
-        (format!("{scripted}\n{}", openai("key_env = \"AWS_SECRET_ACCESS_KEY\"").replace("[llm]", "[models.x]")), String::new(), key("AWS_SECRET_ACCESS_KEY", "https://api.openai.com/v1/")),
+        (
+            model("base_url = \"https://evil.example/v1\""),
+            String::new(),
+            json!({ "kind": "model", "address": "https://evil.example/v1/" }),
+        ),
+        (
+            model("base_url = \"http://localhost.evil:1/v1\""),
+            String::new(),
+            json!({ "kind": "model", "address": "http://localhost.evil:1/v1/" }),
+        ),
+        (
+            model("base_url = \"HTTP://EVIL.example\""),
+            String::new(),
+            json!({ "kind": "model", "address": "http://evil.example/v1/" }),
+        ),
+        (
+            model("base_url = \"http://127.0.0.1:1\"\nkey_env = \"HOME\""),
+            String::new(),
+            key("HOME", "http://127.0.0.1:1/v1/"),
+        ),
+        (
+            openai("base_url = \"https://evil.example\""),
+            String::new(),
+            key("OPENAI_API_KEY", "https://evil.example/v1/"),
+        ),
+        (
+            openai("base_url = \"https://api.openai.com:444/v1\""),
+            String::new(),
+            key("OPENAI_API_KEY", "https://api.openai.com:444/v1/"),
+        ),
+        (
+            openai("key_env = \"AWS_SECRET_ACCESS_KEY\""),
+            String::new(),
+            key("AWS_SECRET_ACCESS_KEY", "https://api.openai.com/v1/"),
+        ),
+        (
+            format!("{scripted}\n{}", openai("key_env = \"AWS_SECRET_ACCESS_KEY\"").replace("[llm]", "[models.x]")),
+            String::new(),
+            key("AWS_SECRET_ACCESS_KEY", "https://api.openai.com/v1/"),
+        ),
         (scripted.clone(), gate(""), json!({ "kind": "host", "host": "a.example" })),
-        (scripted.clone(), gate("private_addresses = [\"10.0.0.0/8\"]"), json!({ "kind": "private", "address": "10.0.0.0/8" })),
+        (
+            scripted.clone(),
+            gate("private_addresses = [\"10.0.0.0/8\"]"),
+            json!({ "kind": "private", "address": "10.0.0.0/8" }),
+        ),
         (scripted.clone(), gate("ports = [22]"), json!({ "kind": "port", "port": 22 })),
         (scripted.clone(), gate("methods = [\"POST\"]"), json!({ "kind": "method", "method": "POST" })),
-        (scripted.clone(), gate("headers = { Authorization = \"x\" }"), json!({ "kind": "header", "name": "authorization" })),
-        (scripted.clone(), "[gate.read_file]\nroot = \"../outside\"".to_owned(), json!({ "kind": "reads", "folder": outside })),
+        (
+            scripted.clone(),
+            gate("headers = { Authorization = \"x\" }"),
+            json!({ "kind": "header", "name": "authorization" }),
+        ),
+        (
+            scripted.clone(),
+            "[gate.read_file]\nroot = \"../outside\"".to_owned(),
+            json!({ "kind": "reads", "folder": outside }),
+        ),
         (scripted.clone(), "[gate.search]\nroot = \"link\"".to_owned(), json!({ "kind": "reads", "folder": outside })),
         (scripted.clone(), "[gate.list_dir]\nroot = \"/\"".to_owned(), json!({ "kind": "reads", "folder": "/" })),
-        (scripted.clone(), "[gate.write_file]\nroot = \"docs/../../outside\"".to_owned(), json!({ "kind": "writes", "folder": outside })),
-        (scripted.replace("turns", "../outside/turns"), String::new(), json!({ "kind": "script", "file": format!("{outside}/turns.jsonl") })),
+        (
+            scripted.clone(),
+            "[gate.write_file]\nroot = \"docs/../../outside\"".to_owned(),
+            json!({ "kind": "writes", "folder": outside }),
+        ),
+        (
+            scripted.replace("turns", "../outside/turns"),
+            String::new(),
+            json!({ "kind": "script", "file": format!("{outside}/turns.jsonl") }),
+        ),
     ] {
         desk.cantrip(&head, &tail);
         let told = desk.reach();
-        let found = told.iter().find(|line| expected.as_object().unwrap().iter().all(|(name, value)| line[name] == *value));
+        let found =
+            told.iter().find(|line| expected.as_object().unwrap().iter().all(|(name, value)| line[name] == *value));
         assert_eq!(found.map(|line| line["trusted"].clone()), Some(json!(false)), "{head} {tail}: {told:?}");
         let refused = desk.ends(2, &["cast", "repository/cantrip.toml", "go", "--scratch"]);
         assert!(refused.contains("cantrip-runtime trust repository/cantrip.toml"), "{refused}");
@@ -228,7 +284,10 @@ fn a_file_in_the_home_folder_has_no_project() {
         let told = desk.ends(2, &["cast", &format!("{folder}/cantrip.toml"), "go", "--scratch"]);
         assert!(told.contains("lets its entity read what is in"), "{told}");
         // Without a root there is nothing to ask about.
-        desk.write(&format!("{folder}/cantrip.toml"), file.split("[gate").next().unwrap().replace("\"read_file\", ", "").as_str());
+        desk.write(
+            &format!("{folder}/cantrip.toml"),
+            file.split("[gate").next().unwrap().replace("\"read_file\", ", "").as_str(),
+        );
         desk.ends(0, &["cast", &format!("{folder}/cantrip.toml"), "go", "--scratch", "-q"]);
     }
 }
@@ -244,7 +303,10 @@ fn trust_covers_what_was_stated_and_nothing_more() {
     desk.ends(0, cast);
     // Another file, a comment, a prompt, a ward, a folder below: nothing that reaches further.
     std::fs::create_dir(desk.at("outside/below")).unwrap();
-    desk.cantrip(&format!("# other\n{SCRIPTED}\n[identity]\nsystem_prompt = \"x\""), "[gate.read_file]\nroot = \"../outside/below\"");
+    desk.cantrip(
+        &format!("# other\n{SCRIPTED}\n[identity]\nsystem_prompt = \"x\""),
+        "[gate.read_file]\nroot = \"../outside/below\"",
+    );
     desk.ends(0, cast);
     desk.ends(0, &["cast", &desk.at("repository/docs/../cantrip.toml").display().to_string(), "go", "--scratch", "-q"]);
     // One step further is told, and only that.
@@ -252,7 +314,11 @@ fn trust_covers_what_was_stated_and_nothing_more() {
     let told = desk.ends(2, cast);
     assert!(told.contains("sends requests to a.example") && !told.contains("read what is in"), "{told}");
     // Reading is not writing, and above is not below.
-    for tail in ["[gate.write_file]\nroot = \"../outside\"", "[gate.read_file]\nroot = \"..\"", "[gate.read_file]\nroot = \"../data\""] {
+    for tail in [
+        "[gate.write_file]\nroot = \"../outside\"",
+        "[gate.read_file]\nroot = \"..\"",
+        "[gate.read_file]\nroot = \"../data\"",
+    ] {
         desk.cantrip(SCRIPTED, tail);
         desk.ends(2, cast);
     }

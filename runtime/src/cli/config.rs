@@ -171,11 +171,7 @@ impl UserConfig {
     ///
     /// # Errors
     /// A table that no model can be made of.
-    pub fn model(
-        &self,
-        name: &str,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<Result<ChosenModel, FileError>> {
+    pub fn model(&self, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<Result<ChosenModel, FileError>> {
         let model = self.models.get(name)?;
         let source = Source::new(&self.file, &self.text);
         let made = llm::build(&model.config, folder_of(&self.file), env)

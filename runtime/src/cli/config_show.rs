@@ -154,7 +154,9 @@ fn destination_lines(key: &str, config: &LlmConfig, to: &Destination, file: &str
     match to.variables.iter().find(is_set) {
         Some(variable) => lines.add(format!("{key}.key"), "***", format!("environment: {variable}{named}")),
         None if to.variables.is_empty() => lines.add(format!("{key}.key"), NONE, DEFAULT),
-        None => lines.add(format!("{key}.key"), "not set", format!("environment: {}{named}", to.variables.join(" or "))),
+        None => {
+            lines.add(format!("{key}.key"), "not set", format!("environment: {}{named}", to.variables.join(" or ")))
+        }
     }
 }
 

@@ -102,8 +102,9 @@ pub(super) fn model_named(settings: &Settings, text: &str, from: &str, folder: &
     let shape = "expected a model of your configuration, PROVIDER/MODEL, such as anthropic/claude-sonnet-4-5, or \
                  scripted/turns.jsonl";
     let wrong = |what: String| CliError::usage(anyhow::anyhow!("{from}: {what}")).hint(shape);
-    let (provider, model) =
-        text.split_once('/').ok_or_else(|| wrong(format!("`{text}` names no model; {}", configuration.unknown(text))))?;
+    let (provider, model) = text
+        .split_once('/')
+        .ok_or_else(|| wrong(format!("`{text}` names no model; {}", configuration.unknown(text))))?;
     let config = LlmConfig::named(provider, model);
     let llm = llm::build(&config, folder, &Settings::env).map_err(|error| wrong(error.to_string()))?;
     Ok(ChosenModel { llm, retry: config.retry })

@@ -67,7 +67,10 @@ impl Settings {
 
     /// The user's own configuration.
     pub(super) fn config(&self) -> Result<UserConfig, CliError> {
-        self.place.as_ref().map_or_else(|| Ok(UserConfig::default()), |place| UserConfig::load(&place.config)).map_err(CliError::file)
+        self.place
+            .as_ref()
+            .map_or_else(|| Ok(UserConfig::default()), |place| UserConfig::load(&place.config))
+            .map_err(CliError::file)
     }
 
     /// What the user trusts.
@@ -84,7 +87,8 @@ impl Settings {
     /// What no gate opens, wherever its root is: configuration, trust, records.
     pub(super) fn closed(&self) -> Vec<PathBuf> {
         let places = self.place.iter().flat_map(ConfigPlace::closed);
-        let all = std::iter::once(self.data.clone()).chain(platform_data()).chain(places).chain(self.closed.iter().cloned());
+        let all =
+            std::iter::once(self.data.clone()).chain(platform_data()).chain(places).chain(self.closed.iter().cloned());
         all.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
     }
 
@@ -96,13 +100,7 @@ impl Settings {
     ) -> Result<T, CliError> {
         let (config, closed) = (self.config()?, self.closed());
         let judge = |file: &Path, statement: &Statement| trust::judge(self, file, statement);
-        let user = UserSide {
-            config: Some(&config),
-            llm,
-            trust: &judge,
-            closed: &closed,
-            ..UserSide::new(&Self::env)
-        };
+        let user = UserSide { config: Some(&config), llm, trust: &judge, closed: &closed, ..UserSide::new(&Self::env) };
         read(&user).map_err(CliError::file)
     }
 

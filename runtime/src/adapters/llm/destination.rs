@@ -158,7 +158,9 @@ mod tests {
         let at = |base_url: &str| {
             of(json!({"provider": "openai_compatible", "model": "m", "base_url": base_url}), &|_| None)
         };
-        for here in ["http://127.0.0.1:1/v1", "http://localhost:1", "HTTP://LOCALHOST", "http://[::1]:1", "http://127.9.9.9"] {
+        for here in
+            ["http://127.0.0.1:1/v1", "http://localhost:1", "HTTP://LOCALHOST", "http://[::1]:1", "http://127.9.9.9"]
+        {
             assert!(at(here).unwrap().is_loopback, "{here}");
         }
         for there in [

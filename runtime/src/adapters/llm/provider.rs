@@ -88,7 +88,8 @@ impl Provider {
             return Err(setup(format!("`model` is missing: which of {}'s models?", entry.name)));
         }
         let base = base(entry, config.base_url.as_deref(), env)?;
-        if base.scheme() != "https" && !address::is_loopback(&base) && reads_key(entry, config.key_env.as_deref(), env) {
+        if base.scheme() != "https" && !address::is_loopback(&base) && reads_key(entry, config.key_env.as_deref(), env)
+        {
             // Everybody between here and there could read it.
             let message = format!(
                 "no key is sent over plain http to {}: use https, or leave the key out (`provider = \"openai_compatible\"` \

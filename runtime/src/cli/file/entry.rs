@@ -36,7 +36,8 @@ impl<'de> Deserialize<'de> for ModelEntry {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ModelEntry, A::Error> {
-                LlmConfig::deserialize(MapAccessDeserializer::new(map)).map(|config| ModelEntry::Table(Box::new(config)))
+                LlmConfig::deserialize(MapAccessDeserializer::new(map))
+                    .map(|config| ModelEntry::Table(Box::new(config)))
             }
         }
         deserializer.deserialize_any(Entry)

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    At, CantripFile, FileError, HeldGate, MediumEntry, ModelEntry, Source, UserSide, chain, entry, equip, held_gates, parse,
-    read_toml, wards,
+    At, CantripFile, FileError, HeldGate, MediumEntry, ModelEntry, Source, UserSide, chain, entry, equip, held_gates,
+    parse, read_toml, wards,
 };
-use crate::cli::config::ChosenModel;
 use crate::adapters::wasm::{Guests, ShelfError};
+use crate::cli::config::ChosenModel;
 use crate::domain::cantrip::Identity;
 use crate::domain::circle::RuntimeGate;
 use crate::domain::model::Sampling;

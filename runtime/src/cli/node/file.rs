@@ -243,8 +243,9 @@ fn reach(parsed: &NodeToml, file: &Path, home: Option<&Path>) -> Statement {
         reaching.uses(path);
     }
     let own = parsed.name.get_ref();
-    let address = parsed.listen.as_deref().unwrap_or_else(|| own.split_once('@').map_or(own, |(_, address)| address));
-    reaching.add(Reach::Listens { address: address.to_owned() });
+    let named = own.parse::<NodeAddress>().map_or_else(|_| own.clone(), |node| node.address().to_owned());
+    let address = parsed.listen.clone().unwrap_or(named);
+    reaching.add(Reach::Listens { address });
     for (name, peer) in &parsed.peers {
         let peer = peer.get_ref();
         let mut may: Vec<String> = peer.may.iter().map(|may| may.word().to_owned()).collect();

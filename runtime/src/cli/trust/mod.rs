@@ -88,7 +88,11 @@ fn ask(file: &Path, beyond: &Statement, is_known: bool) -> bool {
         return false;
     }
     let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else { return false };
-    let what = if is_known { "reaches further beyond its own project than it is trusted to" } else { "reaches beyond its own project" };
+    let what = if is_known {
+        "reaches further beyond its own project than it is trusted to"
+    } else {
+        "reaches beyond its own project"
+    };
     let mut question = format!("{} {what}:\n", statement::plain(&file.display().to_string()));
     for reach in beyond.iter() {
         // Writing into a String cannot fail.
@@ -108,8 +112,13 @@ fn ask(file: &Path, beyond: &Statement, is_known: bool) -> bool {
 fn statement_of(settings: &Settings, file: &Path) -> Result<Statement, FileError> {
     let text = read_toml(file)?;
     let source = Source::new(file, &text);
-    let is_node = text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("tls") || table.contains_key("peers"));
-    if is_node { node::reach_of(&source, settings.home()) } else { of_cantrip(&source, settings.home(), &Settings::env) }
+    let is_node =
+        text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("tls") || table.contains_key("peers"));
+    if is_node {
+        node::reach_of(&source, settings.home())
+    } else {
+        of_cantrip(&source, settings.home(), &Settings::env)
+    }
 }
 
 pub(in crate::cli) fn run(settings: &Settings, args: TrustArgs) -> Result<Exit, CliError> {
@@ -125,7 +134,8 @@ pub(in crate::cli) fn run(settings: &Settings, args: TrustArgs) -> Result<Exit, 
 fn trust(settings: &Settings, file: &Path, as_json: bool) -> Result<Exit, CliError> {
     let statement = statement_of(settings, file).map_err(CliError::file)?;
     if statement.len() > REACHES_MAX {
-        let what = format!("{} reaches {} things, and at most {REACHES_MAX} can be trusted", file.display(), statement.len());
+        let what =
+            format!("{} reaches {} things, and at most {REACHES_MAX} can be trusted", file.display(), statement.len());
         return Err(CliError::usage(anyhow::anyhow!(what)));
     }
     let (store, before) = trusted(settings, file).map_err(CliError::file)?;

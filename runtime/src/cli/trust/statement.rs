@@ -135,7 +135,9 @@ impl fmt::Display for Reach {
             Self::Model { address } => format!("sends what its model is asked to {address}"),
             Self::Host { host } if host == "*" => "sends requests to any host".to_owned(),
             Self::Host { host } => format!("sends requests to {host}"),
-            Self::Private { address } => format!("sends requests to {address}, even where that is not a public address"),
+            Self::Private { address } => {
+                format!("sends requests to {address}, even where that is not a public address")
+            }
             Self::Port { port } => format!("sends requests to port {port} of its hosts"),
             Self::Method { method } => format!("sends {method} requests, which may change something there"),
             Self::Header { name } => format!("sends a header {name} of its own with requests"),
@@ -295,11 +297,7 @@ pub(in crate::cli) struct Reaching<'a> {
 }
 
 impl<'a> Reaching<'a> {
-    pub(in crate::cli) fn new(
-        file: &'a Path,
-        home: Option<&Path>,
-        env: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Self {
+    pub(in crate::cli) fn new(file: &'a Path, home: Option<&Path>, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { folder: folder_of(file), project: Project::of(file, home), env, found: BTreeSet::new() }
     }
 
@@ -373,7 +371,8 @@ impl<'a> Reaching<'a> {
 
     fn http(&mut self, policy: &HttpPolicy) {
         let hosts = serde_json::to_value(&policy.hosts).ok();
-        for host in hosts.iter().filter_map(serde_json::Value::as_array).flatten().filter_map(serde_json::Value::as_str) {
+        for host in hosts.iter().filter_map(serde_json::Value::as_array).flatten().filter_map(serde_json::Value::as_str)
+        {
             self.add(Reach::Host { host: host.to_owned() });
         }
         for address in &policy.private_addresses {

@@ -96,10 +96,13 @@ impl TrustStore {
         let mut text = Vec::new();
         Read::by_ref(&mut file).take(TRUST_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(io)?;
         if text.len() as u64 > TRUST_FILE_BYTES_MAX {
-            return Err(self.wrong(format!("it is longer than {TRUST_FILE_BYTES_MAX} bytes; `trust rm FILE` shortens it")));
+            return Err(
+                self.wrong(format!("it is longer than {TRUST_FILE_BYTES_MAX} bytes; `trust rm FILE` shortens it"))
+            );
         }
-        let page: Page = serde_json::from_slice(&text)
-            .map_err(|error| self.wrong(format!("it cannot be read ({error}); remove it, and trust again what you trust")))?;
+        let page: Page = serde_json::from_slice(&text).map_err(|error| {
+            self.wrong(format!("it cannot be read ({error}); remove it, and trust again what you trust"))
+        })?;
         if page.version != VERSION {
             return Err(self.wrong(format!("it has version {}, and this one reads {VERSION}", page.version)));
         }
@@ -153,7 +156,12 @@ impl TrustStore {
         let io = |source| StoreError::Io { file: self.file.clone(), source };
         let folder = folder_of(&self.file);
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.file.with_extension("lock"));
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.file.with_extension("lock"));
         let lock = lock.map_err(io)?;
         lock.lock().map_err(io)?;
         let mut files = self.all()?;
