@@ -6,10 +6,11 @@
 
 use serde_json::{Map, Value};
 
-use crate::describe::{described, whole_number};
+use crate::describe::{described, listed, named, whole_number};
 use crate::error::GateError;
+use crate::limits::CHECK_STEPS_MAX;
 use crate::name::GateName;
-use crate::schema::{Misfit, Problem, Schema, SchemaError};
+use crate::schema::{Misfit, Problem, Schema, SchemaError, SchemaRoom};
 use crate::spec::GateSpec;
 
 /// Why a gate's declaration cannot be used.
@@ -63,8 +64,17 @@ impl ArgumentCheck {
     ///
     /// [`SpecError`] if the schema cannot be used or does not fit the positional parameters.
     pub fn new(spec: &GateSpec) -> Result<Self, SpecError> {
+        Self::among(spec, &mut SchemaRoom::default())
+    }
+
+    /// The same for one of several gates whose schemas come from one stranger: what they hold together is bounded, too.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] if the schema cannot be used, does not fit the positional parameters, or finds no room.
+    pub fn among(spec: &GateSpec, room: &mut SchemaRoom) -> Result<Self, SpecError> {
         let gate = spec.name.clone();
-        let compiled = Schema::compile(&spec.parameters);
+        let compiled = Schema::compile(&spec.parameters, room);
         let schema = compiled.map_err(|source| SpecError::Schema { gate: gate.clone(), source })?;
         if !schema.is_object() {
             return Err(SpecError::NotAnObject(gate));
@@ -172,7 +182,7 @@ impl ArgumentCheck {
     fn too_many(&self, count: usize) -> GateError {
         let parameters = match self.positional.as_slice() {
             [] => "takes no arguments".to_owned(),
-            names => format!("takes at most {} ({})", names.len(), names.join(", ")),
+            names => format!("takes at most {} ({})", names.len(), listed(names.iter().map(String::as_str))),
         };
         GateError::Invalid(format!("{}: {count} arguments came, but it {parameters}", self.gate))
     }
@@ -181,15 +191,17 @@ impl ArgumentCheck {
         let gate = &self.gate;
         let path = misfit.path();
         match &misfit.problem {
+            Problem::Costly => {
+                format!("{gate}: checking the arguments takes more than {CHECK_STEPS_MAX} steps; send less at once")
+            }
             Problem::Missing(name) if path.is_empty() => {
-                format!("{gate}: missing required argument `{name}`")
+                format!("{gate}: missing required argument `{}`", named(name))
             }
             Problem::Missing(name) => {
-                format!("{gate}: argument `{path}`: missing required `{name}`")
+                format!("{gate}: argument `{path}`: missing required `{}`", named(name))
             }
             Problem::Unknown { name, hint } if path.is_empty() => {
-                let names: Vec<_> = self.schema.property_names().collect();
-                format!("{gate}: unknown argument `{name}`{hint}; it takes {}", names.join(", "))
+                format!("{gate}: unknown argument `{name}`{hint}; it takes {}", listed(self.schema.property_names()))
             }
             Problem::Unknown { name, hint } => {
                 format!("{gate}: argument `{path}`: unknown key `{name}`{hint}")
@@ -264,6 +276,7 @@ impl Arguments {
     }
 
     pub(crate) fn wrong(&self, name: &str, expected: &str, got: &Value) -> GateError {
+        let name = named(name);
         GateError::Invalid(format!("{}: argument `{name}`: expected {expected}, got {}", self.gate, described(got)))
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns the wording and the bound on how much of a value is quoted back: an error never repeats a whole argument.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// 40 characters. Enough to recognise a value, too little to carry one.
@@ -24,6 +26,28 @@ pub(crate) fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
     let dots = if shown.len() < text.len() { "…" } else { "" };
     format!("\"{}{dots}\"", shown.escape_debug())
+}
+
+/// A name inside of a message, cut if it is long.
+pub(crate) fn named(name: &str) -> Cow<'_, str> {
+    /// 64 characters. What has a name for people has a shorter one.
+    const NAME_CHARS_MAX: usize = 64;
+    match name.char_indices().nth(NAME_CHARS_MAX) {
+        None => Cow::Borrowed(name),
+        Some((end, _)) => Cow::Owned(format!("{}…", name.get(..end).unwrap_or_default())),
+    }
+}
+
+/// Names with commas between, as many as a person reads.
+pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    /// 32 names.
+    const NAMES_MAX: usize = 32;
+    let mut names = names.into_iter();
+    let mut shown: Vec<_> = names.by_ref().take(NAMES_MAX).map(named).collect();
+    if names.next().is_some() {
+        shown.push(Cow::Borrowed("…"));
+    }
+    shown.join(", ")
 }
 
 /// A number that is whole and not negative, also when a script spelled it `10.0`.

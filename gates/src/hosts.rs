@@ -11,6 +11,10 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Host;
 
+use crate::describe::named;
+use crate::limits::HOST_PATTERN_BYTES_MAX;
+use crate::steps;
+
 /// 1 024 patterns. Bounds the work of matching and meeting lists that a stranger wrote.
 pub const HOST_PATTERNS_MAX: usize = 1_024;
 
@@ -90,11 +94,15 @@ struct Pattern {
 impl Pattern {
     fn parse(text: &str) -> Result<Self, HostPatternError> {
         let text = text.trim();
+        steps::count(text.len());
+        if text.len() > HOST_PATTERN_BYTES_MAX {
+            return Err(HostPatternError::Host(named(text).into_owned()));
+        }
         if text.is_empty() {
             return Err(HostPatternError::Empty);
         }
         if text.contains(['/', '@', '?', '#', '\\']) || text.contains(char::is_whitespace) {
-            return Err(HostPatternError::NotAHost(text.to_owned()));
+            return Err(HostPatternError::NotAHost(named(text).into_owned()));
         }
         let (host, port) = split_port(text)?;
         let hosts = if host == "*" {
@@ -118,6 +126,19 @@ impl Pattern {
             (one, two) => one.or(two),
         };
         self.hosts.meet(&other.hosts).map(|hosts| Self { hosts, port })
+    }
+
+    /// Every pattern that allows what this one allows, itself included: with its port and without, for its host, for the
+    /// subdomains of each name above it, and for every host.
+    fn wider(&self) -> impl Iterator<Item = Self> {
+        let name = match &self.hosts {
+            Hosts::Every => "",
+            Hosts::Subdomains(name) | Hosts::Exactly(name) => name.as_str(),
+        };
+        let above = name.char_indices().filter(|(_, it)| *it == '.').filter_map(|(at, _)| name.get(at + 1..));
+        let hosts = [self.hosts.clone(), Hosts::Every].into_iter();
+        let hosts = hosts.chain(above.map(|parent| Hosts::Subdomains(parent.to_owned())));
+        hosts.flat_map(|hosts| [None, self.port].map(|port| Self { hosts: hosts.clone(), port }))
     }
 
     fn is_within(&self, wider: &Self) -> bool {
@@ -238,6 +259,17 @@ impl HostPatterns {
         self.0.iter().all(|pattern| wider.0.iter().any(|other| pattern.is_within(other)))
     }
 
+    /// Whether the list allows one host that it names, and no other.
+    pub(crate) fn is_one_host(&self) -> bool {
+        let mut patterns = self.0.iter();
+        matches!((patterns.next(), patterns.next()), (Some(Pattern { hosts: Hosts::Exactly(_), .. }), None))
+    }
+
+    /// Whether a pattern of the list is `*`.
+    pub(crate) fn holds_every_host(&self) -> bool {
+        self.0.iter().any(|pattern| pattern.hosts == Hosts::Every)
+    }
+
     /// Whether the list allows nothing at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -249,7 +281,12 @@ impl HostPatterns {
     }
 
     fn normal(patterns: &BTreeSet<Pattern>) -> Self {
-        let covered = |pattern: &Pattern| patterns.iter().any(|other| other != pattern && pattern.is_within(other));
+        let covered = |pattern: &Pattern| {
+            pattern.wider().any(|wider| {
+                steps::count(1);
+                wider != *pattern && patterns.contains(&wider)
+            })
+        };
         Self(patterns.iter().filter(|pattern| !covered(pattern)).cloned().collect())
     }
 }

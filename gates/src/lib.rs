@@ -10,6 +10,7 @@
 
 mod arguments;
 mod blocking;
+mod bounded;
 pub mod builtin;
 mod clock;
 mod describe;
@@ -36,7 +37,7 @@ pub use hosts::{HOST_PATTERNS_MAX, HostPatternError, HostPatterns};
 pub use http::{Headers, HttpPolicy, HttpPolicyError, PrivateAddress, PrivateAddressError};
 pub use name::{GATE_NAME_CHARS_MAX, GateName, GateNameError};
 pub use redact::{redact, redact_counted, redact_json, redact_start};
-pub use schema::SchemaError;
+pub use schema::{SchemaError, SchemaRoom};
 pub use set::{GateSet, GateSetError};
 pub use spec::{Exposure, GateSpec, Reach};
 pub use wards::{ResolvedWards, WARD_ENTRIES_MAX, WardError, WardValue, Wards};

@@ -3,6 +3,8 @@
 //! Owns the one measure of nearness, so that wards, gates and file names are suggested alike. It never lists more than
 //! it is given, and is only run after something already failed.
 
+use crate::limits::SUGGESTION_CANDIDATES_MAX;
+
 /// 64 characters. Longer words are not compared: the cost of a comparison grows with the product of the lengths.
 const WORD_CHARS_MAX: usize = 64;
 
@@ -24,11 +26,13 @@ where
     let distance_max = (word.len() / 3).max(1);
     candidates
         .into_iter()
+        .take(SUGGESTION_CANDIDATES_MAX)
         .filter_map(|candidate| {
             let chars: Vec<char> = candidate.chars().take(WORD_CHARS_MAX + 1).flat_map(char::to_lowercase).collect();
             if chars.len() > WORD_CHARS_MAX || chars.len().abs_diff(word.len()) > distance_max {
                 return None;
             }
+            crate::steps::count(word.len() * chars.len());
             let distance = distance(&word, &chars);
             (distance <= distance_max && distance < chars.len()).then_some((distance, candidate))
         })

@@ -109,6 +109,10 @@ fn serve(mut stream: &TcpStream, port: u16) -> Option<String> {
             return Some(request);
         }
         "/never" => return Some(request),
+        "/many-headers" => {
+            let headers: String = (0..50).map(|at| format!("X-Header-{at}: {}\r\n", "v".repeat(20))).collect();
+            format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 5\r\n\r\nhello")
+        }
         "/gone" => "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone".to_owned(),
         "/found" => redirect("302", "/final?x=1#part"),
         "/keep" => redirect("307", "/final"),
@@ -163,7 +167,7 @@ fn methods_headers_and_a_body_are_sent() {
     let server = Server::start();
     let policy = HttpPolicy {
         methods: vec!["GET".into(), "POST".into()],
-        headers: Headers::from_iter([("Authorization", "Bearer fixed")]),
+        headers: Headers::default().with("127.0.0.1", [("Authorization", "Bearer fixed")]),
         ..server.policy()
     };
     let gate = builtin::http_fetch(policy.clone()).expect("a policy");
@@ -174,7 +178,29 @@ fn methods_headers_and_a_body_are_sent() {
     assert!(request.contains("x-mine: 1\r\n") && request.contains("authorization: Bearer fixed\r\n"), "{request}");
     let with = |headers: Value| call(&gate, json!({"url": server.url("/a"), "headers": headers}));
     check_error(with(json!({"authorization": "x"})), "denied", "header `authorization` is set by the policy");
-    for name in ["Host", "content-length", "Transfer-Encoding", "Connection", "upgrade", "bad name", "x\r\ny", ""] {
+    for name in [
+        "Host",
+        "content-length",
+        "Transfer-Encoding",
+        "Connection",
+        "upgrade",
+        "bad name",
+        "x\r\ny",
+        "",
+        "X-HTTP-Method-Override",
+        "x-http-method",
+        "X-Method-Override",
+        "x_http_method_override",
+        "Content_Length",
+        "Proxy-Authorization",
+        "proxy-x",
+        "TE",
+        "Trailer",
+        "Keep-Alive",
+        "X-Forwarded-Host",
+        "X-Original-URL",
+        "Forwarded",
+    ] {
         check_error(with(json!({name: "x"})), "invalid", "cannot be set");
     }
     check_error(with(json!({"x": "a\r\nb: c"})), "invalid", "cannot be set");
@@ -317,7 +343,9 @@ fn a_redirect_changes_the_method_as_the_status_says() {
 fn credentials_do_not_follow_a_redirect_to_another_host() {
     let server = Server::start();
     let policy = HttpPolicy {
-        headers: Headers::from_iter([("X-Key", "fixed")]),
+        headers: Headers::default()
+            .with("127.0.0.1", [("X-Key", "fixed")])
+            .with("localhost", [("X-Other-Key", "fixed")]),
         private_addresses: vec![private("127.0.0.1"), private("localhost")],
         ..server.policy()
     };
@@ -370,9 +398,11 @@ fn a_connection_that_fails_is_told_with_its_cause() {
 fn a_policy_is_read_and_checked() {
     let policy: HttpPolicy = serde_json::from_value(json!({
         "hosts": ["*.example.com"], "methods": ["GET"], "ports": [8443], "private_addresses": ["10.0.0.0/8"],
-        "headers": {"x-key": "v"}, "timeout_ms": 1000, "body_bytes_max": 10, "redirects_max": 1,
+        "headers": {"x-key": "v", "api.example.com": {"x-key": "w"}}, "timeout_ms": 1000, "body_bytes_max": 10,
+        "redirects_max": 1,
     }))
     .expect("a policy");
+    assert!(!format!("{policy:?}").contains("\"w\""), "{policy:?}");
     assert_eq!(policy.timeout, Duration::from_secs(1));
     let unknown = serde_json::from_value::<HttpPolicy>(json!({"host": ["a.b"]})).expect_err("unknown");
     assert!(unknown.to_string().contains("unknown field `host`"), "{unknown}");
@@ -391,4 +421,61 @@ fn a_policy_is_read_and_checked() {
     assert_eq!(header("Host", "x"), HttpPolicyError::Header("Host".into()));
     assert_eq!(header("x", "a\nb"), HttpPolicyError::Header("x".into()));
     assert_eq!(refused(HttpPolicy { timeout: Duration::ZERO, ..open() }), HttpPolicyError::NoTime);
+}
+
+#[test]
+fn a_fixed_header_goes_to_a_host_that_is_named() {
+    let made = |hosts_of: &[&str], headers: Headers| {
+        builtin::http_fetch(HttpPolicy { hosts: hosts(hosts_of), headers, ..HttpPolicy::default() })
+    };
+    let flat = || Headers::from_iter([("Authorization", "Bearer fixed")]);
+    made(&["api.example.com"], flat()).expect("one host");
+    made(&["api.example.com:8443"], flat()).expect("one host and port");
+    for several in [&["a.example.com", "b.example.com"][..], &["*.example.com"], &["*"]] {
+        let error = made(several, flat()).expect_err("not bound to a host").to_string();
+        assert!(
+            error.contains("[gate.http_fetch.headers.\"api.example.com\"]") && error.contains("Authorization"),
+            "{error}"
+        );
+    }
+    let of = |pattern: &str| Headers::default().with(pattern, [("Authorization", "Bearer fixed")]);
+    made(&["*.example.com", "b.net"], of("api.example.com")).expect("bound");
+    made(&["*.example.com"], of("*.api.example.com")).expect("bound to a pattern that is written out");
+    assert!(matches!(made(&["*"], of("*")), Err(HttpPolicyError::Unbound { .. })));
+    assert!(matches!(made(&["a.net"], of("b.net")), Err(HttpPolicyError::Unsent { .. })));
+    assert!(matches!(made(&["a.net"], of("http://a.net")), Err(HttpPolicyError::HeaderHost(_))));
+}
+
+#[test]
+fn a_fixed_header_is_not_sent_over_plain_http_to_another_machine() {
+    let headers = Headers::default().with("api.example.com", [("Authorization", "Bearer fixed")]);
+    let policy = HttpPolicy { hosts: hosts(&["api.example.com", "b.example.com"]), headers, ..HttpPolicy::default() };
+    let gate = builtin::http_fetch(policy).expect("a policy");
+    for url in ["http://api.example.com/", "http://API.example.com:80/", "http://api.example.com./"] {
+        check_error(call(&gate, json!({"url": url})), "denied", "over plain http; use https");
+    }
+    let error = call(&gate, json!({"url": "ftp://api.example.com/"}));
+    check_error(error, "denied", "scheme");
+}
+
+#[test]
+fn headers_of_an_answer_count_for_what_a_call_may_return() {
+    let server = Server::start();
+    let gate = server.gate();
+    let within = |bytes: u64| {
+        let context = CallContext { output_bytes_max: bytes, ..CallContext::default() };
+        call_within(&gate, json!({"url": server.url("/many-headers")}), &context).expect("an answer")
+    };
+    let all = within(1024 * 1024);
+    let few = within(100);
+    let count = |answer: &Value| answer["headers"].as_object().map_or(0, serde_json::Map::len);
+    assert!(count(&all) > 40 && all["truncated"] == json!(false), "{all}");
+    assert!(count(&few) < 10 && few["truncated"] == json!(true), "{few}");
+    let bytes: usize = few["headers"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| name.len() + value.as_str().map_or(0, str::len))
+        .sum();
+    assert!(bytes + few["body"].as_str().map_or(0, str::len) <= 100, "{few}");
 }

@@ -73,7 +73,11 @@ fn a_result_is_bounded_whatever_the_policy_allows() {
     let gate = fetch(HttpPolicy { body_bytes_max: u64::MAX, ..policy(&address) });
     let answer = call_within(&gate, json!({"url": format!("http://{address}/")}), &CallContext::default());
     let answer = answer.expect("an answer");
-    assert_eq!((answer["body"].as_str().map(str::len), &answer["truncated"]), (Some(bytes), &json!(true)));
+    // The headers count, too.
+    let headers = answer["headers"].as_object().into_iter().flatten();
+    let headers: usize = headers.map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum();
+    let body = answer["body"].as_str().map_or(0, str::len);
+    assert_eq!((body + headers, &answer["truncated"]), (bytes, &json!(true)));
 }
 
 #[test]

@@ -66,13 +66,25 @@ fn refused(result: Result<Value, GateError>, why: &str, about: &str) {
 fn names_that_other_tools_obey_are_written_at_no_depth_and_in_no_spelling() {
     let place = Place::new();
     for name in PROTECTED_NAMES {
-        for path in [(*name).to_owned(), format!("sub/deeper/{name}"), name.to_uppercase(), format!("{name}/inside/x")] {
+        for path in [(*name).to_owned(), format!("sub/deeper/{name}"), name.to_uppercase(), format!("{name}/inside/x")]
+        {
             refused(written(place.root(), &path), &format!("leads to `{name}`"), &path);
         }
     }
     for path in [
-        ".git/hooks/pre-commit", ".GIT/config", ".git /x", ".git./x", ".git::$INDEX_ALLOCATION/x", "GIT~1/hooks/x",
-        "sub/.git/../x", ".git", "sub/CANTRI~1.TOM", "./sub//.Git/x", ".g\u{200d}it/x", ".\u{17f}vn/x", "_DARC\u{17f}",
+        ".git/hooks/pre-commit",
+        ".GIT/config",
+        ".git /x",
+        ".git./x",
+        ".git::$INDEX_ALLOCATION/x",
+        "GIT~1/hooks/x",
+        "sub/.git/../x",
+        ".git",
+        "sub/CANTRI~1.TOM",
+        "./sub//.Git/x",
+        ".g\u{200d}it/x",
+        ".\u{17f}vn/x",
+        "_DARC\u{17f}",
     ] {
         refused(written(place.root(), path), "other tools obey", path);
     }

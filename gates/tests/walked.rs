@@ -25,15 +25,84 @@ fn in_proportion(about: &str, made: impl Fn(usize) -> String, walk: impl Fn(&str
 
 /// The alphabets of every rule, and the ends that make a rule give up late.
 const PIECES: &[&str] = &[
-    "a_key:", "a_key=", "A_KEY=", "api_key: x ", "password:", "token:a", "secret=>", "a_key:=", "?a_key=b", "&a_key=&b",
-    "?a_key=a_key:", "a_key=\"", "a_key='b_key=\"", "a_key=\"\\n", "a_key=`\\'", "a_key=\\\"x\\n", "\"a_key\": \"", "\\\"a_key\\\": \\\"",
-    "a_key:,;)", "a_key:[redacted:secret]", "[redacted:", "a_key=[redacted:x]=", "PASSWORD=${A}", "a_key:{", "x_key:f(",
-    "authorization:", "Authorization: ", "authorization:,", "authorization: digest ", "authorization: digest,", "authorization: bearer",
-    "authorization:aws4-hmac-sha256 ", "bearer ", "Bearer%20", "basic ", "Basic YWJjZGVmZ2g= ", "https://a:", "a://b:c@", "a://b:c", "://",
-    "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----Comment:", "-----BEGIN PRIVATE KEY----- \\n",
-    "-----BEGIN PRIVATE KEY-----MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "-----BEGIN PRIVATE KEY-----\"", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n",
-    "sk-", "sk-proj-", "sk-proj-abcdefgh", "AIza", "gsk_", "hf_a", "AKIA", "ghp_", "github_pat_", "xoxb-", "eyJ", "eyJabcdefgh.", "eyJabcdefgh.abcd.",
-    "--token ", "--a-", "--password a", "\\", "\\n", "\"", "'", "`", "\\\\\"", "key", "é", " ", "\t", ".", "-", "_key", "x", "{\"password\":\"",
+    "a_key:",
+    "a_key=",
+    "A_KEY=",
+    "api_key: x ",
+    "password:",
+    "token:a",
+    "secret=>",
+    "a_key:=",
+    "?a_key=b",
+    "&a_key=&b",
+    "?a_key=a_key:",
+    "a_key=\"",
+    "a_key='b_key=\"",
+    "a_key=\"\\n",
+    "a_key=`\\'",
+    "a_key=\\\"x\\n",
+    "\"a_key\": \"",
+    "\\\"a_key\\\": \\\"",
+    "a_key:,;)",
+    "a_key:[redacted:secret]",
+    "[redacted:",
+    "a_key=[redacted:x]=",
+    "PASSWORD=${A}",
+    "a_key:{",
+    "x_key:f(",
+    "authorization:",
+    "Authorization: ",
+    "authorization:,",
+    "authorization: digest ",
+    "authorization: digest,",
+    "authorization: bearer",
+    "authorization:aws4-hmac-sha256 ",
+    "bearer ",
+    "Bearer%20",
+    "basic ",
+    "Basic YWJjZGVmZ2g= ",
+    "https://a:",
+    "a://b:c@",
+    "a://b:c",
+    "://",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----\n",
+    "-----BEGIN PRIVATE KEY-----Comment:",
+    "-----BEGIN PRIVATE KEY----- \\n",
+    "-----BEGIN PRIVATE KEY-----MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+    "-----BEGIN PRIVATE KEY-----\"",
+    "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n",
+    "sk-",
+    "sk-proj-",
+    "sk-proj-abcdefgh",
+    "AIza",
+    "gsk_",
+    "hf_a",
+    "AKIA",
+    "ghp_",
+    "github_pat_",
+    "xoxb-",
+    "eyJ",
+    "eyJabcdefgh.",
+    "eyJabcdefgh.abcd.",
+    "--token ",
+    "--a-",
+    "--password a",
+    "\\",
+    "\\n",
+    "\"",
+    "'",
+    "`",
+    "\\\\\"",
+    "key",
+    "é",
+    " ",
+    "\t",
+    ".",
+    "-",
+    "_key",
+    "x",
+    "{\"password\":\"",
 ];
 
 /// What comes behind all the pieces: the sign by which a rule decides about everything before it.
@@ -77,10 +146,14 @@ fn json_is_redacted_in_proportion_to_its_size() {
         let inner = json!({"password": text, "note": [text]}).to_string();
         walk(json!({"body": json!({"inner": inner}).to_string()}));
     });
-    in_proportion("many keys", |count| "k".repeat(count), |text| {
-        let keys = (0..text.len()).map(|at| (format!("a_key{at}"), json!("sk-proj-abcdefgh")));
-        walk(serde_json::Value::Object(keys.collect()));
-    });
+    in_proportion(
+        "many keys",
+        |count| "k".repeat(count),
+        |text| {
+            let keys = (0..text.len()).map(|at| (format!("a_key{at}"), json!("sk-proj-abcdefgh")));
+            walk(serde_json::Value::Object(keys.collect()));
+        },
+    );
 }
 
 proptest! {

@@ -62,6 +62,11 @@ pub trait Pieces: Send + Sync {
 pub trait Observer: Send + Sync {
     /// One event. It must not block: whoever needs time puts it on a queue of its own.
     fn event(&self, event: &Event);
+
+    /// Whether anybody would hear of an event now. Where nobody does, none is made ready.
+    fn listens(&self) -> bool {
+        true
+    }
 }
 
 /// A medium in which an entity's code runs: an interpreter behind the sandbox's wall. One per entity.

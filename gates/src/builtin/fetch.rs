@@ -16,11 +16,12 @@ use url::{Host, Url};
 use super::specs::named;
 use crate::arguments::Arguments;
 use crate::clock::now;
-use crate::describe::quoted;
+use crate::describe::{named as described_name, quoted};
 use crate::error::GateError;
 use crate::gate::{CallContext, Gate, GateFuture};
 use crate::hosts::HostPatterns;
 use crate::http::{AddressRefused, HttpPolicy, HttpPolicyError, JudgingResolver, PrivateAddresses};
+use crate::limits::{ANSWER_HEADER_BYTES_MAX, ANSWER_HEADERS_MAX};
 use crate::spec::{Exposure, GateSpec, Reach};
 
 /// 8 KiB of URL, which is what servers accept.
@@ -37,20 +38,35 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// 4 idle connections are kept for each host.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
-/// Headers that belong to the connection or name the host: setting them would let a request say one thing to us and
-/// another to a server.
-const CONNECTION_HEADERS: &[&str] = &[
+/// Headers that belong to the connection or to a proxy, or that name another host, path or method: setting them would let
+/// a request say one thing to us and another to a server. Servers read `_` like `-`, so both are meant.
+const REFUSED_HEADERS: &[&str] = &[
     "connection",
     "content-length",
     "expect",
+    "forwarded",
     "host",
+    "http2-settings",
     "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
     "te",
     "trailer",
+    "trailers",
     "transfer-encoding",
     "upgrade",
+    "via",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-server",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method",
+    "x-method-override",
+    "x-original-host",
+    "x-original-method",
+    "x-original-url",
+    "x-rewrite-url",
 ];
 
 /// Headers that are for one host only and do not follow a redirect to another.
@@ -62,7 +78,7 @@ pub(super) fn spec() -> GateSpec {
     GateSpec {
         name: named(GATE),
         description: "Fetches `url` and returns {status, headers, body, truncated, url}: `url` is where redirects led, \
-                      `truncated` says that the body was longer. Only hosts, methods and ports of its policy can be reached. A \
+                      `truncated` says that the body or the headers were longer. Only hosts, methods and ports of its policy can be reached. A \
                       body that is not UTF-8 comes with replacement characters."
             .to_owned(),
         parameters: json!({
@@ -88,7 +104,7 @@ pub(super) struct Fetch {
     spec: GateSpec,
     policy: HttpPolicy,
     methods: Vec<Method>,
-    fixed: HeaderMap,
+    fixed: Vec<(HostPatterns, HeaderMap)>,
     private: Arc<PrivateAddresses>,
     /// Made at the first call: reading the system's certificates takes longer than the rest of a start.
     client: OnceLock<Client>,
@@ -98,8 +114,11 @@ pub(super) struct Fetch {
 struct Hop {
     url: Url,
     method: Method,
+    /// The entity's own; those of the policy are added where they are sent.
     headers: HeaderMap,
     body: Option<String>,
+    /// A redirect has led to another host, port or scheme than the entity named.
+    is_elsewhere: bool,
 }
 
 impl Fetch {
@@ -115,11 +134,15 @@ impl Fetch {
         }
         let method = |text: &String| sendable_method(text).ok_or_else(|| HttpPolicyError::Method(text.clone()));
         let methods = policy.methods.iter().map(method).collect::<Result<_, _>>()?;
-        let mut fixed = HeaderMap::new();
-        for (name, value) in &policy.headers.0 {
-            let (key, mut value) = header(name, value).ok_or_else(|| HttpPolicyError::Header(name.clone()))?;
-            value.set_sensitive(true);
-            fixed.insert(key, value);
+        let mut fixed = Vec::new();
+        for (hosts, headers) in policy.headers.bound(&policy.hosts)? {
+            let mut of = HeaderMap::new();
+            for (name, value) in headers {
+                let (key, mut value) = header(name, value).ok_or_else(|| HttpPolicyError::Header(name.clone()))?;
+                value.set_sensitive(true);
+                of.insert(key, value);
+            }
+            fixed.push((hosts, of));
         }
         let private = Arc::new(PrivateAddresses(policy.private_addresses.clone()));
         Ok(Self { spec: spec(), policy, methods, fixed, private, client: OnceLock::new() })
@@ -165,17 +188,18 @@ impl Fetch {
             sendable_method(&upper).ok_or_else(|| invalid("method", format!("{} is not one", quoted(&method))))?;
         let mut sent = HeaderMap::new();
         for (name, value) in headers {
-            let text = value.as_str().ok_or_else(|| arguments.wrong(&format!("headers.{name}"), "string", &value))?;
+            let text = value
+                .as_str()
+                .ok_or_else(|| arguments.wrong(&format!("headers.{}", described_name(&name)), "string", &value))?;
             let (key, value) = header(&name, text).ok_or_else(|| {
                 invalid("headers", format!("{} cannot be set, or its value cannot be sent", quoted(&name)))
             })?;
-            if self.fixed.contains_key(&key) {
+            if self.fixed.iter().any(|(_, of)| of.contains_key(&key)) {
                 return Err(GateError::Denied(format!("{GATE}: header `{key}` is set by the policy of this gate")));
             }
             sent.insert(key, value);
         }
-        sent.extend(self.fixed.clone());
-        Ok(Hop { url, method, headers: sent, body })
+        Ok(Hop { url, method, headers: sent, body, is_elsewhere: false })
     }
 
     async fn follow(
@@ -199,7 +223,7 @@ impl Fetch {
                 )));
             }
             redirects += 1;
-            hop = self.without_credentials(next, &hop.url);
+            hop = without_credentials(next, &hop.url);
         }
     }
 
@@ -232,6 +256,14 @@ impl Fetch {
             let methods = self.policy.methods.join(", ");
             return denied(format!("method {} is not allowed; allowed are {methods}", hop.method));
         }
+        if url.scheme() == "http"
+            && !is_loopback(url)
+            && let Some(name) = self.fixed_for(hop).next().map(|(name, _)| name)
+        {
+            return denied(format!(
+                "header `{name}` of this gate's policy is not sent to `{host}:{port}` over plain http; use https"
+            ));
+        }
         let address = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
@@ -244,8 +276,21 @@ impl Fetch {
         }
     }
 
+    /// The headers of the policy that go with this request. None do once a redirect led elsewhere: a server must not
+    /// choose for what another one's credentials are used.
+    fn fixed_for(&self, hop: &Hop) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let place = hop.url.host_str().zip(hop.url.port_or_known_default()).filter(|_| !hop.is_elsewhere);
+        let of =
+            self.fixed.iter().filter(move |(hosts, _)| place.is_some_and(|(host, port)| hosts.matches(host, port)));
+        of.flat_map(|(_, headers)| headers)
+    }
+
     async fn send(&self, hop: &Hop) -> Result<Response, GateError> {
-        let mut request = self.client()?.request(hop.method.clone(), hop.url.clone()).headers(hop.headers.clone());
+        let mut headers = hop.headers.clone();
+        for (name, value) in self.fixed_for(hop) {
+            headers.insert(name.clone(), value.clone());
+        }
+        let mut request = self.client()?.request(hop.method.clone(), hop.url.clone()).headers(headers);
         if let Some(body) = &hop.body {
             request = request.body(body.clone());
         }
@@ -276,46 +321,70 @@ impl Fetch {
         Ok(self.client.get_or_init(|| built))
     }
 
-    /// What belongs to one host stays with it.
-    fn without_credentials(&self, mut next: Hop, before: &Url) -> Hop {
-        if next.url.origin() != before.origin() {
-            for name in self.fixed.keys() {
-                next.headers.remove(name);
-            }
-            for name in CREDENTIAL_HEADERS {
-                next.headers.remove(*name);
-            }
-        }
-        next
-    }
-
     async fn answer(&self, mut response: Response, url: &Url, output_bytes_max: u64) -> Result<Value, GateError> {
         let status = response.status().as_u16();
-        let mut headers = Map::new();
-        for name in response.headers().keys() {
-            let values = response.headers().get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-            headers.insert(name.to_string(), Value::String(values.collect::<Vec<_>>().join(", ")));
-        }
-        let bytes_max = usize::try_from(self.policy.body_bytes_max.min(output_bytes_max)).unwrap_or(usize::MAX);
+        let (headers, header_bytes, mut truncated) = answer_headers(response.headers(), output_bytes_max);
+        let bytes_max = self.policy.body_bytes_max.min(output_bytes_max.saturating_sub(header_bytes));
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let mut body = Vec::new();
-        let mut truncated = false;
+        let mut is_cut = false;
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, url))? {
             let room = bytes_max - body.len();
             body.extend(chunk.iter().take(room));
             if chunk.len() > room {
-                truncated = true;
+                is_cut = true;
                 break;
             }
         }
+        truncated |= is_cut;
         let mut url = url.clone();
         url.set_fragment(None);
         Ok(json!({
             "status": status,
             "headers": headers,
-            "body": text(body, truncated),
+            "body": text(body, is_cut),
             "truncated": truncated,
             "url": url.as_str(),
         }))
+    }
+}
+
+/// The headers of an answer, as many as may be returned, what they take, and whether some were left out.
+fn answer_headers(headers: &HeaderMap, output_bytes_max: u64) -> (Map<String, Value>, u64, bool) {
+    let most = output_bytes_max.min(u64::try_from(ANSWER_HEADER_BYTES_MAX).unwrap_or(u64::MAX));
+    let mut taken = Map::new();
+    let mut bytes = 0_u64;
+    for name in headers.keys() {
+        let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let value = values.collect::<Vec<_>>().join(", ");
+        let with = bytes.saturating_add(u64::try_from(name.as_str().len() + value.len()).unwrap_or(u64::MAX));
+        if with > most || taken.len() >= ANSWER_HEADERS_MAX {
+            return (taken, bytes, true);
+        }
+        bytes = with;
+        taken.insert(name.to_string(), Value::String(value));
+    }
+    (taken, bytes, false)
+}
+
+/// What belongs to one host stays with it.
+fn without_credentials(mut next: Hop, before: &Url) -> Hop {
+    if next.url.origin() != before.origin() {
+        next.is_elsewhere = true;
+        for name in CREDENTIAL_HEADERS {
+            next.headers.remove(*name);
+        }
+    }
+    next
+}
+
+/// Whether a request stays on this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 
@@ -330,7 +399,9 @@ fn sendable_method(text: &str) -> Option<Method> {
 /// A header that may be set, by the policy or by the entity.
 fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-    let is_refused = CONNECTION_HEADERS.contains(&name.as_str()) || value.len() > HEADER_BYTES_MAX;
+    let plain = name.as_str().replace('_', "-");
+    let is_refused =
+        REFUSED_HEADERS.contains(&plain.as_str()) || plain.starts_with("proxy-") || value.len() > HEADER_BYTES_MAX;
     (!is_refused).then(|| HeaderValue::from_str(value).ok().map(|value| (name, value))).flatten()
 }
 
@@ -355,7 +426,13 @@ fn redirected(response: &Response, hop: &Hop) -> Result<Option<Hop>, GateError> 
             url.scheme()
         )));
     }
-    let mut next = Hop { url, method: hop.method.clone(), headers: hop.headers.clone(), body: hop.body.clone() };
+    let mut next = Hop {
+        url,
+        method: hop.method.clone(),
+        headers: hop.headers.clone(),
+        body: hop.body.clone(),
+        is_elsewhere: hop.is_elsewhere,
+    };
     if !keeps_method {
         if next.method != Method::HEAD {
             next.method = Method::GET;

@@ -24,7 +24,7 @@ pub use list_dir::LIST_ENTRIES_MAX;
 pub use read_file::READ_BYTES_MAX;
 pub use search::{
     SEARCH_BYTES_MAX, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX, SEARCH_FILE_BYTES_MAX, SEARCH_LINE_CHARS_MAX,
-    SEARCH_PATTERN_BYTES_MAX, SEARCH_RESULTS_DEFAULT, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX,
+    SEARCH_RESULTS_DEFAULT, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX,
 };
 pub use specs::{LOOM_ENTRIES_MAX, call_entity_batch_spec, call_entity_spec, llm_query_spec, read_loom_spec};
 pub use write_file::WRITE_BYTES_MAX;

@@ -1,21 +1,24 @@
 //! `search`: the lines of a directory tree that match a regular expression.
 //!
 //! Owns the walk and its bounds. It never follows a symbolic link, never opens what is not a regular file, and never
-//! returns an incomplete answer as a complete one: a bound that is met before `max_results` is an error that says so.
+//! returns an incomplete answer as a complete one: a bound that is met before `max_results` is an error that says so, and
+//! a line that was too long to be compared whole is named in a last entry.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::specs::named;
 use crate::arguments::Arguments;
 use crate::blocking::{Abandoned, blocking};
+use crate::bounded::Bounded;
 use crate::clock::now;
 use crate::error::GateError;
 use crate::files::{FileFailure, Folder, Meant, RelativePath, Root};
 use crate::gate::{CallContext, Gate, GateFuture};
+use crate::limits::{SEARCH_PATTERN_BYTES_MAX, SEARCH_PIECE_BYTES_MAX, SEARCHES_AT_ONCE_MAX};
 use crate::spec::{Exposure, GateSpec, Reach};
 
 /// 100 results, unless the call asks for another number.
@@ -32,8 +35,6 @@ pub const SEARCH_ENTRIES_MAX: u64 = 100_000;
 pub const SEARCH_DEPTH_MAX: usize = 32;
 /// 10 seconds, or the call's deadline if that is earlier.
 pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(10);
-/// 1 MiB of compiled pattern, which bounds its cost for each byte read.
-pub const SEARCH_PATTERN_BYTES_MAX: usize = 1024 * 1024;
 /// 500 characters of a matching line are returned.
 pub const SEARCH_LINE_CHARS_MAX: usize = 500;
 
@@ -42,6 +43,12 @@ const BINARY_PROBE_BYTES: usize = 8 * 1024;
 
 /// 1 024 bytes of `pattern` and of `glob`.
 const EXPRESSION_BYTES_MAX: usize = 1_024;
+
+/// 16 million states × bytes between two looks at the time, some 0.2 s where every byte costs every state.
+const UNTIMED_WORK_MAX: usize = 16 * 1024 * 1024;
+
+/// Those that run. A thread that was given up still has its place until it has noticed.
+static RUNNING: Semaphore = Semaphore::const_new(SEARCHES_AT_ONCE_MAX);
 
 /// Directories of version control: large, and not what anybody searches.
 const SKIPPED_DIRS: &[&str] = &[".git", ".hg", ".jj", ".svn"];
@@ -55,7 +62,7 @@ pub(super) fn spec() -> GateSpec {
             "Returns the lines that match the regular expression `pattern` in the files below `path` (default: the \
              root), as an array of {{path, line, text}} sorted by path. `glob` (`*.rs`, `src/**/*.md`) narrows the files. Stops after \
              `max_results` (default {SEARCH_RESULTS_DEFAULT}, at most {SEARCH_RESULTS_MAX}). Skips binary files, files over \
-             {} MiB, symbolic links and version control.",
+             {} MiB, symbolic links and version control. Where lines are too long to be compared whole, a last entry says so.",
             SEARCH_FILE_BYTES_MAX / (1024 * 1024)
         ),
         parameters: json!({
@@ -100,14 +107,20 @@ impl Search {
         }
         let path = RelativePath::parse(GATE, &path, Meant::Existing)?;
         let pattern = compiled(&pattern, "pattern")?;
+        let piece_bytes = (UNTIMED_WORK_MAX / pattern.states()).min(SEARCH_PIECE_BYTES_MAX);
         let glob = glob.map(Glob::parse).transpose()?;
         let latest = now() + SEARCH_TIME_MAX;
         let deadline = context.deadline.map_or(latest, |deadline| deadline.min(latest));
         let output_bytes_max = context.output_bytes_max;
         let root = self.root.clone();
+        let place = RUNNING.acquire().await.map_err(|_| GateError::Failed(format!("{GATE}: is closed")))?;
         blocking(GATE, move |abandoned| {
+            let _place = place;
             let mut walk = Walk {
                 pattern,
+                piece_bytes,
+                untimed: 0,
+                cut: None,
                 glob,
                 abandoned,
                 deadline,
@@ -119,7 +132,8 @@ impl Search {
                 found: Vec::new(),
             };
             match walk.start(&root, &path) {
-                Ok(()) | Err(Stop::Enough) => Ok(Value::Array(walk.found)),
+                Ok(()) => Ok(walk.found_and_left_out()),
+                Err(Stop::Enough) => Ok(Value::Array(walk.found)),
                 Err(Stop::File(failure)) => Err(root.explain(GATE, &path, &failure)),
                 Err(Stop::Bound(what)) => Err(GateError::Exhausted(format!(
                     "{GATE}: stopped after {what} with {} results; narrow `path` or `glob`, or lower `max_results`",
@@ -145,19 +159,15 @@ fn expression(text: String, name: &str) -> Result<String, GateError> {
     Ok(text)
 }
 
-fn compiled(text: &str, name: &str) -> Result<Regex, GateError> {
-    let mut builder = RegexBuilder::new(text);
-    let built = builder.size_limit(SEARCH_PATTERN_BYTES_MAX).dfa_size_limit(SEARCH_PATTERN_BYTES_MAX).build();
-    built.map_err(|error| {
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or("cannot be read").trim().to_owned();
+fn compiled(text: &str, name: &str) -> Result<Bounded, GateError> {
+    Bounded::compile(text, SEARCH_PATTERN_BYTES_MAX).map_err(|why| {
         GateError::Invalid(format!("{GATE}: argument `{name}`: not a regular expression that can be used: {why}"))
     })
 }
 
 /// Which files are read: a shell pattern, turned into a regular expression.
 struct Glob {
-    regex: Regex,
+    regex: Bounded,
     is_path: bool,
 }
 
@@ -236,7 +246,13 @@ impl From<FileFailure> for Stop {
 }
 
 struct Walk<'a> {
-    pattern: Regex,
+    pattern: Bounded,
+    /// So much of a line is compared at a time.
+    piece_bytes: usize,
+    /// States × bytes since the time was looked at.
+    untimed: usize,
+    /// The first line that was compared in pieces, and how many there were.
+    cut: Option<(String, usize, u64)>,
     glob: Option<Glob>,
     abandoned: &'a Abandoned,
     deadline: Instant,
@@ -328,10 +344,11 @@ impl Walk<'_> {
             return Ok(());
         };
         for (at, line) in text.lines().enumerate() {
-            if at % 1_000 == 0 {
-                self.in_time()?;
-            }
-            if !self.pattern.is_match(line) {
+            if !self.matches(line)? {
+                if line.len() > self.piece_bytes {
+                    let (_, _, count) = self.cut.get_or_insert_with(|| (path.to_owned(), at + 1, 0));
+                    *count += 1;
+                }
                 continue;
             }
             let mut shown: String = line.chars().take(SEARCH_LINE_CHARS_MAX).collect();
@@ -349,6 +366,41 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a line holds the pattern; a long one is compared piece by piece, and the time looked at in between.
+    fn matches(&mut self, line: &str) -> Result<bool, Stop> {
+        let mut left = line;
+        loop {
+            let end = left.floor_char_boundary(self.piece_bytes);
+            let (piece, rest) = left.split_at_checked(end).unwrap_or((left, ""));
+            self.untimed = self.untimed.saturating_add((piece.len() + 1).saturating_mul(self.pattern.states()));
+            if self.untimed >= UNTIMED_WORK_MAX {
+                self.untimed = 0;
+                self.in_time()?;
+            }
+            if self.pattern.is_match(piece) {
+                return Ok(true);
+            }
+            if rest.is_empty() {
+                return Ok(false);
+            }
+            left = rest;
+        }
+    }
+
+    /// The results, and behind them what could not be compared as it stands.
+    fn found_and_left_out(self) -> Value {
+        let mut found = self.found;
+        if let Some((path, line, count)) = self.cut {
+            let text = format!(
+                "[left out: {count} lines are longer than {} bytes and were compared in pieces of that length, this one \
+                 first; what lies across two pieces is not found]",
+                self.piece_bytes
+            );
+            found.push(json!({"path": path, "line": line, "text": text}));
+        }
+        Value::Array(found)
     }
 
     fn in_time(&self) -> Result<(), Stop> {

@@ -89,8 +89,20 @@ mod tests {
     #[test]
     fn a_name_is_protected_in_every_spelling_that_a_file_system_forgives() {
         for name in [
-            ".git", ".GIT", ".Git", ".git ", ".git.", ".git . .", ".git::$INDEX_ALLOCATION", ".git:x", "GIT~1", "git~12",
-            ".g\u{200c}it", ".gı\u{200d}t", ".gİt", "GI7EBA~1",
+            ".git",
+            ".GIT",
+            ".Git",
+            ".git ",
+            ".git.",
+            ".git . .",
+            ".git::$INDEX_ALLOCATION",
+            ".git:x",
+            "GIT~1",
+            "git~12",
+            ".g\u{200c}it",
+            ".gı\u{200d}t",
+            ".gİt",
+            "GI7EBA~1",
         ] {
             check(name, Some(".git"));
         }
@@ -109,8 +121,20 @@ mod tests {
     #[test]
     fn names_that_only_resemble_one_are_free() {
         for name in [
-            "git", ".github", ".gitignore", ".gitattributes", "git~", "git~x", "a.git", "cantrip.toml.md", "my-node.toml",
-            "envrc", "", "..", "node.tom", "CANTRI~1.MD",
+            "git",
+            ".github",
+            ".gitignore",
+            ".gitattributes",
+            "git~",
+            "git~x",
+            "a.git",
+            "cantrip.toml.md",
+            "my-node.toml",
+            "envrc",
+            "",
+            "..",
+            "node.tom",
+            "CANTRI~1.MD",
         ] {
             check(name, None);
         }

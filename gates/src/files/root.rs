@@ -198,9 +198,9 @@ impl Root {
             }
             FileFailure::Link => GateError::Denied(named("is a symbolic link, and a link is never replaced")),
             FileFailure::ReadOnly => GateError::Denied(named("is read-only and is not replaced")),
-            FileFailure::Closed => GateError::Denied(named(
-                "leads to configuration, trust or records of the runtime, which no gate opens",
-            )),
+            FileFailure::Closed => {
+                GateError::Denied(named("leads to configuration, trust or records of the runtime, which no gate opens"))
+            }
             FileFailure::Protected(name) => GateError::Denied(named(&format!(
                 "leads to `{name}`, which a gate does not write because other tools obey it; `allow_names = [\"{name}\"]` \
                  in `[gate.{gate}]` opens it"

@@ -169,8 +169,7 @@ impl Assignment<'_> {
         let word = scan.word(start, if self.is_query { Ending::Parameter } else { Ending::Word });
         let value = text.get(start..word.end)?;
         let whole = text.get(start..word.whole_end)?;
-        let is_blank =
-            whole.len() <= PLACEHOLDER_BYTES_MAX && is_placeholder(whole.trim_end_matches([',', ';', '.']));
+        let is_blank = whole.len() <= PLACEHOLDER_BYTES_MAX && is_placeholder(whole.trim_end_matches([',', ';', '.']));
         if !word.has_own || is_blank || matches!(value, "|" | ">" | "{" | "[") {
             return None;
         }

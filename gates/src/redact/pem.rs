@@ -15,7 +15,9 @@ static BEGIN: LazyLock<Regex> = LazyLock::new(|| pattern(r"-----BEGIN [A-Z0-9 ]{
 static END: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"));
 /// One piece of a body: a line break in either spelling, a header line, or a run of base64.
 static PIECE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r#"^(?:[\s"'>|,+]+|\\+[nrt"]|(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):[^\n\\]*|[A-Za-z0-9+/=]+)"#)
+    pattern(
+        r#"^(?:[\s"'>|,+]+|\\+[nrt"]|(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):[^\n\\]*|[A-Za-z0-9+/=]+)"#,
+    )
 });
 
 /// 20 characters. A shorter run of letters is a word, unless it ends a body.

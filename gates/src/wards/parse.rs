@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Wards;
 use crate::describe::{described, whole_number};
-use crate::hosts::{HostPatternError, HostPatterns};
+use crate::hosts::{HOST_PATTERNS_MAX, HostPatternError, HostPatterns};
 use crate::suggest;
 
 /// 256 entries of the list form, and names in one allow-list. Bounds what a stranger's proposal makes us hold.
@@ -70,6 +70,7 @@ impl Wards {
         I: IntoIterator<Item = Value>,
     {
         let mut wards = Self::default();
+        let mut listed = 0;
         for (count, entry) in entries.into_iter().enumerate() {
             if count >= WARD_ENTRIES_MAX {
                 return Err(WardError::TooMany(count + 1));
@@ -78,6 +79,7 @@ impl Wards {
                 return Err(WardError::Shape(described(&entry)));
             };
             for (name, value) in &entry {
+                listed = in_all(listed, value)?;
                 wards.tighten(known(name)?, value)?;
             }
         }
@@ -120,6 +122,12 @@ impl Wards {
         *self = self.meet(&single);
         Ok(())
     }
+}
+
+/// How many names all lists hold together: meeting two lists compares each with each.
+fn in_all(listed: usize, value: &Value) -> Result<usize, WardError> {
+    let listed = listed + value.as_array().map_or(0, Vec::len);
+    if listed > HOST_PATTERNS_MAX { Err(WardError::TooMany(listed)) } else { Ok(listed) }
 }
 
 fn known(name: &str) -> Result<&'static str, WardError> {

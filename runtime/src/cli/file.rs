@@ -528,6 +528,7 @@ fn build(
             CantripError::Circle(
                 CircleError::RequiredDone
                 | CircleError::NoDone
+                | CircleError::TooMany(_)
                 | CircleError::Duplicate(_)
                 | CircleError::Elsewhere(_)
                 | CircleError::Gate { .. },
@@ -676,7 +677,7 @@ pub(super) fn equip(
                 .clone()
                 .try_into()
                 .map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
-            builtin::http_fetch(policy).map_err(|error| wrong(error.to_string()))
+            builtin::http_fetch(policy).map_err(|error| wrong(chain(&error)))
         }
         other => Err(wrong(format!("the gate `{other}` takes no settings"))),
     }

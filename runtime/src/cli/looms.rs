@@ -193,7 +193,7 @@ fn header(id: &str, tree: &Tree) -> String {
 }
 
 fn line(text: &str) -> String {
-    crate::domain::context::cut(&cantrip_gates::redact(text), 160)
+    crate::domain::context::cut(&cantrip_gates::redact_start(text, 1_000).0, 160)
 }
 
 fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {

@@ -228,10 +228,13 @@ fn line(turn: Option<&Turn>) -> String {
         });
         said.content.clone().into_iter().chain(code)
     });
-    let said = said.collect::<Vec<_>>().join(" ");
+    let said = said.collect::<Vec<_>>().join("\n");
     let seen = turn.observation.iter().flat_map(|seen| &seen.answers).map(|answer| answer.content.as_str());
-    let seen = seen.collect::<Vec<_>>().join(" ");
-    let flat = |text: &str| cut(&cantrip_gates::redact(&text.split_whitespace().collect::<Vec<_>>().join(" ")), 160);
+    let seen = seen.collect::<Vec<_>>().join("\n");
+    let flat = |text: &str| {
+        let shown = cantrip_gates::redact_start(text, 4_000).0;
+        cut(&shown.split_whitespace().collect::<Vec<_>>().join(" "), 160)
+    };
     format!("{}  = {}", flat(&said), flat(&seen))
 }
 

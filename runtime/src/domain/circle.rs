@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use cantrip_gates::{ArgumentCheck, Exposure, GateError, GateSpec, ResolvedWards, Wards, suggest};
+use cantrip_gates::{ArgumentCheck, Exposure, GateError, GateSpec, ResolvedWards, SchemaRoom, Wards, suggest};
 use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::guest::{LLM_QUERY, READ_LOOM};
+use super::limits::CIRCLE_GATES_MAX;
 use super::model::{ToolChoice, ToolDefinition};
 use super::place::CallPlace;
 
@@ -144,6 +145,9 @@ pub enum CircleError {
     /// CIRCLE-2.
     #[error("{0} = 0 would let nothing run")]
     Zero(String),
+    /// More gates than one circle holds.
+    #[error("the circle has {0} gates; at most {CIRCLE_GATES_MAX} are held")]
+    TooMany(usize),
     /// A gate is declared twice.
     #[error("the circle holds the gate `{0}` twice")]
     Duplicate(String),
@@ -235,6 +239,10 @@ impl Circle {
             wards: resolved,
             tools: Arc::default(),
         };
+        if gates.len() > CIRCLE_GATES_MAX {
+            return Err(CircleError::TooMany(gates.len()));
+        }
+        let mut room = SchemaRoom::default();
         for spec in gates {
             let name = spec.name.as_str();
             if circle.holds(name) {
@@ -253,7 +261,7 @@ impl Circle {
             if matches!(&circle.medium, MediumKind::Code(medium) if medium == name) {
                 return Err(CircleError::Duplicate(name.to_owned()));
             }
-            let check = ArgumentCheck::new(&spec)
+            let check = ArgumentCheck::among(&spec, &mut room)
                 .map_err(|error| CircleError::Gate { gate: name.to_owned(), what: error.to_string() })?;
             circle.gates.push(Held { spec, place, runtime, check });
         }

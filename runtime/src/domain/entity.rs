@@ -23,17 +23,14 @@ pub use self::step::{Effect, GuestNature, Input, Nature, Now, OutOfStep, StopCau
 use super::budget::Quantity;
 use super::cantrip::Summary;
 use super::circle::MediumKind;
-use super::context::{FoldPlan, History, Shown, Told, cut};
+use super::context::{FoldPlan, History, Shown, Told};
 use super::end::EndReason;
-use super::event::EventKind;
+use super::event::{EventKind, head};
 use super::guest::Shape;
 use super::ids::{CallId, CastId, EntityId};
 use super::loom::{Body, CallRecord, CutOff, Ended, How, Observed, Payloads, Said, Spent};
 use super::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice, Usage, Utterance};
 use super::outcome::{Failure, Outcome};
-
-/// How much of an observation an event carries, in characters.
-const EVENT_PREVIEW_CHARS: usize = 500;
 
 #[derive(Debug)]
 enum Phase {
@@ -419,7 +416,7 @@ impl Entity {
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Tell(EventKind::TurnComplete {
             turn: self.turn,
-            observation: cut(&observation, EVENT_PREVIEW_CHARS),
+            observation: head(&observation),
             is_error,
             duration_us,
         }));

@@ -1,10 +1,14 @@
 //! What an observer is told while an entity works. Events observe and never control.
 
+use cantrip_gates::limits::CREDENTIAL_BYTES_MAX;
+use cantrip_gates::redact_start;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::context::cut;
 use super::end::EndReason;
 use super::ids::EntityId;
+use super::limits::{EVENT_BYTES_MAX, EVENT_PREVIEW_CHARS};
 use super::loom::How;
 use super::model::Usage;
 
@@ -43,7 +47,7 @@ pub enum EventKind {
     },
     /// The answer is whole.
     MessageComplete {
-        /// The code or text of it, redacted.
+        /// The code or text of it, redacted, and cut where it is long.
         said: String,
     },
     /// Tokens of the answer.
@@ -65,7 +69,7 @@ pub enum EventKind {
     GateCalled {
         /// The gate.
         gate: String,
-        /// The arguments, redacted.
+        /// The arguments, redacted, and cut where they are long.
         arguments: Value,
     },
     /// A gate has run.
@@ -103,31 +107,89 @@ pub enum EventKind {
         how: How,
         /// What was decisive.
         reason: EndReason,
-        /// The answer.
+        /// The answer, redacted, and cut where it is long.
         result: Option<Value>,
     },
 }
 
+/// How much of a text an event holds before it is cut to what is shown: a secret that the cut falls into is still seen.
+pub(super) fn head(text: &str) -> String {
+    let bytes_max = EVENT_PREVIEW_CHARS * 4 + CREDENTIAL_BYTES_MAX;
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default().to_owned()
+}
+
+/// The beginning of a text in one line.
+fn preview(text: &str) -> String {
+    let (shown, is_cut) = redact_start(text, EVENT_PREVIEW_CHARS * 4);
+    let mut short = cut(&shown, EVENT_PREVIEW_CHARS);
+    if is_cut && !short.ends_with('…') {
+        short.push('…');
+    }
+    short
+}
+
+fn text(text: &str, left: &mut usize) -> String {
+    let (shown, is_cut) = redact_start(text, *left);
+    *left = left.saturating_sub(shown.len().max(1));
+    if is_cut { format!("{shown}…") } else { shown.into_owned() }
+}
+
+/// So much of a value as an event may hold; what is left out is `…`.
+fn part(value: &Value, left: &mut usize) -> Value {
+    /// What one value costs beside its text.
+    const VALUE_BYTES: usize = 8;
+    *left = left.saturating_sub(VALUE_BYTES);
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        Value::String(content) => Value::String(text(content, left)),
+        Value::Array(items) => {
+            let mut shown = Vec::new();
+            for item in items {
+                if *left == 0 {
+                    shown.push(Value::from("…"));
+                    break;
+                }
+                shown.push(part(item, left));
+            }
+            Value::Array(shown)
+        }
+        Value::Object(entries) => {
+            let mut shown = serde_json::Map::new();
+            for (key, value) in entries {
+                if *left == 0 {
+                    shown.insert("…".to_owned(), Value::from("…"));
+                    break;
+                }
+                shown.insert(text(key, left), part(value, left));
+            }
+            Value::Object(shown)
+        }
+    }
+}
+
 impl EventKind {
-    /// The same with secrets taken out (PROD-8). Pieces of a stream are left as they are: a secret can lie across two of
-    /// them, so what goes to logs is the whole message.
+    /// The same as it is shown: cut, and with secrets taken out (PROD-8). What it costs is bounded by what is shown, and not
+    /// by what a stranger wrote. Pieces of a stream are left as they are: a secret can lie across two of them, so what goes
+    /// to logs is the whole message.
     #[must_use]
     pub fn redacted(self) -> Self {
-        let clean = |text: String| cantrip_gates::redact(&text).into_owned();
-        let clean_json = |mut value: Value| {
-            cantrip_gates::redact_json(&mut value);
-            value
+        let json = |value: &Value| {
+            let mut shown = part(value, &mut { EVENT_BYTES_MAX });
+            cantrip_gates::redact_json(&mut shown);
+            shown
         };
         match self {
-            Self::MessageComplete { said } => Self::MessageComplete { said: clean(said) },
-            Self::GateCalled { gate, arguments } => Self::GateCalled { gate, arguments: clean_json(arguments) },
-            Self::GateReturned { gate, is_error, preview, duration_us } => {
-                Self::GateReturned { gate, is_error, preview: clean(preview), duration_us }
+            Self::MessageComplete { said } => Self::MessageComplete { said: text(&said, &mut { EVENT_BYTES_MAX }) },
+            Self::GateCalled { gate, arguments } => {
+                Self::GateCalled { gate: preview(&gate), arguments: json(&arguments) }
+            }
+            Self::GateReturned { gate, is_error, preview: result, duration_us } => {
+                Self::GateReturned { gate: preview(&gate), is_error, preview: preview(&result), duration_us }
             }
             Self::TurnComplete { turn, observation, is_error, duration_us } => {
-                Self::TurnComplete { turn, observation: clean(observation), is_error, duration_us }
+                Self::TurnComplete { turn, observation: preview(&observation), is_error, duration_us }
             }
-            Self::Final { how, reason, result } => Self::Final { how, reason, result: result.map(clean_json) },
+            Self::Final { how, reason, result } => Self::Final { how, reason, result: result.as_ref().map(json) },
             other @ (Self::TurnStarted { .. }
             | Self::MessageStarted
             | Self::Text { .. }

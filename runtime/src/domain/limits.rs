@@ -19,4 +19,13 @@ cantrip_gates::limits! {
     /// 16 bytes. Bounds what is read of an answer to a question of yes or no.
     pub ANSWER_BYTES_MAX: u64 = 16, "bytes", "an answer of yes or no", None,
         "tests/hostile_input/workspace.rs::a_person_at_the_terminal_is_asked_once";
+    /// 500 characters: more than a line of a terminal, less than an answer.
+    pub EVENT_PREVIEW_CHARS: usize = 500, "characters", "how much of a result or an observation an event shows", None,
+        "tests/hostile_input/texts.rs::an_event_costs_what_it_shows";
+    /// 512 gates: more than any model is shown.
+    pub CIRCLE_GATES_MAX: usize = 512, "gates", "how many gates one circle holds", None,
+        "tests/hostile_input/texts.rs::a_circle_holds_a_bounded_number_of_gates";
+    /// 16 KiB: code as a model writes it, whole; redacted in about a millisecond.
+    pub EVENT_BYTES_MAX: usize = 16 * 1024, "bytes", "how much code, arguments or answer an event shows", None,
+        "tests/hostile_input/texts.rs::an_event_costs_what_it_shows";
 }

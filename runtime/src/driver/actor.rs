@@ -351,7 +351,7 @@ impl Actor {
                         next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
                     }
                     Effect::ReadLoom { arguments } => {
-                        let result = self.read_loom(&arguments);
+                        let result = self.read_loom(arguments).await;
                         next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
                     }
                     Effect::Cast { call, children, batch } => {
@@ -388,9 +388,9 @@ impl Actor {
         Ok(id)
     }
 
-    /// Tells the observer, with secrets taken out (PROD-8).
+    /// Tells the observer, cut to what is shown and with secrets taken out (PROD-8).
     pub(super) fn tell(&self, kind: EventKind) {
-        let Some(observer) = &self.observer else { return };
+        let Some(observer) = self.observer.as_ref().filter(|observer| observer.listens()) else { return };
         let nature = self.entity.nature();
         observer.event(&Event { entity: nature.id, depth: nature.depth, kind: kind.redacted() });
     }

@@ -194,6 +194,10 @@ impl Line {
 }
 
 impl Observer for Line {
+    fn listens(&self) -> bool {
+        self.is_watched()
+    }
+
     fn event(&self, event: &Event) {
         if self.is_watched() {
             // Whoever listened a moment ago may have gone.

@@ -160,7 +160,7 @@ impl Place<'_> {
             Some(key) if key.len() >= KEY_CHARS_MIN => line.replace(key, "***"),
             Some(_) | None => line,
         };
-        let line = cantrip_gates::redact(&line);
+        let line = cantrip_gates::redact_start(&line, MESSAGE_CHARS_MAX * 4 + 4).0;
         match line.char_indices().nth(MESSAGE_CHARS_MAX) {
             Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
             None => line.into_owned(),

@@ -384,8 +384,10 @@ impl<'a> Reaching<'a> {
         for &port in policy.ports.iter().filter(|port| !PORTS.contains(port)) {
             self.add(Reach::Port { port });
         }
-        for name in policy.headers.0.keys() {
-            self.add(Reach::Header { name: name.to_ascii_lowercase() });
+        for (host, name) in policy.headers.names() {
+            let name = name.to_ascii_lowercase();
+            let name = host.map_or(name.clone(), |host| format!("{name} for {host}"));
+            self.add(Reach::Header { name });
         }
     }
 }

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::acting::{Acting, Broken, Pending, Running, Waiting};
 use super::step::{Effect, Now, OutOfStep, StopCause};
-use super::{EVENT_PREVIEW_CHARS, Effects, Entity, Phase};
+use super::{Effects, Entity, Phase};
 use crate::domain::budget::Quantity;
 use crate::domain::circle::{MediumKind, RuntimeGate};
 use crate::domain::context::cut;
 use crate::domain::delegation::{self, ChildPlan, Grant, Proposal, Request};
 use crate::domain::end::EndReason;
-use crate::domain::event::EventKind;
+use crate::domain::event::{EventKind, head};
 use crate::domain::guest::{LLM_QUERY, Shape};
 use crate::domain::ids::CallId;
 use crate::domain::loom::{Body, EvaluationRecord, Payloads, Returned};
@@ -284,7 +284,7 @@ impl Entity {
         let (returned, preview, is_error) = match &result {
             Ok(value) => {
                 let text = value.to_string();
-                (Returned::Ok(payloads.text(&text)), cut(&text, EVENT_PREVIEW_CHARS), false)
+                (Returned::Ok(payloads.text(&text)), head(&text), false)
             }
             Err(error) => (Returned::Error(error.clone()), error.message().to_owned(), true),
         };
