@@ -213,3 +213,13 @@ fn a_way_leads_over_a_bounded_number_of_links() {
     assert!(write("link40/a").is_ok());
     check_error(write("link41/a"), "failed", "more than 40 symbolic links");
 }
+
+#[test]
+fn a_search_returns_a_hundred_results_where_no_more_are_asked_for() {
+    let folder = tempfile::TempDir::new().expect("a directory");
+    std::fs::write(folder.path().join("lines"), "found\n".repeat(1_500)).expect("a file");
+    let gate = builtin::search(Root::open(folder.path()).expect("a root"));
+    let results = |arguments: Value| call(&gate, arguments).expect("found").as_array().map(Vec::len);
+    assert_eq!(results(json!({"pattern": "found"})), Some(100));
+    assert_eq!(results(json!({"pattern": "found", "max_results": 1_000})), Some(1_000));
+}

@@ -1,12 +1,15 @@
 //! What code and guests in the sandbox can make a node spend.
 
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::llm::Scripted;
 use cantrip_runtime::adapters::store::MemoryStore;
-use cantrip_runtime::adapters::wasm::{Javascript, Sandbox};
+use cantrip_runtime::adapters::wasm::{Guests, Javascript, Sandbox};
 use cantrip_runtime::domain::ids::WriterKey;
+use cantrip_runtime::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, StopFlag};
+use cantrip_runtime::ports::Yielded;
 use cantrip_runtime::{
     Cantrip, CantripBuilder, CastOptions, Event, EventKind, Observer, Runtime, Wards, builtin, embed,
 };
@@ -168,4 +171,42 @@ fn the_name_of_a_guest_is_bounded() {
     assert!(guest_support::guests().load(&"x".repeat(64), component()).is_ok());
     let error = guest_support::guests().load(&"x".repeat(65), component()).unwrap_err();
     assert!(error.to_string().contains("at most 64"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_that_live_at_once_are_bounded() {
+    let sandbox = Sandbox::new(1, Some(crate::node_support::compiled().to_owned())).unwrap();
+    let guest = Guests::new(sandbox).load("guest", guest_support::component("trivial")).unwrap();
+    let opening = MediumOpening {
+        medium: "guest".to_owned(),
+        gates: vec!["done".to_owned()],
+        memory_bytes_max: 1 << 20,
+        metered: false,
+    };
+    guest.prepare(&opening).unwrap();
+    let mut living = Vec::new();
+    let mut told = None;
+    while living.len() <= 1_000 && told.is_none() {
+        let mut medium = guest.open(&opening).await.unwrap();
+        let evaluation = Evaluation {
+            source: json!({ "intent": "go" }).to_string(),
+            seed: 1,
+            clock_us: 1,
+            time_max: Duration::from_mins(1),
+            output_bytes_max: 1_000,
+            fuel_max: None,
+            stop_at_poll: None,
+            recorded: 0,
+            stop: StopFlag::default(),
+        };
+        match medium.evaluate(evaluation).await {
+            Yielded::Finished(ended) => match ended.outcome {
+                EvaluationOutcome::Lost { detail, .. } => told = Some(detail),
+                _ => living.push(medium),
+            },
+            Yielded::Gate { gate, .. } => panic!("it calls {gate}"),
+        }
+    }
+    assert_eq!(living.len(), 1_000);
+    assert!(told.as_ref().is_some_and(|told| told.contains("1000 live at once in this process")), "{told:?}");
 }
