@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::short;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// What was decisive for the end of an episode. The text of a record is parsed here and nowhere else.
@@ -73,6 +75,8 @@ reasons! {
     GuestTrapped = "guest_trapped",
     /// The node that ran it failed.
     RemoteFailed = "remote_failed",
+    /// What happened could not be recorded.
+    RecordFailed = "record_failed",
 }
 
 impl EndReason {
@@ -85,6 +89,7 @@ impl EndReason {
             | Self::GuestFailed
             | Self::GuestTrapped
             | Self::RemoteFailed
+            | Self::RecordFailed
             | Self::Other(_) => true,
             Self::Done
             | Self::Text
@@ -98,6 +103,15 @@ impl EndReason {
             | Self::Cancelled
             | Self::ParentTerminated
             | Self::Interrupted => false,
+        }
+    }
+
+    /// The reason with a text of another version cut to a name's length.
+    #[must_use]
+    pub fn short(self) -> Self {
+        match self {
+            Self::Other(text) => Self::Other(short::name(text)),
+            known => known,
         }
     }
 
@@ -144,6 +158,8 @@ mod tests {
     #[test]
     fn what_a_ward_or_the_entity_ended_is_no_failure() {
         let failures: Vec<&str> = TEXTS.iter().copied().filter(|text| EndReason::from(*text).is_failure()).collect();
-        assert_eq!(failures, ["model_failed", "contract_broken", "guest_failed", "guest_trapped", "remote_failed"]);
+        let known =
+            ["model_failed", "contract_broken", "guest_failed", "guest_trapped", "remote_failed", "record_failed"];
+        assert_eq!(failures, known);
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::catalogue::{Entry, Wire};
 use super::seal::{self, Block};
+use crate::domain::json;
 use crate::domain::model::{ModelError, RawAnswer, RawCall, Usage};
 use crate::ports::Pieces;
 
@@ -220,7 +221,7 @@ fn raw_call(wire: Wire, index: usize, call: ToolCall) -> RawCall {
     let arguments = match fn_arguments {
         Value::Null => Ok(Value::Object(Map::new())),
         Value::String(text) if text.trim().is_empty() => Ok(Value::Object(Map::new())),
-        Value::String(text) => match serde_json::from_str(&text) {
+        Value::String(text) => match json::parse(&text) {
             Ok(object @ Value::Object(_)) => Ok(object),
             Ok(_) | Err(_) => Err(text),
         },

@@ -172,7 +172,7 @@ async fn read(stream: &mut TcpStream) -> Option<Value> {
             return None;
         }
     }
-    serde_json::from_slice(bytes.get(body_at..body_at.checked_add(length)?)?).ok()
+    crate::domain::json::parse_bytes(bytes.get(body_at..body_at.checked_add(length)?)?).ok()
 }
 
 /// A whole chat completion as the events that a provider would have streamed. What is no completion goes as it is.

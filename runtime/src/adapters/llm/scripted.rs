@@ -328,7 +328,7 @@ fn call_of(at: &str, value: Value) -> Result<RawCall, String> {
     let mut fields = object(at, value, &["id", "gate", "args"])?;
     let arguments = match fields.remove("args") {
         None | Some(Value::Null) => Ok(Value::Object(Map::new())),
-        Some(Value::String(text)) => match serde_json::from_str(&text) {
+        Some(Value::String(text)) => match crate::domain::json::parse(&text) {
             Ok(object @ Value::Object(_)) => Ok(object),
             Ok(_) | Err(_) => Err(text),
         },

@@ -70,10 +70,8 @@ pub(super) fn open(provider: &str, thinking: &str) -> Vec<Block> {
     let Some((_, seal)) = thinking.split_once(SEPARATOR) else {
         return Vec::new();
     };
-    match serde_json::from_str::<Seal>(seal) {
-        Ok(seal) if seal.provider == provider => seal.blocks,
-        Ok(_) | Err(_) => Vec::new(),
-    }
+    let seal = crate::domain::json::parse(seal).ok().and_then(|seal| serde_json::from_value::<Seal>(seal).ok());
+    seal.filter(|seal| seal.provider == provider).map(|seal| seal.blocks).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ fn some(text: &str) -> Option<String> {
 }
 
 pub(super) fn json(field: &str, text: &str) -> Result<Value, Off> {
-    serde_json::from_str(text).map_err(|error| off(field, error))
+    crate::domain::json::parse(text).map_err(|error| off(field, error))
 }
 
 fn millis(duration: Option<Duration>) -> u64 {
@@ -279,7 +279,7 @@ pub(super) fn gate_result(call: u64, result: Result<Value, GateError>) -> v1::Ga
 
 pub(super) fn gate_result_from(it: v1::GateResult) -> Result<Value, GateError> {
     match it.result {
-        Some(v1::gate_result::Result::Value(text)) => serde_json::from_str(&text)
+        Some(v1::gate_result::Result::Value(text)) => crate::domain::json::parse(&text)
             .map_err(|error| GateError::Failed(format!("the caller's result is not JSON: {error}"))),
         Some(v1::gate_result::Result::Error(error)) => Err(gate_error_of(&error.kind, error.message)),
         None => Err(GateError::Failed("the caller's result is empty".to_owned())),
@@ -332,7 +332,7 @@ pub(super) fn question(it: v1::ModelCall) -> Result<Question, Off> {
     let call = |it: v1::Call| Call {
         id: CallId::new(&it.id),
         gate: it.name,
-        arguments: serde_json::from_str(&it.arguments).map_err(|_| it.arguments),
+        arguments: crate::domain::json::parse(&it.arguments).map_err(|_| it.arguments),
     };
     let message = |it: v1::Message| {
         let content = it.content.unwrap_or_default();
@@ -431,7 +431,7 @@ pub(super) fn model_result_from(it: v1::ModelResult) -> Result<RawAnswer, ModelE
             let call = |it: v1::Call| RawCall {
                 id: some(&it.id),
                 gate: it.name,
-                arguments: serde_json::from_str(&it.arguments).map_err(|_| it.arguments),
+                arguments: crate::domain::json::parse(&it.arguments).map_err(|_| it.arguments),
             };
             Ok(RawAnswer {
                 content: it.content,

@@ -260,7 +260,9 @@ impl<'a> Near<'a> {
             Some(Told::Entry(entry)) => self.entry(&entry)?,
             Some(Told::Event(line)) => {
                 // What is no event of this version is not shown.
-                if let Ok(event) = serde_json::from_str(&line) {
+                if let Some(event) =
+                    crate::domain::json::parse(&line).ok().and_then(|it| serde_json::from_value(it).ok())
+                {
                     self.home.event(event);
                 }
             }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wasmtime::{Caller, Engine, Linker, Memory, ResourceLimiter};
 
+use crate::domain::json::JsonError;
 use crate::domain::medium::{CallArguments, GateAnswer, StopFlag, StopReason};
 
 use super::exchange::SharedExchange;
@@ -148,9 +149,11 @@ fn request(
         )));
     }
     let name = String::from_utf8_lossy(bytes(caller, name.0, name.1)?.0).into_owned();
-    let parsed = serde_json::from_slice(bytes(caller, arguments.0, arguments.1)?.0);
+    let parsed = crate::domain::json::parse_bytes(bytes(caller, arguments.0, arguments.1)?.0);
     Ok(match parsed {
-        Ok(arguments) => Ok((name, arguments)),
+        Ok(Value::Array(arguments)) => Ok((name, arguments)),
+        Ok(_) => invalid(format!("{name}: the arguments are not a JSON list")),
+        Err(error @ (JsonError::Values | JsonError::Depth)) => invalid(format!("{name}: the arguments: {error}")),
         Err(error) => invalid(format!("{name}: the arguments are not a JSON list: {error}")),
     })
 }

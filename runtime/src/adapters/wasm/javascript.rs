@@ -297,7 +297,7 @@ impl Guest {
         let bytes = data
             .get(pointer..pointer.saturating_add(length))
             .ok_or_else(|| wasmtime::Error::msg("the account lies outside of the memory"))?;
-        serde_json::from_slice(bytes).map_err(wasmtime::Error::from)
+        serde_json::from_value(crate::domain::json::parse_bytes(bytes)?).map_err(wasmtime::Error::from)
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::domain::caller::Caller;
 use crate::domain::ids::CastId;
 use crate::domain::loom::{Body, Ended};
+use crate::domain::json;
 use crate::domain::remote::{Order, Refusal};
 use crate::driver::fault::Fault;
 use crate::ports::{RemoteEnd, StoreError};
@@ -94,7 +95,7 @@ impl Casts {
             None => None,
             Some(payload) => {
                 let text = host.store.text(payload)?;
-                text.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
+                text.map(|text| json::parse(&text).unwrap_or(Value::String(text)))
             }
         };
         let seen = self.0.runtime.tree(order.loom)?.restore(order.entity, None)?.seen;

@@ -33,7 +33,7 @@ pub(super) fn failure(error: Error) -> (&'static str, String) {
 
 /// JSON that a guest wrote.
 pub(super) fn json_of(what: &str, text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Invalid(format!("{what} is not JSON: {error}")))
+    crate::domain::json::parse(text).map_err(|error| Error::Invalid(format!("{what} is not JSON: {error}")))
 }
 
 fn unexpected(gate: &str, what: &str) -> Error {

@@ -9,6 +9,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use crate::domain::entity::MORE;
 use crate::domain::guest::Shape;
+use crate::domain::json;
 use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, StopReason};
 use crate::ports::{BoxFuture, Medium, Yielded};
 
@@ -191,7 +192,7 @@ impl Live {
         let (result,) = evaluate.call_async(&mut self.store, (source,)).await?;
         Ok(match result {
             Ok(Shown { value, text, kind }) => {
-                EvaluationOutcome::Value { value: value.and_then(|text| serde_json::from_str(&text).ok()), text, kind }
+                EvaluationOutcome::Value { value: value.and_then(|text| json::parse(&text).ok()), text, kind }
             }
             Err(Thrown { name, message, trace }) => EvaluationOutcome::Threw { name, message, stack: trace },
         })
@@ -199,9 +200,8 @@ impl Live {
 }
 
 fn returned(text: &str) -> EvaluationOutcome {
-    match serde_json::from_str(text) {
+    match json::parse(text) {
         Ok(value) => {
-            let value: Value = value;
             EvaluationOutcome::Value { text: value.to_string(), value: Some(value), kind: "returned".to_owned() }
         }
         Err(error) => EvaluationOutcome::Threw {
