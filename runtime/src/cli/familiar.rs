@@ -15,6 +15,7 @@ use crate::domain::circle::JAVASCRIPT;
 use crate::domain::copies::CopyKind;
 use crate::domain::familiar::prompt;
 use crate::domain::ids::{EntityId, LoomId, NodeAddress};
+use crate::domain::loom::ViewError;
 use crate::domain::medium::SnapshotPolicy;
 use crate::driver::{Cantrip, CantripBuilder, CastOptions, Control, Runtime, Summoned};
 use crate::ports::Peers;
@@ -202,9 +203,13 @@ fn entity(
         return runtime.summon(cantrip, options).map_err(CliError::fault);
     };
     let Ok(tree) = runtime.tree(*loom) else { return runtime.summon(cantrip, options).map_err(CliError::fault) };
-    let Ok(view) = tree.entity(*entity) else {
+    let view = match tree.entity(*entity) {
+        Ok(view) => view,
         // It was remembered before its first intent was recorded.
-        return runtime.summon(cantrip, CastOptions { loom: Some(*loom), ..options }).map_err(CliError::fault);
+        Err(ViewError::NoEntity(_)) => {
+            return runtime.summon(cantrip, CastOptions { loom: Some(*loom), ..options }).map_err(CliError::fault);
+        }
+        Err(error) => return Err(CliError::fault(error)),
     };
     let held: Vec<&str> = cantrip.circle().gates().map(|spec| spec.name.as_str()).collect();
     let is_same = view.opened.identity == *cantrip.identity()

@@ -8,11 +8,11 @@ use serde_json::{Value, json as object};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
-use crate::domain::ids::EntryId;
+use crate::domain::ids::{EntryId, LoomId};
 use crate::domain::loom::{Body, Tree, Turn};
 use crate::driver::Amendment;
 use crate::export;
-use crate::ports::{Clock, LoomStore, LoomSummary};
+use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
 
 use super::args::LoomCommand;
 use super::exit::{CliError, Exit};
@@ -20,6 +20,13 @@ use super::settings::{self, Settings, find_loom};
 use super::show::count;
 use super::{copies, exporting, timetravel};
 use super::{json, print, say};
+
+/// So many entries that are put aside are named; `loom verify` names up to a thousand.
+const ASIDE_SHOWN_MAX: usize = 20;
+/// So many findings are listed.
+const FINDINGS_MAX: usize = 1000;
+/// So deep an entity is indented; depth is a number that anybody can write.
+const INDENT_DEPTH_MAX: u32 = 32;
 
 #[derive(Debug, Serialize)]
 struct LoomLine {
@@ -51,7 +58,8 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
             let reader = settings.reader()?;
             let tree = reader.tree(find_loom(&**reader.store(), Some(&loom))?).map_err(CliError::fault)?;
             let wanted = entity.unwrap_or_default();
-            let found = tree.entities().map(|(id, _)| id).find(|id| id.to_string().ends_with(&wanted));
+            let aside = tree.aside().iter().map(|aside| aside.entity);
+            let found = tree.entities().map(|(id, _)| id).chain(aside).find(|id| id.to_string().ends_with(&wanted));
             let id = found.ok_or_else(|| {
                 CliError::usage(anyhow::anyhow!("the loom has no entity `{wanted}`"))
                     .hint("`cantrip-runtime loom show` names them")
@@ -189,6 +197,15 @@ fn header(id: &str, tree: &Tree) -> String {
             line(&view.intent)
         );
     }
+    let wrong: Vec<_> = tree.aside().iter().filter(|aside| aside.why.is_wrong()).collect();
+    for aside in wrong.iter().take(ASIDE_SHOWN_MAX) {
+        let _infallible =
+            write!(out, "\nput aside: {} {} of entity {}: {}", aside.kind, aside.entry, aside.entity, aside.why);
+    }
+    let more = tree.aside().len() - wrong.len().min(ASIDE_SHOWN_MAX);
+    if !wrong.is_empty() && more > 0 {
+        let _infallible = write!(out, "\nput aside: {more} more, such as what follows those");
+    }
     out
 }
 
@@ -204,7 +221,7 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
     }
     for turn in turns {
         let depth = tree.entity(turn.entity).map_or(0, |view| view.opened.depth);
-        let indent = "  ".repeat(usize::try_from(depth).unwrap_or(0));
+        let indent = "  ".repeat(usize::try_from(depth.min(INDENT_DEPTH_MAX)).unwrap_or(0));
         let mut out = format!("{indent}{:>3}  {}", turn.sequence, turn.id);
         if let Some(said) = &turn.said {
             for text in said
@@ -243,13 +260,36 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// What no honest node has written: entries that are whole, and refer to what comes after them.
+fn threads(settings: &Settings, named: Option<&str>) -> Result<Vec<Finding>, CliError> {
+    let store = settings.reading()?;
+    let looms: Vec<LoomId> = match named {
+        Some(name) => vec![find_loom(&*store, Some(name))?],
+        None => store.looms().map_err(CliError::fault)?.iter().map(|summary| summary.loom).collect(),
+    };
+    let mut findings = Vec::new();
+    for loom in looms {
+        let entries = store.entries(loom).map_err(CliError::fault)?;
+        let tree = Tree::read(&entries, &|payload| store.text(payload).ok().flatten()).map_err(CliError::fault)?;
+        let room = FINDINGS_MAX - findings.len();
+        let wrong = tree.aside().iter().filter(|aside| aside.why.is_wrong()).take(room);
+        findings.extend(wrong.map(|aside| Finding {
+            loom: Some(loom),
+            sequence: None,
+            entry: Some(aside.entry),
+            what: format!("the {} of entity {} is put aside: {}", aside.kind, aside.entity, aside.why),
+        }));
+    }
+    Ok(findings)
+}
+
 fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
     let folder = settings.folder();
     if !folder.exists() {
         return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display()))
             .hint("`cantrip-runtime cast` makes one"));
     }
-    let verified = match named {
+    let mut verified = match named {
         None => FjallStore::examine(&folder).map_err(|error| settings::store_error(error, &folder))?,
         Some(name) => {
             let store = settings.reading()?;
@@ -257,6 +297,9 @@ fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exi
             store.verify(Some(id)).map_err(|error| settings::store_error(error, &folder))?
         }
     };
+    if verified.findings.is_empty() {
+        verified.findings = threads(settings, named)?;
+    }
     if as_json {
         let findings: Vec<Value> = verified
             .findings

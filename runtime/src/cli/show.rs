@@ -11,6 +11,9 @@ use crate::ports::Observer;
 /// How much of a line is shown.
 const LINE_CHARS_MAX: usize = 160;
 
+/// So deep an entity is indented.
+const INDENT_DEPTH_MAX: usize = 32;
+
 /// Shows turns as they happen.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -51,7 +54,8 @@ fn millis(us: u64) -> String {
 
 impl Observer for Progress {
     fn event(&self, event: &Event) {
-        let indent = "  ".repeat(usize::try_from(event.depth).unwrap_or(0) + 1);
+        // A host says how deep its entities are.
+        let indent = "  ".repeat(usize::try_from(event.depth).unwrap_or(0).min(INDENT_DEPTH_MAX) + 1);
         let mut streaming = self.streaming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let piece = match &event.kind {
             EventKind::Text { text } if event.depth == 0 => Some(text.as_str()),

@@ -15,9 +15,12 @@ use parquet::schema::types::Type;
 use serde_json::{Value, json};
 
 use super::{Redaction, turn};
-use crate::domain::ids::LoomId;
-use crate::domain::loom::{How, Tree, ViewError};
+use crate::domain::ids::{EntityId, LoomId};
+use crate::domain::limits::TRAJECTORY_TURNS_MAX;
+use crate::domain::loom::{How, Tail, Tree, Turn, ViewError};
 
+/// 16 MiB. What the threads of an export that is limited take together, their own turns aside.
+const SHARED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The k of pass@k and pass^k.
 pub const PASS_AT: [u64; 4] = [1, 2, 4, 8];
 
@@ -34,9 +37,9 @@ pub struct Trajectory {
     pub intent: String,
     /// System prompt and intent, as JSON messages.
     pub prompt: String,
-    /// Its turns, as JSON.
+    /// Its turns, as JSON; the newest of them, where the threads together have more than are put down.
     pub turns: String,
-    /// How many.
+    /// How many it has.
     pub turn_count: i64,
     /// The sum of its rewards; nothing where nobody judged.
     pub reward: Option<f64>,
@@ -65,22 +68,46 @@ pub struct Trajectory {
     pub pass_hat: [Option<f64>; PASS_AT.len()],
 }
 
+/// How many turns of each thread are put down, and in how many bytes; nothing where all of them are. A fork repeats the turns that
+/// it continues, so that the threads of a long chain of forks together would be its square: above the limit each has its own turns,
+/// and its share of those before.
+fn share(looms: &[(LoomId, Tree)]) -> Result<Option<(u64, usize)>, ViewError> {
+    let (mut threads, mut turns) = (0_u64, 0_u64);
+    for (_, tree) in looms {
+        for (entity, _) in tree.entities() {
+            threads += 1;
+            turns = turns.saturating_add(tree.thread_length(entity)?);
+        }
+    }
+    let bytes = usize::try_from(SHARED_BYTES_MAX / threads.max(1)).unwrap_or(usize::MAX);
+    Ok((turns > TRAJECTORY_TURNS_MAX).then_some((TRAJECTORY_TURNS_MAX / threads.max(1), bytes)))
+}
+
+/// Turns as JSON: the newest of them in so many bytes, and the entity's own in any case.
+fn listed(turns: &[Turn], entity: EntityId, bytes_max: Option<usize>, redaction: Redaction) -> String {
+    let mut bytes = 0_usize;
+    let newest = turns.iter().rev().map_while(|it| {
+        let text = (it.entity == entity || bytes_max.is_none_or(|max| bytes < max))
+            .then(|| turn(it, redaction).to_string())?;
+        bytes = bytes.saturating_add(text.len());
+        Some(text)
+    });
+    let newest: Vec<String> = newest.collect();
+    format!("[{}]", newest.into_iter().rev().collect::<Vec<_>>().join(","))
+}
+
 /// The threads of looms. Secrets are taken out unless told otherwise.
 ///
 /// # Errors
 /// A thread that cannot be read.
 pub fn trajectories(looms: &[(LoomId, Tree)], redaction: Redaction) -> Result<Vec<Trajectory>, ViewError> {
     let mut all = Vec::new();
+    let limited = share(looms)?;
     for (loom, tree) in looms {
         for (entity, view) in tree.entities() {
-            let turns = tree.thread(entity)?;
-            let rewards: Vec<f64> = turns.iter().filter_map(|turn| turn.reward).collect();
+            let Tail { turns, turn_count, usage, reward } =
+                tree.tail(entity, limited.map_or(u64::MAX, |(turns, _)| turns))?;
             let ended = view.ended.as_ref();
-            let usage = turns.iter().filter_map(|turn| turn.said.as_ref()).map(|said| said.usage);
-            let usage = usage.fold(crate::domain::model::Usage::default(), |mut sum, usage| {
-                sum += usage;
-                sum
-            });
             let text = |text: &str| match redaction {
                 Redaction::Default => redact(text).into_owned(),
                 Redaction::None => text.to_owned(),
@@ -102,9 +129,9 @@ pub fn trajectories(looms: &[(LoomId, Tree)], redaction: Redaction) -> Result<Ve
                 depth: i64::from(view.opened.depth),
                 intent: text(&view.intent),
                 prompt: prompt.to_string(),
-                turns: Value::Array(turns.iter().map(|it| turn(it, redaction)).collect()).to_string(),
-                turn_count: count(turns.len() as u64),
-                reward: (!rewards.is_empty()).then(|| rewards.iter().sum()),
+                turns: listed(&turns, entity, limited.map(|(_, bytes)| bytes), redaction),
+                turn_count: count(turn_count),
+                reward,
                 terminated: ended.is_some_and(|ended| ended.how == How::Terminated),
                 truncated: ended.is_some_and(|ended| ended.how == How::Truncated),
                 reason: ended.map(|ended| ended.reason.to_string()),

@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::end::EndReason;
 use crate::domain::ids::{BlobId, CODEC_RAW, CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::limits::INLINE_SUM_BYTES_MAX;
 use crate::domain::model::Usage;
 use crate::domain::place::CallPlace;
 
@@ -20,6 +21,8 @@ use crate::domain::place::CallPlace;
 pub const FORMAT: u16 = 1;
 /// 16 KiB. A larger value is kept as a blob by its hash, so that walking a tree stays cheap (design, section 7).
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
+/// About what a reference takes: a text that is shorter is never kept beside its entry.
+const REFERENCE_BYTES: usize = 64;
 /// 1 MiB. No entry that we write comes near it, so a longer one is damage or malice.
 pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -473,15 +476,24 @@ impl Blob {
 }
 
 /// Collects what an entry keeps beside it while its body is built.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Payloads {
     blobs: Vec<Blob>,
+    inline_left: usize,
+}
+
+impl Default for Payloads {
+    fn default() -> Self {
+        Self { blobs: Vec::new(), inline_left: INLINE_SUM_BYTES_MAX }
+    }
 }
 
 impl Payloads {
     /// Keeps a text, in the entry or beside it.
     pub fn text(&mut self, text: &str) -> Payload {
-        if text.len() <= INLINE_BYTES_MAX {
+        let is_small = text.len() <= REFERENCE_BYTES || text.len() <= INLINE_BYTES_MAX.min(self.inline_left);
+        if is_small {
+            self.inline_left = self.inline_left.saturating_sub(text.len());
             return Payload::Inline(text.to_owned());
         }
         let bytes = text.as_bytes().to_vec();

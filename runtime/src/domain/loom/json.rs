@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::entry::{Body, Payload};
+use crate::domain::json;
 
 /// The fields whose text is JSON: as values they keep their types, and secrets in them are seen for what they are.
 const JSON_FIELDS: [&str; 4] = ["arguments", "ok", "proposal", "result"];
@@ -24,7 +25,7 @@ pub fn body_json<E: From<serde_json::Error>>(
 fn inline<E>(field: &str, value: &mut Value, text_of: &dyn Fn(&Payload) -> Result<Option<String>, E>) -> Result<(), E> {
     if let Ok(payload) = serde_json::from_value::<Payload>(value.clone()) {
         if let Some(text) = text_of(&payload)? {
-            let parsed = JSON_FIELDS.contains(&field).then(|| serde_json::from_str(&text).ok()).flatten();
+            let parsed = JSON_FIELDS.contains(&field).then(|| json::parse(&text).ok()).flatten();
             *value = parsed.unwrap_or(Value::String(text));
         }
         return Ok(());

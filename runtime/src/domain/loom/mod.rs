@@ -1,6 +1,7 @@
 //! The loom: the append-only tree of everything that entities did.
 
 mod entry;
+mod fit;
 mod json;
 mod owner;
 mod segment;
@@ -11,7 +12,10 @@ pub use entry::{
     ForkStrategy, GateRecord, Head, How, INLINE_BYTES_MAX, Observed, Opened, PageRef, Payload, Payloads, Returned,
     Said, Sealed, Spent, text_ids,
 };
+pub use fit::OpenedTooLarge;
 pub use json::body_json;
 pub use owner::Owners;
 pub use segment::{CheckedSegment, ForkProof, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX, Segment, SegmentError, SignedHead};
-pub use view::{Again, CutOff, EntityView, GateRun, Observation, Replay, Restored, TextOf, Tree, Turn, ViewError};
+pub use view::{
+    Again, Aside, CutOff, EntityView, GateRun, Observation, Replay, Restored, Tail, TextOf, Tree, Turn, ViewError, Why,
+};

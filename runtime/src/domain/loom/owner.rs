@@ -57,7 +57,9 @@ impl Owners {
             epoch += 1;
             let Some(last) = times.last_mut() else { return };
             // It follows an entry of the owner before, of the same entity.
-            let taken_over = adoptions.iter().rev().filter(|(of, ..)| *of == epoch).find_map(|(_, writer, id)| {
+            let of_epoch = (epoch, WriterKey::from_bytes([0; 32]), EntryId::from_digest([0; 32]))..;
+            let of_epoch = adoptions.range(of_epoch).take_while(|(of, ..)| *of == epoch).collect::<Vec<_>>();
+            let taken_over = of_epoch.into_iter().rev().find_map(|(_, writer, id)| {
                 let adopted = places.get(id)?;
                 let followed = places.get(&adopted.entry.parent?)?;
                 let fits = followed.entry.entity == entity
@@ -69,6 +71,11 @@ impl Owners {
             last.to = to;
             times.push(Time { writer, from, to: u64::MAX });
         }
+    }
+
+    /// Whether the loom has an entry that opens an entity.
+    pub(super) fn has(&self, entity: EntityId) -> bool {
+        self.opened.contains_key(&entity)
     }
 
     /// Whether an entry counts.

@@ -4,23 +4,31 @@
 //! children shows as two, with the children's turns between them: the spawning turn, and its continuation (COMP-5,
 //! LOOM-8). The continuation has no utterance, counts in the sequence, and its parent is the spawning turn.
 
+mod lines;
+mod order;
 mod restore;
+mod spoken;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
-use cantrip_gates::{GateError, Reach};
+use cantrip_gates::{Exposure, GateError, Reach};
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::domain::context::Shown;
 use crate::domain::end::EndReason;
 use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
-use crate::domain::model::{Call, Usage, Utterance};
+use crate::domain::model::{Usage, Utterance};
 
-use super::entry::{
-    Body, CallRecord, Ended, Entry, EvaluationRecord, Fork, How, Observed, Opened, Payload, Returned, Said, Sealed,
-};
+use super::entry::{Body, Ended, Entry, EvaluationRecord, How, Opened, Payload, Sealed};
 use super::owner::Owners;
+
+use self::lines::{Lines, Sum};
+use self::order::in_causal_order;
+use self::spoken::{Spoken, utterance};
 
 pub use restore::{Again, CutOff, Replay, Restored};
 
@@ -35,17 +43,17 @@ pub enum ViewError {
         /// The text.
         id: String,
     },
-    /// An entry without what it follows.
-    #[error("entry {entry} ({kind}) has no entity that was opened before it")]
-    Orphan {
-        /// The entry.
-        entry: EntryId,
-        /// Its kind.
-        kind: &'static str,
-    },
     /// No such entity in the loom.
     #[error("the loom has no entity {0}")]
     NoEntity(EntityId),
+    /// An entity whose `opened` entry is put aside.
+    #[error("the entity {entity} is no part of the loom: {why}")]
+    Aside {
+        /// Which.
+        entity: EntityId,
+        /// Why it was put aside.
+        why: Why,
+    },
     /// A fork beyond the end.
     #[error("the thread of {entity} has {turns} turns, so it cannot be forked after turn {asked}")]
     NoTurn {
@@ -56,6 +64,71 @@ pub enum ViewError {
         /// What was asked for.
         asked: u64,
     },
+}
+
+/// Why an entry is no part of any thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its writer does not own its entity.
+    Writer,
+    /// There is nothing before it that it could belong to.
+    Orphan,
+    /// It follows an entry that comes after it.
+    Follows,
+    /// Its entity forks one that was not opened before.
+    Fork,
+    /// Its entity was spawned by one that this loom has, and that was not opened before.
+    Spawned,
+    /// It casts a child that was opened before.
+    Child,
+}
+
+impl Why {
+    /// Whether no honest node writes such an entry; the others are what a copy that is not whole yet has, too.
+    pub const fn is_wrong(self) -> bool {
+        match self {
+            Self::Writer | Self::Orphan => false,
+            Self::Follows | Self::Fork | Self::Spawned | Self::Child => true,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Writer => "its writer does not own the entity",
+            Self::Orphan => "what it belongs to is not there",
+            Self::Follows => "it follows an entry that comes after it",
+            Self::Fork => "it forks an entity that was not opened before it in this loom",
+            Self::Spawned => "it says it was spawned by an entity that was not opened before it",
+            Self::Child => "it casts a child that was opened before it",
+        })
+    }
+}
+
+/// An entry that is no part of any thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aside {
+    /// The entry.
+    pub entry: EntryId,
+    /// Whose it says it is.
+    pub entity: EntityId,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why an entry is not added.
+enum Unplaced {
+    Aside(Why),
+    View(ViewError),
+}
+
+impl From<ViewError> for Unplaced {
+    fn from(error: ViewError) -> Self {
+        Self::View(error)
+    }
 }
 
 /// Resolves a text that may be kept beside its entry.
@@ -94,29 +167,6 @@ pub struct Observation {
     /// From the question to here, in microseconds.
     pub duration_us: u64,
     position: usize,
-}
-
-/// A turn with everything in it.
-#[derive(Debug, Clone, PartialEq)]
-struct Spoken {
-    id: EntryId,
-    entity: EntityId,
-    position: usize,
-    at_us: u64,
-    said_us: u64,
-    said: Utterance,
-    gates: Vec<GateRun>,
-    /// How many gate calls had begun when the first child was cast.
-    split: Option<usize>,
-    children: Vec<EntityId>,
-    observation: Option<Observation>,
-    ended: Option<(How, EndReason)>,
-}
-
-impl Spoken {
-    fn has_continuation(&self) -> bool {
-        self.split.is_some() && self.observation.as_ref().is_some_and(|seen| !seen.evaluations.is_empty())
-    }
 }
 
 /// A turn as it is listed.
@@ -182,6 +232,31 @@ pub struct EntityView {
     /// Tokens of folding.
     folding_usage: Usage,
     steps: Vec<Step>,
+    /// Its newest turn.
+    current: Option<usize>,
+}
+
+impl EntityView {
+    /// Its own turns.
+    fn spoken(&self) -> impl Iterator<Item = usize> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Turn(turn) => Some(*turn),
+            Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
+        })
+    }
+}
+
+/// The end of a thread, and what it sums up to as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tail {
+    /// The newest turns.
+    pub turns: Vec<Turn>,
+    /// How many turns the thread has.
+    pub turn_count: u64,
+    /// Tokens of all of it.
+    pub usage: Usage,
+    /// All judgements in it, added up.
+    pub reward: Option<f64>,
 }
 
 /// A loom, read.
@@ -194,33 +269,100 @@ pub struct Tree {
     rewards: BTreeMap<EntryId, (u64, WriterKey, f64)>,
     results: BTreeMap<EntityId, String>,
     owners: Owners,
-    aside: Vec<(EntryId, &'static str)>,
+    lines: Lines,
+    aside: Vec<Aside>,
+    refused: HashMap<EntityId, Why>,
 }
 
 impl Tree {
     /// Reads the entries of a loom, each writer's in the order of its sequence, the reading node's own first.
     ///
+    /// Whatever refers to what comes after it is put aside, with everything behind it: what is left has no cycle.
+    ///
     /// # Errors
-    /// A missing text, or an entry without its entity.
+    /// A missing text.
     pub fn read(entries: &[Sealed], text: TextOf<'_>) -> Result<Self, ViewError> {
         // In the order of the store: the reading node's own word is believed first.
         let mut tree = Self { owners: Owners::find(entries), ..Self::default() };
-        let ordered = in_causal_order(entries);
-        for (position, sealed) in ordered.into_iter().enumerate() {
-            if !tree.owners.counts(sealed) {
-                tree.aside.push((sealed.id, sealed.entry.body.kind()));
-                continue;
-            }
-            match tree.add(position, sealed.id, &sealed.entry, text) {
+        for (position, (sealed, is_due)) in in_causal_order(entries).into_iter().enumerate() {
+            crate::domain::steps::count(1);
+            let placed = match (tree.owners.counts(sealed), is_due) {
+                (false, _) => Err(Unplaced::Aside(Why::Writer)),
+                (true, false) => Err(Unplaced::Aside(Why::Follows)),
+                (true, true) => tree.add(position, sealed.id, &sealed.entry, text),
+            };
+            match placed {
+                Ok(()) => {}
+                Err(Unplaced::View(error)) => return Err(error),
                 // What it follows has not come yet, or never will: the rest can be read all the same.
-                Err(ViewError::Orphan { entry, kind }) => tree.aside.push((entry, kind)),
-                added => added?,
+                Err(Unplaced::Aside(why)) => tree.put_aside(sealed, why),
             }
         }
+        tree.finish();
         Ok(tree)
     }
 
-    fn add(&mut self, position: usize, id: EntryId, entry: &Entry, text_of: TextOf<'_>) -> Result<(), ViewError> {
+    fn put_aside(&mut self, sealed: &Sealed, why: Why) {
+        let (entity, kind) = (sealed.entry.entity, sealed.entry.body.kind());
+        self.aside.push(Aside { entry: sealed.id, entity, kind, why });
+        if matches!(sealed.entry.body, Body::Opened(_)) && why != Why::Writer {
+            self.refused.insert(entity, why);
+        }
+    }
+
+    /// Whether an entity that an `opened` entry names was opened before it. One that this loom does not have may be anywhere.
+    fn may_open(&self, entity: EntityId, opened: &Opened) -> Result<(), Why> {
+        if opened.fork.as_ref().is_some_and(|fork| !self.entities.contains_key(&fork.of)) {
+            return Err(Why::Fork);
+        }
+        let is_ahead = |by: EntityId| by == entity || (!self.entities.contains_key(&by) && self.owners.has(by));
+        if opened.spawned_by.is_some_and(is_ahead) {
+            return Err(Why::Spawned);
+        }
+        Ok(())
+    }
+
+    /// Finds what threads have inherited, and what was met in each turn, in one pass each.
+    fn finish(&mut self) {
+        self.spoken.iter_mut().for_each(Spoken::settle);
+        let mut lines = Lines::default();
+        for &entity in &self.order {
+            let Some(view) = self.entities.get(&entity) else { continue };
+            let fork = view.opened.fork.as_ref().map(|fork| (fork.of, fork.turns));
+            let turns = view.spoken().filter_map(|turn| self.spoken.get(turn));
+            lines.push(entity, fork, turns, |sum, spoken| {
+                crate::domain::steps::count(1);
+                let rewards = spoken.judged_by().filter_map(|ids| self.reward(ids));
+                sum.after(if spoken.has_continuation() { 2 } else { 1 }, spoken.said.usage, rewards)
+            });
+        }
+        self.lines = lines;
+        self.meet();
+    }
+
+    /// Finds the exposure of each turn. A child is opened after the turn that casts it, so the last one opened comes first.
+    fn meet(&mut self) {
+        let mut met: HashMap<EntityId, Exposure> = HashMap::new();
+        for &entity in self.order.iter().rev() {
+            let Some(view) = self.entities.get(&entity) else { continue };
+            let gates: HashMap<&str, Exposure> =
+                view.opened.gates.iter().rev().map(|gate| (gate.name.as_str(), gate.exposure)).collect();
+            let mut all = Exposure::default();
+            for turn in view.spoken() {
+                let Some(spoken) = self.spoken.get_mut(turn) else { continue };
+                crate::domain::steps::count(1 + spoken.children.len() as u64);
+                let own = spoken.gates.iter().filter(|run| matches!(run.result, Some(Ok(_))));
+                let own = own.filter_map(|run| gates.get(run.gate.as_str()));
+                // What children met, their parent met.
+                let children = spoken.children.iter().filter_map(|child| met.get(child));
+                spoken.exposure = own.chain(children).fold(Exposure::default(), |sum, it| sum.union(*it));
+                all = all.union(spoken.exposure);
+            }
+            met.insert(entity, all);
+        }
+    }
+
+    fn add(&mut self, position: usize, id: EntryId, entry: &Entry, text_of: TextOf<'_>) -> Result<(), Unplaced> {
         let text = |payload: &Payload| {
             text_of(payload).ok_or_else(|| match payload {
                 Payload::Blob { id: blob, .. } => ViewError::Text { entry: id, id: blob.to_string() },
@@ -241,34 +383,21 @@ impl Tree {
             return Ok(());
         }
         if let Body::Opened(opened) = &entry.body {
-            let follows = entry
-                .parent
-                .and_then(|parent| self.turn_of_entry.get(&parent))
-                .and_then(|&turn| self.spoken.get(turn))
-                .map(|turn| turn.id);
+            self.may_open(entry.entity, opened).map_err(Unplaced::Aside)?;
             let intent = text(&opened.intent)?;
-            let view = EntityView {
-                id,
-                opened: (**opened).clone(),
-                intent: intent.clone(),
-                follows,
-                ended: None,
-                head: id,
-                folding_usage: Usage::default(),
-                steps: vec![Step::Intent { text: intent, steer: false }],
-            };
-            self.entities.insert(entry.entity, view);
-            self.order.push(entry.entity);
+            self.open(id, entry, opened, intent);
             return Ok(());
         }
-        let orphan = || ViewError::Orphan { entry: id, kind: entry.body.kind() };
+        if let Body::Delegated { child, .. } = &entry.body
+            && self.entities.contains_key(child)
+        {
+            return Err(Unplaced::Aside(Why::Child));
+        }
+        let orphan = || Unplaced::Aside(Why::Orphan);
         let next = self.spoken.len();
         let view = self.entities.get_mut(&entry.entity).ok_or_else(orphan)?;
         let before = std::mem::replace(&mut view.head, id);
-        let current = view.steps.iter().rev().find_map(|step| match step {
-            Step::Turn(turn) => Some(*turn),
-            Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
-        });
+        let current = view.current;
         match &entry.body {
             Body::Intent { text: payload, steer, .. } => {
                 view.steps.push(Step::Intent { text: text(payload)?, steer: *steer });
@@ -290,19 +419,9 @@ impl Tree {
             Body::Utterance(said) => {
                 view.ended = None;
                 view.steps.push(Step::Turn(next));
-                self.spoken.push(Spoken {
-                    id,
-                    entity: entry.entity,
-                    position,
-                    at_us: entry.at_us,
-                    said_us: said.duration_us,
-                    said: utterance(said, &text)?,
-                    gates: Vec::new(),
-                    split: None,
-                    children: Vec::new(),
-                    observation: None,
-                    ended: None,
-                });
+                view.current = Some(next);
+                let said = (said.duration_us, utterance(said, &text)?);
+                self.spoken.push(Spoken::new(id, position, entry, said.0, said.1));
                 self.turn_of_entry.insert(id, next);
                 return Ok(());
             }
@@ -326,9 +445,26 @@ impl Tree {
         Ok(())
     }
 
-    /// Entries that are no part of any thread, with their kinds: written by somebody who does not own their entity, or behind
-    /// entries that are not there.
-    pub fn aside(&self) -> &[(EntryId, &'static str)] {
+    fn open(&mut self, id: EntryId, entry: &Entry, opened: &Opened, intent: String) {
+        let followed = entry.parent.and_then(|parent| self.turn_of_entry.get(&parent));
+        let view = EntityView {
+            id,
+            opened: opened.clone(),
+            intent: intent.clone(),
+            follows: followed.and_then(|&turn| self.spoken.get(turn)).map(|turn| turn.id),
+            ended: None,
+            head: id,
+            folding_usage: Usage::default(),
+            steps: vec![Step::Intent { text: intent, steer: false }],
+            current: None,
+        };
+        self.entities.insert(entry.entity, view);
+        self.order.push(entry.entity);
+    }
+
+    /// Entries that are no part of any thread: written by somebody who does not own their entity, behind entries that are not
+    /// there, or naming what comes after them.
+    pub fn aside(&self) -> &[Aside] {
         &self.aside
     }
 
@@ -350,14 +486,18 @@ impl Tree {
     /// One entity.
     ///
     /// # Errors
-    /// No such entity.
+    /// No such entity, or one that is put aside.
     pub fn entity(&self, id: EntityId) -> Result<&EntityView, ViewError> {
-        self.entities.get(&id).ok_or(ViewError::NoEntity(id))
+        self.entities.get(&id).ok_or_else(|| match self.refused.get(&id) {
+            Some(why) => ViewError::Aside { entity: id, why: *why },
+            None => ViewError::NoEntity(id),
+        })
     }
 
     /// Every turn of the tree in the order it was made.
     pub fn turns(&self) -> Vec<Turn> {
-        let mut listed: Vec<(usize, Turn)> = self.order.iter().flat_map(|&entity| self.own_turns(entity)).collect();
+        let mut listed: Vec<(usize, Turn)> =
+            (0..self.order.len()).flat_map(|place| self.own_turns(place, None)).collect();
         listed.sort_by_key(|(position, _)| *position);
         listed.into_iter().map(|(_, turn)| turn).collect()
     }
@@ -367,230 +507,72 @@ impl Tree {
     /// # Errors
     /// No such entity.
     pub fn thread(&self, entity: EntityId) -> Result<Vec<Turn>, ViewError> {
-        let view = self.entity(entity)?;
-        let mut path = match (&view.opened.fork, view.follows) {
-            (Some(fork), Some(_)) => Self::kept(self.thread(fork.of)?, fork),
-            _ => Vec::new(),
-        };
-        path.extend(self.own_turns(entity).into_iter().map(|(_, turn)| turn));
-        Ok(path)
+        Ok(self.tail(entity, u64::MAX)?.turns)
     }
 
-    fn kept(thread: Vec<Turn>, fork: &Fork) -> Vec<Turn> {
-        let mut spoken = 0;
-        thread
-            .into_iter()
-            .take_while(|turn| {
-                spoken += u64::from(turn.said.is_some());
-                spoken <= fork.turns
-            })
-            .map(|turn| Turn { ended: None, ..turn })
-            .collect()
+    /// How many turns the path to the last turn of an entity has, without putting it together.
+    ///
+    /// # Errors
+    /// No such entity.
+    pub fn thread_length(&self, entity: EntityId) -> Result<u64, ViewError> {
+        Ok(self.lines.whole(self.place(entity)?).listed)
     }
 
-    fn own_turns(&self, entity: EntityId) -> Vec<(usize, Turn)> {
-        let Some(view) = self.entities.get(&entity) else { return Vec::new() };
-        let mut sequence = view.opened.fork.as_ref().map_or(0, |fork| {
-            self.thread(fork.of).map_or(0, |thread| u64::try_from(Self::kept(thread, fork).len()).unwrap_or(u64::MAX))
-        });
-        let mut parent = view.follows;
-        let mut listed = Vec::new();
-        let turns = view.steps.iter().filter_map(|step| match step {
-            Step::Turn(turn) => self.spoken.get(*turn),
-            Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
-        });
-        for spoken in turns {
-            for (position, mut turn) in spoken.present() {
-                sequence += 1;
-                turn.sequence = sequence;
-                turn.parent = parent;
-                turn.reward = self.reward(turn.id, turn.observation.as_ref().map(|seen| seen.id));
-                parent = Some(turn.id);
-                listed.push((position, turn));
+    /// The last pieces of that path: each entity's own turns as a whole, until there are as many turns as asked for.
+    ///
+    /// # Errors
+    /// No such entity.
+    pub fn tail(&self, entity: EntityId, turns: u64) -> Result<Tail, ViewError> {
+        let place = self.place(entity)?;
+        let Sum { listed, usage, reward, .. } = self.lines.whole(place);
+        let mut pieces = Vec::new();
+        let mut found = 0;
+        for piece in self.lines.pieces(place).into_iter().rev() {
+            if found >= turns {
+                break;
             }
+            let own: Vec<Turn> = self.own_turns(piece.place, piece.kept).map(|(_, turn)| turn).collect();
+            found = found.saturating_add(own.len() as u64);
+            pieces.push(own);
         }
-        listed
+        Ok(Tail { turns: pieces.into_iter().rev().flatten().collect(), turn_count: listed, usage, reward })
     }
 
-    fn reward(&self, turn: EntryId, observation: Option<EntryId>) -> Option<f64> {
-        [Some(turn), observation]
+    fn place(&self, entity: EntityId) -> Result<usize, ViewError> {
+        self.entity(entity)?;
+        self.lines.place(entity).ok_or(ViewError::NoEntity(entity))
+    }
+
+    /// The own turns of an entity, with their positions in the loom; for a thread that goes on elsewhere after so many turns,
+    /// those of them, and not how the episodes ended in which they were made.
+    fn own_turns(&self, place: usize, kept: Option<u64>) -> impl Iterator<Item = (usize, Turn)> {
+        let inherited = self.lines.inherited(place);
+        let view = self.order.get(place).and_then(|entity| self.entities.get(entity));
+        let mut sequence = inherited.listed;
+        let mut parent = view.and_then(|view| view.follows);
+        let own = kept
+            .map_or(usize::MAX, |kept| usize::try_from(kept.saturating_sub(inherited.spoken)).unwrap_or(usize::MAX));
+        let spoken = view.into_iter().flat_map(EntityView::spoken).take(own);
+        spoken.filter_map(|turn| self.spoken.get(turn)).flat_map(Spoken::present).map(move |(position, mut turn)| {
+            crate::domain::steps::count(1);
+            sequence += 1;
+            turn.sequence = sequence;
+            turn.parent = parent;
+            turn.reward = self.reward([Some(turn.id), turn.observation.as_ref().map(|seen| seen.id)]);
+            parent = Some(turn.id);
+            if kept.is_some() {
+                turn.ended = None;
+            }
+            (position, turn)
+        })
+    }
+
+    fn reward(&self, judged: [Option<EntryId>; 2]) -> Option<f64> {
+        judged
             .into_iter()
             .flatten()
             .filter_map(|id| self.rewards.get(&id))
             .max_by_key(|(at, by, _)| (*at, *by))
             .map(|(_, _, value)| *value)
     }
-}
-
-impl Spoken {
-    fn add(
-        &mut self,
-        id: EntryId,
-        position: usize,
-        entry: &Entry,
-        text: &dyn Fn(&Payload) -> Result<String, ViewError>,
-    ) -> Result<(), ViewError> {
-        match &entry.body {
-            Body::GateCalled { call, gate, arguments, reach, .. } => {
-                // Called again after a crash: nothing had come of it the first time.
-                self.gates.retain(|run| run.call != *call || run.result.is_some());
-                self.gates.push(GateRun {
-                    call: call.clone(),
-                    gate: gate.clone(),
-                    arguments: json(text(arguments)?),
-                    reach: *reach,
-                    result: None,
-                    ephemeral: false,
-                    duration_us: 0,
-                });
-            }
-            Body::GateReturned { call, result, duration_us, ephemeral } => {
-                let result = match result {
-                    Returned::Ok(payload) => Ok(json(text(payload)?)),
-                    Returned::Error(error) => Err(error.clone()),
-                };
-                if let Some(run) = self.gates.iter_mut().rev().find(|run| run.call == *call) {
-                    run.result = Some(result);
-                    run.ephemeral = *ephemeral;
-                    run.duration_us = *duration_us;
-                }
-            }
-            Body::Delegated { child, .. } => {
-                self.split.get_or_insert(self.gates.len());
-                self.children.push(*child);
-            }
-            Body::Observation(seen) => self.observation = Some(observation(id, position, entry.at_us, seen, text)?),
-            Body::Opened(_)
-            | Body::Intent { .. }
-            | Body::Utterance(_)
-            | Body::Snapshot { .. }
-            | Body::Folded { .. }
-            | Body::Approved { .. }
-            | Body::Denied { .. }
-            | Body::Ended(_)
-            | Body::Rewarded { .. }
-            | Body::Replayed { .. }
-            | Body::Adopted { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// The turn as it is listed: one, or two with the children's turns between them.
-    fn present(&self) -> Vec<(usize, Turn)> {
-        let mut first = Turn {
-            id: self.id,
-            parent: None,
-            entity: self.entity,
-            sequence: 0,
-            at_us: self.at_us,
-            duration_us: self.observation.as_ref().map_or(self.said_us, |seen| seen.duration_us),
-            said: Some(self.said.clone()),
-            gates: self.gates.clone(),
-            children: self.children.clone(),
-            observation: self.observation.clone(),
-            ended: self.ended.clone(),
-            reward: None,
-        };
-        let (Some(seen), Some(split), true) = (&self.observation, self.split, self.has_continuation()) else {
-            return vec![(self.position, first)];
-        };
-        let rest = first.gates.split_off(split.min(first.gates.len()));
-        let continuation =
-            Turn { id: seen.id, at_us: seen.at_us, said: None, gates: rest, children: Vec::new(), ..first.clone() };
-        first.observation = None;
-        first.ended = None;
-        vec![(self.position, first), (seen.position, continuation)]
-    }
-}
-
-/// Puts what others wrote where it belongs: behind what it follows, before the reading node's next entry. The clocks of two nodes
-/// are not compared for it.
-fn in_causal_order(entries: &[Sealed]) -> Vec<&Sealed> {
-    let Some(own) = entries.first().map(|sealed| sealed.entry.writer) else { return Vec::new() };
-    let is_alone = entries.iter().all(|sealed| sealed.entry.writer == own);
-    if is_alone {
-        return entries.iter().collect();
-    }
-    let known: BTreeSet<EntryId> = entries.iter().map(|sealed| sealed.id).collect();
-    let mut logs: BTreeMap<WriterKey, VecDeque<&Sealed>> = BTreeMap::new();
-    for sealed in entries {
-        logs.entry(sealed.entry.writer).or_default().push_back(sealed);
-    }
-    let mut mine = logs.remove(&own).unwrap_or_default();
-    let mut placed: BTreeSet<EntryId> = BTreeSet::new();
-    let mut ordered: Vec<&Sealed> = Vec::with_capacity(entries.len());
-    loop {
-        // As far as the others' logs go with what is placed, they go first: a parent continues after its children.
-        let mut has_moved = true;
-        while has_moved {
-            has_moved = false;
-            for log in logs.values_mut() {
-                let is_due = |sealed: &Sealed, placed: &BTreeSet<EntryId>| {
-                    sealed.entry.parent.is_none_or(|id| placed.contains(&id) || !known.contains(&id))
-                };
-                while let Some(sealed) = log.pop_front_if(|sealed| is_due(sealed, &placed)) {
-                    placed.insert(sealed.id);
-                    ordered.push(sealed);
-                    has_moved = true;
-                }
-            }
-        }
-        // An own entry may wait for one of another's; whatever waits in a circle is damage, and is read as it comes.
-        let waits =
-            |sealed: &&Sealed| sealed.entry.parent.is_some_and(|id| known.contains(&id) && !placed.contains(&id));
-        let next = match mine.front() {
-            Some(sealed) if !waits(sealed) => mine.pop_front(),
-            _ => logs.values_mut().find_map(VecDeque::pop_front).or_else(|| mine.pop_front()),
-        };
-        let Some(sealed) = next else { return ordered };
-        placed.insert(sealed.id);
-        ordered.push(sealed);
-    }
-}
-
-fn json(text: String) -> Value {
-    serde_json::from_str(&text).unwrap_or(Value::String(text))
-}
-
-fn utterance(said: &Said, text: &dyn Fn(&Payload) -> Result<String, ViewError>) -> Result<Utterance, ViewError> {
-    let call = |record: &CallRecord| {
-        let arguments = text(&record.arguments)?;
-        Ok(Call {
-            id: record.id.clone(),
-            gate: record.gate.clone(),
-            arguments: serde_json::from_str(&arguments).map_err(|_| arguments),
-        })
-    };
-    Ok(Utterance {
-        content: said.content.as_ref().map(text).transpose()?,
-        thinking: said.thinking.as_ref().map(text).transpose()?,
-        calls: said.calls.iter().map(call).collect::<Result<_, ViewError>>()?,
-        usage: said.usage,
-        model: said.model.clone(),
-    })
-}
-
-fn observation(
-    id: EntryId,
-    position: usize,
-    at_us: u64,
-    seen: &Observed,
-    text: &dyn Fn(&Payload) -> Result<String, ViewError>,
-) -> Result<Observation, ViewError> {
-    let answers = seen.answers.iter().map(|answer| {
-        Ok(Shown {
-            call: answer.call.clone(),
-            content: text(&answer.content)?,
-            is_error: answer.is_error,
-            shown_instead: answer.shown_instead.clone(),
-        })
-    });
-    Ok(Observation {
-        id,
-        at_us,
-        answers: answers.collect::<Result<_, ViewError>>()?,
-        evaluations: seen.evaluations.clone(),
-        duration_us: seen.duration_us,
-        position,
-    })
 }

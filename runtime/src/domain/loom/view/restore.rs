@@ -1,16 +1,21 @@
 //! What a thread is continued from: the past as the model is shown it, the code that makes its medium what it was, and the
 //! turn that a crash cut off (LOOM-4, LOOM-13).
 
+use std::cell::Cell;
+use std::collections::HashMap;
+
 use cantrip_gates::{Exposure, GateError};
 use serde_json::Value;
 
 use crate::domain::context::{History, Shown, Told, cut};
-use crate::domain::ids::{EntityId, EntryId};
+use crate::domain::ids::{CallId, EntityId, EntryId};
+use crate::domain::limits::{ANSWER_CALLS_MAX, TURN_GATE_CALLS_MAX};
 use crate::domain::medium::GateAnswer;
 use crate::domain::model::{Call, Usage, Utterance};
 
 use super::super::entry::EvaluationRecord;
-use super::{GateRun, Observation, Spoken, Step, Tree, ViewError};
+use super::spoken::Spoken;
+use super::{GateRun, Observation, Step, Tree, ViewError};
 
 /// An evaluation that a replay runs again, with what its gates had returned.
 #[derive(Debug, Clone)]
@@ -117,28 +122,35 @@ fn is_guest_call(arguments: &Value) -> bool {
 
 impl Tree {
     fn steps(&self, entity: EntityId) -> Result<Vec<&Step>, ViewError> {
-        let view = self.entity(entity)?;
-        let Some(fork) = &view.opened.fork else { return Ok(view.steps.iter().collect()) };
-        let mut steps = Self::first_turns(self.steps(fork.of)?, fork.turns);
-        steps.extend(&view.steps);
+        let mut steps = Vec::new();
+        for piece in self.lines.pieces(self.place(entity)?) {
+            let own = self.order.get(piece.place).and_then(|entity| self.entities.get(entity));
+            let own = own.map(|view| view.steps.as_slice()).unwrap_or_default();
+            match piece.kept {
+                None => steps.extend(own),
+                Some(turns) => {
+                    let inherited = self.lines.inherited(piece.place).spoken;
+                    Self::first_turns(own, turns.saturating_sub(inherited), &mut steps);
+                }
+            }
+        }
+        crate::domain::steps::count(steps.len() as u64);
         Ok(steps)
     }
 
     /// The steps up to and with a number of turns; what comes between that turn and the next is left out.
-    fn first_turns(steps: Vec<&Step>, turns: u64) -> Vec<&Step> {
+    fn first_turns<'a>(steps: impl IntoIterator<Item = &'a Step>, turns: u64, kept: &mut Vec<&'a Step>) {
         let mut spoken = 0;
-        let mut kept = Vec::new();
         for step in steps {
             if matches!(step, Step::Turn(_)) {
                 spoken += 1;
             }
             let is_of_the_turn = matches!(step, Step::Turn(_) | Step::Snapshot(_));
             if spoken > turns || (spoken == turns && !is_of_the_turn && turns > 0) {
-                break;
+                return;
             }
             kept.push(step);
         }
-        kept
     }
 
     /// A thread ready to be continued: all of it, or its first turns for a fork (LOOM-4, LOOM-13).
@@ -155,7 +167,11 @@ impl Tree {
         let steps = match turns {
             None => all,
             Some(asked) if asked > count => return Err(ViewError::NoTurn { entity, turns: count, asked }),
-            Some(asked) => Self::first_turns(all, asked),
+            Some(asked) => {
+                let mut first = Vec::new();
+                Self::first_turns(all, asked, &mut first);
+                first
+            }
         };
         let mut restored = Restored {
             history: History::default(),
@@ -201,7 +217,7 @@ impl Tree {
                     if turns.is_some() {
                         restored.head = seen.id;
                     }
-                    restored.seen = restored.seen.union(self.exposure(spoken));
+                    restored.seen = restored.seen.union(spoken.exposure);
                     restored.replays.extend(spoken.replays(seen));
                     restored.history.turn(Told {
                         number: restored.turns,
@@ -226,9 +242,9 @@ impl Tree {
         });
         let again = turns.filter_map(|spoken| {
             let seen = spoken.observation.as_ref()?;
-            let shown = |replay: &Replay| {
-                seen.answers.iter().find(|shown| shown.call.as_ref() == Some(&replay.record.call)).cloned()
-            };
+            let answers: HashMap<Option<&CallId>, &Shown> =
+                seen.answers.iter().rev().map(|shown| (shown.call.as_ref(), shown)).collect();
+            let shown = |replay: &Replay| answers.get(&Some(&replay.record.call)).map(|shown| (*shown).clone());
             let evaluations = spoken.replays(seen).into_iter().map(|replay| {
                 let shown = shown(&replay);
                 (replay, shown)
@@ -237,37 +253,18 @@ impl Tree {
         });
         Ok(again.collect())
     }
-
-    fn exposure(&self, spoken: &Spoken) -> Exposure {
-        let gates = self.entities.get(&spoken.entity).map(|view| view.opened.gates.as_slice()).unwrap_or_default();
-        let own = spoken
-            .gates
-            .iter()
-            .filter(|run| matches!(run.result, Some(Ok(_))))
-            .filter_map(|run| gates.iter().find(|gate| gate.name == run.gate));
-        let own = own.fold(Exposure::default(), |sum, gate| sum.union(gate.exposure));
-        // What children met, their parent met.
-        let children = spoken
-            .children
-            .iter()
-            .filter_map(|child| self.entities.get(child))
-            .flat_map(|view| &view.steps)
-            .filter_map(|step| match step {
-                Step::Turn(turn) => self.spoken.get(*turn),
-                Step::Intent { .. } | Step::Folded { .. } | Step::Snapshot(_) => None,
-            });
-        children.fold(own, |sum, turn| sum.union(self.exposure(turn)))
-    }
 }
 
 impl Spoken {
     /// Says of each call of a turn that was never observed what is known of it. Nothing of it is run again: what has
     /// returned is in the record, and what may have run is said to be unknown.
     fn cut_off(&self) -> CutOff {
+        let runs = self.runs_by_call();
         let told = |call: &Call| {
-            let prefix = format!("{}.", call.id);
-            let runs = self.gates.iter().filter(|run| run.call == call.id || run.call.as_str().starts_with(&prefix));
             let lines: Vec<String> = runs
+                .get(call.id.as_str())
+                .into_iter()
+                .flatten()
                 .map(|run| match &run.result {
                     Some(Ok(value)) => format!("{} returned {}", run.gate, cut(&value.to_string(), 400)),
                     Some(Err(error)) => format!("{} failed: {error}", run.gate),
@@ -284,7 +281,10 @@ impl Spoken {
                 shown_instead: None,
             }
         };
-        let mut answers: Vec<Shown> = self.said.calls.iter().map(told).collect();
+        // A record of another node may have more calls than an answer here has.
+        let said =
+            Utterance { calls: self.said.calls.iter().take(ANSWER_CALLS_MAX).cloned().collect(), ..self.said.clone() };
+        let mut answers: Vec<Shown> = said.calls.iter().map(told).collect();
         if answers.is_empty() {
             answers.push(Shown {
                 call: None,
@@ -293,23 +293,29 @@ impl Spoken {
                 shown_instead: None,
             });
         }
-        CutOff { said: self.said.clone(), answers, gates: self.gates.clone() }
+        CutOff { said, answers, gates: self.gates.clone() }
     }
 
     fn replays(&self, seen: &Observation) -> Vec<Replay> {
+        let calls_of_turn = Cell::new(0);
+        let runs = self.runs_by_call();
+        let calls: HashMap<&CallId, &Call> = self.said.calls.iter().rev().map(|call| (&call.id, call)).collect();
         let replay = |record: &EvaluationRecord| {
-            let call = self.said.calls.iter().find(|call| call.id == record.call)?;
+            let call = calls.get(&record.call)?;
             let arguments = call.arguments.as_ref().ok()?;
             let source = if is_guest_call(arguments) {
                 arguments.to_string()
             } else {
                 arguments.get("code")?.as_str()?.to_owned()
             };
-            let prefix = format!("{}.", record.call);
-            let mut answers: Vec<GateAnswer> =
-                self.gates.iter().filter(|run| run.call.as_str().starts_with(&prefix)).map(GateRun::answer).collect();
+            let own = runs.get(record.call.as_str()).into_iter().flatten().filter(|run| run.call != record.call);
+            let mut answers: Vec<GateAnswer> = own.map(|run| run.answer()).collect();
             // What is not recorded is what follows too many refusals.
             answers.resize_with(answers.len().max(record.gate_clocks_us.len()), GateAnswer::nothing_more);
+            calls_of_turn.set(calls_of_turn.get() + record.gate_clocks_us.len());
+            if calls_of_turn.get() >= TURN_GATE_CALLS_MAX {
+                answers.push(GateAnswer::Stop);
+            }
             Some(Replay { source, record: record.clone(), answers })
         };
         // What a lost instance ran left nothing behind.

@@ -1,0 +1,117 @@
+//! The net below everything that cuts texts where they are made: no free text in a body makes an entry too long.
+
+use thiserror::Error;
+
+use super::entry::{Answer, Body, CallRecord, EvaluationRecord, Opened, Returned};
+use crate::domain::ids::CallId;
+use crate::domain::limits::{INLINE_TEXT_BYTES_MAX, OPENED_BYTES_MAX};
+use crate::domain::place::CallPlace;
+use crate::domain::short;
+
+/// What an entity is made of does not fit into the entry that opens it.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "what the entity is made of has {bytes} bytes, and at most {OPENED_BYTES_MAX} are recorded of it: its system prompt has {prompt}, \
+     its {gates} gates and its wards the rest; shorten them, or hand long texts over in the intent or by a gate"
+)]
+pub struct OpenedTooLarge {
+    /// All of it.
+    pub bytes: usize,
+    /// The system prompt.
+    pub prompt: usize,
+    /// How many gates.
+    pub gates: usize,
+}
+
+impl Opened {
+    /// Checks, before anything runs, that the entity can be recorded.
+    ///
+    /// # Errors
+    /// It cannot: how large it is, and what takes most.
+    pub fn fits(&self) -> Result<(), OpenedTooLarge> {
+        // What cannot be encoded is told when it is.
+        let bytes = serde_ipld_dagcbor::to_vec(self).map_or(0, |bytes| bytes.len());
+        let prompt = self.identity.system_prompt().map_or(0, str::len);
+        if bytes > OPENED_BYTES_MAX {
+            return Err(OpenedTooLarge { bytes, prompt, gates: self.gates.len() });
+        }
+        Ok(())
+    }
+}
+
+fn why(text: &mut String) {
+    *text = short::why(std::mem::take(text));
+}
+
+fn name(text: &mut String) {
+    *text = short::name(std::mem::take(text));
+}
+
+/// A list of nodes has no bound of its own.
+fn place_name(place: &mut CallPlace) {
+    let text = place.to_string();
+    if text.len() > INLINE_TEXT_BYTES_MAX {
+        *place = CallPlace::Other(short::name(text));
+    }
+}
+
+fn call_id(id: &mut CallId) {
+    *id = short::call_id(id.as_str());
+}
+
+impl Body {
+    /// The body with every free text in it cut to its bound. Nothing changes where texts were cut when they were made.
+    #[must_use]
+    pub fn fit(mut self) -> Self {
+        match &mut self {
+            Self::Utterance(said) => {
+                name(&mut said.model);
+                for CallRecord { id, gate, .. } in &mut said.calls {
+                    call_id(id);
+                    name(gate);
+                }
+            }
+            Self::GateCalled { call, gate, place, .. } => {
+                call_id(call);
+                name(gate);
+                place_name(place);
+            }
+            Self::GateReturned { call, result, .. } => {
+                call_id(call);
+                if let Returned::Error(error) = result {
+                    *error = short::error(error.clone());
+                }
+            }
+            Self::Delegated { call, place, .. } => {
+                call_id(call);
+                place_name(place);
+            }
+            Self::Observation(seen) => {
+                for Answer { call, shown_instead, .. } in &mut seen.answers {
+                    call.iter_mut().for_each(call_id);
+                    shown_instead.iter_mut().for_each(name);
+                }
+                seen.evaluations.iter_mut().for_each(|EvaluationRecord { call, .. }| call_id(call));
+            }
+            Self::Approved { call, by, scope } | Self::Denied { call, by, scope } => {
+                call_id(call);
+                name(by);
+                name(scope);
+            }
+            Self::Ended(ended) => {
+                ended.reason = ended.reason.clone().short();
+                ended.summary.iter_mut().for_each(why);
+            }
+            Self::Rewarded { by, .. } => name(by),
+            Self::Replayed { node, medium, difference, .. } => {
+                name(node);
+                medium.iter_mut().for_each(name);
+                difference.iter_mut().for_each(why);
+            }
+            Self::Adopted { node, .. } => name(node),
+            // Texts beside the entry, numbers and hashes. What opens an entity is measured before anything runs.
+            Self::Opened(_) | Self::Intent { .. } | Self::Snapshot { .. } | Self::Folded { .. } => {}
+        }
+        self
+    }
+}

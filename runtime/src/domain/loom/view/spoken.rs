@@ -1,0 +1,237 @@
+//! One turn as its entries make it, and as it is listed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use cantrip_gates::Exposure;
+use serde_json::Value;
+
+use crate::domain::context::Shown;
+use crate::domain::end::EndReason;
+use crate::domain::ids::{CallId, EntityId, EntryId};
+use crate::domain::json;
+use crate::domain::model::{Call, Utterance};
+
+use super::super::entry::{Body, CallRecord, Entry, How, Observed, Payload, Returned, Said};
+use super::{GateRun, Observation, Turn, ViewError};
+
+/// A turn with everything in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Spoken {
+    pub(super) id: EntryId,
+    pub(super) entity: EntityId,
+    pub(super) position: usize,
+    pub(super) at_us: u64,
+    pub(super) said_us: u64,
+    pub(super) said: Utterance,
+    pub(super) gates: Vec<GateRun>,
+    /// How many gate calls had begun when the first child was cast.
+    pub(super) split: Option<usize>,
+    pub(super) children: Vec<EntityId>,
+    pub(super) observation: Option<Observation>,
+    pub(super) ended: Option<(How, EndReason)>,
+    /// What was met in it, children included.
+    pub(super) exposure: Exposure,
+    /// The newest run of each call.
+    newest: HashMap<CallId, usize>,
+    /// Runs that were begun again after a crash: nothing had come of them.
+    superseded: BTreeSet<usize>,
+}
+
+impl Spoken {
+    pub(super) fn new(id: EntryId, position: usize, entry: &Entry, said_us: u64, said: Utterance) -> Self {
+        Self {
+            id,
+            entity: entry.entity,
+            position,
+            at_us: entry.at_us,
+            said_us,
+            said,
+            gates: Vec::new(),
+            split: None,
+            children: Vec::new(),
+            observation: None,
+            ended: None,
+            exposure: Exposure::default(),
+            newest: HashMap::new(),
+            superseded: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn has_continuation(&self) -> bool {
+        self.split.is_some() && self.observation.as_ref().is_some_and(|seen| !seen.evaluations.is_empty())
+    }
+
+    pub(super) fn add(
+        &mut self,
+        id: EntryId,
+        position: usize,
+        entry: &Entry,
+        text: &dyn Fn(&Payload) -> Result<String, ViewError>,
+    ) -> Result<(), ViewError> {
+        match &entry.body {
+            Body::GateCalled { call, gate, arguments, reach, .. } => {
+                let place = self.gates.len();
+                self.gates.push(GateRun {
+                    call: call.clone(),
+                    gate: gate.clone(),
+                    arguments: value(text(arguments)?),
+                    reach: *reach,
+                    result: None,
+                    ephemeral: false,
+                    duration_us: 0,
+                });
+                // Called again after a crash: nothing had come of it the first time.
+                if let Some(before) = self.newest.insert(call.clone(), place)
+                    && self.gates.get(before).is_some_and(|run| run.result.is_none())
+                {
+                    self.superseded.insert(before);
+                }
+            }
+            Body::GateReturned { call, result, duration_us, ephemeral } => {
+                let result = match result {
+                    Returned::Ok(payload) => Ok(value(text(payload)?)),
+                    Returned::Error(error) => Err(error.clone()),
+                };
+                if let Some(run) = self.newest.get(call).and_then(|&place| self.gates.get_mut(place)) {
+                    run.result = Some(result);
+                    run.ephemeral = *ephemeral;
+                    run.duration_us = *duration_us;
+                }
+            }
+            Body::Delegated { child, .. } => {
+                self.split.get_or_insert(self.gates.len());
+                self.children.push(*child);
+            }
+            Body::Observation(seen) => self.observation = Some(observation(id, position, entry.at_us, seen, text)?),
+            Body::Opened(_)
+            | Body::Intent { .. }
+            | Body::Utterance(_)
+            | Body::Snapshot { .. }
+            | Body::Folded { .. }
+            | Body::Approved { .. }
+            | Body::Denied { .. }
+            | Body::Ended(_)
+            | Body::Rewarded { .. }
+            | Body::Replayed { .. }
+            | Body::Adopted { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Leaves out what was begun again, once everything is there.
+    pub(super) fn settle(&mut self) {
+        self.newest = HashMap::new();
+        let superseded = std::mem::take(&mut self.superseded);
+        if superseded.is_empty() {
+            return;
+        }
+        if let Some(split) = &mut self.split {
+            *split -= superseded.range(..*split).count();
+        }
+        let mut place = 0;
+        self.gates.retain(|_| {
+            place += 1;
+            !superseded.contains(&(place - 1))
+        });
+    }
+
+    /// The entries that its one turn, or its two, are judged by.
+    pub(super) fn judged_by(&self) -> impl Iterator<Item = [Option<EntryId>; 2]> {
+        let seen = self.observation.as_ref().map(|seen| seen.id);
+        let first = if self.has_continuation() { [Some(self.id), None] } else { [Some(self.id), seen] };
+        std::iter::once(first).chain(self.has_continuation().then_some([seen, None]))
+    }
+
+    /// The turn as it is listed: one, or two with the children's turns between them.
+    pub(super) fn present(&self) -> Vec<(usize, Turn)> {
+        let mut first = Turn {
+            id: self.id,
+            parent: None,
+            entity: self.entity,
+            sequence: 0,
+            at_us: self.at_us,
+            duration_us: self.observation.as_ref().map_or(self.said_us, |seen| seen.duration_us),
+            said: Some(self.said.clone()),
+            gates: self.gates.clone(),
+            children: self.children.clone(),
+            observation: self.observation.clone(),
+            ended: self.ended.clone(),
+            reward: None,
+        };
+        let (Some(seen), Some(split), true) = (&self.observation, self.split, self.has_continuation()) else {
+            return vec![(self.position, first)];
+        };
+        let rest = first.gates.split_off(split.min(first.gates.len()));
+        let continuation =
+            Turn { id: seen.id, at_us: seen.at_us, said: None, gates: rest, children: Vec::new(), ..first.clone() };
+        first.observation = None;
+        first.ended = None;
+        vec![(self.position, first), (seen.position, continuation)]
+    }
+
+    /// The gate calls of each call of the utterance, in their order: the call itself, and what its code called, whose ids are the
+    /// call's own, a dot and a number.
+    pub(super) fn runs_by_call(&self) -> HashMap<&str, Vec<&GateRun>> {
+        let mut runs: HashMap<&str, Vec<&GateRun>> =
+            self.said.calls.iter().map(|call| (call.id.as_str(), Vec::new())).collect();
+        for run in &self.gates {
+            let id = run.call.as_str();
+            let of = if runs.contains_key(id) { id } else { id.rsplit_once('.').map_or(id, |(of, _)| of) };
+            if let Some(runs) = runs.get_mut(of) {
+                runs.push(run);
+            }
+        }
+        runs
+    }
+}
+
+/// A JSON text as its value; one that is none, or larger than any that is taken, stays a text.
+fn value(text: String) -> Value {
+    json::parse(&text).unwrap_or(Value::String(text))
+}
+
+pub(super) fn utterance(
+    said: &Said,
+    text: &dyn Fn(&Payload) -> Result<String, ViewError>,
+) -> Result<Utterance, ViewError> {
+    let call = |record: &CallRecord| {
+        let arguments = text(&record.arguments)?;
+        Ok(Call {
+            id: record.id.clone(),
+            gate: record.gate.clone(),
+            arguments: json::parse(&arguments).map_err(|_| arguments),
+        })
+    };
+    Ok(Utterance {
+        content: said.content.as_ref().map(text).transpose()?,
+        thinking: said.thinking.as_ref().map(text).transpose()?,
+        calls: said.calls.iter().map(call).collect::<Result<_, ViewError>>()?,
+        usage: said.usage,
+        model: said.model.clone(),
+    })
+}
+
+fn observation(
+    id: EntryId,
+    position: usize,
+    at_us: u64,
+    seen: &Observed,
+    text: &dyn Fn(&Payload) -> Result<String, ViewError>,
+) -> Result<Observation, ViewError> {
+    let answers = seen.answers.iter().map(|answer| {
+        Ok(Shown {
+            call: answer.call.clone(),
+            content: text(&answer.content)?,
+            is_error: answer.is_error,
+            shown_instead: answer.shown_instead.clone(),
+        })
+    });
+    Ok(Observation {
+        id,
+        at_us,
+        answers: answers.collect::<Result<_, ViewError>>()?,
+        evaluations: seen.evaluations.clone(),
+        duration_us: seen.duration_us,
+        position,
+    })
+}
