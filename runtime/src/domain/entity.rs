@@ -28,9 +28,14 @@ use super::end::EndReason;
 use super::event::{EventKind, head};
 use super::guest::Shape;
 use super::ids::{CallId, CastId, EntityId};
+use super::limits::ANSWER_CALLS_MAX;
 use super::loom::{Body, CallRecord, CutOff, Ended, How, Observed, Payloads, Said, Spent};
 use super::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice, Usage, Utterance};
 use super::outcome::{Failure, Outcome};
+use super::short;
+
+/// 12 KiB of why an episode was truncated: the last thing seen has room behind it.
+const WHY_BYTES_MAX: usize = 12 * 1024;
 
 #[derive(Debug)]
 enum Phase {
@@ -362,9 +367,11 @@ impl Entity {
         self.nature.ledger.charge(Quantity::Tokens, usage.total());
     }
 
-    fn answered(&mut self, answer: RawAnswer, retries: u32, since_us: u64, now: &Now, effects: &mut Effects) {
+    fn answered(&mut self, mut answer: RawAnswer, retries: u32, since_us: u64, now: &Now, effects: &mut Effects) {
         let usage = answer.usage;
         self.charge(usage);
+        let calls_left_out = answer.calls.len().saturating_sub(ANSWER_CALLS_MAX);
+        answer.calls.truncate(ANSWER_CALLS_MAX);
         let said = match model::check(answer, self.turn, self.history.calls()) {
             Ok(said) => said,
             Err(error) => return self.fail(Failure::Contract(error), effects),
@@ -373,7 +380,7 @@ impl Entity {
         effects.push(record_utterance(&said, now.us.saturating_sub(since_us), retries));
         effects.push(Effect::Tell(EventKind::MessageComplete { said: spoken(&said) }));
         effects.push(Effect::Tell(EventKind::Usage { usage }));
-        let acting = Box::new(Acting::new(said, since_us));
+        let acting = Box::new(Acting { calls_left_out, ..Acting::new(said, since_us) });
         if acting.said.calls.is_empty() {
             self.text_alone(acting, now, effects);
         } else {
@@ -401,7 +408,14 @@ impl Entity {
         self.finish_turn(*acting, now, effects);
     }
 
-    fn finish_turn(&mut self, acting: Acting, now: &Now, effects: &mut Effects) {
+    fn finish_turn(&mut self, mut acting: Acting, now: &Now, effects: &mut Effects) {
+        if acting.calls_left_out > 0
+            && let Some(last) = acting.answers.last_mut()
+        {
+            let left_out = acting.calls_left_out;
+            let note = format!("\n[{left_out} more calls were not run: an answer has at most {ANSWER_CALLS_MAX}]");
+            last.content.push_str(&note);
+        }
         let duration_us = now.us.saturating_sub(acting.since_us);
         let mut payloads = Payloads::default();
         let answers = acting.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
@@ -467,7 +481,11 @@ impl Entity {
             let last =
                 self.history.last_words().map(|words| format!(" The last thing seen: {words}")).unwrap_or_default();
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            format!("[truncated by {reason} after {} turns{why}]{last}", spent.turns)
+            short::why(format!(
+                "[truncated by {reason} after {} turns{}]{last}",
+                spent.turns,
+                short::text(why, WHY_BYTES_MAX)
+            ))
         });
         let mut payloads = Payloads::default();
         let body = Body::Ended(Box::new(Ended {
@@ -485,7 +503,8 @@ impl Entity {
         self.phase = Phase::Idle;
     }
 
-    fn spent(&self) -> Spent {
+    /// What was spent so far.
+    pub(crate) fn spent(&self) -> Spent {
         let ledger = &self.nature.ledger;
         Spent {
             turns: self.turn,

@@ -12,6 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::ids::CallId;
+use super::short;
 
 /// What a model is asked. It is complete: a model keeps nothing between two questions (LLM-1).
 #[derive(Debug, Clone, PartialEq)]
@@ -259,18 +260,18 @@ pub fn check(raw: RawAnswer, turn: u64, made: &BTreeSet<CallId>) -> Result<Utter
     let mut seen = BTreeSet::new();
     for (index, call) in raw.calls.into_iter().enumerate() {
         let id = match call.id.filter(|id| !id.is_empty()) {
-            Some(id) => CallId::new(&id),
+            Some(id) => short::call_id(&id),
             None => CallId::new(&format!("call_{turn}_{}", index + 1)),
         };
         if !seen.insert(id.clone()) {
             return Err(ContractError::DuplicateCall { id: id.to_string() });
         }
-        calls.push(Call { id, gate: call.gate, arguments: call.arguments });
+        calls.push(Call { id, gate: short::name(call.gate), arguments: call.arguments });
     }
     for result in raw.provider_results {
-        let id = CallId::new(&result.call);
+        let id = short::call_id(&result.call);
         if !made.contains(&id) && !seen.contains(&id) {
-            return Err(ContractError::UnmatchedResult { id: result.call });
+            return Err(ContractError::UnmatchedResult { id: id.to_string() });
         }
     }
     let content = raw.content.filter(|text| !text.is_empty());
@@ -282,7 +283,7 @@ pub fn check(raw: RawAnswer, turn: u64, made: &BTreeSet<CallId>) -> Result<Utter
         thinking: raw.thinking.filter(|text| !text.is_empty()),
         calls,
         usage: raw.usage,
-        model: raw.model,
+        model: short::name(raw.model),
     })
 }
 

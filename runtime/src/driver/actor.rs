@@ -8,19 +8,22 @@ use serde_json::Value;
 
 use crate::domain::circle::MediumKind;
 use crate::domain::context::Told;
+use crate::domain::end::EndReason;
 use crate::domain::entity::{Effect, Entity, Input, Nature, Now, Past, StopCause};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
-    Blob, Body, CutOff, EvaluationRecord, Fork, GateRecord, Observed, Opened, Payloads, Replay, Restored, Spent,
+    Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, Observed, Opened, Payloads, Replay, Restored,
+    Spent,
 };
 use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, SnapshotPolicy};
 use crate::domain::outcome::Outcome;
+use crate::domain::short;
 use crate::ports::{Llm, Medium, Observer, Yielded};
 
 use super::cantrip::{Cantrip, opening};
 use super::control::Control;
-use super::fault::Fault;
+use super::fault::{Fault, chain};
 use super::recorder::Loom;
 use super::replay;
 use super::runtime::Host;
@@ -282,7 +285,7 @@ impl Actor {
             exposure: spec.exposure,
             ephemeral: spec.ephemeral,
         });
-        let body = Body::Opened(Box::new(Opened {
+        let opened = Opened {
             identity: nature.identity.clone(),
             medium_digest: self.medium_digest(&medium),
             medium,
@@ -299,8 +302,9 @@ impl Actor {
             spawned_by: opening.spawned_by,
             fork: opening.fork,
             caller: opening.caller,
-        }));
-        self.record(body, payloads.into_blobs())?;
+        };
+        opened.fits()?;
+        self.record(Body::Opened(Box::new(opened)), payloads.into_blobs())?;
         Ok(())
     }
 
@@ -317,9 +321,27 @@ impl Actor {
         let inherited = self.deadline_us;
         self.deadline_us = [own, inherited].into_iter().flatten().min();
         let outcome = self.drive(input).await;
+        if let Err(fault @ (Fault::Entry(_) | Fault::OutOfStep(_) | Fault::NoResult(_))) = &outcome {
+            self.end_unrecorded(fault).await;
+        }
         self.deadline_us = inherited;
         self.control.episode_over();
         outcome
+    }
+
+    /// Ends an episode in the record that a defect of ours ended: what stays open, a node takes up again at each start.
+    async fn end_unrecorded(&mut self, fault: &Fault) {
+        let ended = Ended {
+            how: How::Truncated,
+            reason: EndReason::RecordFailed,
+            result: None,
+            summary: Some(short::why(chain(fault))),
+            spent: self.entity.spent(),
+        };
+        let written = self.record(Body::Ended(Box::new(ended)), Vec::new());
+        if let Err(error) = async { written.map(drop).and(self.loom.sync().await) }.await {
+            tracing::warn!(entity = %self.entity.nature().id, error = chain(&error), "the end of an episode was not recorded");
+        }
     }
 
     async fn drive(&mut self, mut input: Input) -> Result<Outcome, Fault> {

@@ -137,7 +137,11 @@ impl Actor {
         });
         let opening = Opening { spawned_by: Some(parent.id), trace: self.trace.clone(), ..Opening::default() };
         Box::pin(async move {
-            actor.open(&intent, opening)?;
+            match actor.open(&intent, opening) {
+                // What was proposed is too large: that is for whoever proposed it.
+                Err(Fault::Opening(error)) => return Ok(Err(GateError::Invalid(error.to_string()))),
+                opened => opened?,
+            }
             actor.episode(Input::Intent { text: intent, recorded: true, cast: None }).await.map(Ok)
         })
     }

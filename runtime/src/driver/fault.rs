@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::copies::{AcksError, NoCopies};
 use crate::domain::entity::OutOfStep;
 use crate::domain::ids::{EntityId, WriterKey};
-use crate::domain::loom::{EntryError, ViewError};
+use crate::domain::loom::{EntryError, OpenedTooLarge, ViewError};
 use crate::ports::{MediumFault, StoreError};
 
 /// Why a run could not go on. Nothing that was recorded is lost by it.
@@ -23,6 +23,9 @@ pub enum Fault {
     /// An entry could not be encoded.
     #[error("the episode stopped because an entry could not be made")]
     Entry(#[from] EntryError),
+    /// An entity that is too large to be recorded. Nothing of it has run.
+    #[error("the entity cannot be opened")]
+    Opening(#[from] OpenedTooLarge),
     /// No instance of the medium could be had.
     #[error("the episode stopped because its medium could not be had")]
     Medium(#[from] MediumFault),

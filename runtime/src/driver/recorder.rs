@@ -136,6 +136,7 @@ impl Loom {
         blobs: Vec<Blob>,
     ) -> Result<EntryId, Fault> {
         let shared = &*self.0;
+        let body = body.fit();
         let entry = Entry {
             format: FORMAT,
             loom: shared.id,

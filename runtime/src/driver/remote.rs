@@ -22,6 +22,7 @@ use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::remote::{CantripOrder, ModelOrder, Order, Place};
+use crate::domain::short;
 use crate::ports::{BoxFuture, Home, HomeError, Llm, Observer, PeerError, Peers, Pieces, RemoteEnd, Signal};
 
 use super::actor::Actor;
@@ -182,12 +183,12 @@ impl RemoteEnd {
         Outcome {
             entity,
             how: self.how,
-            reason: self.reason,
+            reason: self.reason.short(),
             result: self.result,
-            summary: self.summary,
+            summary: self.summary.map(short::why),
             spent: self.spent,
             seen: self.seen,
-            failure: self.failure.map(Failure::Remote),
+            failure: self.failure.map(|failure| Failure::Remote(short::why(failure))),
         }
     }
 }

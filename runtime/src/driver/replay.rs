@@ -30,11 +30,17 @@ pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Optio
     let mut clock_us = record.clock_us;
     let mut answers = answers.into_iter();
     let mut yielded = medium.evaluate(evaluation).await;
+    let mut is_stopped = false;
     while let Yielded::Gate { gate, .. } = yielded {
         clock_us = clocks.next().unwrap_or(clock_us);
-        let answer = answers.next().unwrap_or_else(|| {
-            GateAnswer::Returned(Err(GateError::Failed(format!("{gate}: the record of this evaluation ends here"))))
+        let answer = answers.next().unwrap_or_else(|| match is_stopped {
+            true => GateAnswer::Stop,
+            false => {
+                let why = format!("{gate}: the record of this evaluation ends here");
+                GateAnswer::Returned(Err(GateError::Failed(why)))
+            }
         });
+        is_stopped = matches!(answer, GateAnswer::Stop);
         yielded = medium.resume(answer, clock_us).await;
     }
 }

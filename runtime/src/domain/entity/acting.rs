@@ -25,6 +25,12 @@ pub(super) struct Acting {
     /// Why the episode ends with this turn although there is no answer.
     pub(super) broken: Option<Broken>,
     pub(super) refusals: u64,
+    /// Calls of the utterance that were left out, because it had too many.
+    pub(super) calls_left_out: usize,
+    /// Gate calls of the evaluations that are over.
+    pub(super) evaluated_calls: usize,
+    /// Whether its code was stopped because it made too many.
+    pub(super) flooded: bool,
 }
 
 /// The end of an episode whose guest could not go on.
@@ -124,6 +130,9 @@ impl Acting {
             done: None,
             broken: None,
             refusals: 0,
+            calls_left_out: 0,
+            evaluated_calls: 0,
+            flooded: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cantrip_gates::{GateError, Reach};
-use serde_json::{Value, json};
+use serde_json::{Value, json as object};
 
 use super::acting::{Acting, Broken, Pending, Running, Waiting};
 use super::step::{Effect, Now, OutOfStep, StopCause};
@@ -16,10 +16,13 @@ use crate::domain::end::EndReason;
 use crate::domain::event::{EventKind, head};
 use crate::domain::guest::{LLM_QUERY, Shape};
 use crate::domain::ids::CallId;
+use crate::domain::json;
+use crate::domain::limits::TURN_GATE_CALLS_MAX;
 use crate::domain::loom::{Body, EvaluationRecord, Payloads, Returned};
 use crate::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, GateAnswer, StopReason};
 use crate::domain::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice};
 use crate::domain::observe;
+use crate::domain::short;
 
 /// 64 refusals. Code that calls refused gates in a loop would fill the record with its refusals; the observation counts the rest.
 /// Nothing is answered after them, so that a replay, which has the recorded answers alone, goes as the first run did.
@@ -49,6 +52,12 @@ impl Entity {
             }
             if matches!(self.nature.circle.medium(), MediumKind::Code(name) if *name == call.gate) {
                 match code_of(&call) {
+                    Ok(_) if acting.flooded => {
+                        let why = format!(
+                            "code of this turn made {TURN_GATE_CALLS_MAX} gate calls, and no more are recorded"
+                        );
+                        acting.answer(&call.id, format!("not run: {why}"), true, None);
+                    }
                     Ok(source) => {
                         acting.waiting = Waiting::Evaluation(Running::new(call.id, None));
                         effects.push(Effect::Evaluate { source, with: None });
@@ -86,6 +95,18 @@ impl Entity {
             return Err(OutOfStep { input: "GateAsked", phase: "acting without an evaluation" });
         };
         let call = running.next_call();
+        // Nothing runs that could not be recorded: what the clock said at each call is in the observation.
+        if acting.evaluated_calls + running.gate_clocks_us.len() >= TURN_GATE_CALLS_MAX {
+            acting.flooded = true;
+            if self.nature.guest.is_some() && acting.broken.is_none() {
+                let why = format!("the guest was ended: it made {TURN_GATE_CALLS_MAX} gate calls in one turn");
+                acting.broken = Some(Broken { reason: EndReason::GuestFailed, why, failed: true });
+            }
+            effects.push(Effect::Resume { answer: GateAnswer::Stop, clock_us: now.us });
+            self.phase = Phase::Acting(acting);
+            return Ok(());
+        }
+        let gate = short::name(gate);
         if acting.refusals > refusals_max {
             acting.refusals += 1;
             let clock_us = running.gate_answered(now.us, 0);
@@ -151,7 +172,7 @@ impl Entity {
         effects: &mut Effects,
     ) -> Result<(Pending, Option<Value>), GateError> {
         let shown = arguments.as_ref().map_or(Value::Null, Clone::clone);
-        let decision = arguments.and_then(|arguments| self.decide(&call, &gate, arguments));
+        let decision = arguments.and_then(|arguments| self.decide(&call, &gate, arguments)).map_err(short::error);
         let held = self.nature.circle.gate(&gate);
         let reach = held.map_or(Reach::Read, |held| held.spec.reach);
         let place = held.map(|held| held.place.clone()).unwrap_or_default();
@@ -280,6 +301,10 @@ impl Entity {
             return Err(OutOfStep { input: "GateReturned", phase: "acting without a gate call" });
         };
         let duration_us = now.us.saturating_sub(pending.since_us);
+        let result = result.map_err(short::error).and_then(|value| match json::check(&value) {
+            Ok(()) => Ok(value),
+            Err(error) => Err(GateError::Exhausted(format!("{}: its result was left out: {error}", pending.gate))),
+        });
         let mut payloads = Payloads::default();
         let (returned, preview, is_error) = match &result {
             Ok(value) => {
@@ -362,6 +387,11 @@ impl Entity {
                 self.refusals_max()
             );
         }
+        if acting.flooded {
+            content =
+                format!("{content}\n[stopped: the code of a turn makes at most {TURN_GATE_CALLS_MAX} gate calls]");
+        }
+        acting.evaluated_calls += running.gate_clocks_us.len();
         acting.output_dropped_bytes += evaluated.output_dropped_bytes;
         acting.evaluations.push(EvaluationRecord {
             call: running.call.clone(),
@@ -386,7 +416,7 @@ impl Entity {
         if acting.done.is_some() || acting.broken.is_some() {
             return;
         }
-        let broken = |reason, why: String, failed| Some(Broken { reason, why, failed });
+        let broken = |reason, why: String, failed| Some(Broken { reason, why: short::why(why), failed });
         match outcome {
             EvaluationOutcome::Value { kind, .. } if shape == Shape::Steps && kind == MORE => {}
             EvaluationOutcome::Value { value, .. } => {
@@ -435,7 +465,7 @@ impl Entity {
             Ok(answer) => {
                 self.charge(answer.usage);
                 effects.push(Effect::Tell(EventKind::Usage { usage: answer.usage }));
-                Ok(json!({
+                Ok(object!({
                     "text": answer.content.unwrap_or_default(),
                     "model": answer.model,
                     "prompt_tokens": answer.usage.prompt_tokens,
