@@ -2,7 +2,7 @@
 //! text under the hash that names it, and one block that says whose logs they are, with the writers' signatures. Whoever imports
 //! it recomputes everything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Write};
 
 use cid::Cid;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Blob, Head, Sealed, Segment, SegmentError, SignedHead, text_ids};
+use crate::domain::limits::ARCHIVE_HELD_BYTES_MAX;
+use crate::domain::loom::{Head, Sealed, Segment, SegmentError, SignedHead, text_ids};
 use crate::ports::{By, CopyStore, StoreError, Taken};
 
 /// The version of the block that says whose logs they are.
@@ -22,6 +23,8 @@ const CODEC_RAW: u64 = 0x55;
 const HASH_BLAKE3: u64 = 0x1e;
 /// 64 MiB. A longer block is none of ours.
 const BLOCK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// 4 KiB. A header names one root.
+const HEADER_BYTES_MAX: u64 = 4 * 1024;
 /// So many entries outside of logs are read at once.
 const LOOSE_READ_MAX: usize = 1_000;
 
@@ -223,90 +226,275 @@ fn read_bytes(input: &mut impl Read, length: u64) -> Result<Vec<u8>, CarError> {
     Ok(bytes)
 }
 
-/// Reads an archive into a record. Nothing of it is taken that is not as its writer signed it; what is there already stays.
+/// Reads an archive into a record, a stretch at a time. Nothing of it is taken that is not as its writer signed it; what is there
+/// already stays.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn read(store: &dyn CopyStore, input: &mut impl Read) -> Result<Archived, CarError> {
     let malformed = |what: &str| CarError::Malformed(what.to_owned());
     let length = read_varint(input)?.ok_or_else(|| malformed("it is empty"))?;
+    if length > HEADER_BYTES_MAX {
+        let what = format!("its header has {length} bytes, and the limit is {HEADER_BYTES_MAX}");
+        return Err(CarError::Malformed(what));
+    }
     let header: Header = serde_ipld_dagcbor::from_slice(&read_bytes(input, length)?)
         .map_err(|error| CarError::Malformed(format!("its header cannot be read: {error}")))?;
-    let [root] = header.roots.as_slice() else { return Err(malformed("it has several roots")) };
-    let mut blocks: HashMap<[u8; 32], Vec<u8>> = HashMap::new();
-    let mut number = 0;
-    while let Some(length) = read_varint(input)? {
-        number += 1;
-        let bytes = read_bytes(input, length)?;
-        let mut rest = bytes.as_slice();
-        let name = Cid::read_bytes(&mut rest)
-            .map_err(|error| CarError::Malformed(format!("block {number} has no name: {error}")))?;
-        if cid(name.codec(), rest) != name {
-            return Err(CarError::Damaged { number, cid: Box::new(name) });
-        }
-        blocks.insert(*blake3::hash(rest).as_bytes(), rest.to_vec());
+    let [root] = header.roots.as_slice() else { return Err(malformed("it has not one root")) };
+    if header.version != 1 {
+        return Err(CarError::Malformed(format!("it is a CAR of version {}, and this one reads 1", header.version)));
     }
-    let root: [u8; 32] = root.hash().digest().try_into().map_err(|_| malformed("its root is no BLAKE3 hash"))?;
-    let manifest = blocks.get(&root).ok_or_else(|| malformed("its root is not in it"))?;
-    let manifest: Manifest = serde_ipld_dagcbor::from_slice(manifest)
+    let (name, manifest) = read_block(input, 1)?.ok_or_else(|| malformed("its root is not in it"))?;
+    if name != *root {
+        return Err(malformed("its root is not its first block"));
+    }
+    let manifest: Manifest = serde_ipld_dagcbor::from_slice(&manifest)
         .map_err(|error| CarError::Malformed(format!("its root does not say whose logs they are: {error}")))?;
     if manifest.v != VERSION {
         return Err(CarError::Malformed(format!("it has version {}, and this one reads {VERSION}", manifest.v)));
     }
-    import(store, &manifest, &blocks)
+    let mut import = Import::of(store, manifest)?;
+    import.go_on()?;
+    let mut number = 1;
+    loop {
+        number += 1;
+        let Some((name, bytes)) = read_block(input, number)? else { break };
+        crate::domain::steps::count(1);
+        import.take(number, name.codec(), *blake3::hash(&bytes).as_bytes(), bytes)?;
+        import.go_on()?;
+    }
+    import.end()
 }
 
-fn import(
-    store: &dyn CopyStore,
-    manifest: &Manifest,
-    blocks: &HashMap<[u8; 32], Vec<u8>>,
-) -> Result<Archived, CarError> {
-    let loom = manifest.loom;
-    let mut archived = Archived { loom, entries: 0, new: 0, texts: 0 };
-    let entry =
-        |id: &EntryId| blocks.get(&id.digest()).cloned().ok_or_else(|| CarError::Missing(format!("the entry {id}")));
-    let text = |id: &BlobId| blocks.get(&id.digest()).ok_or_else(|| CarError::Missing(format!("the text {id}")));
-    for log in &manifest.logs {
-        let mut from = Head::default();
-        for stretch in &log.stretches {
-            let malformed = |what: &str| CarError::Malformed(format!("{what} of writer {} is cut short", log.writer));
-            let head = Head {
-                sequence: stretch.sequence,
-                chain: stretch.chain.as_slice().try_into().map_err(|_| malformed("a chain"))?,
-            };
-            let signature = stretch.signature.as_slice().try_into().map_err(|_| malformed("a signature"))?;
-            let signed = SignedHead { loom, writer: log.writer, head, signature };
-            let entries = stretch.entries.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-            archived.entries += entries.len() as u64;
-            for id in entries.iter().flat_map(|bytes| text_ids(bytes)) {
-                store.keep_text(text(&id)?)?;
-                archived.texts += 1;
-            }
-            let segment = Segment { from, entries, blobs: Vec::new(), signed };
-            let checked = segment.check().map_err(|source| CarError::Log { writer: log.writer, source })?;
-            from = head;
-            match store.take(checked) {
-                Ok(Taken::New(new)) => archived.new += new,
-                Ok(Taken::Known) => {}
-                Ok(Taken::Gap(at)) => {
-                    return Err(CarError::Malformed(format!(
-                        "a stretch behind entry {at} of {} is missing",
-                        log.writer
-                    )));
-                }
-                // This node wrote it itself, and has it.
-                Err(StoreError::Foreign { .. }) if log.writer == store.writer() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+/// Reads a block and recomputes its name; nothing where the file ends before it.
+fn read_block(input: &mut impl Read, number: u64) -> Result<Option<(Cid, Vec<u8>)>, CarError> {
+    let Some(length) = read_varint(input)? else { return Ok(None) };
+    let mut bytes = read_bytes(input, length)?;
+    let mut rest = bytes.as_slice();
+    let name = Cid::read_bytes(&mut rest)
+        .map_err(|error| CarError::Malformed(format!("block {number} has no name: {error}")))?;
+    if cid(name.codec(), rest) != name {
+        return Err(CarError::Damaged { number, cid: Box::new(name) });
     }
-    for id in &manifest.loose {
-        let mut sealed = Sealed::open(*id, entry(id)?).map_err(|source| StoreError::Entry { id: *id, source })?;
-        for id in sealed.text_ids() {
-            sealed.blobs.push(Blob { id, bytes: text(&id)?.clone() });
-        }
-        archived.entries += 1;
-        archived.new += u64::from(sealed.entry.writer != store.writer() && store.receive(sealed)?);
-    }
-    Ok(archived)
+    let named = bytes.len() - rest.len();
+    bytes.drain(..named);
+    Ok(Some((name, bytes)))
 }
+
+/// What is taken in one step: the stretch of a log, or one entry that is in none.
+enum Part {
+    Stretch { writer: WriterKey, from: Head, stretch: Stretch },
+    Loose(EntryId),
+}
+
+impl Part {
+    fn entries(&self) -> &[EntryId] {
+        match self {
+            Self::Stretch { stretch, .. } => &stretch.entries,
+            Self::Loose(id) => std::slice::from_ref(id),
+        }
+    }
+}
+
+/// An archive on its way into a record. It holds the blocks of the part that is due, and those that came too early; each block of
+/// the archive once.
+struct Import<'a> {
+    store: &'a dyn CopyStore,
+    archived: Archived,
+    /// What is left to take, the next one first.
+    parts: VecDeque<Part>,
+    /// How many of the entries of the next part have not come.
+    missing: usize,
+    /// The texts of the next part that have not come, once all its entries have.
+    lacking: Option<HashSet<[u8; 32]>>,
+    /// The part of each entry that has not come yet, by the order in which parts are taken.
+    wanted: HashMap<[u8; 32], u64>,
+    taken_parts: u64,
+    seen: HashSet<[u8; 32]>,
+    entries: HashMap<[u8; 32], Vec<u8>>,
+    texts: HashMap<[u8; 32], Vec<u8>>,
+    kept_texts: HashSet<[u8; 32]>,
+    held_bytes: usize,
+}
+
+impl<'a> Import<'a> {
+    fn of(store: &'a dyn CopyStore, manifest: Manifest) -> Result<Self, CarError> {
+        let loom = manifest.loom;
+        let mut parts = VecDeque::new();
+        let mut writers = HashSet::new();
+        for log in manifest.logs {
+            if !writers.insert(log.writer) {
+                return Err(CarError::Malformed(format!("it has two logs of writer {}", log.writer)));
+            }
+            let mut from = Head::default();
+            for stretch in log.stretches {
+                let chain = stretch.chain.as_slice().try_into().map_err(|_| cut_short("a chain", log.writer))?;
+                let head = Head { sequence: stretch.sequence, chain };
+                parts.push_back(Part::Stretch { writer: log.writer, from, stretch });
+                from = head;
+            }
+        }
+        parts.extend(manifest.loose.into_iter().map(Part::Loose));
+        let mut wanted = HashMap::new();
+        for (number, part) in (0..).zip(&parts) {
+            for id in part.entries() {
+                if wanted.insert(id.digest(), number).is_some() {
+                    return Err(CarError::Malformed(format!("it names the entry {id} twice")));
+                }
+            }
+        }
+        let missing = parts.front().map_or(0, |part| part.entries().len());
+        Ok(Self {
+            store,
+            archived: Archived { loom, entries: 0, new: 0, texts: 0 },
+            parts,
+            missing,
+            lacking: None,
+            wanted,
+            taken_parts: 0,
+            seen: HashSet::new(),
+            entries: HashMap::new(),
+            texts: HashMap::new(),
+            kept_texts: HashSet::new(),
+            held_bytes: 0,
+        })
+    }
+
+    /// Takes a block in.
+    fn take(&mut self, number: u64, codec: u64, digest: [u8; 32], bytes: Vec<u8>) -> Result<(), CarError> {
+        if !self.seen.insert(digest) {
+            return Err(CarError::Malformed(format!("block {number} is in it a second time")));
+        }
+        self.held_bytes = self.held_bytes.saturating_add(bytes.len());
+        match (codec, self.wanted.remove(&digest)) {
+            (CODEC_DAG_CBOR, Some(part)) => {
+                self.missing -= usize::from(part == self.taken_parts);
+                self.entries.insert(digest, bytes);
+            }
+            (CODEC_RAW, None) => {
+                if let Some(lacking) = &mut self.lacking {
+                    lacking.remove(&digest);
+                }
+                self.texts.insert(digest, bytes);
+            }
+            _ => return Err(CarError::Malformed(format!("block {number} is named by nothing in it"))),
+        }
+        // Texts come before the entry that names them, so little more waits than one stretch has.
+        if self.held_bytes > ARCHIVE_HELD_BYTES_MAX {
+            let held = self.held_bytes;
+            return Err(CarError::Malformed(format!(
+                "its blocks are out of order: {held} bytes wait for what they belong to, and the limit is {ARCHIVE_HELD_BYTES_MAX}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes the parts whose entries have all come.
+    fn go_on(&mut self) -> Result<(), CarError> {
+        while self.missing == 0 {
+            let Some(part) = self.parts.front() else { return Ok(()) };
+            let lacking = self.lacking.take().unwrap_or_else(|| self.lacks(part));
+            if !lacking.is_empty() {
+                self.lacking = Some(lacking);
+                return Ok(());
+            }
+            let Some(part) = self.parts.pop_front() else { return Ok(()) };
+            match part {
+                Part::Stretch { writer, from, stretch } => self.stretch(writer, from, &stretch)?,
+                Part::Loose(id) => self.loose(id)?,
+            }
+            self.taken_parts += 1;
+            let next = self.parts.front();
+            self.missing = next
+                .map_or(0, |part| part.entries().iter().filter(|id| !self.entries.contains_key(&id.digest())).count());
+        }
+        Ok(())
+    }
+
+    /// The texts that the entries of a part name and that have not come.
+    fn lacks(&self, part: &Part) -> HashSet<[u8; 32]> {
+        let entries = part.entries().iter().filter_map(|id| self.entries.get(&id.digest()));
+        let texts = entries.flat_map(|bytes| text_ids(bytes)).map(|id| id.digest());
+        texts.filter(|digest| !self.texts.contains_key(digest) && !self.kept_texts.contains(digest)).collect()
+    }
+
+    fn entry(&mut self, id: &EntryId) -> Result<Vec<u8>, CarError> {
+        let bytes = self.entries.remove(&id.digest()).ok_or_else(|| CarError::Missing(format!("the entry {id}")))?;
+        self.held_bytes = self.held_bytes.saturating_sub(bytes.len());
+        self.archived.entries += 1;
+        Ok(bytes)
+    }
+
+    /// Keeps the texts of an entry that are not kept yet.
+    fn keep_texts(&mut self, entry: &[u8]) -> Result<(), CarError> {
+        for id in text_ids(entry) {
+            let Some(text) = self.texts.remove(&id.digest()) else { continue };
+            self.held_bytes = self.held_bytes.saturating_sub(text.len());
+            self.store.keep_text(&text)?;
+            self.kept_texts.insert(id.digest());
+            self.archived.texts += 1;
+        }
+        Ok(())
+    }
+
+    fn stretch(&mut self, writer: WriterKey, from: Head, stretch: &Stretch) -> Result<(), CarError> {
+        let loom = self.archived.loom;
+        let chain = stretch.chain.as_slice().try_into().map_err(|_| cut_short("a chain", writer))?;
+        let signature = stretch.signature.as_slice().try_into().map_err(|_| cut_short("a signature", writer))?;
+        let signed = SignedHead { loom, writer, head: Head { sequence: stretch.sequence, chain }, signature };
+        let entries = stretch.entries.iter().map(|id| self.entry(id)).collect::<Result<Vec<_>, _>>()?;
+        let segment = Segment { from, entries, blobs: Vec::new(), signed };
+        // The texts of what is not as it was signed are not kept either.
+        let checked = segment.check().map_err(|source| CarError::Log { writer, source })?;
+        for sealed in checked.entries() {
+            self.keep_texts(&sealed.bytes)?;
+        }
+        match self.store.take(checked) {
+            Ok(Taken::New(new)) => self.archived.new += new,
+            Ok(Taken::Known) => {}
+            Ok(Taken::Gap(at)) => {
+                return Err(CarError::Malformed(format!("a stretch behind entry {at} of {writer} is missing")));
+            }
+            // This node wrote it itself, and has it.
+            Err(StoreError::Foreign { .. }) if writer == self.store.writer() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn loose(&mut self, id: EntryId) -> Result<(), CarError> {
+        let bytes = self.entry(&id)?;
+        let sealed = Sealed::open(id, bytes).map_err(|source| StoreError::Entry { id, source })?;
+        if sealed.entry.loom != self.archived.loom {
+            let (of, loom) = (sealed.entry.loom, self.archived.loom);
+            return Err(CarError::Malformed(format!("the entry {id} is of loom {of}, and the archive is of {loom}")));
+        }
+        self.keep_texts(&sealed.bytes)?;
+        self.archived.new += u64::from(sealed.entry.writer != self.store.writer() && self.store.receive(sealed)?);
+        Ok(())
+    }
+
+    /// Says what is missing, where something is.
+    fn end(self) -> Result<Archived, CarError> {
+        let Some(part) = self.parts.front() else {
+            return match self.texts.len() {
+                0 => Ok(self.archived),
+                several => Err(CarError::Malformed(format!("{several} of its blocks are named by nothing in it"))),
+            };
+        };
+        let missing = part.entries().iter().find(|id| !self.entries.contains_key(&id.digest()));
+        if let Some(id) = missing {
+            return Err(CarError::Missing(format!("the entry {id}")));
+        }
+        let text = self.lacks(part).into_iter().next().map(BlobId::from_digest);
+        Err(CarError::Missing(text.map_or_else(|| "a text".to_owned(), |id| format!("the text {id}"))))
+    }
+}
+
+fn cut_short(what: &str, writer: WriterKey) -> CarError {
+    CarError::Malformed(format!("{what} of writer {writer} is cut short"))
+}
+
+#[cfg(test)]
+#[path = "car_tests.rs"]
+mod tests;

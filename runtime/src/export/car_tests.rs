@@ -1,0 +1,226 @@
+//! Archives that somebody made to do harm.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use super::*;
+use crate::adapters::store::{MemoryStore, NodeKey};
+use crate::domain::ids::{EntityId, WriterKey};
+use crate::domain::loom::{Body, Entry, FORMAT, Payload, Payloads};
+use crate::domain::steps;
+use crate::ports::LoomStore as _;
+
+type Tested = Result<(), Box<dyn std::error::Error>>;
+
+fn loom(number: u64) -> LoomId {
+    LoomId::from_parts(number, [0; 10])
+}
+
+/// A loom of so many entries, each with a text beside it.
+fn store(entries: u64) -> Result<Arc<MemoryStore>, Box<dyn std::error::Error>> {
+    let store = MemoryStore::with_key(NodeKey::from_secret(&[7; 32]));
+    for sequence in 1..=entries {
+        store.append(entry(loom(1), store.writer(), sequence)?)?;
+    }
+    Ok(store)
+}
+
+fn entry(loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Sealed, Box<dyn std::error::Error>> {
+    let mut payloads = Payloads::default();
+    let text = payloads.text(&format!("{sequence} ").repeat(10_000));
+    assert!(matches!(text, Payload::Blob { .. }));
+    let body = Body::Intent { text, steer: false, cast: None };
+    let entity = EntityId::from_parts(1, [0; 10]);
+    let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: None, body };
+    Ok(Sealed::new(entry, payloads.into_blobs())?)
+}
+
+fn archive(entries: u64) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut bytes = Vec::new();
+    write(&*store(entries)?, loom(1), &mut bytes)?;
+    Ok(bytes)
+}
+
+fn import(mut bytes: &[u8]) -> Result<Archived, CarError> {
+    read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut bytes)
+}
+
+/// The blocks of an archive, the manifest first.
+fn blocks(mut bytes: &[u8]) -> Result<Vec<(Cid, Vec<u8>)>, CarError> {
+    let length = read_varint(&mut bytes)?.unwrap_or(0);
+    read_bytes(&mut bytes, length)?;
+    let mut all = Vec::new();
+    while let Some(block) = read_block(&mut bytes, 1)? {
+        all.push(block);
+    }
+    Ok(all)
+}
+
+/// An archive with this manifest and these blocks behind it.
+fn made(manifest: &Manifest, blocks: &[(Cid, Vec<u8>)]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let root = serde_ipld_dagcbor::to_vec(manifest)?;
+    let header = Header { roots: vec![cid(CODEC_DAG_CBOR, &root)], version: 1 };
+    let header = serde_ipld_dagcbor::to_vec(&header)?;
+    let mut out = Vec::new();
+    varint(header.len() as u64, &mut out);
+    out.extend(header);
+    block(&mut out, &cid(CODEC_DAG_CBOR, &root), &root)?;
+    for (name, bytes) in blocks {
+        block(&mut out, name, bytes)?;
+    }
+    Ok(out)
+}
+
+fn taken_apart(entries: u64) -> Result<(Manifest, Vec<(Cid, Vec<u8>)>), Box<dyn std::error::Error>> {
+    let mut all = blocks(&archive(entries)?)?;
+    let (_, manifest) = all.remove(0);
+    Ok((serde_ipld_dagcbor::from_slice(&manifest)?, all))
+}
+
+/// What an import is refused with.
+fn refusal(bytes: &[u8]) -> String {
+    import(bytes).map_or_else(|error| error.to_string(), |archived| format!("taken: {archived:?}"))
+}
+
+#[test]
+fn an_archive_is_taken_whole_in_whatever_order_its_blocks_come() -> Tested {
+    let whole = Archived { loom: loom(1), entries: 40, new: 40, texts: 40 };
+    assert_eq!(import(&archive(40)?)?, whole);
+    let (manifest, mut all) = taken_apart(40)?;
+    all.reverse();
+    assert_eq!(import(&made(&manifest, &all)?)?, whole);
+    Ok(())
+}
+
+#[test]
+fn an_entry_that_is_named_twice_is_refused_before_anything_is_read() -> Tested {
+    let (mut manifest, all) = taken_apart(3)?;
+    let named = manifest.logs[0].stretches[0].entries[0];
+    manifest.loose = vec![named; 6_000];
+    let bytes = made(&manifest, &all)?;
+    assert!(refusal(&bytes).contains("twice"), "{}", refusal(&bytes));
+    manifest.loose = Vec::new();
+    manifest.logs[0].stretches[0].entries.push(named);
+    assert!(refusal(&made(&manifest, &all)?).contains("twice"));
+    Ok(())
+}
+
+#[test]
+fn a_block_that_comes_twice_or_that_nothing_names_is_refused() -> Tested {
+    let (manifest, mut all) = taken_apart(3)?;
+    let mut twice = all.clone();
+    twice.push(all[1].clone());
+    assert!(refusal(&made(&manifest, &twice)?).contains("a second time"));
+    let stray = serde_ipld_dagcbor::to_vec(&1)?;
+    all.insert(0, (cid(CODEC_DAG_CBOR, &stray), stray));
+    assert!(refusal(&made(&manifest, &all)?).contains("named by nothing"));
+    all.remove(0);
+    all.push((cid(CODEC_RAW, b"stray"), b"stray".to_vec()));
+    assert!(refusal(&made(&manifest, &all)?).contains("named by nothing"));
+    Ok(())
+}
+
+/// Blocks of 1 MiB without an end, each with another text.
+struct Endless {
+    ready: Vec<u8>,
+    count: u64,
+}
+
+impl Read for Endless {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.ready.is_empty() {
+            self.count += 1;
+            let mut text = self.count.to_le_bytes().to_vec();
+            text.resize(1024 * 1024, 0);
+            block(&mut self.ready, &cid(CODEC_RAW, &text), &text)?;
+        }
+        let length = out.len().min(self.ready.len());
+        out.iter_mut().zip(self.ready.drain(..length)).for_each(|(out, byte)| *out = byte);
+        Ok(length)
+    }
+}
+
+#[test]
+fn blocks_that_nothing_names_are_not_gathered_without_end() -> Tested {
+    let (manifest, _) = taken_apart(1)?;
+    let start = made(&manifest, &[])?;
+    let mut endless = Endless { ready: Vec::new(), count: 0 };
+    let mut input = start.as_slice().chain(&mut endless);
+    let refused = read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut input);
+    assert!(matches!(refused, Err(CarError::Malformed(what)) if what.contains("out of order")));
+    assert!(endless.count as usize <= ARCHIVE_HELD_BYTES_MAX / (1024 * 1024) + 1);
+    // A pipe of zeros ends at once.
+    assert!(read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut std::io::repeat(0)).is_err());
+    assert!(read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut std::io::repeat(0xff)).is_err());
+    Ok(())
+}
+
+#[test]
+fn entries_of_another_loom_are_refused() -> Tested {
+    let (mut manifest, mut all) = taken_apart(1)?;
+    let other = entry(loom(2), WriterKey::from_bytes([9; 32]), 2)?;
+    manifest.loose = vec![other.id];
+    all.extend(other.blobs.iter().map(|blob| (cid(CODEC_RAW, &blob.bytes), blob.bytes.clone())));
+    all.push((cid(CODEC_DAG_CBOR, &other.bytes), other.bytes));
+    assert!(refusal(&made(&manifest, &all)?).contains("and the archive is of"));
+    manifest.loose = Vec::new();
+    manifest.loom = loom(2);
+    assert!(import(&made(&manifest, &all)?).is_err());
+    Ok(())
+}
+
+#[test]
+fn lengths_that_lie_and_bytes_that_nest_deeply_are_refused() -> Tested {
+    let deep = [vec![0x81; 100_000], vec![0]].concat();
+    let maps = [vec![0xa1, 0x61, 0x61].repeat(100_000), vec![0]].concat();
+    let mut given: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        vec![0xff; 10],
+        vec![0x80; 1_000],
+        [vec![0xff, 0xff, 0xff, 0xff, 0x7f], vec![0; 100]].concat(),
+        // A list of 2^60 roots, and a text of 2^62 bytes, in a header of some bytes.
+        [vec![18, 0xa1, 0x65], b"roots".to_vec(), vec![0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat(),
+        [vec![10, 0x7b, 0x40], vec![0; 8]].concat(),
+    ];
+    for nested in [&deep, &maps] {
+        let root = cid(CODEC_DAG_CBOR, nested);
+        let header = serde_ipld_dagcbor::to_vec(&Header { roots: vec![root], version: 1 })?;
+        let mut bytes = Vec::new();
+        varint(header.len() as u64, &mut bytes);
+        bytes.extend(header);
+        block(&mut bytes, &root, nested)?;
+        given.push(bytes);
+        let (mut manifest, all) = taken_apart(1)?;
+        manifest.loose = vec![EntryId::of(nested)];
+        let all: Vec<_> = all.into_iter().chain([(root, nested.clone())]).collect();
+        given.push(made(&manifest, &all)?);
+        let mut header = Vec::new();
+        varint(nested.len() as u64, &mut header);
+        header.extend(nested);
+        given.push(header);
+    }
+    for bytes in given {
+        assert!(import(&bytes).is_err(), "{:?}", bytes.get(..20));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_archive_that_is_cut_anywhere_or_changed_anywhere_is_refused() -> Tested {
+    let bytes = archive(2)?;
+    for length in (0..bytes.len()).step_by(97) {
+        assert!(import(&bytes[..length]).is_err(), "cut at {length}");
+        let mut changed = bytes.clone();
+        changed[length] ^= 0x55;
+        assert!(import(&changed).is_err(), "changed at {length}");
+    }
+    Ok(())
+}
+
+#[test]
+fn twice_the_archive_takes_twice_the_steps() -> Tested {
+    let (once, twice) = (archive(1_000)?, archive(2_000)?);
+    let [once, twice] = [once, twice].map(|bytes| steps::of(|| assert!(import(&bytes).is_ok())));
+    assert!(once > 0 && twice * 2 <= once * 5, "{once} and {twice}");
+    Ok(())
+}
