@@ -8,6 +8,10 @@
 //! The format is fjall 3's: a batch is a start (tag 1, number of items, sequence), items (tag 2, lengths, key, value)
 //! and an end (tag 3, XXH3 of the items, trailer). The start is outside of fjall's checksum; its sequence is checked
 //! here to ascend.
+//!
+//! What follows a place that cannot be read is whatever entities have printed, too: a text may hold a whole batch. So only a commit
+//! of this store counts, which has an id in it that nobody else knows; and since a commit is on disk before the next begins, only
+//! the last one can be torn: one more behind it is damage.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -15,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::key::NodeKey;
 use super::rows::{Commit, META_COMMIT};
 
 const TAG_START: u8 = 1;
@@ -23,6 +28,8 @@ const TAG_END: u8 = 3;
 const TAG_CLEAR: u8 = 4;
 /// The last bytes of a batch.
 const TRAILER: [u8; 4] = *b"FJL\x03";
+/// The row of a commit as an item has it: its key, two numbers and the id.
+const COMMIT_ROW_BYTES: usize = META_COMMIT.len() + 32;
 /// 256 KiB: a journal is read at some GB/s with it.
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -35,6 +42,15 @@ pub(super) struct Scan {
     pub(super) commit: Option<Commit>,
     /// What is wrong, each with file and place.
     pub(super) damage: Vec<String>,
+    /// What this store's commits have in them.
+    ids: Vec<[u8; 16]>,
+}
+
+/// The ids of this node's key, and of the one that it may be about to take.
+fn own_ids(database: &Path) -> Vec<[u8; 16]> {
+    let keys = database.parent().into_iter().flat_map(|folder| [NodeKey::load(folder), NodeKey::load_next(folder)]);
+    // A key that cannot be read is told when the record is opened with it.
+    keys.filter_map(Result::ok).flatten().map(|key| key.commit_id()).collect()
 }
 
 /// One journal file.
@@ -50,7 +66,7 @@ pub(super) struct Journal {
 
 /// Reads all journals of a database folder.
 pub(super) fn scan(database: &Path) -> io::Result<Scan> {
-    let mut scan = Scan::default();
+    let mut scan = Scan { ids: own_ids(database), ..Scan::default() };
     let mut found = journals(database)?;
     found.sort();
     if found.is_empty() {
@@ -93,9 +109,11 @@ impl Scan {
         let mut torn = false;
         while self.read_batches(&mut reader, number, sequence)? {
             let at = reader.valid_bytes;
-            let rest = reader.look_behind(at)?;
+            let mut ids = self.ids.clone();
+            ids.extend(self.commit.and_then(|commit| commit.id));
+            let rest = reader.look_behind(at, &ids, self.commit.map(|commit| commit.number))?;
             torn = rest.is_something;
-            let Some(whole) = rest.whole_batch_at else {
+            let Some(whole) = rest.commit_at else {
                 if torn && !active {
                     let what = format!("the journal {number}.jnl is damaged at byte {at}, and a newer one follows");
                     self.damage.push(what);
@@ -169,7 +187,8 @@ enum Next {
 /// What follows the readable part of a journal.
 struct Rest {
     is_something: bool,
-    whole_batch_at: Option<u64>,
+    /// The place of a commit that was on disk when what cannot be read was, too.
+    commit_at: Option<u64>,
 }
 
 struct Batches {
@@ -197,42 +216,52 @@ impl Batches {
         }
     }
 
-    /// Looks for anything in what could not be read, and for a whole batch in particular.
-    fn look_behind(&mut self, from: u64) -> io::Result<Rest> {
-        let mut rest = Rest { is_something: false, whole_batch_at: None };
-        let mut candidates = Vec::new();
-        let mut window = [0_u8; TRAILER.len()];
+    /// Looks for anything in what could not be read, and for commits of this store in particular, in one pass.
+    fn look_behind(&mut self, from: u64, ids: &[[u8; 16]], last: Option<u64>) -> io::Result<Rest> {
+        let mut rest = Rest { is_something: false, commit_at: None };
+        let mut found = Found { last, commit_at: None };
+        // What is left of the piece before, so that a row across two pieces is seen.
+        let mut window: Vec<u8> = Vec::with_capacity(BUFFER_BYTES + COMMIT_ROW_BYTES);
+        let mut chunk = vec![0; BUFFER_BYTES];
         let mut offset = from;
         self.back_to(from)?;
-        let mut chunk = vec![0; BUFFER_BYTES];
         loop {
             let read = self.reader.read(&mut chunk)?;
             let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-            if bytes.iter().all(|&byte| byte == 0) {
-                offset = offset.saturating_add(read as u64);
-                window = [0; TRAILER.len()];
-                continue;
-            }
-            rest.is_something = true;
-            for &byte in bytes {
-                offset = offset.saturating_add(1);
-                window.rotate_left(1);
-                if let Some(last) = window.last_mut() {
-                    *last = byte;
-                }
-                if window == TRAILER {
-                    candidates.push(offset);
-                }
-            }
+            crate::domain::steps::count(read as u64);
+            rest.is_something |= bytes.iter().any(|&byte| byte != 0);
+            let start = offset.saturating_sub(window.len() as u64);
+            window.extend_from_slice(bytes);
+            found.look_at(&window, start, ids);
+            offset = offset.saturating_add(read as u64);
+            window.drain(..window.len().saturating_sub(COMMIT_ROW_BYTES - 1));
         }
-        for candidate in candidates {
-            self.back_to(candidate)?;
-            if let Next::Batch(_) = self.next()? {
-                rest.whole_batch_at = Some(candidate);
-                break;
-            }
-        }
+        rest.commit_at = found.commit_at;
         Ok(rest)
+    }
+}
+
+/// The commits that were met behind what cannot be read.
+struct Found {
+    /// The last commit that is known to be before them: the next one may be torn.
+    last: Option<u64>,
+    commit_at: Option<u64>,
+}
+
+impl Found {
+    fn look_at(&mut self, window: &[u8], start: u64, ids: &[[u8; 16]]) {
+        for (at, row) in window.windows(COMMIT_ROW_BYTES).enumerate() {
+            let Some(value) = row.strip_prefix(META_COMMIT) else { continue };
+            let Some(commit) = Commit::parse(value).filter(|commit| commit.id.is_some_and(|id| ids.contains(&id)))
+            else {
+                continue;
+            };
+            // Where nothing is known, the first that is met may be the torn one.
+            let last = *self.last.get_or_insert(commit.number.saturating_sub(1));
+            if commit.number > last.saturating_add(1) {
+                self.commit_at.get_or_insert(start.saturating_add(at as u64));
+            }
+        }
     }
 }
 
@@ -324,4 +353,102 @@ pub(super) fn cut_torn_end(scan: &Scan) -> io::Result<()> {
         file.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::steps;
+
+    type Tested = Result<(), Box<dyn std::error::Error>>;
+
+    fn item(key: &[u8], value: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(value.len()).unwrap_or(0).to_le_bytes();
+        let key_length = u16::try_from(key.len()).unwrap_or(0).to_le_bytes();
+        [[TAG_ITEM].as_slice(), &[0; 10], &key_length, &length, &length, key, value].concat()
+    }
+
+    /// A whole batch as the engine writes it.
+    fn batch(sequence: u64, items: &[Vec<u8>]) -> Vec<u8> {
+        let count = u32::try_from(items.len()).unwrap_or(0);
+        let mut bytes = [[TAG_START].as_slice(), &count.to_le_bytes(), &sequence.to_le_bytes()].concat();
+        let items = items.concat();
+        let mut hasher = Xxh3Default::new();
+        hasher.update(&items);
+        bytes.extend(items);
+        bytes.push(TAG_END);
+        bytes.extend(hasher.digest().to_le_bytes());
+        bytes.extend(TRAILER);
+        bytes
+    }
+
+    fn commit(number: u64, id: Option<[u8; 16]>) -> Vec<u8> {
+        item(META_COMMIT, &Commit { number, marked: 0, id }.to_bytes())
+    }
+
+    /// A folder with a key and a journal, and the id of the key.
+    fn folder() -> io::Result<(tempfile::TempDir, [u8; 16])> {
+        let folder = tempfile::tempdir()?;
+        let key = NodeKey::create(folder.path())?;
+        std::fs::create_dir_all(folder.path().join("db"))?;
+        Ok((folder, key.commit_id()))
+    }
+
+    fn scanned(folder: &tempfile::TempDir, journal: &[Vec<u8>]) -> io::Result<Scan> {
+        std::fs::write(folder.path().join("db/0.jnl"), journal.concat())?;
+        scan(&folder.path().join("db"))
+    }
+
+    /// The last batch, torn at its end, with this text in it.
+    fn torn(sequence: u64, number: u64, id: Option<[u8; 16]>, text: &[u8]) -> Vec<u8> {
+        let mut bytes = batch(sequence, &[commit(number, id), item(b"text", text)]);
+        bytes.truncate(bytes.len() - 5);
+        bytes
+    }
+
+    #[test]
+    fn a_text_that_holds_a_whole_batch_is_no_damage() -> Tested {
+        let (folder, id) = folder()?;
+        // Trailers, whole batches, and batches with commits that somebody else made up.
+        for made_up in [None, Some([0x61; 16])] {
+            let crafted = [batch(90, &[commit(91, made_up)]), batch(91, &[commit(92, made_up)])].concat();
+            let text = [b"print: ".to_vec(), TRAILER.to_vec(), crafted, TRAILER.repeat(100)].concat();
+            for own in [Some(id), None] {
+                let found = scanned(&folder, &[batch(1, &[commit(1, own)]), torn(2, 2, own, &text)])?;
+                assert_eq!(found.damage, Vec::<String>::new());
+                assert!(found.files.first().is_some_and(|file| file.torn));
+                assert_eq!(found.commit.map(|commit| commit.number), Some(1));
+            }
+            // Nothing can be read before the tear.
+            let found = scanned(&folder, &[torn(1, 1, Some(id), &text)])?;
+            assert_eq!(found.damage, Vec::<String>::new());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_commit_of_this_store_behind_the_tear_is_damage() -> Tested {
+        let (folder, id) = folder()?;
+        let whole = |number: u64| batch(number, &[commit(number, Some(id)), item(b"text", &[7; 10_000])]);
+        let mut broken = whole(2);
+        broken.iter_mut().skip(20).take(60).for_each(|byte| *byte = 0);
+        for before in [vec![whole(1)], Vec::new()] {
+            let found = scanned(&folder, &[before, vec![broken.clone(), whole(3), whole(4)]].concat())?;
+            assert!(found.damage.iter().any(|what| what.contains("whole records follow")), "{:?}", found.damage);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_behind_a_tear_is_read_once_whatever_it_holds() -> Tested {
+        let (folder, id) = folder()?;
+        let mut counted = Vec::new();
+        for count in [100_000, 200_000] {
+            let text = TRAILER.repeat(count);
+            let journal = [batch(1, &[commit(1, Some(id))]), torn(2, 2, Some(id), &text)];
+            counted.push(steps::of(|| drop(scanned(&folder, &journal))));
+        }
+        assert!(matches!(counted.as_slice(), [once, twice] if *once > 0 && twice * 2 <= once * 5), "{counted:?}");
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 //! Kept simple on purpose: it is what the durable store is compared with.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::check::{check_received, check_whole};
@@ -28,6 +28,8 @@ pub struct MemoryStore {
 pub(super) struct Looms {
     pub(super) logs: BTreeMap<Log, Vec<Sealed>>,
     pub(super) heads: HashMap<Log, Head>,
+    /// The chained hash after each entry.
+    chains: HashMap<Log, Vec<[u8; 32]>>,
     ids: HashMap<EntryId, Place>,
     entities: HashMap<EntityId, Vec<Place>>,
     children: HashMap<EntryId, Vec<Place>>,
@@ -62,9 +64,8 @@ impl Looms {
                 findings.place(place, Some(sealed.id), what);
             }
         }
-        let known: HashSet<[u8; 32]> = self.blobs.keys().map(BlobId::digest).collect();
         for (digest, link) in findings::blob_links(&sealed.bytes) {
-            if findings.meet_blob(digest) && !known.contains(&digest) {
+            if findings.meet_blob(digest) && !self.blobs.contains_key(&BlobId::from_digest(digest)) {
                 findings.place(place, Some(sealed.id), format!("the text {link} it refers to is missing"));
             }
         }
@@ -75,6 +76,7 @@ impl Looms {
     pub(super) fn add(&mut self, log: Log, head: Head, mut sealed: Sealed) {
         let place = log.at(head.sequence);
         self.heads.insert(log, head);
+        self.chains.entry(log).or_default().push(head.chain);
         if let Entry::Vacant(free) = self.ids.entry(sealed.id) {
             free.insert(place);
             self.entities.entry(sealed.entry.entity).or_default().push(place);
@@ -90,6 +92,7 @@ impl Looms {
     pub(super) fn forget(&mut self, gone: impl Fn(&Log) -> bool) {
         self.logs.retain(|log, _| !gone(log));
         self.heads.retain(|log, _| !gone(log));
+        self.chains.retain(|log, _| !gone(log));
         self.signed.retain(|place, _| !gone(&place.log));
         self.ids.retain(|_, place| !gone(&place.log));
         for places in self.entities.values_mut().chain(self.children.values_mut()) {
@@ -97,6 +100,13 @@ impl Looms {
         }
         self.entities.retain(|_, places| !places.is_empty());
         self.children.retain(|_, places| !places.is_empty());
+    }
+
+    /// The chained hash after so many entries of a log.
+    pub(super) fn chain(&self, log: Log, sequence: u64) -> Option<[u8; 32]> {
+        crate::domain::steps::count(1);
+        let Some(before) = sequence.checked_sub(1) else { return Some(Head::default().chain) };
+        self.chains.get(&log)?.get(usize::try_from(before).ok()?).copied()
     }
 
     pub(super) fn after(&self, log: Log, id: EntryId) -> Head {

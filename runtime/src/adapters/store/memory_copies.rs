@@ -9,13 +9,6 @@ use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
 impl Looms {
-    fn chain(&self, log: Log, sequence: u64) -> Option<[u8; 32]> {
-        let entries = self.logs.get(&log).map(Vec::as_slice).unwrap_or_default();
-        let length = usize::try_from(sequence).ok()?;
-        let head = entries.get(..length)?.iter().fold(Head::default(), |head, sealed| head.after(&sealed.id));
-        Some(head.chain)
-    }
-
     pub(super) fn states(&self, loom: LoomId) -> Vec<LogState> {
         let logs = self.heads.iter().filter(|(log, _)| log.loom == loom && !log.is_received());
         let mut states: Vec<LogState> = logs
@@ -59,7 +52,8 @@ impl CopyStore for MemoryStore {
         let from = Head { sequence: after, chain };
         let mut cut = Cut::default();
         let skip = usize::try_from(after).unwrap_or(usize::MAX);
-        for sealed in looms.logs.get(&log).into_iter().flatten().skip(skip) {
+        let entries = looms.logs.get(&log).and_then(|entries| entries.get(skip..)).unwrap_or_default();
+        for sealed in entries {
             if !cut.add(sealed.id, &sealed.bytes) {
                 break;
             }

@@ -105,6 +105,7 @@ pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> 
     };
     let commit = database.commit_row().map_err(|error| folder.engine(error))?;
     let writer = mark_writer(&folder, &database, &marks, commit)?;
+    let commit = Commit { id: Some(key.commit_id()), ..commit };
     let sink = RecordSink::new(database.clone(), writer, commit);
     let committer = Committer::start(sink).map_err(folder.cannot("start the thread that writes"))?;
     Ok(Opened { key, database, committer, lock })

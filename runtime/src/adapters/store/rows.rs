@@ -277,16 +277,21 @@ pub(super) struct Commit {
     pub(super) number: u64,
     /// The commit up to which the marks had been synced: a file of marks that ends earlier was cut or exchanged.
     pub(super) marked: u64,
+    /// Whose commit it is (`NodeKey::commit_id`); nothing in a row of an earlier version.
+    pub(super) id: Option<[u8; 16]>,
 }
 
 impl Commit {
     pub(super) fn to_bytes(self) -> Vec<u8> {
-        [self.number.to_be_bytes(), self.marked.to_be_bytes()].concat()
+        let id = self.id.as_ref().map(<[u8; 16]>::as_slice).unwrap_or_default();
+        [self.number.to_be_bytes().as_slice(), &self.marked.to_be_bytes(), id].concat()
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (number, marked) = bytes.split_first_chunk::<8>()?;
-        Some(Self { number: u64::from_be_bytes(*number), marked: u64::from_be_bytes(marked.try_into().ok()?) })
+        let (number, rest) = bytes.split_first_chunk::<8>()?;
+        let (marked, id) = rest.split_first_chunk::<8>()?;
+        let id = if id.is_empty() { None } else { Some(id.try_into().ok()?) };
+        Some(Self { number: u64::from_be_bytes(*number), marked: u64::from_be_bytes(*marked), id })
     }
 }
 
@@ -309,8 +314,11 @@ mod tests {
         let head = Head { sequence: 9, chain: [1; 32] };
         let line = LogLine { head, first_us: 1, last_us: 2, root: EntityId::from_bytes([5; 16]) };
         assert_eq!(LogLine::parse(&line.to_bytes()), Some(line));
-        let commit = Commit { number: 8, marked: 7 };
-        assert_eq!(Commit::parse(&commit.to_bytes()), Some(commit));
+        for id in [None, Some([3; 16])] {
+            let commit = Commit { number: 8, marked: 7, id };
+            assert_eq!(Commit::parse(&commit.to_bytes()), Some(commit));
+        }
+        assert_eq!(Commit::parse(&[0; 31]), None);
         assert_eq!(Commit::parse(&[0; 15]), None);
         assert_eq!(LogLine::parse(&[0; 71]), None);
     }

@@ -48,7 +48,7 @@ impl RecordSink {
 
 impl Sink for RecordSink {
     fn write(&mut self, items: &[Item]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let commit = Commit { number: self.commit.number.saturating_add(1), marked: self.commit.marked };
+        let commit = Commit { number: self.commit.number.saturating_add(1), ..self.commit };
         let lines: Vec<(Log, LogLine)> = self.lines(items)?.into_iter().collect();
         self.database.commit(&Batch { items, lines: &lines, commit })?;
         let mark = |(log, line): &(Log, LogLine)| Mark { log: *log, head: line.head, commit: commit.number };
@@ -61,7 +61,7 @@ impl Sink for RecordSink {
     }
 
     fn forget(&mut self, logs: &[Log]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let commit = Commit { number: self.commit.number.saturating_add(1), marked: self.commit.marked };
+        let commit = Commit { number: self.commit.number.saturating_add(1), ..self.commit };
         self.database.forget(logs, commit)?;
         let mark = |log: &Log| Mark { log: *log, head: Head::default(), commit: commit.number };
         self.marks.append(&logs.iter().map(mark).collect::<Vec<Mark>>())?;
