@@ -10,6 +10,7 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 use super::secret::Secret;
+use crate::domain::json;
 use crate::domain::model::ModelError;
 
 /// 500 characters of what a provider said: enough for every provider's own messages, too little for a page of HTML.
@@ -93,7 +94,7 @@ impl Place<'_> {
     }
 
     fn refused(&self, status: u16, body: &str, headers: &HeaderMap) -> ModelError {
-        let json = serde_json::from_str::<Value>(body).ok();
+        let json = json::parse(body).ok();
         let retry_after = retry_after(headers).or_else(|| json.as_ref().and_then(retry_info));
         let mut said = json.as_ref().and_then(message).unwrap_or_else(|| body.to_owned());
         if let Some(target) = headers.get("location").and_then(|value| value.to_str().ok()) {
@@ -119,7 +120,8 @@ impl Place<'_> {
         self.unreachable(&chain(error))
     }
 
-    fn transport(&self, error: &reqwest::Error) -> ModelError {
+    /// The way to the provider.
+    pub(super) fn transport(&self, error: &reqwest::Error) -> ModelError {
         if error.is_builder() {
             return ModelError::Setup {
                 message: self.clean(&format!("the request cannot be made: {}", causes(error))),

@@ -21,6 +21,7 @@ mod convert;
 mod destination;
 mod failure;
 mod provider;
+mod relay;
 mod replay;
 mod scripted;
 mod seal;

@@ -16,6 +16,7 @@ use reqwest::Url;
 use super::answer::{Assembly, Frames};
 use super::catalogue::{self, Entry, Wire};
 use super::failure::Place;
+use super::relay::{Relay, Trouble};
 use super::secret::Secret;
 use super::{address, convert};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -59,6 +60,9 @@ pub struct Provider {
     key_variable: Option<String>,
     context_tokens: Option<u64>,
     idle: Duration,
+    /// Speaks to the provider.
+    http: reqwest::Client,
+    /// genai, which speaks to the door in front of it.
     client: Client,
 }
 
@@ -107,7 +111,15 @@ impl Provider {
             .no_proxy()
             .build()
             .map_err(|error| setup(format!("no HTTP client can be made: {error}")))?;
-        let client = Client::builder().with_reqwest(http).build();
+        let local = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| setup(format!("no HTTP client can be made: {error}")))?;
+        let client = Client::builder().with_reqwest(local).build();
         let client = client.map_err(|error| setup(format!("no HTTP client can be made: {error}")))?;
         Ok(Self {
             name: format!("{}/{model}", entry.name),
@@ -119,6 +131,7 @@ impl Provider {
             key_variable,
             context_tokens: config.context_tokens,
             idle: config.timeout.unwrap_or(IDLE_TIMEOUT),
+            http,
             client,
         })
     }
@@ -133,15 +146,15 @@ impl Provider {
         self.key_variable.as_deref()
     }
 
-    fn target(&self) -> ServiceTarget {
+    fn target(&self, base: &Url) -> ServiceTarget {
         // A name with `::` would be taken for genai's namespace.
         let model = if self.model.contains("::") { format!("model::{}", self.model) } else { self.model.clone() };
         let auth = match &self.key {
             Some(key) => AuthData::from_single(key.expose()),
             None if matches!(self.entry.wire, Wire::OpenAi) => {
                 // genai would send an empty bearer.
-                let url = self.base.join("chat/completions").map(|mut url| {
-                    url.set_query(self.base.query());
+                let url = base.join("chat/completions").map(|mut url| {
+                    url.set_query(base.query());
                     url.to_string()
                 });
                 AuthData::RequestOverride { url: url.unwrap_or_default(), headers: Headers::default() }
@@ -149,13 +162,31 @@ impl Provider {
             None => AuthData::None,
         };
         ServiceTarget {
-            endpoint: Endpoint::from_owned(self.base.as_str()),
+            endpoint: Endpoint::from_owned(base.as_str()),
             auth,
             model: ModelIden::new(self.entry.kind, model),
         }
     }
 
-    async fn stream(&self, question: &Question, pieces: &dyn Pieces) -> Result<RawAnswer, ModelError> {
+    /// Asks through a door that bounds what comes back.
+    async fn bounded(&self, question: &Question, pieces: &dyn Pieces) -> Result<RawAnswer, ModelError> {
+        let relay = Relay::open(&self.base, &self.address).await.map_err(|error| ModelError::Setup {
+            message: format!("no port on this machine can be had for the question: {error}"),
+        })?;
+        let answered = tokio::select! {
+            biased;
+            answered = self.stream(question, pieces, relay.base()) => answered,
+            never = relay.serve(&self.http) => match never {},
+        };
+        let place = Place { address: &self.address, key: self.key.as_ref() };
+        answered.map_err(|error| match relay.trouble() {
+            Some(Trouble::Transport(error)) => place.transport(&error),
+            Some(Trouble::TooLarge(what)) => place.malformed(&what),
+            None => error,
+        })
+    }
+
+    async fn stream(&self, question: &Question, pieces: &dyn Pieces, base: &Url) -> Result<RawAnswer, ModelError> {
         let place = Place { address: &self.address, key: self.key.as_ref() };
         let frames = Arc::new(Frames::default());
         let (wire, sink) = (self.entry.wire, Arc::clone(&frames));
@@ -166,7 +197,7 @@ impl Provider {
             options = options.with_extra_headers(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
         }
         let request = convert::request(self.entry, question);
-        let response = self.client.exec_chat_stream(self.target(), request, Some(&options)).await;
+        let response = self.client.exec_chat_stream(self.target(base), request, Some(&options)).await;
         let mut stream = response.map_err(|error| place.failure(&error))?.stream;
         let mut assembly = Assembly::new(self.entry);
         while let Some(event) = stream.next().await {
@@ -214,7 +245,7 @@ impl Llm for Provider {
         question: &'a Question,
         pieces: &'a dyn Pieces,
     ) -> BoxFuture<'a, Result<RawAnswer, ModelError>> {
-        Box::pin(self.stream(question, pieces))
+        Box::pin(self.bounded(question, pieces))
     }
 }
 

@@ -1,0 +1,225 @@
+//! The bound under the client: what a provider sends is counted before genai sees any of it.
+//!
+//! genai reads the body of a refusal whole, joins pieces of a line again and again, and takes a client whose connections cannot be
+//! wrapped. So each question goes through a door of its own on this machine, for as long as it is asked: genai speaks to the door,
+//! and the door to the provider, with the client that has TLS and the connections. A body has a bound for every status, a line one
+//! of its own, and lines are handed on whole. The door has a path that nobody can guess, and is told by its own words what went
+//! wrong beyond it: to genai that is only a connection that ended.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use reqwest::{Response, StatusCode, Url};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::domain::limits::{PROVIDER_BODY_BYTES_MAX, PROVIDER_LINE_BYTES_MAX, PROVIDER_REFUSAL_BYTES_MAX};
+
+/// 64 KiB. Bounds the head of a question.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// 256 MiB. Bounds a question: a conversation that fills any context is smaller.
+const QUESTION_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// 10 s. A refusal that takes longer to say is cut there.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
+/// 16. The door is for one question; who else knocks is not let in, and not many of them wait.
+const KNOCKS_MAX: usize = 16;
+/// Headers that are about one connection, and not about what is in it.
+const HOP_HEADERS: [&str; 7] =
+    ["connection", "content-length", "host", "keep-alive", "trailer", "transfer-encoding", "upgrade"];
+
+/// What went wrong beyond the door.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The way to the provider.
+    Transport(reqwest::Error),
+    /// More was sent than is taken.
+    TooLarge(String),
+}
+
+/// The door of one question.
+#[derive(Debug)]
+pub(super) struct Relay {
+    listener: TcpListener,
+    /// What the path begins with.
+    secret: String,
+    local: Url,
+    /// Scheme, host and port of the provider.
+    origin: String,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+impl Relay {
+    /// Opens a door to a provider.
+    ///
+    /// # Errors
+    /// No port, or no random numbers, on this machine.
+    pub(super) async fn open(base: &Url, origin: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        let secret = format!("/{:032x}", u128::from_be_bytes(random));
+        let query = base.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let local = format!("http://{}{secret}{}{query}", listener.local_addr()?, base.path());
+        let local = Url::parse(&local).map_err(io::Error::other)?;
+        Ok(Self { listener, secret, local, origin: origin.to_owned(), trouble: Mutex::new(None) })
+    }
+
+    /// Where genai asks.
+    pub(super) const fn base(&self) -> &Url {
+        &self.local
+    }
+
+    /// What went wrong beyond the door, if something did.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note(&self, trouble: Trouble) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(trouble);
+    }
+
+    /// Hands questions on until it is dropped.
+    pub(super) async fn serve(&self, http: &reqwest::Client) -> Infallible {
+        let mut open = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept(), if open.len() < KNOCKS_MAX => {
+                    if let Ok((stream, _)) = accepted {
+                        open.push(self.pass(stream, http));
+                    }
+                }
+                Some(_) = open.next(), if !open.is_empty() => {}
+            }
+        }
+    }
+
+    /// One question and its answer. What ends it is either noted, or that genai does not listen any more.
+    async fn pass(&self, mut stream: TcpStream, http: &reqwest::Client) -> Option<()> {
+        let request = self.request(&mut stream, http).await?;
+        match request.send().await {
+            Ok(response) => self.answer(&mut stream, response).await?,
+            Err(error) => self.note(Trouble::Transport(error)),
+        }
+        stream.shutdown().await.ok()
+    }
+
+    /// Reads the question that genai asks, which is the same for the provider.
+    async fn request(&self, stream: &mut TcpStream, http: &reqwest::Client) -> Option<reqwest::RequestBuilder> {
+        let mut bytes = Vec::new();
+        let body_at = loop {
+            let looked_at = bytes.len().saturating_sub(3);
+            if stream.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+            if let Some(end) = bytes.get(looked_at..)?.windows(4).position(|window| window == b"\r\n\r\n") {
+                break looked_at + end + 4;
+            }
+            if bytes.len() > HEAD_BYTES_MAX {
+                return None;
+            }
+        };
+        let mut body = bytes.split_off(body_at);
+        let head = String::from_utf8(bytes).ok()?;
+        let mut lines = head.split("\r\n");
+        let path = lines.next()?.strip_prefix("POST ")?.strip_suffix(" HTTP/1.1")?.strip_prefix(&self.secret)?;
+        let mut request = http.post(format!("{}{path}", self.origin));
+        let mut length = 0;
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.parse().ok().filter(|length| *length <= QUESTION_BYTES_MAX)?;
+            }
+            if !is_hop(name) {
+                request = request.header(name, value);
+            }
+        }
+        while body.len() < length {
+            if stream.read_buf(&mut body).await.ok()? == 0 {
+                return None;
+            }
+        }
+        Some(request.body(body))
+    }
+
+    async fn answer(&self, stream: &mut TcpStream, mut response: Response) -> Option<()> {
+        let status = response.status();
+        stream.write_all(&head(status, &response)).await.ok()?;
+        if status.is_success() {
+            return self.lines(stream, &mut response).await;
+        }
+        let refusal = tokio::time::timeout(REFUSAL_TIME_MAX, self.refusal(stream, &mut response)).await;
+        // What came in time is handed on.
+        refusal.unwrap_or(Some(()))
+    }
+
+    /// The beginning of what a refusal says.
+    async fn refusal(&self, stream: &mut TcpStream, response: &mut Response) -> Option<()> {
+        let mut left = PROVIDER_REFUSAL_BYTES_MAX;
+        while left > 0 {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    let kept = chunk.get(..left.min(chunk.len())).unwrap_or_default();
+                    left -= kept.len();
+                    stream.write_all(kept).await.ok()?;
+                }
+                Ok(None) => return Some(()),
+                // The status says enough.
+                Err(_) => return Some(()),
+            }
+        }
+        Some(())
+    }
+
+    /// A stream of lines, each handed on when it is whole.
+    async fn lines(&self, stream: &mut TcpStream, response: &mut Response) -> Option<()> {
+        let mut left = PROVIDER_BODY_BYTES_MAX;
+        let mut line: Vec<u8> = Vec::new();
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return stream.write_all(&line).await.ok(),
+                Err(error) => {
+                    stream.write_all(&line).await.ok()?;
+                    self.note(Trouble::Transport(error));
+                    return Some(());
+                }
+            };
+            let Some(rest) = left.checked_sub(chunk.len()) else {
+                self.note(Trouble::TooLarge(format!("it is longer than {PROVIDER_BODY_BYTES_MAX} bytes on the wire")));
+                return Some(());
+            };
+            left = rest;
+            let end = chunk.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+            let (whole, begun) = chunk.split_at_checked(end)?;
+            if !whole.is_empty() {
+                line.extend_from_slice(whole);
+                stream.write_all(&line).await.ok()?;
+                line.clear();
+            }
+            line.extend_from_slice(begun);
+            if line.len() > PROVIDER_LINE_BYTES_MAX {
+                self.note(Trouble::TooLarge(format!("one line of it is longer than {PROVIDER_LINE_BYTES_MAX} bytes")));
+                return Some(());
+            }
+        }
+    }
+}
+
+fn is_hop(name: &str) -> bool {
+    HOP_HEADERS.iter().any(|hop| name.eq_ignore_ascii_case(hop))
+}
+
+/// The head of an answer, for one connection that ends with it.
+fn head(status: StatusCode, response: &Response) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} -\r\nconnection: close\r\n", status.as_u16()).into_bytes();
+    for (name, value) in response.headers().iter().filter(|(name, _)| !is_hop(name.as_str())) {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
