@@ -26,6 +26,8 @@ mod limits;
 mod machine;
 #[path = "hostile_input/peers.rs"]
 mod peers;
+#[path = "hostile_input/providers.rs"]
+mod providers;
 #[path = "hostile_input/record.rs"]
 mod record;
 #[path = "hostile_input/texts.rs"]
