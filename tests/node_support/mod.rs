@@ -42,9 +42,10 @@ impl Served {
     pub(crate) fn start(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
-        assert!(line.contains("serves on"), "{line}");
+        let mut said = String::new();
+        while !said.contains("serves on") {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+        }
         // What it says later is read, so that it never waits for a reader.
         std::thread::spawn(move || drop(stderr.read_to_end(&mut Vec::new())));
         Self(process)

@@ -23,6 +23,7 @@ Environment:
   CANTRIP_CONFIG  your configuration file (default: ~/.config/cantrip/config.toml)
   CANTRIP_DATA    the data directory, where --data is not given
   CANTRIP_LLM     the Familiar's model, where --llm is not given, such as anthropic/claude-sonnet-4-5
+  NO_COLOR        if it is set, nothing is coloured; CLICOLOR=0 and CLICOLOR_FORCE=1 are heard too
   CANTRIP_LOG     what is logged to stderr, such as `debug` or `cantrip_runtime=trace` (default: warn)"
 )]
 pub(super) struct Cli {
@@ -232,6 +233,39 @@ pub(super) struct ServeArgs {
 pub(super) enum ClusterCommand {
     /// Make an authority, certificates and node files that can be served as they are
     Init(ClusterInitArgs),
+    /// Make new keys and certificates for nodes, with the authority's key; nodes that serve take them over
+    Renew(ClusterRenewArgs),
+    /// Show the certificates of nodes: fingerprints and when they end
+    Show(ClusterShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ClusterRenewArgs {
+    /// The folder that `cluster init` has written: all of its nodes, or those of --node
+    #[arg(required_unless_present = "config")]
+    pub(super) folder: Option<PathBuf>,
+    /// One node, by its node file, instead
+    #[arg(long, value_name = "FILE", conflicts_with = "folder")]
+    pub(super) config: Option<PathBuf>,
+    /// Of the folder, only the node of this name; repeat it for more
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub(super) node: Vec<String>,
+    /// The authority's key [default: ca.key in the folder, or in the one above the node file's]
+    #[arg(long, value_name = "FILE")]
+    pub(super) authority_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ClusterShowArgs {
+    /// The folder that `cluster init` has written
+    #[arg(required_unless_present = "config")]
+    pub(super) folder: Option<PathBuf>,
+    /// One node, by its node file, instead
+    #[arg(long, value_name = "FILE", conflicts_with = "folder")]
+    pub(super) config: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -288,6 +322,9 @@ pub(super) struct BuildArgs {
     /// If Rust has no target for WebAssembly, unpack a compiler that has into a cache folder (about 135 MB, once)
     #[arg(long)]
     pub(super) fetch_toolchain: bool,
+    /// Give the project's tools this variable too: they get PATH, HOME and what compilers read, and no other; repeat it for more
+    #[arg(long, value_name = "NAME")]
+    pub(super) env: Vec<String>,
 }
 
 #[derive(Debug, Args)]

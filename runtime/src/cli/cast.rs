@@ -19,7 +19,7 @@ use super::exit::{CliError, Exit};
 use super::familiar::model_named;
 use super::settings::{self, Settings};
 use super::show::{EventLines, Progress, summary};
-use super::{json, print, say};
+use super::{json, print, print_result, say};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -147,8 +147,8 @@ pub(super) fn print_end(as_json: bool, ending: &Ending<'_>) -> Result<Exit, CliE
         })?)?;
     } else {
         match &outcome.result {
-            Some(Value::String(text)) => print(text)?,
-            Some(value) => print(&json(value)?)?,
+            Some(Value::String(text)) => print_result(text)?,
+            Some(value) => print_result(&json(value)?)?,
             None => {}
         }
     }

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "writes and reads the files that a person named")]
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, IsTerminal, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 use serde_json::json as object;
@@ -13,6 +13,7 @@ use crate::ports::LoomStore;
 
 use super::args::Format;
 use super::exit::{CliError, Exit};
+use super::output::{Data, is_terminal, reader_is_gone, visible_json};
 use super::settings::{Settings, find_loom};
 use super::show::count;
 use super::{json, print, say};
@@ -41,10 +42,10 @@ fn out(output: Option<&Path>, is_binary: bool) -> Result<Box<dyn Write + Send>, 
                 .map_err(|error| CliError::usage(anyhow::anyhow!("{} cannot be written: {error}", path.display())))?;
             Ok(Box::new(BufWriter::new(file)))
         }
-        None if is_binary && std::io::stdout().is_terminal() => {
+        None if is_binary && is_terminal() => {
             Err(CliError::usage(anyhow::anyhow!("this format is nothing to read")).hint("name a file: --output FILE"))
         }
-        None => Ok(Box::new(BufWriter::new(std::io::stdout()))),
+        None => Ok(Box::new(BufWriter::new(Data))),
     }
 }
 
@@ -62,11 +63,13 @@ pub(super) fn export(
         Format::Jsonl => {
             let store = settings.reading()?;
             let mut out = out(output, false)?;
+            let is_shown = output.is_none() && is_terminal();
             for loom in what.looms(&*store)? {
                 for line in export::jsonl(&*store, loom, redaction).map_err(CliError::fault)? {
-                    match writeln!(out, "{line}") {
-                        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-                        written => written.map_err(CliError::fault)?,
+                    let line = if is_shown { visible_json(line) } else { line };
+                    writeln!(out, "{line}").map_err(CliError::fault)?;
+                    if reader_is_gone() {
+                        return Ok(Exit::Done);
                     }
                 }
             }

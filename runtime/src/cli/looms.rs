@@ -17,7 +17,7 @@ use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
 use super::args::LoomCommand;
 use super::exit::{CliError, Exit};
 use super::settings::{self, Settings, find_loom};
-use super::show::count;
+use super::show::{count, indent};
 use super::{copies, exporting, timetravel};
 use super::{json, print, say};
 
@@ -25,9 +25,6 @@ use super::{json, print, say};
 const ASIDE_SHOWN_MAX: usize = 20;
 /// So many findings are listed.
 const FINDINGS_MAX: usize = 1000;
-/// So deep an entity is indented; depth is a number that anybody can write.
-const INDENT_DEPTH_MAX: u32 = 32;
-
 #[derive(Debug, Serialize)]
 struct LoomLine {
     loom: String,
@@ -93,7 +90,7 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
 }
 
 fn list(settings: &Settings, limit: usize, as_json: bool) -> Result<Exit, CliError> {
-    if !settings.folder().exists() {
+    if !settings.has_record()? {
         print(if as_json { "[]" } else { "no loom yet" })?;
         return Ok(Exit::Done);
     }
@@ -221,7 +218,7 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
     }
     for turn in turns {
         let depth = tree.entity(turn.entity).map_or(0, |view| view.opened.depth);
-        let indent = "  ".repeat(usize::try_from(depth.min(INDENT_DEPTH_MAX)).unwrap_or(0));
+        let indent = indent(depth);
         let mut out = format!("{indent}{:>3}  {}", turn.sequence, turn.id);
         if let Some(said) = &turn.said {
             for text in said
@@ -285,7 +282,7 @@ fn threads(settings: &Settings, named: Option<&str>) -> Result<Vec<Finding>, Cli
 
 fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
     let folder = settings.folder();
-    if !folder.exists() {
+    if !settings.has_record()? {
         return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display()))
             .hint("`cantrip-runtime cast` makes one"));
     }

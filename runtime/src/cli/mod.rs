@@ -16,6 +16,7 @@ pub mod file;
 mod guests;
 mod looms;
 mod node;
+mod output;
 mod project;
 mod prompt;
 mod settings;
@@ -29,43 +30,62 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+use crate::adapters::private::Umask;
+
 use args::{Cli, ClusterCommand, Command, ConfigCommand, ConformArgs, GuestsCommand};
 use exit::{CliError, Exit};
+use output::{Data, json, print, print_result, say};
 use settings::Settings;
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    // Before the first thread, and before anything is made: the mask is the process's.
+    let umask = Umask::close();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            // Where even that cannot be printed, the exit code says it.
-            let _unheard = error.print();
-            return exit.into();
-        }
+        Err(error) => return output::report_usage(&error).into(),
     };
-    match command(cli) {
+    match command(cli, umask) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            report(&error);
+            output::report(&error);
             error.exit.into()
         }
     }
 }
 
-fn report(error: &CliError) {
-    let mut stderr = std::io::stderr().lock();
-    let chain: Vec<String> = error.source.chain().map(ToString::to_string).collect();
-    let text = cantrip_gates::redact(&format!("error: {}", chain.join(": "))).into_owned();
-    let _unheard = writeln!(stderr, "{text}");
-    if let Some(hint) = &error.hint {
-        let _unheard = writeln!(stderr, "\nhint: {hint}");
+/// Whether a command reads or writes the data folder of `--data`: then it is looked at before.
+const fn uses_data(command: &Command) -> bool {
+    match command {
+        Command::Cast(_)
+        | Command::Check(_)
+        | Command::Summon(_)
+        | Command::Familiar(_)
+        | Command::Inspect(_)
+        | Command::Loom(_)
+        | Command::Conform(_)
+        | Command::Guests(
+            GuestsCommand::Add { .. } | GuestsCommand::Ls { node: None, .. } | GuestsCommand::Rm { .. },
+        ) => true,
+        // A node has its own, which its file names.
+        Command::Serve(_)
+        | Command::Cluster(_)
+        | Command::Trust(_)
+        | Command::Config(_)
+        | Command::Deploy(_)
+        | Command::New(_)
+        | Command::Build(_)
+        | Command::Guests(GuestsCommand::Ls { .. } | GuestsCommand::Key { .. } | GuestsCommand::Sign { .. })
+        | Command::Completions { .. } => false,
     }
 }
 
-fn command(cli: Cli) -> Result<Exit, CliError> {
-    let settings = Settings::new(cli.data)?;
+fn command(cli: Cli, umask: Umask) -> Result<Exit, CliError> {
     Settings::log();
+    let mut settings = Settings::new(cli.data)?;
+    if uses_data(&cli.command) {
+        settings.look_at_data()?.iter().for_each(|notice| say(notice));
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::fault)?;
     match cli.command {
         Command::Cast(args) => match args.node.clone() {
@@ -80,6 +100,8 @@ fn command(cli: Cli) -> Result<Exit, CliError> {
         Command::Familiar(args) => tokio.block_on(familiar::run(&settings, args)),
         Command::Serve(args) => tokio.block_on(node::serve(&settings, args.config)),
         Command::Cluster(ClusterCommand::Init(args)) => node::cluster_init(&args),
+        Command::Cluster(ClusterCommand::Renew(args)) => node::cluster_renew(&args),
+        Command::Cluster(ClusterCommand::Show(args)) => node::cluster_show(&args),
         Command::Deploy(args) => tokio.block_on(node::deploy(&settings, args)),
         Command::Guests(GuestsCommand::Ls { node: Some(node), json }) => tokio.block_on(node::guests_of(&node, json)),
         Command::Guests(GuestsCommand::Key { file }) => node::key(&file),
@@ -87,14 +109,24 @@ fn command(cli: Cli) -> Result<Exit, CliError> {
         Command::Trust(args) => trust::run(&settings, args),
         Command::Config(ConfigCommand::Show(args)) => config_show::show(&settings, &args),
         Command::Config(ConfigCommand::Path) => config_show::path(&settings),
-        Command::New(args) => project::new(&settings, &args),
-        Command::Build(args) => project::build(&args),
+        // A project is its user's: its files are made as the user's mask says.
+        Command::New(args) => {
+            umask.restore();
+            project::new(&settings, &args)
+        }
+        Command::Build(args) => {
+            umask.restore();
+            project::build(&args)
+        }
         Command::Inspect(args) => guests::inspect(&settings, &args),
         Command::Guests(command) => guests::run(&settings, command),
         Command::Loom(command) => tokio.block_on(looms::run(&settings, command)),
         Command::Conform(args) => tokio.block_on(conform(&settings, args)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cantrip-runtime", &mut std::io::stdout());
+            // In memory first: what generates it takes a reader that went away for a fault of its own.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cantrip-runtime", &mut script);
+            Data.write_all(&script).map_err(CliError::fault)?;
             Ok(Exit::Done)
         }
     }
@@ -105,21 +137,4 @@ async fn conform(settings: &Settings, args: ConformArgs) -> Result<Exit, CliErro
     let report = crate::conform::run(&args.file, options).await.map_err(CliError::usage)?;
     print(&if args.json { json(&report)? } else { report.to_string() })?;
     Ok(if report.failed == 0 { Exit::Done } else { Exit::Failed })
-}
-
-/// Prints data. A reader that went away is no error of ours.
-fn print(text: &str) -> Result<(), CliError> {
-    let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::fault(error)),
-        _ => Ok(()),
-    }
-}
-
-fn say(text: &str) {
-    let _unheard = writeln!(std::io::stderr(), "{text}");
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, CliError> {
-    serde_json::to_string_pretty(value).map_err(CliError::fault)
 }

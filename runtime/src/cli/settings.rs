@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use tracing_subscriber::EnvFilter;
 
 use crate::adapters::clock::SystemClock;
+use crate::adapters::private;
 use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions, replace_file};
 use crate::adapters::wasm::{
     GUEST_NAME_CHARS_MAX, Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, Shelf, ShelfError, read_guest_file,
@@ -21,6 +22,7 @@ use crate::ports::{Guest, LoomStore, MediumFactory, StoreError};
 use super::config::{ChosenModel, ConfigPlace, UserConfig};
 use super::exit::{CliError, Exit};
 use super::file::{self, UserSide};
+use super::output::{self, LogLines};
 use super::trust::{self, Statement, StoreError as TrustError, TrustStore};
 
 /// The home folder of this process.
@@ -104,14 +106,30 @@ impl Settings {
         read(&user).map_err(CliError::file)
     }
 
+    /// Looks at the data folder before anything in it is read or written: it is closed to others, a shared one is left for a
+    /// private one within it, and another user's is refused. Says what a person should hear.
+    pub(super) fn look_at_data(&mut self) -> Result<Option<String>, CliError> {
+        let found = private::data_folder(&self.data).map_err(|error| {
+            let hint = error.advice();
+            CliError::fault(error).hint(hint)
+        })?;
+        self.data = found.folder;
+        Ok(found.notice)
+    }
+
     /// Sends logs to stderr. A provider's bodies are left out: they can hold what nobody wants in a log.
     pub(super) fn log() {
         let words = std::env::var("CANTRIP_LOG").unwrap_or_else(|_| "warn".to_owned());
         let filter = EnvFilter::new(format!("{words},genai=off"));
         let subscriber =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).finish();
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogLines).with_target(false).finish();
         // A second subscriber, in a program that embeds the command line, is that program's affair.
         let _already = tracing::subscriber::set_global_default(subscriber);
+    }
+
+    /// Whether talk is coloured.
+    pub(super) fn has_colour() -> bool {
+        output::has_colour(&Self::env)
     }
 
     pub(super) fn env(name: &str) -> Option<String> {
@@ -134,12 +152,21 @@ impl Settings {
     /// The record, for reading: also while another process writes.
     pub(super) fn reading(&self) -> Result<Arc<dyn LoomStore>, CliError> {
         let folder = self.loom_folder();
-        if !folder.exists() {
+        if !self.has_record()? {
             return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display()))
                 .hint("`cantrip-runtime cast` makes one"));
         }
         let store = FjallStore::open_reading(&folder).map_err(|error| store_error(error, &self.data))?;
         Ok(store)
+    }
+
+    /// Whether there is a record. A folder that cannot be looked into is an error, and not an empty one.
+    pub(super) fn has_record(&self) -> Result<bool, CliError> {
+        let folder = self.loom_folder();
+        folder.try_exists().map_err(|error| {
+            CliError::fault(anyhow::Error::new(error).context(format!("{} cannot be looked into", folder.display())))
+                .hint("run it as the user that the folder belongs to, or name another one: --data DIR")
+        })
     }
 
     pub(super) fn folder(&self) -> PathBuf {

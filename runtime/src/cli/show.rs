@@ -1,39 +1,44 @@
 //! What a person sees while an entity works: on stderr, quiet where nothing happens.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Mutex;
 
 use crate::adapters::llm::visible_thinking;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::limits::INDENT_DEPTH_MAX;
 use crate::domain::outcome::Outcome;
 use crate::ports::Observer;
+
+use super::output::{Colour, Painted, say, say_json};
+use super::settings::Settings;
 
 /// How much of a line is shown.
 const LINE_CHARS_MAX: usize = 160;
 
-/// So deep an entity is indented.
-const INDENT_DEPTH_MAX: usize = 32;
-
 /// Shows turns as they happen.
 #[derive(Debug)]
 pub(super) struct Progress {
+    /// A terminal also sees what the model says while it says it.
+    live: bool,
     colour: bool,
     streaming: Mutex<bool>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { colour: std::io::stderr().is_terminal(), streaming: Mutex::new(false) }
+        let (live, colour) = (std::io::stderr().is_terminal(), Settings::has_colour());
+        Self { live, colour, streaming: Mutex::new(false) }
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    /// A line, indented.
+    fn line(&self, indent: &str) -> Painted {
+        Painted::new(self.colour).text(indent)
     }
 }
 
-fn say(text: &str) {
-    // Nobody is helped if a closed stderr ends the work.
-    let _unheard = writeln!(std::io::stderr(), "{text}");
+/// The blanks before a turn of an entity that is so deep.
+pub(super) fn indent(depth: u32) -> String {
+    "  ".repeat(depth.min(INDENT_DEPTH_MAX) as usize)
 }
 
 /// The beginning of the first line.
@@ -54,8 +59,7 @@ fn millis(us: u64) -> String {
 
 impl Observer for Progress {
     fn event(&self, event: &Event) {
-        // A host says how deep its entities are.
-        let indent = "  ".repeat(usize::try_from(event.depth).unwrap_or(0).min(INDENT_DEPTH_MAX) + 1);
+        let indent = indent(event.depth.saturating_add(1));
         let mut streaming = self.streaming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let piece = match &event.kind {
             EventKind::Text { text } if event.depth == 0 => Some(text.as_str()),
@@ -74,8 +78,8 @@ impl Observer for Progress {
             | EventKind::Final { .. } => None,
         };
         if let Some(piece) = piece {
-            if self.colour {
-                let _unheard = write!(std::io::stderr(), "{}", self.paint("2", piece));
+            if self.live {
+                Painted::new(self.colour).paint(Colour::Dim, piece).say_piece();
                 *streaming = true;
             }
             return;
@@ -84,34 +88,29 @@ impl Observer for Progress {
             say("");
         }
         match &event.kind {
-            EventKind::TurnStarted { turn } => say(&format!("{indent}{}", self.paint("1", &format!("turn {turn}")))),
+            EventKind::TurnStarted { turn } => {
+                self.line(&indent).paint(Colour::Bold, &format!("turn {turn}")).say();
+            }
             EventKind::MessageComplete { said } => {
                 for line in said.trim().lines() {
-                    say(&format!("{indent}  {} {line}", self.paint("2", "|")));
+                    self.line(&indent).text("  ").paint(Colour::Dim, "|").text(" ").code(line).say();
                 }
             }
             EventKind::GateReturned { gate, is_error, preview, duration_us } => {
-                let mark = if *is_error { self.paint("31", "failed") } else { self.paint("32", "->") };
-                say(&format!(
-                    "{indent}  {} {mark} {} {}",
-                    self.paint("36", gate),
-                    short(preview),
-                    self.paint("2", &millis(*duration_us))
-                ));
+                let (colour, mark) = if *is_error { (Colour::Red, "failed") } else { (Colour::Green, "->") };
+                let line = self.line(&indent).text("  ").paint(Colour::Cyan, gate).text(" ").paint(colour, mark);
+                line.text(" ").text(&short(preview)).text(" ").paint(Colour::Dim, &millis(*duration_us)).say();
             }
             EventKind::TurnComplete { observation, is_error, .. } => {
                 let text = short(observation);
                 if !text.is_empty() {
-                    let mark = if *is_error { self.paint("31", "!") } else { self.paint("2", "=") };
-                    say(&format!("{indent}  {mark} {text}"));
+                    let (colour, mark) = if *is_error { (Colour::Red, "!") } else { (Colour::Dim, "=") };
+                    self.line(&indent).text("  ").paint(colour, mark).text(" ").text(&text).say();
                 }
             }
             EventKind::Retry { attempt, wait_ms, reason } => {
-                say(&format!(
-                    "{indent}  {} asking again in {wait_ms} ms (try {attempt}): {}",
-                    self.paint("33", "wait"),
-                    short(reason)
-                ));
+                let what = format!(" asking again in {wait_ms} ms (try {attempt}): {}", short(reason));
+                self.line(&indent).text("  ").paint(Colour::Yellow, "wait").text(&what).say();
             }
             EventKind::Folded { first, last } => say(&format!("{indent}  folded turns {first}-{last}")),
             EventKind::MessageStarted
@@ -130,9 +129,7 @@ pub(super) struct EventLines;
 
 impl Observer for EventLines {
     fn event(&self, event: &Event) {
-        if let Ok(line) = serde_json::to_string(event) {
-            say(&line);
-        }
+        say_json(event);
     }
 }
 
@@ -156,4 +153,15 @@ pub(super) fn summary(outcome: &Outcome, loom: &str) -> String {
 /// A number with its noun.
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_depth_that_an_archive_made_up_costs_nothing() {
+        assert_eq!((indent(0), indent(2)), (String::new(), "    ".to_owned()));
+        assert_eq!(indent(u32::MAX).len(), 2 * INDENT_DEPTH_MAX as usize);
+    }
 }

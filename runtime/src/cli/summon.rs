@@ -17,7 +17,7 @@ use super::familiar::model_named;
 use super::prompt::Prompt;
 use super::settings::Settings;
 use super::show::{Progress, summary};
-use super::{print, say};
+use super::{print, print_result, say};
 
 const HELP: &str = "\
 Anything else is an intent. Ctrl-C ends the episode after its turn; a second one stops it at once. Ctrl-D leaves.
@@ -107,8 +107,8 @@ async fn send(entity: &mut Summoned, intent: Option<&str>) -> Result<(), CliErro
     match ended {
         Ok(outcome) => {
             match &outcome.result {
-                Some(Value::String(text)) => print(text)?,
-                Some(value) => print(&value.to_string())?,
+                Some(Value::String(text)) => print_result(text)?,
+                Some(value) => print_result(&value.to_string())?,
                 None => say(outcome.summary.as_deref().unwrap_or_default()),
             }
             say(&summary(&outcome, &entity.loom().to_string()));

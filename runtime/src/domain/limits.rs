@@ -71,4 +71,10 @@ cantrip_gates::limits! {
     /// What an entity is made of. Identity, gates and wards of honest cantrips have some KiB.
     pub OPENED_BYTES_MAX: usize = 512 * 1024, "bytes", "identity, gates and wards of an entity together", None,
         "tests/hostile_input/record.rs::an_entity_that_cannot_be_recorded_is_refused_before_it_is_opened";
+    /// 8 KiB. Bounds what one event writes to the log: a peer's text can be in it.
+    pub LOG_LINE_BYTES_MAX: usize = 8 * 1024, "bytes", "one line of the log", None,
+        "runtime/src/cli/output.rs::an_event_of_the_log_is_one_bounded_line";
+    /// 64 columns. Bounds how far a view is indented: an archive can say any depth.
+    pub INDENT_DEPTH_MAX: u32 = 32, "levels", "how far a turn is indented", None,
+        "runtime/src/cli/show.rs::a_depth_that_an_archive_made_up_costs_nothing";
 }

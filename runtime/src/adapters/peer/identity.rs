@@ -4,15 +4,14 @@
 //! used without a restart; one that cannot be read leaves the old one in force.
 #![expect(clippy::disallowed_methods, reason = "reads the files that the node's file names")]
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -20,6 +19,9 @@ use rustls::server::WebPkiClientVerifier;
 use thiserror::Error;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::certificate::{CertificateInfo, Fingerprint};
+use super::client::chain;
+use super::guarded::{Denied, Guarded};
 use super::net::BoxIo;
 use crate::domain::caller::Caller;
 use crate::domain::ids::{NodeName, NodeNameError};
@@ -46,7 +48,7 @@ pub enum IdentityError {
     },
 }
 
-fn unusable(what: &'static str) -> impl Fn(&dyn fmt::Display) -> IdentityError {
+pub(super) fn unusable(what: &'static str) -> impl Fn(&dyn fmt::Display) -> IdentityError {
     move |why| IdentityError::Unusable { what, why: why.to_string() }
 }
 
@@ -54,7 +56,8 @@ fn unusable(what: &'static str) -> impl Fn(&dyn fmt::Display) -> IdentityError {
 struct Pems {
     authority: String,
     certificate: String,
-    key: String,
+    /// The key, or, in the moment between the two steps of a renewal, the next one.
+    keys: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -67,11 +70,17 @@ enum Source {
 pub struct Identity {
     source: Source,
     loaded: Mutex<Loaded>,
+    denied: Denied,
 }
+
+/// What tells a file from the one that was there before.
+type Stamp = Option<(SystemTime, u64)>;
 
 #[derive(Clone)]
 struct Loaded {
-    stamps: [Option<SystemTime>; 3],
+    /// Of the files as they were looked at last, whether they could be used or not.
+    stamps: [Stamp; 4],
+    info: CertificateInfo,
     client: TlsConnector,
     server: TlsAcceptor,
 }
@@ -88,8 +97,9 @@ impl Identity {
     /// # Errors
     /// Texts that are none, or do not belong together.
     pub fn from_pem(authority: &str, certificate: &str, key: &str) -> Result<Self, IdentityError> {
-        let pems = Pems { authority: authority.to_owned(), certificate: certificate.to_owned(), key: key.to_owned() };
-        Ok(Self { source: Source::Memory, loaded: Mutex::new(load(&pems, [None; 3])?) })
+        let pems =
+            Pems { authority: authority.to_owned(), certificate: certificate.to_owned(), keys: vec![key.to_owned()] };
+        Ok(Self { source: Source::Memory, loaded: Mutex::new(load(&pems, [None; 4])?), denied: Denied::default() })
     }
 
     /// From files, which are read again when they have changed.
@@ -98,25 +108,40 @@ impl Identity {
     /// As [`Identity::from_pem`], and files that cannot be read.
     pub fn from_files(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
         let files = [authority, certificate, key];
-        let stamps = files.map(stamp);
+        let stamps = stamps(files);
         let loaded = load(&read(files)?, stamps)?;
         let [authority, certificate, key] = files.map(Path::to_owned);
-        Ok(Self { source: Source::Files { authority, certificate, key }, loaded: Mutex::new(loaded) })
+        let source = Source::Files { authority, certificate, key };
+        Ok(Self { source, loaded: Mutex::new(loaded), denied: Denied::default() })
+    }
+
+    /// The certificate in use. Files that have changed are read now.
+    pub fn certificate(&self) -> CertificateInfo {
+        self.current().info
+    }
+
+    /// Refuses these certificates from here on, and cuts the connections of those that have one.
+    pub fn deny(&self, fingerprints: BTreeSet<Fingerprint>) {
+        self.denied.replace(fingerprints);
     }
 
     fn current(&self) -> Loaded {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Source::Files { authority, certificate, key } = &self.source {
             let files = [authority.as_path(), certificate.as_path(), key.as_path()];
-            let stamps = files.map(stamp);
+            let stamps = stamps(files);
             if stamps != loaded.stamps {
                 match read(files).and_then(|pems| load(&pems, stamps)) {
                     Ok(newer) => {
                         tracing::info!("the certificates have changed and are in use");
                         *loaded = newer;
                     }
-                    // Half of a renewal may be on disk: the next handshake looks again.
-                    Err(error) => tracing::warn!(%error, "the changed certificates cannot be used; the old ones stay"),
+                    // Half of a renewal may be on disk: they are read again when they change again.
+                    Err(error) => {
+                        let error = chain(&error);
+                        tracing::warn!(error, "the changed certificates cannot be used; the old ones stay");
+                        loaded.stamps = stamps;
+                    }
                 }
             }
         }
@@ -127,7 +152,10 @@ impl Identity {
     pub(super) async fn connect(&self, name: &NodeName, io: BoxIo) -> io::Result<BoxIo> {
         let invalid = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is no name of a node"));
         let server = ServerName::try_from(name.to_string()).map_err(invalid)?;
-        Ok(Box::new(self.current().client.connect(server, io).await?))
+        let stream = self.current().client.connect(server, io).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(CertificateDer::as_ref);
+        let fingerprint = Fingerprint::of(certificate.unwrap_or_default());
+        Ok(Box::new(Guarded::new(Box::new(stream), &self.denied, fingerprint, name)?))
     }
 
     /// Makes an accepted connection safe, and says whose it is.
@@ -142,23 +170,52 @@ impl Identity {
         let [name] = names.as_slice() else {
             return Err(refused(format!("a certificate has to name one node, and this one names {}", names.len())));
         };
-        let name = name.parse().map_err(|error: NodeNameError| refused(format!("the certificate: {error}")))?;
+        let fingerprint = Fingerprint::of(certificate);
+        let name: NodeName =
+            name.parse().map_err(|error: NodeNameError| refused(format!("the certificate: {error}")))?;
+        let stream = Guarded::new(Box::new(stream), &self.denied, fingerprint, &name)?;
         Ok((Box::new(stream), Caller::Peer(name)))
     }
 }
 
-fn stamp(file: &Path) -> Option<SystemTime> {
-    std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+/// Where a renewal puts the next key before the certificate is replaced: the pair on disk is whole at every moment.
+pub fn next_key(key: &Path) -> PathBuf {
+    let mut name = key.as_os_str().to_owned();
+    name.push(".next");
+    PathBuf::from(name)
+}
+
+fn stamps([authority, certificate, key]: [&Path; 3]) -> [Stamp; 4] {
+    [authority, certificate, key, &next_key(key)].map(|file| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.ino()))
+    })
 }
 
 fn read([authority, certificate, key]: [&Path; 3]) -> Result<Pems, IdentityError> {
     let text = |file: &Path| {
         std::fs::read_to_string(file).map_err(|source| IdentityError::Read { file: file.to_owned(), source })
     };
-    Ok(Pems { authority: text(authority)?, certificate: text(certificate)?, key: text(key)? })
+    let (authority, certificate) = (text(authority)?, text(certificate)?);
+    let mut keys = vec![text(key)?];
+    // There is one only while a renewal is at work, or was cut off.
+    keys.extend(text(&next_key(key)).ok());
+    Ok(Pems { authority, certificate, keys })
 }
 
-fn load(pems: &Pems, stamps: [Option<SystemTime>; 3]) -> Result<Loaded, IdentityError> {
+/// With the first of the keys that belongs to the certificate.
+fn load(pems: &Pems, stamps: [Stamp; 4]) -> Result<Loaded, IdentityError> {
+    let mut failure = None;
+    for key in &pems.keys {
+        match load_pair(pems, key, stamps) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| unusable("the node's key")(&"there is none")))
+}
+
+fn load_pair(pems: &Pems, key: &str, stamps: [Stamp; 4]) -> Result<Loaded, IdentityError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = &[&rustls::version::TLS13];
     let certificates = |what: &'static str, pem: &str| {
@@ -171,9 +228,9 @@ fn load(pems: &Pems, stamps: [Option<SystemTime>; 3]) -> Result<Loaded, Identity
         roots.add(root).map_err(|error| unusable("the authority's certificate")(&error))?;
     }
     let chain = certificates("the node's certificate", &pems.certificate)?;
+    let info = CertificateInfo::from_pem(&pems.certificate)?;
     let key = || {
-        PrivateKeyDer::from_pem_slice(pems.key.as_bytes())
-            .map_err(|_| unusable("the node's key")(&"it is not a PEM key"))
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| unusable("the node's key")(&"it is not a PEM key"))
     };
     let roots = Arc::new(roots);
     let both = unusable("the node's certificate and key");
@@ -193,46 +250,6 @@ fn load(pems: &Pems, stamps: [Option<SystemTime>; 3]) -> Result<Loaded, Identity
         .with_single_cert(chain, key()?);
     let mut server = server.map_err(|error| both(&error))?;
     server.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Loaded { stamps, client: TlsConnector::from(Arc::new(client)), server: TlsAcceptor::from(Arc::new(server)) })
-}
-
-fn authority_params() -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "cantrip cluster");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(params)
-}
-
-/// Makes the authority of a cluster: its certificate and its key, as PEM.
-///
-/// # Errors
-/// Only where the machine cannot make keys.
-pub fn make_authority() -> Result<(String, String), IdentityError> {
-    let failed = unusable("the authority");
-    let key = KeyPair::generate().map_err(|error| failed(&error))?;
-    let params = authority_params().map_err(|error| failed(&error))?;
-    let certificate = params.self_signed(&key).map_err(|error| failed(&error))?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
-/// Makes a node's certificate and its key, as PEM, with the key of an authority that [`make_authority`] made. The name is what
-/// peers know the node by.
-///
-/// # Errors
-/// A key that is none.
-pub fn make_certificate(authority_key: &str, name: &NodeName) -> Result<(String, String), IdentityError> {
-    let failed = unusable("the node's certificate");
-    let signer = KeyPair::from_pem(authority_key).map_err(|error| unusable("the authority's key")(&error))?;
-    let issuer = Issuer::new(authority_params().map_err(|error| failed(&error))?, signer);
-    let key = KeyPair::generate().map_err(|error| failed(&error))?;
-    let mut params = CertificateParams::new(vec![name.to_string()]).map_err(|error| failed(&error))?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name.as_str());
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
-    let certificate = params.signed_by(&key, &issuer).map_err(|error| failed(&error))?;
-    Ok((certificate.pem(), key.serialize_pem()))
+    let (client, server) = (TlsConnector::from(Arc::new(client)), TlsAcceptor::from(Arc::new(server)));
+    Ok(Loaded { stamps, info, client, server })
 }

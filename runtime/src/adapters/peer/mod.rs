@@ -4,9 +4,11 @@
 //! through [`Hosting`]. Nothing of the wire leaves this module; `convert` is its only door.
 
 mod accept;
+mod certificate;
 mod client;
 mod convert;
 mod deploy;
+mod guarded;
 mod identity;
 mod near;
 mod net;
@@ -17,9 +19,13 @@ mod wire;
 
 pub use crate::domain::caller::Caller;
 pub use accept::{accepting, over_socket, over_tls};
+pub use certificate::{
+    CertificateInfo, Concern, Fingerprint, FingerprintError, Period, is_key_of, make_authority, make_authority_for,
+    make_certificate, make_certificate_for,
+};
 pub use client::{PeerLimits, PeerNodes, Way};
 pub use deploy::{DeployError, Deployed, Package};
-pub use identity::{Identity, IdentityError, make_authority, make_certificate};
+pub use identity::{Identity, IdentityError, next_key};
 pub use net::{BoxIo, Net, TcpNet};
 pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms};
 pub use upload::{Kept, Shelve, Uploaded, Uploads, signed_by};

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "keeps what has come of a component in the folder it is given")]
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use super::wire as v1;
+use crate::adapters::private;
 use crate::domain::ids::hex;
 use crate::domain::remote::Refusal;
 use crate::ports::BoxFuture;
@@ -202,13 +203,13 @@ impl Uploads {
             );
             return Err(self.refuse("quota_bytes", GateError::Exhausted(what)));
         }
-        fs::create_dir_all(&self.folder).map_err(|error| self.disk(&error))?;
+        private::make_folder(&self.folder).map_err(|error| self.disk(&error))?;
         let have = size(&part);
         if header.offset != have {
             let what = format!("{have} bytes are here, and the chunks begin at {}", header.offset);
             return Err(self.refuse("", GateError::Invalid(what)));
         }
-        let file = OpenOptions::new().create(true).append(true).open(&part).map_err(|error| self.disk(&error))?;
+        let file = private::options().append(true).open(&part).map_err(|error| self.disk(&error))?;
         drop(counting);
         Ok(Upload { uploads: Arc::clone(self), header, part, file: Some(file), have, known: None })
     }
@@ -276,7 +277,7 @@ impl Upload {
         let guest = (uploads.shelve)(self.header.name.clone(), bytes).await?;
         let publisher = if self.header.signature.is_empty() { String::new() } else { hex(&self.header.publisher) };
         let line = uploads.folder.join(format!("{actual}.kept"));
-        fs::write(&line, format!("{count} {publisher}\n")).map_err(|error| uploads.disk(&error))?;
+        private::replace(&line, format!("{count} {publisher}\n").as_bytes()).map_err(|error| uploads.disk(&error))?;
         Ok(Uploaded { guest, known: false })
     }
 }

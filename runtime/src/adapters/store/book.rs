@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::files;
+use crate::adapters::private;
 use crate::domain::copies::LoomCopies;
 use crate::ports::{CopyBook, StoreError};
 
@@ -62,9 +62,9 @@ impl FileBook {
     }
 
     fn write(&self, copies: &LoomCopies) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        private::make_folder(&self.folder)?;
         let page = Page { version: VERSION, copies: copies.clone() };
-        files::replace(&self.folder.join(format!("{}.json", copies.loom)), &serde_json::to_vec_pretty(&page)?)
+        private::replace(&self.folder.join(format!("{}.json", copies.loom)), &serde_json::to_vec_pretty(&page)?)
     }
 }
 
@@ -111,22 +111,19 @@ impl FileBook {
     }
 }
 
-/// Replaces a small file beside the record, whole or not at all.
+/// Replaces a small file beside the record, whole or not at all. A folder that is missing is made for nobody else to look into.
 ///
 /// # Errors
 /// A folder that cannot be written to.
 pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(folder)?;
-    files::replace(path, content)
+    private::make_missing(path.parent().unwrap_or_else(|| Path::new(".")))?;
+    private::replace(path, content)
 }
 
 /// The same for a file that may be lost with the machine's power: it is not synced.
 ///
 /// # Errors
-/// A folder that cannot be written to.
+/// A folder that is missing or cannot be written to.
 pub fn note_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    fs::write(&beside, content)?;
-    fs::rename(&beside, path)
+    private::note(path, content)
 }

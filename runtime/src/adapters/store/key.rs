@@ -3,12 +3,13 @@
 //! It must never be printed or leave this module.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use ed25519_dalek::{Signer, SigningKey};
 
+use crate::adapters::private;
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{Head, SignedHead};
 
@@ -84,7 +85,7 @@ impl NodeKey {
     /// Makes the next key the present one.
     pub(super) fn promote(folder: &Path) -> io::Result<()> {
         std::fs::rename(folder.join(NEXT_FILE), folder.join(KEY_FILE))?;
-        super::files::sync_folder(folder)
+        private::sync_folder(folder)
     }
 
     /// What tells the key's file from a copy of it: a record that was copied or restored has another.
@@ -105,21 +106,7 @@ impl NodeKey {
     fn create_as(folder: &Path, name: &str) -> io::Result<Self> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
-        let temporary = folder.join("node.key.new");
-        match std::fs::remove_file(&temporary) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&temporary)?;
-        file.write_all(&secret)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, folder.join(name))?;
-        super::files::sync_folder(folder)?;
+        private::replace(&folder.join(name), &secret)?;
         Ok(Self::from_secret(&secret))
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::files;
 use super::rows::Log;
+use crate::adapters::private;
 use crate::domain::loom::Head;
 
 /// The name of the file in the record's folder.
@@ -193,15 +194,10 @@ pub(super) struct MarkWriter {
 impl MarkWriter {
     /// Makes the file, durably, with these marks.
     pub(super) fn create<'a>(folder: &Path, marks: impl Iterator<Item = &'a Mark>) -> io::Result<Self> {
-        let temporary = folder.join("heads.new");
         let mut content = header();
         marks.for_each(|mark| content.extend(mark.to_bytes()));
         let bytes = content.len() as u64;
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary)?;
-        file.write_all(&content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, folder.join(MARKS_FILE))?;
-        files::sync_folder(folder)?;
+        let file = private::replace_open(&folder.join(MARKS_FILE), &content)?;
         Ok(Self { folder: folder.to_owned(), file, bytes, needed_bytes: bytes, dirty: false })
     }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use super::committer::{Committer, chain};
 use super::database::{CACHE_BYTES, DATABASE_FOLDER, Database, DatabaseError};
-use super::files;
 use super::journal::{self, Scan};
 use super::key::{KEY_FILE, NodeKey};
 use super::manifest;
@@ -17,6 +16,7 @@ use super::rows::{self, Commit, LAYOUT, Log, LogLine, META_FILE, META_WRITER, Sp
 use super::scratch::{self, Scratch};
 use super::sink::RecordSink;
 use super::verify;
+use crate::adapters::private;
 use crate::ports::StoreError;
 
 /// So many of the newest marks are compared at each open; all of them by a verification.
@@ -74,7 +74,8 @@ impl Folder<'_> {
     }
 
     fn lock(&self) -> Result<File, StoreError> {
-        let lock = File::create(self.0.join("lock")).map_err(self.cannot("make its lock file"))?;
+        let lock =
+            private::options().truncate(true).open(self.0.join("lock")).map_err(self.cannot("make its lock file"))?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: self.named() }),
@@ -86,7 +87,7 @@ impl Folder<'_> {
 /// Opens the record in a folder, or makes one.
 pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
     let folder = Folder(path);
-    std::fs::create_dir_all(path).map_err(folder.cannot("make the folder"))?;
+    private::make_folder(path).map_err(folder.cannot("make the folder"))?;
     let lock = folder.lock()?;
     scratch::clean(path).map_err(folder.cannot("remove what an earlier run left"))?;
     let marks = Marks::load(path).map_err(folder.cannot("read the head marks"))?;
@@ -131,7 +132,7 @@ fn fresh(
     let database = Database::open(&folder.database(), cache_bytes).map_err(|error| folder.engine(error))?;
     database.make(&key.writer()).map_err(|error| folder.engine(error))?;
     note_file(folder, &database)?;
-    files::sync_folder(folder.0).map_err(folder.cannot("sync the folder"))?;
+    private::sync_folder(folder.0).map_err(folder.cannot("sync the folder"))?;
     Ok((key, database, Marks::default()))
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::database::DATABASE_FOLDER;
 use super::journal::{self, Scan};
+use crate::adapters::private;
 
 const PREFIX: &str = "scratch-";
 
@@ -30,15 +31,10 @@ impl Drop for Scratch {
 impl Scratch {
     /// Makes a folder beside the database, so that links are possible, or in the system's place for such things.
     fn make(folder: &Path) -> io::Result<Self> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let name = format!("{PREFIX}{:016x}", u64::from_be_bytes(random));
-        let mut path = folder.join(&name);
-        if fs::create_dir(&path).is_err() {
-            path = std::env::temp_dir().join(format!("cantrip-{name}"));
-            fs::create_dir(&path)?;
-        }
-        let lock = File::create(path.join("lock"))?;
+        // A record is private wherever it lies: the folder is this user's alone, and nobody can have made it before.
+        let path = private::make_unpredictable(folder, PREFIX)
+            .or_else(|_| private::make_unpredictable(&std::env::temp_dir(), &format!("cantrip-{PREFIX}")))?;
+        let lock = private::create_new(&path.join("lock"))?;
         lock.lock()?;
         Ok(Self { path, _lock: lock })
     }
@@ -53,7 +49,7 @@ impl Scratch {
         for journal in &scan.files {
             let name = journal.path.file_name().unwrap_or_default();
             let mut whole = File::open(&journal.path)?.take(journal.valid_bytes);
-            io::copy(&mut whole, &mut File::create(to.join(name))?)?;
+            io::copy(&mut whole, &mut private::create_new(&to.join(name))?)?;
         }
         Ok((scratch, scan))
     }
@@ -64,14 +60,14 @@ impl Scratch {
 }
 
 fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
+    private::make_missing(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type()?.is_dir() {
             link_tree(&path, &target)?;
         } else if entry.file_name() == "lock" {
-            File::create(&target)?;
+            private::create_new(&target)?;
         } else if path.extension().is_none_or(|extension| extension != "jnl") {
             link(&path, &target)?;
         }

@@ -13,7 +13,7 @@ use thiserror::Error;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::files::{make_private, write_whole};
+use crate::adapters::private;
 
 /// Why code could not be had.
 #[derive(Debug, Error)]
@@ -145,10 +145,10 @@ fn deserialize<T: Compiled>(engine: &Engine, path: &Path) -> Option<T> {
 }
 
 fn keep(folder: &Path, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
-    make_private(folder)?;
+    private::make_folder(folder)?;
     // The digest comes last: without it the code is not looked at.
-    write_whole(folder, path, compiled)?;
-    write_whole(folder, &digest_path(path), blake3::hash(compiled).to_hex().as_bytes())
+    private::replace(path, compiled)?;
+    private::replace(&digest_path(path), blake3::hash(compiled).to_hex().as_bytes())
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ mod artefacts;
 mod config;
 mod engine;
 mod exchange;
-mod files;
 mod guest;
 mod host;
 mod javascript;

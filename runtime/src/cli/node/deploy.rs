@@ -1,14 +1,14 @@
 //! `deploy`: a component to a node; and the keys and signatures of those who publish components.
 #![expect(clippy::disallowed_methods, reason = "reads and writes the files that a person named")]
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::adapters::peer::{DeployError, Deployed, Package};
+use crate::adapters::private;
 use crate::adapters::wasm::{Guests, read_guest_file};
 use crate::cli::args::DeployArgs;
 use crate::cli::exit::{CliError, Exit};
@@ -112,7 +112,7 @@ fn signature(component: &Path) -> Result<Option<Signed>, CliError> {
 pub(in crate::cli) fn key(file: &Path) -> Result<Exit, CliError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| CliError::fault(anyhow::anyhow!("{error}")))?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let written = private::create_new(file);
     let written = written.and_then(|mut file| file.write_all(hex(&secret).as_bytes()).and_then(|()| file.sync_all()));
     written.map_err(|error| CliError::usage(anyhow::anyhow!("{}: {error}", file.display())))?;
     say("the public half, for `publishers` in a node file:");

@@ -15,7 +15,7 @@ use crate::cli::familiar::model_named;
 use crate::cli::prompt::Prompt;
 use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
-use crate::cli::{print, say};
+use crate::cli::{print_result, say};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{LoomId, NodeAddress, NodeName, WriterKey};
 use crate::driver::{
@@ -231,8 +231,8 @@ async fn send(entity: &mut RemoteEntity, intent: &str) -> Result<(), CliError> {
     match ended {
         Ok(outcome) => {
             match &outcome.result {
-                Some(Value::String(text)) => print(text)?,
-                Some(value) => print(&value.to_string())?,
+                Some(Value::String(text)) => print_result(text)?,
+                Some(value) => print_result(&value.to_string())?,
                 None => say(outcome.summary.as_deref().unwrap_or_default()),
             }
             say(&summary(&outcome, &entity.loom().to_string()));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::adapters::llm::{self, LlmConfig};
-use crate::adapters::peer::PeerLimits;
+use crate::adapters::peer::{Fingerprint, PeerLimits};
 use crate::adapters::wasm::Shelf;
 use crate::cli::copies::NodePolicy;
 use crate::cli::file::{
@@ -55,6 +55,9 @@ struct Tls {
     authority: String,
     certificate: String,
     key: String,
+    /// Certificates that are refused although the authority has made them.
+    #[serde(default)]
+    deny: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -206,6 +209,7 @@ pub(super) struct NodeFile {
     pub(super) closed: Vec<PathBuf>,
     pub(super) socket: bool,
     pub(super) tls: [PathBuf; 3],
+    pub(super) deny: BTreeSet<Fingerprint>,
     pub(super) peer_limits: PeerLimits,
     pub(super) host_limits: HostLimits,
     pub(super) drain: Duration,
@@ -223,6 +227,42 @@ impl NodeFile {
         let peers = self.peers.iter().map(|(name, (_, policy))| (name.clone(), policy.copies));
         NodePolicy::new(peers, self.local.copies)
     }
+}
+
+/// What a command about certificates needs of a node file: the rest may be for another machine.
+#[derive(Debug)]
+pub(super) struct NodeTls {
+    /// The node's name, without its address.
+    pub(super) name: NodeName,
+    /// Authority, certificate and key.
+    pub(super) files: [PathBuf; 3],
+    pub(super) deny: BTreeSet<Fingerprint>,
+}
+
+/// Reads the part of a node file that is about certificates.
+pub(super) fn load_tls(file: &Path) -> Result<NodeTls, FileError> {
+    #[derive(Deserialize)]
+    struct Part {
+        name: Spanned<String>,
+        tls: Tls,
+    }
+    let text = read_toml(file)?;
+    let source = Source::new(file, &text);
+    let part: Part = parse(&source)?;
+    let node: NodeAddress = part
+        .name
+        .get_ref()
+        .parse()
+        .map_err(|error: NodeNameError| source.wrong(part.name.span().start, "name", error.to_string()))?;
+    let folder = folder_of(file);
+    let files = [&part.tls.authority, &part.tls.certificate, &part.tls.key].map(|file| folder.join(file));
+    Ok(NodeTls { name: node.name().clone(), files, deny: denied(&part.tls, &source)? })
+}
+
+/// The certificates that a node file refuses.
+fn denied(tls: &Tls, source: &Source<'_>) -> Result<BTreeSet<Fingerprint>, FileError> {
+    let parsed = tls.deny.iter().map(|text| text.parse()).collect::<Result<BTreeSet<Fingerprint>, _>>();
+    parsed.map_err(|error| source.wrong(0, "tls.deny", error.to_string()))
 }
 
 /// What a node file reaches beyond its own project.
@@ -292,6 +332,7 @@ pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<N
     if let Some(name) = &parsed.default_model {
         known_model(0, "default_model".to_owned(), name)?;
     }
+    let deny = denied(&parsed.tls, &source)?;
     let own = gates("gate", &parsed.gate, &source, folder)?;
     let listed: BTreeSet<String> = parsed.peers.keys().map(|peer| peer.get_ref().clone()).collect();
     let mut peers = BTreeMap::new();
@@ -367,6 +408,7 @@ pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<N
         data,
         closed: own_files.to_vec(),
         socket: parsed.socket,
+        deny,
         tls,
         peer_limits: PeerLimits {
             connect: duration(limits.connect_timeout_ms),

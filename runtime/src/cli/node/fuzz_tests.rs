@@ -11,6 +11,7 @@
 mod targets;
 
 use self::targets::target_of;
+use crate::cli::file::UserSide;
 
 const EVERYTHING: &str = r#"name = "b@127.0.0.1:7400"
 listen = "127.0.0.1:7400"
@@ -67,7 +68,7 @@ fn node_file() {
     let seeds: Vec<Vec<u8>> = [EVERYTHING, SHORT].map(|text| text.as_bytes().to_vec()).to_vec();
     target_of("node_file", &seeds, 500, |bytes| {
         std::fs::write(&path, bytes).unwrap();
-        match super::load(&path, &|_| None) {
+        match super::load(&path, &UserSide::new(&|_| None), true) {
             Ok(_) => true,
             Err(error) => {
                 assert!(error.to_string().contains("node.toml"), "{error}");

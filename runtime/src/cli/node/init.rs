@@ -2,20 +2,21 @@
 #![expect(clippy::disallowed_methods, reason = "writes the files of a new cluster")]
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::adapters::peer::{make_authority, make_certificate};
+use crate::adapters::clock::SystemClock;
+use crate::adapters::peer::{CertificateInfo, Period, make_authority_for, make_certificate_for};
+use crate::adapters::private;
 use crate::cli::args::ClusterInitArgs;
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::{print, say};
-
+use crate::cli::{print_result, say};
 use crate::domain::ids::NodeAddress;
+use crate::ports::Clock;
 
-const AUTHORITY: &str = "ca.pem";
-const AUTHORITY_KEY: &str = "ca.key";
+pub(super) const AUTHORITY: &str = "ca.pem";
+pub(super) const AUTHORITY_KEY: &str = "ca.key";
 
 pub(in crate::cli) fn cluster_init(args: &ClusterInitArgs) -> Result<Exit, CliError> {
     let mut nodes = Vec::new();
@@ -40,43 +41,49 @@ pub(in crate::cli) fn cluster_init(args: &ClusterInitArgs) -> Result<Exit, CliEr
                 .map_err(|error| CliError::usage(anyhow::anyhow!("--root {}: {error}", root.display())))?,
         ),
     };
-    fs::create_dir_all(folder).map_err(io)?;
-    let (authority, authority_key) = authority(folder).map_err(io)?;
+    private::make_missing(folder).map_err(io)?;
+    let now_us = SystemClock::default().now_us();
+    let (authority, authority_key) = authority(folder, now_us).map_err(io)?;
+    let longest = CertificateInfo::from_pem(&authority).map_err(CliError::usage)?.period;
+    let period = Period::of_node(now_us).within(longest);
     for node in &nodes {
         let own = folder.join(node.name().as_str());
-        fs::create_dir_all(own.join("files")).map_err(io)?;
-        let (certificate, key) = make_certificate(&authority_key, node.name()).map_err(CliError::fault)?;
-        fs::write(own.join("ca.pem"), &authority).map_err(io)?;
-        fs::write(own.join("node.pem"), certificate).map_err(io)?;
+        private::make_missing(&own.join("files")).map_err(io)?;
+        let (certificate, key) = make_certificate_for(&authority_key, node.name(), period).map_err(CliError::fault)?;
+        secret(&own.join("ca.pem"), &authority).map_err(io)?;
+        secret(&own.join("node.pem"), &certificate).map_err(io)?;
         secret(&own.join("node.key"), &key).map_err(io)?;
         let root = root.as_ref().map_or_else(|| "files".to_owned(), |root| root.display().to_string());
-        fs::write(own.join("node.toml"), node_file(node, &nodes, &root)).map_err(io)?;
-        print(&own.join("node.toml").display().to_string())?;
+        secret(&own.join("node.toml"), &node_file(node, &nodes, &root)).map_err(io)?;
+        print_result(&own.join("node.toml").display().to_string())?;
     }
     say(&format!(
         "\nStart each on its machine: cantrip-runtime serve --config {}/NAME/node.toml\nKeep {}/{AUTHORITY_KEY} away \
-         from the nodes: whoever has it can make certificates.",
+         from the nodes: whoever has it can make certificates.\nThe \
+         certificates end on {}: `cantrip-runtime cluster renew {}` makes new ones.",
         folder.display(),
+        folder.display(),
+        period.last_day(),
         folder.display()
     ));
     Ok(Exit::Done)
 }
 
 /// The authority of the folder: the one that is there, so that nodes can be added, or a new one.
-fn authority(folder: &Path) -> io::Result<(String, String)> {
+fn authority(folder: &Path, now_us: u64) -> io::Result<(String, String)> {
     let (certificate, key) = (folder.join(AUTHORITY), folder.join(AUTHORITY_KEY));
     if key.exists() {
         return Ok((fs::read_to_string(certificate)?, fs::read_to_string(key)?));
     }
-    let (made, made_key) = make_authority().map_err(io::Error::other)?;
+    let (made, made_key) = make_authority_for(Period::of_authority(now_us)).map_err(io::Error::other)?;
     secret(&key, &made_key)?;
-    fs::write(certificate, &made)?;
+    secret(&certificate, &made)?;
     Ok((made, made_key))
 }
 
 /// Writes a file that only its owner can read.
 fn secret(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = private::create_new(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -1,5 +1,6 @@
 //! This machine as one of many: `cluster`, `serve`, `deploy`, and what is cast elsewhere.
 
+mod certificates;
 mod deploy;
 mod elsewhere;
 mod file;
@@ -7,7 +8,9 @@ mod host;
 mod init;
 mod serve;
 mod sockets;
+mod watch;
 
+pub(super) use certificates::{cluster_renew, cluster_show};
 pub(super) use deploy::{deploy, guests_of, key, sign};
 pub(super) use elsewhere::{SocketLinks, cast, keeper, node_error, peers_here, reach, summon};
 pub(super) use file::reach_of;

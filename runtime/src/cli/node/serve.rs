@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::peer::{BoxIo, Caller, Identity, NodeServer, PeerNodes, TcpNet, Way, over_socket, over_tls};
+use crate::adapters::private;
 use crate::cli::copies;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::say;
@@ -19,6 +20,7 @@ use crate::domain::copies::Keeper;
 use crate::driver::{Casts, Runtime};
 
 use super::host::NodeHost;
+use super::watch::Watch;
 use super::{file, sockets};
 
 /// The node file that is taken where none is named.
@@ -30,8 +32,18 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
     let node = settings.for_user(None, |user| file::load(&config, user, is_named))?;
     let [authority, certificate, key] = &node.tls;
     let identity = Identity::from_files(authority, certificate, key).map_err(CliError::usage)?;
+    identity.deny(node.deny.clone());
     let identity = Arc::new(identity);
-    let settings = Settings::new(Some(node.data.clone()))?.closing(node.closed.iter().cloned());
+    let watch = Watch {
+        identity: Arc::clone(&identity),
+        name: node.node.name().clone(),
+        key: key.clone(),
+        config: config.clone(),
+    };
+    // The node file can hold headers with secrets.
+    let closed = private::close_file(&config).ok().flatten();
+    let mut settings = Settings::new(Some(node.data.clone()))?.closing(node.closed.iter().cloned());
+    let notice = settings.look_at_data()?;
     let store = settings.store()?;
     let sandboxed = Arc::new(settings.sandbox()?);
     let listener = TcpListener::bind(&node.listen).await.map_err(|error| {
@@ -70,10 +82,19 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
         move || host.go_on(&casts)
     });
     say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
+    notice.iter().for_each(|notice| say(notice));
+    if let Some(mode) = closed {
+        say(&format!(
+            "others of this machine could read {} (mode {mode:04o}); it is closed to them now",
+            config.display()
+        ));
+    }
+    let watching = tokio::spawn(async move { watch.keep(&SystemClock::default()).await });
     let ended = server.serve(connections, stop, drain).await;
     drop(going_on.await);
     stopping.abort();
     telling.abort();
+    watching.abort();
     drained.cancel();
     drop(keeping.await);
     if let Some(path) = socket {

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::adapters::private;
 use crate::cli::exit::CliError;
 
 /// The folder of the sockets.
@@ -19,15 +19,9 @@ pub(super) fn socket(folder: &Path, whole: &str) -> PathBuf {
     folder.join(format!("{}.sock", whole.replace(['/', ':'], "_")))
 }
 
-/// Makes the folder, and refuses one that others can open.
+/// Makes the folder, closes it to others, and refuses one of another user.
 pub(super) fn ready(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let metadata = fs::metadata(folder)?;
-    let own = fs::metadata("/proc/self").map_or_else(|_| metadata.uid(), |own| own.uid());
-    if metadata.uid() != own {
-        return Err(io::Error::other(format!("{} belongs to somebody else", folder.display())));
-    }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+    private::make_folder(folder)
 }
 
 /// The sockets that are there, with the names of their nodes; some may be left by nodes that have gone.

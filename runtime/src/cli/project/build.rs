@@ -2,6 +2,7 @@
 //! brings it.
 #![expect(clippy::disallowed_methods, reason = "runs compilers, and reads and writes the files of a project")]
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,9 +14,95 @@ use crate::cli::args::BuildArgs;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::settings::{guest_name, home, is_guest_file};
 use crate::cli::trust::{Project, resolved};
-use crate::cli::{print, say};
+use crate::cli::{print_result, say};
 
 const TARGET: &str = "wasm32-wasip2";
+/// The variables that a project's tools are given. Its build scripts run as its user, and most of an environment is not theirs: keys
+/// of providers above all.
+const PASSED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+    "COLORTERM",
+    "NO_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CARGO_HOME",
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_JOBS",
+    "CARGO_INCREMENTAL",
+    "CARGO_NET_OFFLINE",
+    "CARGO_HTTP_CAINFO",
+    "CARGO_TERM_COLOR",
+    "CARGO_TERM_PROGRESS_WHEN",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "RUSTUP_AUTO_INSTALL",
+    "RUSTC",
+    "RUSTC_WRAPPER",
+    "RUSTFLAGS",
+    "RUST_BACKTRACE",
+    "CC",
+    "AR",
+    "CFLAGS",
+    "WASI_SDK_PATH",
+    "CANTRIP_TOOLCHAIN",
+    "CANTRIP_TOOLCHAIN_OFFLINE",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "NODE_PATH",
+    "NVM_DIR",
+    "NVM_BIN",
+    "VOLTA_HOME",
+];
+/// Proxies, which are passed on where there is no password in them.
+const PROXIES: &[&str] = &["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
+
+/// The environment of a project's tools.
+struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    /// What is listed, and what the person has named.
+    fn new(named: &[String]) -> Self {
+        let (passed, kept): (Vec<_>, Vec<_>) = std::env::vars_os().partition(|(name, value)| {
+            let name = name.to_string_lossy();
+            let is_proxy = PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy));
+            PASSED.contains(&&*name)
+                || name.starts_with("LC_")
+                || named.iter().any(|it| *it == name)
+                || is_proxy && !value.to_string_lossy().contains('@')
+        });
+        if !kept.is_empty() {
+            say(&format!(
+                "the project's tools get PATH, HOME and what compilers read; {} other variables are kept from them (--env NAME passes one on)",
+                kept.len()
+            ));
+        }
+        Self(passed)
+    }
+
+    /// A tool that is run for the project.
+    fn tool(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().envs(self.0.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
 /// Makes a compiler available that rustup has not installed. The same script sets CI up.
 const TOOLCHAIN: &str = include_str!("../../../../.ci/wasm-toolchain");
 
@@ -28,10 +115,11 @@ pub(crate) fn build(args: &BuildArgs) -> Result<Exit, CliError> {
     let folder = fs::canonicalize(folder).map_err(CliError::usage)?;
     let has = |name: &str| folder.join(name).exists();
     let output = output(args, &folder)?;
+    let tools = || Environment::new(&args.env);
     match (has("Cargo.toml"), has("package.json"), has("guest.py")) {
-        (true, _, _) => rust(&folder, &output, args.fetch_toolchain)?,
-        (_, true, _) => javascript(&folder, &output)?,
-        (_, _, true) => python(&folder, &output)?,
+        (true, _, _) => rust(&tools(), &folder, &output, args.fetch_toolchain)?,
+        (_, true, _) => javascript(&tools(), &folder, &output)?,
+        (_, _, true) => python(&tools(), &folder, &output)?,
         _ => {
             return Err(CliError::usage(anyhow::anyhow!(
                 "{} holds no guest: no Cargo.toml, package.json or guest.py",
@@ -46,7 +134,7 @@ pub(crate) fn build(args: &BuildArgs) -> Result<Exit, CliError> {
         source: error.into(),
         hint: None,
     })?;
-    print(&output.display().to_string())?;
+    print_result(&output.display().to_string())?;
     let gates: Vec<&str> = manifest.gates().into_iter().collect();
     let gates = if gates.is_empty() { "no gates".to_owned() } else { gates.join(", ") };
     say(&format!(
@@ -102,9 +190,9 @@ fn run(command: &mut Command, what: &str) -> Result<(), CliError> {
     }
 }
 
-fn rust(folder: &Path, output: &Path, may_fetch: bool) -> Result<(), CliError> {
+fn rust(tools: &Environment, folder: &Path, output: &Path, may_fetch: bool) -> Result<(), CliError> {
     let probe = |arguments: &[&str]| -> Option<String> {
-        let output = Command::new("rustc").args(arguments).env("RUSTUP_AUTO_INSTALL", "0").output().ok()?;
+        let output = tools.tool("rustc").args(arguments).env("RUSTUP_AUTO_INSTALL", "0").output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     if probe(&["--version"]).is_none() {
@@ -119,11 +207,11 @@ fn rust(folder: &Path, output: &Path, may_fetch: bool) -> Result<(), CliError> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| folder.join("target"), PathBuf::from);
     let cargo = ["build", "--release", "--lib", "--target", TARGET];
     let mut command = if is_installed {
-        let mut command = Command::new("cargo");
+        let mut command = tools.tool("cargo");
         command.args(cargo);
         command
     } else {
-        fallback(&cargo, may_fetch)?
+        fallback(tools, &cargo, may_fetch)?
     };
     run(command.current_dir(folder).env("CARGO_TARGET_DIR", &target), "cargo")?;
     let built = target.join(TARGET).join("release").join(format!("{}.wasm", crate_name(folder)?));
@@ -155,13 +243,13 @@ fn crate_name(folder: &Path) -> Result<String, CliError> {
 }
 
 /// Cargo with a compiler from the project's cache of toolchains. Nothing is fetched unless a person asked for it.
-fn fallback(cargo: &[&str], may_fetch: bool) -> Result<Command, CliError> {
+fn fallback(tools: &Environment, cargo: &[&str], may_fetch: bool) -> Result<Command, CliError> {
     let refused = |what: String| {
         CliError::usage(anyhow::anyhow!(what)).hint(format!(
             "run `rustup target add {TARGET}`; or add --fetch-toolchain, which unpacks Debian's compiler (about 135 MB) into a cache folder"
         ))
     };
-    let mut script = Command::new("bash");
+    let mut script = tools.tool("bash");
     script.args(["-c", TOOLCHAIN, "wasm-toolchain", "--no-c", TARGET]).stdin(Stdio::null());
     if !may_fetch {
         script.env("CANTRIP_TOOLCHAIN_OFFLINE", "1").stderr(Stdio::null());
@@ -172,16 +260,16 @@ fn fallback(cargo: &[&str], may_fetch: bool) -> Result<Command, CliError> {
         return Err(missing());
     }
     let exports = String::from_utf8_lossy(&found.stdout).into_owned();
-    let mut command = Command::new("bash");
+    let mut command = tools.tool("bash");
     // The exports are the script's own words, quoted by it for a shell.
     let line = format!("eval \"$1\"; shift; exec cargo {} $CANTRIP_WASM_CARGO_FLAGS", cargo.join(" "));
     command.args(["-c", &line, "cargo", &exports]);
     Ok(command)
 }
 
-fn javascript(folder: &Path, output: &Path) -> Result<(), CliError> {
+fn javascript(tools: &Environment, folder: &Path, output: &Path) -> Result<(), CliError> {
     let needs = |what: &str, hint: &str| CliError::usage(anyhow::anyhow!("{what}")).hint(hint.to_owned());
-    if Command::new("node").arg("--version").output().is_err() {
+    if tools.tool("node").arg("--version").output().is_err() {
         return Err(needs("there is no Node.js here", "https://nodejs.org installs it; version 20 or newer"));
     }
     if !folder.join("node_modules/@bytecodealliance/componentize-js").exists() {
@@ -190,19 +278,20 @@ fn javascript(folder: &Path, output: &Path) -> Result<(), CliError> {
             &format!("run `npm install` in {}", folder.display()),
         ));
     }
-    run(Command::new("node").arg("build.js").arg(output).current_dir(folder), "node build.js")
+    run(tools.tool("node").arg("build.js").arg(output).current_dir(folder), "node build.js")
 }
 
-fn python(folder: &Path, output: &Path) -> Result<(), CliError> {
+fn python(tools: &Environment, folder: &Path, output: &Path) -> Result<(), CliError> {
     let beside = std::env::var_os("VIRTUAL_ENV").map(|venv| PathBuf::from(venv).join("bin/componentize-py"));
     let tool = beside.filter(|tool| tool.exists()).unwrap_or_else(|| PathBuf::from("componentize-py"));
-    if Command::new(&tool).arg("--version").output().is_err() {
+    if tools.tool(&tool).arg("--version").output().is_err() {
         return Err(CliError::usage(anyhow::anyhow!("the compiler componentize-py is not installed"))
             .hint(format!("run `pip install -r {}`", folder.join("requirements.txt").display())));
     }
     // The interpreter's own use of WASI is answered inside of the component: the guest asks for its gates alone.
     run(
-        Command::new(&tool)
+        tools
+            .tool(&tool)
             .args(["-d", "wit", "-w", "guest", "componentize", "guest", "--stub-wasi", "-o"])
             .arg(output)
             .current_dir(folder),

@@ -16,8 +16,8 @@ use thiserror::Error;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::NodeName;
 
-use super::super::files;
 use super::manifest::{self, GUEST_BYTES_MAX, GuestError, check_name};
+use crate::adapters::private;
 
 /// Why a guest could not be kept or found.
 #[derive(Debug, Error)]
@@ -214,16 +214,16 @@ impl Shelf {
             let path = path.to_owned();
             move |source| ShelfError::Files { path, what: "the guest could not be kept", source }
         };
-        files::make_private(&self.folder).map_err(failed(&self.folder))?;
+        private::make_folder(&self.folder).map_err(failed(&self.folder))?;
         if fs::read(&path).map_or(true, |kept| kept != bytes) {
-            files::write_whole(&self.folder, &path, bytes).map_err(failed(&path))?;
+            private::replace(&path, bytes).map_err(failed(&path))?;
         }
         if self.own.starts_with(self.folder.join(PEERS)) {
-            files::make_private(&self.folder.join(PEERS)).map_err(failed(&self.own))?;
+            private::make_folder(&self.folder.join(PEERS)).map_err(failed(&self.own))?;
         }
-        files::make_private(&self.own).map_err(failed(&self.own))?;
+        private::make_folder(&self.own).map_err(failed(&self.own))?;
         let name_file = self.name_file(name);
-        files::write_whole(&self.own, &name_file, manifest.digest.as_bytes()).map_err(failed(&name_file))?;
+        private::replace(&name_file, manifest.digest.as_bytes()).map_err(failed(&name_file))?;
         Ok(manifest)
     }
 
