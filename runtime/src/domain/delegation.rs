@@ -404,10 +404,7 @@ impl Proposal {
             if !permitted(name) {
                 return Err(GateError::Denied(format!("the ward child_gates does not allow the gate `{name}`")));
             }
-            let at_caller = match gate.is_at_caller() {
-                false => None,
-                true => Some(Self::equipped(name, grant)?.clone()),
-            };
+            let at_caller = if gate.is_at_caller() { Some(Self::equipped(name, grant)?.clone()) } else { None };
             gates.push(GateOrder { name: name.to_owned(), at_caller });
         }
         Ok(gates)

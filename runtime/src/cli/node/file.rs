@@ -339,8 +339,8 @@ pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<N
     for (peer, table) in parsed.peers {
         let (at, key) = (peer.span().start, format!("peers.{}", peer.get_ref()));
         let table = table.into_inner();
-        let named = peer.get_ref().parse().and_then(|name| NodeAddress::new(name, &table.address));
-        let address = named.map_err(|error| source.wrong(at, &key, error.to_string()))?;
+        let parsed_address = peer.get_ref().parse().and_then(|name| NodeAddress::new(name, &table.address));
+        let address = parsed_address.map_err(|error| source.wrong(at, &key, error.to_string()))?;
         if address.name() == node.name() {
             return Err(source.wrong(at, key, "is this node itself"));
         }

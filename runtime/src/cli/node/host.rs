@@ -369,9 +369,9 @@ impl Source {
     /// A guest of the shelf, or of the caller where the host takes it from there: by the same rules as one that is deployed.
     async fn guest(&self, reference: &str, line: &Line) -> Result<Arc<dyn Guest>, Refusal> {
         let refuse = |key: &str, error: GateError| Refusal::new(format!("{}.{key}", self.rule), error);
-        let (shelf, named) = (self.shelf.clone(), reference.to_owned());
-        let kept = tokio::task::spawn_blocking(move || shelf.get(&named)).await;
-        match kept.map_err(|error| refuse("guests", GateError::Failed(said(&error))))? {
+        let (guests, asked) = (self.shelf.clone(), reference.to_owned());
+        let found = tokio::task::spawn_blocking(move || guests.get(&asked)).await;
+        match found.map_err(|error| refuse("guests", GateError::Failed(said(&error))))? {
             Ok((name, bytes)) => self.load(name, bytes).await,
             Err(error @ ShelfError::Unknown { .. }) => {
                 let (name, digest) = reference.rsplit_once('@').unwrap_or(("guest", reference));

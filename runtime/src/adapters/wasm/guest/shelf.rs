@@ -359,8 +359,8 @@ impl Shelf {
                 Ok(manifest) => {
                     let names: Vec<String> =
                         names.iter().filter(|(_, of)| *of == digest).map(|(name, _)| name.clone()).collect();
-                    let named = names.first().cloned().unwrap_or_else(|| NAMELESS.to_owned());
-                    let manifest = Manifest { name: named, ..manifest };
+                    let first = names.first().cloned().unwrap_or_else(|| NAMELESS.to_owned());
+                    let manifest = Manifest { name: first, ..manifest };
                     shelved.push(Shelved { names, manifest });
                 }
                 Err(error) => tracing::warn!(%digest, %error, "a guest is left out"),
