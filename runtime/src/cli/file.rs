@@ -1,6 +1,8 @@
 //! The cantrip file: TOML to a checked cantrip, with errors that name file, line and key.
 #![expect(clippy::disallowed_methods, reason = "reads the file that a person named")]
 
+mod around;
+mod change;
 mod entry;
 mod remote;
 
@@ -14,9 +16,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use super::config::{ChosenModel, UserConfig};
 use super::trust::{self, Statement, StoreError, UntrustedError};
-use crate::adapters::wasm::ShelfError;
 use crate::domain::cantrip::Folding;
 use crate::domain::circle::CircleError;
 use crate::domain::delegation::At;
@@ -24,7 +24,6 @@ use crate::domain::guest::Shape;
 use crate::domain::medium::SnapshotPolicy;
 use crate::domain::model::{Sampling, ToolChoice};
 use crate::driver::{Cantrip, CantripBuilder, CantripError};
-use crate::ports::{Guest, MediumFactory};
 
 /// 1 MiB. Nobody writes a longer cantrip file by hand.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -169,79 +168,10 @@ pub enum FileError {
     Trust(#[source] StoreError),
 }
 
+pub use around::{Around, GuestFinder, TrustCheck, UserSide};
+pub(super) use change::Change;
 pub(super) use entry::ModelEntry;
 pub(super) use remote::load_remote;
-
-/// Finds a guest by what a cantrip file says and the folder that the file is in.
-pub type GuestFinder<'a> = dyn Fn(&str, &Path) -> Result<Arc<dyn Guest>, ShelfError> + 'a;
-
-/// Judges what a file reaches: an error keeps it from being used.
-pub type TrustCheck<'a> = dyn Fn(&Path, &Statement) -> Result<(), FileError> + 'a;
-
-/// What is the user's and not the file's.
-#[derive(Clone, Copy)]
-pub struct UserSide<'a> {
-    /// The environment, for keys and addresses of providers.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// The user's own configuration, whose models a file may name. Default: none.
-    pub config: Option<&'a UserConfig>,
-    /// The model that is asked in place of the file's. Default: none.
-    pub llm: Option<&'a ChosenModel>,
-    /// Judges what the file reaches. Default: whatever reaches beyond its own project is refused.
-    pub trust: &'a TrustCheck<'a>,
-    /// The home folder: a file there, or above, has no project. Default: this process's.
-    pub home: Option<&'a Path>,
-    /// Folders and files that no gate opens. Default: none.
-    pub closed: &'a [PathBuf],
-}
-
-impl<'a> UserSide<'a> {
-    /// A user who trusts nothing and has no models.
-    pub fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { env, config: None, llm: None, trust: &nothing_trusted, home: super::settings::home(), closed: &[] }
-    }
-}
-
-fn nothing_trusted(file: &Path, statement: &Statement) -> Result<(), FileError> {
-    if statement.is_empty() {
-        return Ok(());
-    }
-    Err(FileError::Untrusted(UntrustedError { file: file.to_owned(), beyond: statement.clone() }))
-}
-
-impl std::fmt::Debug for UserSide<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("UserSide").field("config", &self.config).field("closed", &self.closed).finish_non_exhaustive()
-    }
-}
-
-/// What a cantrip file is read with.
-#[derive(Clone, Copy)]
-pub struct Around<'a> {
-    /// The media of the host.
-    pub media: &'a dyn MediumFactory,
-    /// Finds a guest by what the file says and the folder that the file is in.
-    pub guest: &'a GuestFinder<'a>,
-    /// What is the user's and not the file's.
-    pub user: UserSide<'a>,
-}
-
-impl<'a> Around<'a> {
-    /// Media, guests and an environment, for a user who trusts nothing and has no models.
-    pub fn new(
-        media: &'a dyn MediumFactory,
-        guest: &'a GuestFinder<'a>,
-        env: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Self {
-        Self { media, guest, user: UserSide::new(env) }
-    }
-}
-
-impl std::fmt::Debug for Around<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Around").field("media", &self.media).finish_non_exhaustive()
-    }
-}
 
 /// Where things are in the file, for errors.
 pub(super) struct Source<'a> {
@@ -289,37 +219,6 @@ fn judge(source: &Source<'_>, user: &UserSide<'_>) -> Result<Statement, FileErro
     Ok(statement)
 }
 
-/// A value of a cantrip file that is to be another: `circle.wards.max_turns=5`.
-#[derive(Debug, Clone)]
-pub(super) struct Change {
-    keys: Vec<String>,
-    value: toml::Value,
-}
-
-impl Change {
-    /// Reads `KEY=VALUE`; a value that is none in TOML is text.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no KEY=VALUE"))?;
-        let keys: Vec<String> = key.split('.').map(|key| key.trim().to_owned()).collect();
-        if keys.iter().any(String::is_empty) {
-            return Err(format!("`{key}` is no key: expected names with dots between, such as circle.wards.max_turns"));
-        }
-        let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
-        Ok(Self { keys, value: parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())) })
-    }
-
-    fn apply(&self, table: &mut toml::Table) -> Result<(), String> {
-        let Some((last, tables)) = self.keys.split_last() else { return Ok(()) };
-        let mut inner = table;
-        for key in tables {
-            let next = inner.entry(key.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            inner = next.as_table_mut().ok_or_else(|| format!("`{key}` is no table"))?;
-        }
-        inner.insert(last.clone(), self.value.clone());
-        Ok(())
-    }
-}
-
 /// Reads a cantrip file with some values changed.
 ///
 /// # Errors
@@ -333,7 +232,7 @@ pub(super) fn load_changed(file: &Path, changes: &[Change], around: &Around<'_>)
     let mut table: toml::Table = parse(&source)?;
     let before = judge(&source, &around.user)?;
     for change in changes {
-        change.apply(&mut table).map_err(|what| source.wrong(0, change.keys.join("."), what))?;
+        change.apply(&mut table).map_err(|what| source.wrong(0, change.key(), what))?;
     }
     let text = toml::to_string(&table).map_err(|error| source.wrong(0, "", error.to_string()))?;
     let source = Source::closing(file, &text, around.user.closed);

@@ -289,6 +289,8 @@ fn reach(parsed: &NodeToml, file: &Path, home: Option<&Path>) -> Statement {
     for (name, peer) in &parsed.peers {
         let peer = peer.get_ref();
         let mut may: Vec<String> = peer.may.iter().map(|may| may.word().to_owned()).collect();
+        let onward = peer.nodes.iter().flat_map(|nodes| nodes.get_ref());
+        may.extend(onward.map(|node| format!("cast on to {node}")));
         may.sort();
         may.dedup();
         reaching.add(Reach::Peer { name: name.get_ref().clone(), address: peer.address.clone(), may });
