@@ -2,7 +2,6 @@
 //!
 //! Owns where that file is, and its keys. Every other file is data and is judged by `trust`; this one is the user's word. It is
 //! `CANTRIP_CONFIG`, else `$XDG_CONFIG_HOME/cantrip/config.toml`, else `~/.config/cantrip/config.toml`.
-#![expect(clippy::disallowed_methods, reason = "reads the user's configuration")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

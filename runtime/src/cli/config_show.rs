@@ -155,7 +155,8 @@ fn destination_lines(key: &str, config: &LlmConfig, to: &Destination, file: &str
         Some(variable) => lines.add(format!("{key}.key"), "***", format!("environment: {variable}{named}")),
         None if to.variables.is_empty() => lines.add(format!("{key}.key"), NONE, DEFAULT),
         None => {
-            lines.add(format!("{key}.key"), "not set", format!("environment: {}{named}", to.variables.join(" or ")))
+            let source = format!("environment: {}{named}", to.variables.join(" or "));
+            lines.add(format!("{key}.key"), "not set", source);
         }
     }
 }
@@ -236,6 +237,10 @@ fn flatten(key: &str, value: &toml::Value, file: &str, lines: &mut Lines) {
             }
         }
         toml::Value::String(text) => lines.add(key, text, file),
-        other => lines.add(key, other.to_string(), file),
+        other @ (toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_)) => lines.add(key, other.to_string(), file),
     }
 }

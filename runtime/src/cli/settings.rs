@@ -297,9 +297,10 @@ impl Sandboxed {
         let found = RefCell::new((Statement::default(), Statement::default()));
         let hidden = RefCell::new(BTreeSet::new());
         let judge = |file: &Path, statement: &Statement| {
-            let beyond = match statement.is_empty() {
-                true => Statement::default(),
-                false => statement.beyond(&trust::trusted(&self.settings, file)?.1),
+            let beyond = if statement.is_empty() {
+                Statement::default()
+            } else {
+                statement.beyond(&trust::trusted(&self.settings, file)?.1)
             };
             hidden.replace(beyond.variables());
             found.replace((statement.clone(), beyond));

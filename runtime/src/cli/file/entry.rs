@@ -58,14 +58,13 @@ pub(super) fn model(
                 .map_err(|error| source.wrong(at, key, error.to_string()))?;
             Ok(ChosenModel { llm, retry: config.retry.clone() })
         }
-        ModelEntry::Named(name) => match user.config.and_then(|config| config.model(name, user.env)) {
-            Some(model) => model,
-            None => {
+        ModelEntry::Named(name) => {
+            let unknown = || {
                 let none = || format!("there is no configuration with a model `{name}` here");
-                let what = user.config.map_or_else(none, |config| config.unknown(name));
-                Err(source.wrong(at, key, what))
-            }
-        },
+                Err(source.wrong(at, key, user.config.map_or_else(none, |config| config.unknown(name))))
+            };
+            user.config.and_then(|config| config.model(name, user.env)).unwrap_or_else(unknown)
+        }
     }
 }
 

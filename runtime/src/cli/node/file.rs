@@ -289,7 +289,7 @@ fn reach(parsed: &NodeToml, file: &Path, home: Option<&Path>) -> Statement {
     for (name, peer) in &parsed.peers {
         let peer = peer.get_ref();
         let mut may: Vec<String> = peer.may.iter().map(|may| may.word().to_owned()).collect();
-        let onward = peer.nodes.iter().flat_map(|nodes| nodes.get_ref());
+        let onward = peer.nodes.iter().flat_map(Spanned::get_ref);
         may.extend(onward.map(|node| format!("cast on to {node}")));
         may.sort();
         may.dedup();

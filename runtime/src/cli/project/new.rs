@@ -1,5 +1,4 @@
 //! `new`: a project that builds as it is, with a test.
-#![expect(clippy::disallowed_methods, reason = "writes the files that a person asked for")]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

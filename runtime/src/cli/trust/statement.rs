@@ -2,7 +2,6 @@
 //!
 //! Owns the kinds of reach, which of them need no trust because they stay within the file's project, and their words. It
 //! opens nothing and reads no variable but those that move a provider's address.
-#![expect(clippy::disallowed_methods, reason = "asks where links lead")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -285,7 +284,7 @@ pub(in crate::cli) fn resolved(path: &Path) -> PathBuf {
 
 /// A path as it is compared and written down.
 fn written(path: &Path) -> String {
-    path.to_str().map_or_else(|| format!("{path:?}"), str::to_owned)
+    path.to_str().map_or_else(|| format!("\"{}\"", path.as_os_str().as_encoded_bytes().escape_ascii()), str::to_owned)
 }
 
 /// Collects what a file reaches.
