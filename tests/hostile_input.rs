@@ -9,6 +9,8 @@
 )]
 
 mod guest_support;
+#[path = "copy_support/book.rs"]
+mod copy_book;
 mod node_support;
 mod peer_support;
 
@@ -20,6 +22,10 @@ mod authority_served;
 mod configuration;
 #[path = "hostile_input/found.rs"]
 mod found;
+#[path = "hostile_input/copies.rs"]
+mod copies;
+#[path = "hostile_input/hosting.rs"]
+mod hosting;
 #[path = "hostile_input/limits.rs"]
 mod limits;
 #[path = "hostile_input/machine.rs"]
@@ -28,6 +34,8 @@ mod machine;
 mod peers;
 #[path = "hostile_input/providers.rs"]
 mod providers;
+#[path = "hostile_input/raw.rs"]
+mod raw;
 #[path = "hostile_input/record.rs"]
 mod record;
 #[path = "hostile_input/texts.rs"]

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SteppingClock;
-use cantrip_runtime::adapters::peer::{BoxIo, Net, PeerLimits, Way, accepting};
+use cantrip_runtime::adapters::peer::{AcceptLimits, BoxIo, Net, PeerLimits, Way, accepting};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, ForkProof, Head, Sealed};
@@ -253,9 +253,13 @@ impl World {
         let connections = accepting(
             move || {
                 let listener = Arc::clone(&listener);
-                Box::pin(async move { Ok(Box::new(listener.accept().await?.0) as BoxIo) })
+                Box::pin(async move {
+                    let (stream, from) = listener.accept().await?;
+                    Ok((Box::new(stream) as BoxIo, from.ip()))
+                })
             },
             identity,
+            AcceptLimits::default(),
         );
         Node::start(parts, connections)
     }

@@ -379,6 +379,9 @@ pub enum StoreError {
         /// Who.
         writer: WriterKey,
     },
+    /// More waits for the disk than copies may add to.
+    #[error("the disk is behind, and takes no copies for now")]
+    Behind,
     /// A blob is missing or not what its hash says.
     #[error("the text {id} that an entry refers to is missing or damaged")]
     Blob {

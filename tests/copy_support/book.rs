@@ -36,7 +36,7 @@ impl CopyPolicy for Terms {
     }
 }
 
-pub(crate) const OPEN: CopyTerms = CopyTerms { disk: true, memory: true, bytes_max: u64::MAX };
+pub(crate) const OPEN: CopyTerms = CopyTerms { disk: true, memory: true, bytes_max: u64::MAX, looms_max: 10_000 };
 
 pub(crate) fn key(number: u8) -> NodeKey {
     NodeKey::from_secret(&[number; 32])

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cantrip_runtime::adapters::peer::{
-    BoxIo, GuestLine, Hosting, Identity, NodeServer, PeerLimits, PeerNodes, Terms, Way, make_authority,
+    BoxIo, ConnectionLimits, GuestLine, Hosting, Identity, NodeServer, PeerLimits, PeerNodes, Terms, Way, make_authority,
     make_certificate,
 };
 use cantrip_runtime::domain::caller::Caller;
@@ -322,12 +322,21 @@ pub(crate) struct Parts {
 impl Node {
     /// Starts a node on these connections.
     pub(crate) fn start(parts: Parts, connections: impl Stream<Item = (BoxIo, Caller)> + Send + 'static) -> Self {
+        Self::start_within(parts, connections, ConnectionLimits::default())
+    }
+
+    /// The same, with other bounds of its connections.
+    pub(crate) fn start_within(
+        parts: Parts,
+        connections: impl Stream<Item = (BoxIo, Caller)> + Send + 'static,
+        bounds: ConnectionLimits,
+    ) -> Self {
         let peers = PeerNodes::new(parts.others, parts.way, parts.limits);
         let whole = parts.address.to_string();
         let runtime = Runtime::new(Arc::clone(&parts.store), parts.media, parts.clock, whole);
         let runtime = runtime.with_peers(Arc::clone(&peers) as _);
         let casts = Casts::new(runtime.clone(), parts.host_limits);
-        let server = NodeServer::new(casts.clone(), Arc::new(parts.host), parts.limits.rpc);
+        let server = NodeServer::new(casts.clone(), Arc::new(parts.host), parts.limits.rpc).within(bounds);
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let serving = tokio::spawn(async move {

@@ -66,7 +66,7 @@ pub(super) struct ClientPolicy;
 
 impl CopyPolicy for ClientPolicy {
     fn terms(&self, _: &Keeper) -> CopyTerms {
-        CopyTerms { bytes_max: u64::MAX, ..CopyTerms::NONE }
+        CopyTerms { bytes_max: u64::MAX, looms_max: usize::MAX, ..CopyTerms::NONE }
     }
 }
 

@@ -117,10 +117,11 @@ impl Settings {
         Ok(found.notice)
     }
 
-    /// Sends logs to stderr. A provider's bodies are left out: they can hold what nobody wants in a log.
+    /// Sends logs to stderr. Left out are the bodies of providers, which can hold what nobody wants in a log, and a line for each
+    /// connection that HTTP/2 itself ends: peers could fill a disk with them.
     pub(super) fn log() {
         let words = std::env::var("CANTRIP_LOG").unwrap_or_else(|_| "warn".to_owned());
-        let filter = EnvFilter::new(format!("{words},genai=off"));
+        let filter = EnvFilter::new(format!("{words},genai=off,h2=error"));
         let subscriber =
             tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogLines).with_target(false).finish();
         // A second subscriber, in a program that embeds the command line, is that program's affair.
@@ -371,7 +372,8 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
         | StoreError::Sequence { .. }
         | StoreError::Foreign { .. }
         | StoreError::Forked { .. }
-        | StoreError::Cheater { .. } => (Exit::Fault, None),
+        | StoreError::Cheater { .. }
+        | StoreError::Behind => (Exit::Fault, None),
     };
     CliError { exit, source: error.into(), hint }
 }

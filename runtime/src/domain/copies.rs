@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::{LoomId, NodeName, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
 
-/// 64 nodes. More do not keep one loom.
-pub const KEEPERS_MAX: usize = 64;
+pub use crate::domain::limits::KEEPERS_MAX;
 
 /// Where a copy is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -166,13 +165,16 @@ pub struct LoomCopies {
     /// How long a turn waits for them, in milliseconds; then the episode stops. 0: as long as it takes.
     #[serde(default)]
     pub acks_wait_ms: u64,
+    /// The peer that brought it here, where one did: it counts against what that one may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brought_by: Option<NodeName>,
 }
 
 impl LoomCopies {
     /// A loom that only this node keeps.
     pub fn new(loom: LoomId, node: &Keeper) -> Self {
         let keepers = BTreeMap::from([(node.clone(), Keeping::default())]);
-        Self { loom, origin: node.clone(), keepers, acks: 0, acks_wait_ms: 0 }
+        Self { loom, origin: node.clone(), keepers, acks: 0, acks_wait_ms: 0, brought_by: None }
     }
 
     /// How a node keeps it.

@@ -3,43 +3,29 @@
 //! Owns who may see which loom: a node is served a loom only if it is one of its keepers, and is told of no other. A session
 //! ([`Session`]) speaks with one other keeper; it knows no wire. What comes is recomputed before it is stored.
 
+mod accuse;
+mod acks;
+mod cost;
 mod link;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::domain::caller::Caller;
 use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keeper, Keepers, LoomCopies};
-use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
+use crate::domain::limits::{WRITERS_MAX, WRITERS_PER_PEER_MAX};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
+use crate::driver::refusals::Refusals;
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
 
+pub use acks::{AcksError, NoCopies};
 pub use link::{CopyWire, Linking};
 pub use session::Session;
-
-/// Why a turn does not count as recorded.
-#[derive(Debug, Error)]
-#[error(
-    "{have} of {acks} copies of loom {loom} were durable within {wait_ms} ms: {}",
-    if missing.is_empty() { "nobody else keeps it".to_owned() } else { format!("{} did not answer", missing.join(", ")) }
-)]
-pub struct NoCopies {
-    /// The loom.
-    pub loom: LoomId,
-    /// How many there were.
-    pub have: usize,
-    /// How many there should be.
-    pub acks: u32,
-    /// The bound.
-    pub wait_ms: u64,
-    /// Who has not said that it has it.
-    pub missing: Vec<String>,
-}
 
 /// Why a loom's copies could not be arranged.
 #[derive(Debug, Error)]
@@ -85,11 +71,13 @@ pub struct CopyTerms {
     pub memory: bool,
     /// How many bytes of others' writing are taken from it, in this run of the process.
     pub bytes_max: u64,
+    /// How many looms it may have kept here. Its naming one counts, whether anything comes of it or not.
+    pub looms_max: usize,
 }
 
 impl CopyTerms {
     /// Nothing.
-    pub const NONE: Self = Self { disk: false, memory: false, bytes_max: 0 };
+    pub const NONE: Self = Self { disk: false, memory: false, bytes_max: 0, looms_max: 0 };
 
     const fn allow(self, kind: CopyKind) -> bool {
         match kind {
@@ -111,7 +99,12 @@ struct State {
     looms: BTreeMap<LoomId, LoomCopies>,
     keepers: HashMap<(LoomId, Keeper), KeeperState>,
     /// Bytes that each peer has brought.
-    brought: HashMap<Keeper, u64>,
+    /// Bytes that each peer has brought, its clients included; nothing stands for the machine's own user.
+    brought: HashMap<Option<NodeName>, u64>,
+    /// Looms that each peer has brought.
+    named: HashMap<NodeName, usize>,
+    /// Logs of a loom that each peer has brought, in this run of the process.
+    writers: HashMap<(LoomId, Option<NodeName>), BTreeSet<WriterKey>>,
     /// Conversations with each peer.
     talking: HashMap<Keeper, usize>,
     /// Entities that another node goes on with, and under which key.
@@ -134,6 +127,38 @@ pub struct Copies {
     news: watch::Sender<u64>,
     /// Counts up whenever somebody has said what it has.
     heard: watch::Sender<u64>,
+    refusals: Refusals,
+}
+
+/// Whether a loom that a peer names is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Admitted {
+    Yes,
+    /// It is none of this peer's business, or does not exist: that is told in the same words.
+    No,
+    /// This peer has as many as it may.
+    TooMany {
+        looms: usize,
+    },
+}
+
+/// What a log is that a peer brings a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brought {
+    Known,
+    New,
+    /// It would be one more than its share.
+    TooMany,
+}
+
+/// The looms that each peer has brought.
+fn named<'a>(looms: impl Iterator<Item = &'a LoomCopies>) -> HashMap<NodeName, usize> {
+    let mut named: HashMap<NodeName, usize> = HashMap::new();
+    for peer in looms.filter_map(|copies| copies.brought_by.clone()) {
+        let count = named.entry(peer).or_default();
+        *count = count.saturating_add(1);
+    }
+    named
 }
 
 impl Copies {
@@ -150,8 +175,8 @@ impl Copies {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
         let (news, heard) = (watch::Sender::new(0), watch::Sender::new(0));
-        let state = Mutex::default();
-        let copies = Self { node, disk, memory, book, policy, clock, state, news, heard };
+        let (state, refusals) = (Mutex::default(), Refusals::new());
+        let copies = Self { node, disk, memory, book, policy, clock, state, news, heard, refusals };
         copies.reread()?;
         Ok(Arc::new(copies))
     }
@@ -205,6 +230,7 @@ impl Copies {
         if state.looms == read {
             return Ok(());
         }
+        state.named = named(read.values());
         state.looms = read;
         drop(state);
         self.grown_everywhere();
@@ -288,6 +314,10 @@ impl Copies {
             return Ok(());
         }
         self.book.save(&after)?;
+        if let Some(peer) = after.brought_by.clone().filter(|_| before.is_none()) {
+            let named = state.named.entry(peer).or_default();
+            *named = named.saturating_add(1);
+        }
         state.looms.insert(loom, after);
         drop(state);
         self.grown(loom);
@@ -314,27 +344,35 @@ impl Copies {
 
     /// Whether a peer that says that it keeps a loom may: it is one of its keepers, or brings a new one, or began it here. A peer
     /// that may bring none hears the same of a loom that is known and of one that is not.
-    fn admit(&self, peer: &Keeper, loom: LoomId, origin: &Keeper, keepers: &Keepers) -> Result<bool, StoreError> {
+    fn admit(&self, peer: &Keeper, loom: LoomId, origin: &Keeper, keepers: &Keepers) -> Result<Admitted, StoreError> {
         let known = self.of(loom);
         let terms = self.policy.terms(peer);
+        if keepers.len() > KEEPERS_MAX {
+            return Ok(Admitted::No);
+        }
         let mut after = known.clone().unwrap_or_else(|| {
             let origin = if origin.is_same(&self.node) { peer } else { origin };
-            LoomCopies { origin: origin.clone(), ..LoomCopies::new(loom, &self.node) }
+            let brought_by = peer.answerable().cloned();
+            LoomCopies { origin: origin.clone(), brought_by, ..LoomCopies::new(loom, &self.node) }
         });
         let is_keeper = known.as_ref().is_some_and(|copies| copies.kind(peer) != CopyKind::None);
         let is_new = known.is_none() && (self.logs(loom)?.is_empty() || self.was_begun_by(loom, peer)?);
         if !is_keeper && !is_new {
-            return Ok(false);
+            return Ok(Admitted::No);
         }
         after.merge(&self.node, peer, keepers);
         // Whoever brings it keeps it, whatever it calls itself.
         after.keepers.entry(peer.clone()).or_default();
         if after.kind(peer) == CopyKind::None {
-            return Ok(false);
+            return Ok(Admitted::No);
         }
         let (from, to) = (known.map_or(CopyKind::None, |copies| copies.kind(&self.node)), after.kind(&self.node));
         if from != to && !terms.allow(to) {
-            return Ok(false);
+            return Ok(Admitted::No);
+        }
+        let is_first = after.brought_by.is_some() && self.of(loom).is_none();
+        if is_first && self.named_by(peer) >= terms.looms_max {
+            return Ok(Admitted::TooMany { looms: terms.looms_max });
         }
         self.convert(loom, from, to)?;
         let changed = self.change(loom, |copies| {
@@ -342,10 +380,31 @@ impl Copies {
             Ok(())
         });
         match changed {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Admitted::Yes),
             Err(CopyError::Store(error)) => Err(error),
-            Err(CopyError::TooMany { .. } | CopyError::Acks { .. }) => Ok(false),
+            Err(CopyError::TooMany { .. } | CopyError::Acks { .. }) => Ok(Admitted::No),
         }
+    }
+
+    /// How many looms a peer has brought here.
+    fn named_by(&self, peer: &Keeper) -> usize {
+        let state = self.lock();
+        peer.answerable().and_then(|peer| state.named.get(peer)).copied().unwrap_or_default()
+    }
+
+    /// Whether a log that a peer brings is taken: one that is here, or one within the peer's share of the loom's writers.
+    fn brings_writer(&self, peer: &Keeper, loom: LoomId, writer: WriterKey) -> Result<Brought, StoreError> {
+        let logs = self.logs(loom)?;
+        if logs.iter().any(|log| log.writer == writer) {
+            return Ok(Brought::Known);
+        }
+        let mut state = self.lock();
+        let brought = state.writers.entry((loom, peer.answerable().cloned())).or_default();
+        if logs.len() >= WRITERS_MAX || (brought.len() >= WRITERS_PER_PEER_MAX && !brought.contains(&writer)) {
+            return Ok(Brought::TooMany);
+        }
+        brought.insert(writer);
+        Ok(Brought::New)
     }
 
     /// Whether everything of a loom that this node wrote was cast by this peer. Whoever may open the node's own socket may read its
@@ -460,12 +519,16 @@ impl Copies {
     }
 
     /// Counts what a peer brings. Returns whether it may bring more.
-    fn brings(&self, peer: &Keeper, bytes: usize) -> bool {
+    fn brings(&self, peer: &Keeper, bytes: u64) -> bool {
         let max = self.policy.terms(peer).bytes_max;
         let mut state = self.lock();
-        let brought = state.brought.entry(peer.clone()).or_default();
-        *brought = brought.saturating_add(bytes as u64);
-        *brought <= max
+        let brought = state.brought.entry(peer.answerable().cloned()).or_default();
+        let after = brought.saturating_add(bytes);
+        if after > max {
+            return false;
+        }
+        *brought = after;
+        true
     }
 
     fn note(&self, loom: LoomId, peer: &Keeper, note: impl FnOnce(&mut KeeperState)) {
@@ -481,75 +544,4 @@ impl Copies {
             self.note(copies.loom, peer, &mut note);
         }
     }
-
-    /// Returns once what this node has written into a loom is on as many other disks as it asks for.
-    ///
-    /// # Errors
-    /// Too few of them in time.
-    pub async fn acknowledged(&self, loom: LoomId) -> Result<(), AcksError> {
-        let Some(copies) = self.of(loom).filter(|copies| copies.acks > 0) else { return Ok(()) };
-        let writer = self.disk.writer();
-        let sequence = self.disk.head(loom)?.sequence;
-        let mut heard = self.heard.subscribe();
-        let wanted = usize::try_from(copies.acks).unwrap_or(usize::MAX);
-        let has = |state: &KeeperState| state.durable.get(&writer).is_some_and(|&at| at >= sequence);
-        let waiting = async {
-            loop {
-                heard.borrow_and_update();
-                if self.states(loom).values().filter(|state| has(state)).count() >= wanted {
-                    return;
-                }
-                if heard.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        if copies.acks_wait_ms == 0 {
-            waiting.await;
-            return Ok(());
-        }
-        tokio::select! {
-            () = waiting => Ok(()),
-            () = self.clock.sleep(Duration::from_millis(copies.acks_wait_ms)) => {
-                let states = self.states(loom);
-                let missing = states.iter().filter(|(_, state)| !has(state)).map(|(keeper, _)| keeper.to_string());
-                let missing: Vec<String> = missing.collect();
-                Err(AcksError::Missing(NoCopies {
-                    loom,
-                    have: states.len().saturating_sub(missing.len()),
-                    acks: copies.acks,
-                    wait_ms: copies.acks_wait_ms,
-                    missing,
-                }))
-            }
-        }
-    }
-
-    /// Waits until a keeper has everything of a loom that is here, or until nothing can be heard of it any more.
-    pub async fn settled(&self, loom: LoomId, keeper: &Keeper) -> Result<bool, StoreError> {
-        let mut heard = self.heard.subscribe();
-        loop {
-            heard.borrow_and_update();
-            let logs = self.logs(loom)?;
-            let states = self.states(loom);
-            let Some(state) = states.get(keeper) else { return Ok(false) };
-            if logs.iter().all(|log| state.has.get(&log.writer).is_some_and(|&at| at >= log.head.sequence)) {
-                return Ok(true);
-            }
-            if heard.changed().await.is_err() {
-                return Ok(false);
-            }
-        }
-    }
-}
-
-/// Why a turn could not be acknowledged.
-#[derive(Debug, Error)]
-pub enum AcksError {
-    /// Too few copies.
-    #[error(transparent)]
-    Missing(#[from] NoCopies),
-    /// Ours.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }

@@ -9,6 +9,7 @@ mod members;
 mod recorded;
 mod resumed;
 mod run;
+mod table;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::caller::KnownCaller;
 use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
+use crate::domain::limits::{HOSTED_MAX, HOSTED_PER_PEER_MAX};
 use crate::domain::remote::{Onward, Order, Refusal};
 use crate::ports::{BoxFuture, RemoteEnd};
 
@@ -29,6 +31,7 @@ pub use self::attached::{Attached, Cursor, HostItem};
 use self::recorded::Known;
 pub use self::resumed::Unfinished;
 use self::run::Run;
+use self::table::{Full, Table};
 use super::cantrip::Cantrip;
 use super::control::Control;
 use super::fault::chain;
@@ -36,8 +39,8 @@ use super::line::Line;
 use super::recorder::Loom;
 use super::runtime::{Runtime, Summoned};
 
-/// 10 000 entities. More are not kept in memory at once.
-const HOSTED_MAX: usize = 10_000;
+/// 1 000 entries. A longer loom is not read on a thread that serves.
+const READ_IN_PLACE_ENTRIES_MAX: u64 = 1_000;
 /// 1 000 looms. So many permissions to write into one are remembered, so that not every cast reads the whole loom.
 const ADMITTED_MAX: usize = 1_000;
 
@@ -78,13 +81,21 @@ pub struct Slots {
     running_max: usize,
     waiting: AtomicUsize,
     waiting_max: usize,
+    /// How many of its entities are in memory, those that wait for a further intent included.
+    entities_max: usize,
 }
 
 impl Slots {
     /// So many run, so many wait; more are refused.
     pub fn new(running_max: usize, waiting_max: usize) -> Arc<Self> {
+        Self::with_entities(running_max, waiting_max, HOSTED_PER_PEER_MAX)
+    }
+
+    /// The same, with so many entities in memory; there is always room for those that run and wait.
+    pub fn with_entities(running_max: usize, waiting_max: usize, entities_max: usize) -> Arc<Self> {
+        let entities_max = entities_max.max(running_max.saturating_add(waiting_max));
         let running = Semaphore::new(running_max);
-        Arc::new(Self { running, running_max, waiting: AtomicUsize::new(0), waiting_max })
+        Arc::new(Self { running, running_max, waiting: AtomicUsize::new(0), waiting_max, entities_max })
     }
 
     /// How many run, how many wait, and how many may run.
@@ -145,7 +156,8 @@ struct Hosted {
 struct Inner {
     runtime: Runtime,
     limits: HostLimits,
-    hosted: Mutex<BTreeMap<EntityId, Arc<Hosted>>>,
+    hosted: Mutex<Table>,
+    opening: Openings,
     admitted: Mutex<VecDeque<(LoomId, NodeName)>>,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -181,6 +193,7 @@ impl Casts {
             runtime,
             limits,
             hosted: Mutex::default(),
+            opening: Mutex::default(),
             admitted: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -192,7 +205,7 @@ impl Casts {
         &self.0.runtime
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<EntityId, Arc<Hosted>>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.hosted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,7 +218,7 @@ impl Casts {
             () = self.0.tasks.wait() => return,
             () = clock.sleep(drain) => {}
         }
-        let running: Vec<Control> = self.lock().values().map(|hosted| hosted.control.clone()).collect();
+        let running: Vec<Control> = self.lock().all().map(|hosted| hosted.control.clone()).collect();
         for control in running {
             control.orphan();
         }
@@ -217,12 +230,18 @@ impl Casts {
         self.0.tasks.len()
     }
 
+    /// How many entities are in memory, and how many were looked at by openings of others since the start.
+    pub fn in_memory(&self) -> (usize, u64) {
+        let all = self.lock();
+        (all.len(), all.looked_at())
+    }
+
     /// Runs an episode, or joins it where it is known. `after` is how far the caller has its entries already, `events` whether
     /// it wants to be told of events.
     ///
     /// # Errors
     /// An entity or a loom of somebody else, an episode that cannot be begun, or too many of them.
-    pub fn open(
+    pub async fn open(
         &self,
         caller: &KnownCaller,
         slots: &Arc<Slots>,
@@ -231,32 +250,27 @@ impl Casts {
         after: Option<Cursor>,
         events: bool,
     ) -> Result<Attached, Refusal> {
+        self.tidy();
+        if let Found::Same(known) = self.find(caller, &order)? {
+            return Ok(Attached::new(self, known, true, (after, events)));
+        }
+        // One opening of an entity after the other; those of others go on meanwhile, however long the record of this one is.
+        let turn = Turn::wait(&self.0.opening, order.entity).await;
         let now_us = self.0.runtime.host.clock.now_us();
-        let mut all = self.lock();
-        self.purge(&mut all, now_us);
         let mut begin = Begin::Fresh;
         // Microseconds: nobody asks so often that a later start would not be above what an earlier one had asked.
         let mut line = Arc::new(Line::new(now_us));
-        if let Some(known) = all.get(&order.entity).map(Arc::clone) {
-            if !known.caller.caller.is_same(&caller.caller) {
-                return Err(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
+        match self.find(caller, &order)? {
+            Found::Same(known) => return Ok(Attached::new(self, known, true, (after, events))),
+            Found::Waits(known) => {
+                let kept = known.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(summoned) = kept.filter(|_| order.again) {
+                    begin = Begin::Kept(Box::new(summoned));
+                    // Its gates and its model know this way back.
+                    line = Arc::clone(&known.line);
+                }
             }
-            let is_over = matches!(&*known.stage.borrow(), Stage::Ended(_));
-            if known.cast == order.cast {
-                known.heard_us.store(now_us, Ordering::Relaxed);
-                drop(all);
-                return Ok(Attached::new(self, known, true, (after, events)));
-            }
-            if !is_over {
-                let what = format!("the entity {} is at work on {}", order.entity, known.cast);
-                return Err(refuse("entity", GateError::Exhausted(what)));
-            }
-            let kept = known.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(summoned) = kept.filter(|_| order.again) {
-                begin = Begin::Kept(Box::new(summoned));
-                // Its gates and its model know this way back.
-                line = Arc::clone(&known.line);
-            }
+            Found::Nothing => {}
         }
         if self.0.closing.is_cancelled() {
             let what = "this node is shutting down".to_owned();
@@ -264,20 +278,15 @@ impl Casts {
         }
         // What is passed on is on record where it runs: that node knows whether it has run.
         if matches!((&begin, &place), (Begin::Fresh, Where::Here(..))) {
-            match self.recorded(&caller.caller, &order).map_err(|refused| *refused)? {
+            match self.look_up(caller, &order).await? {
                 Known::Not => {}
                 Known::Entity { unfinished } => begin = Begin::Recorded { unfinished },
                 Known::Over(end) => {
                     let hosted = self.hosted(caller, &order, now_us, 0, line)?;
                     hosted.stage.send_replace(Stage::Ended(Arc::new(Ok(*end))));
-                    drop(all);
                     return Ok(Attached::new(self, hosted, true, (after, events)));
                 }
             }
-        }
-        if all.len() >= HOSTED_MAX {
-            let what = format!("this node hosts {HOSTED_MAX} entities already");
-            return Err(refuse("host", GateError::Exhausted(what)));
         }
         let (running, waiting, running_max) = slots.load();
         if running >= running_max && waiting >= slots.waiting_max {
@@ -286,13 +295,58 @@ impl Casts {
         }
         let is_joined = matches!(begin, Begin::Recorded { unfinished: true });
         let hosted = self.hosted(caller, &order, now_us, waiting, line)?;
-        all.insert(order.entity, Arc::clone(&hosted));
-        drop(all);
+        self.take_in(&hosted, slots)?;
         let attached = Attached::new(self, Arc::clone(&hosted), is_joined, (after, events));
         let run = Run { casts: self.clone(), hosted, slots: Arc::clone(slots) };
         slots.waiting.fetch_add(1, Ordering::Relaxed);
         self.0.tasks.spawn(run.finish(order, place, begin));
+        drop(turn);
         Ok(attached)
+    }
+
+    /// What is in memory of an order's entity.
+    fn find(&self, caller: &KnownCaller, order: &Order) -> Result<Found, Refusal> {
+        let Some(known) = self.lock().get(order.entity) else { return Ok(Found::Nothing) };
+        if !known.caller.caller.is_same(&caller.caller) {
+            return Err(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
+        }
+        if known.cast == order.cast {
+            known.heard_us.store(self.0.runtime.host.clock.now_us(), Ordering::Relaxed);
+            return Ok(Found::Same(known));
+        }
+        let is_over = matches!(&*known.stage.borrow(), Stage::Ended(_));
+        if !is_over {
+            let what = format!("the entity {} is at work on {}", order.entity, known.cast);
+            return Err(refuse("entity", GateError::Exhausted(what)));
+        }
+        Ok(Found::Waits(known))
+    }
+
+    /// What the record says of an order. A long loom is read away from the threads that serve.
+    async fn look_up(&self, caller: &KnownCaller, order: &Order) -> Result<Known, Refusal> {
+        let head = self.0.runtime.host.store.head(order.loom).map_err(|error| ours(&error))?;
+        if head.sequence <= READ_IN_PLACE_ENTRIES_MAX {
+            return self.recorded(&caller.caller, order).map_err(|refused| *refused);
+        }
+        let (casts, caller, order) = (self.clone(), caller.caller.clone(), order.clone());
+        let found = tokio::task::spawn_blocking(move || casts.recorded(&caller, &order)).await;
+        found.map_err(|error| ours(&error))?.map_err(|refused| *refused)
+    }
+
+    fn take_in(&self, hosted: &Arc<Hosted>, slots: &Slots) -> Result<(), Refusal> {
+        let now_us = self.0.runtime.host.clock.now_us();
+        let due_us = now_us.saturating_add(micros(self.0.limits.rest));
+        let taken = self.lock().insert(hosted, slots.entities_max, due_us);
+        taken.map_err(|full| match full {
+            Full::Share { entities } => {
+                let what = format!("{entities} entities of this caller are at work here; no more are taken");
+                refuse("entities", GateError::Exhausted(what))
+            }
+            Full::Table => {
+                let what = format!("{HOSTED_MAX} entities are at work here; no more are taken");
+                refuse("host", GateError::Exhausted(what))
+            }
+        })
     }
 
     fn hosted(
@@ -337,19 +391,72 @@ impl Casts {
         }
     }
 
-    /// Forgets what has ended and nobody has asked for since.
-    fn purge(&self, all: &mut BTreeMap<EntityId, Arc<Hosted>>, now_us: u64) {
-        let idle_us = u64::try_from(self.0.limits.idle.as_micros()).unwrap_or(u64::MAX);
-        let rest_us = u64::try_from(self.0.limits.rest.as_micros()).unwrap_or(u64::MAX);
-        for hosted in all.values() {
-            let silent_us = now_us.saturating_sub(hosted.heard_us.load(Ordering::Relaxed));
-            if silent_us >= rest_us {
-                Self::put_to_rest(hosted);
-            }
+    /// Looks at what is due: what nobody has asked for is forgotten, and what waits gives its memory back.
+    fn tidy(&self) {
+        let limits = &self.0.limits;
+        let now_us = self.0.runtime.host.clock.now_us();
+        let to_rest = self.lock().tidy(now_us, micros(limits.rest), micros(limits.idle));
+        for hosted in to_rest {
+            Self::put_to_rest(&hosted);
         }
-        all.retain(|_, hosted| {
-            let is_over = matches!(&*hosted.stage.borrow(), Stage::Ended(_));
-            !is_over || now_us.saturating_sub(hosted.heard_us.load(Ordering::Relaxed)) < idle_us
-        });
+    }
+
+    /// An episode has ended, and what came of it is on disk. It is forgotten unless it waits for more, or the record does not know
+    /// how it ended.
+    fn ended(&self, hosted: &Arc<Hosted>, slots: &Slots) {
+        let is_recorded = matches!(&*hosted.stage.borrow(), Stage::Ended(end) if end.is_ok());
+        let now_us = self.0.runtime.host.clock.now_us();
+        // Instances are held by those that run and by half as many that wait: no caller takes the pool.
+        let awake_max = (slots.running_max / 2).max(1);
+        let to_rest = self.lock().ended(hosted, hosted.keep || !is_recorded, awake_max, now_us);
+        if let Some(hosted) = to_rest {
+            Self::put_to_rest(&hosted);
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What is in memory of an entity.
+enum Found {
+    Nothing,
+    /// The very episode.
+    Same(Arc<Hosted>),
+    /// An episode of it has ended, and it waits for another.
+    Waits(Arc<Hosted>),
+}
+
+type Openings = Mutex<BTreeMap<EntityId, Arc<tokio::sync::Mutex<()>>>>;
+
+/// The turn of an opening among those of its entity.
+struct Turn<'a> {
+    openings: &'a Openings,
+    entity: EntityId,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl<'a> Turn<'a> {
+    async fn wait(openings: &'a Openings, entity: EntityId) -> Self {
+        let own = {
+            let mut all = openings.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(entity).or_default())
+        };
+        // Made first: whoever gives up waiting tidies up too.
+        let mut turn = Self { openings, entity, guard: None };
+        turn.guard = Some(own.lock_owned().await);
+        turn
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut all = self.openings.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those who wait hold it too.
+        if all.get(&self.entity).is_some_and(|own| Arc::strong_count(own) == 1) {
+            all.remove(&self.entity);
+        }
     }
 }

@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cantrip_gates::{CallContext, Gate, GateError, GateFuture, GateSpec};
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 
+use super::weighed;
 use crate::domain::event::Event;
+use crate::domain::limits::ANSWER_PARTS_BYTES_MAX;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::ports::{BoxFuture, Llm, Observer, Pieces};
 
 /// 1 024 events wait for a slow caller; older ones are dropped, because events only show what is recorded anyway.
 const EVENTS_WAITING_MAX: usize = 1_024;
-/// 64 parts of an answer wait for the one who asked.
-const PARTS_WAITING_MAX: usize = 64;
 
 /// What is asked of the caller.
 #[derive(Debug, Clone)]
@@ -60,6 +60,17 @@ pub enum Answer {
     GuestRefused(String),
 }
 
+impl Answer {
+    /// What a part takes while it waits. An answer that is whole waits alone: it is the last.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Thinking(text) | Self::GuestRefused(text) => text.len(),
+            Self::GuestPart { bytes, .. } => bytes.len(),
+            Self::Gate(_) | Self::Model(_) => ANSWER_PARTS_BYTES_MAX,
+        }
+    }
+}
+
 /// One side of the way back. Shared by the episode and whoever is attached to it.
 #[derive(Debug)]
 pub struct Line {
@@ -71,7 +82,7 @@ pub struct Line {
 #[derive(Debug)]
 struct Asks {
     last: u64,
-    open: BTreeMap<u64, (Ask, mpsc::Sender<Answer>)>,
+    open: BTreeMap<u64, (Ask, weighed::Sender<Answer>)>,
 }
 
 impl Line {
@@ -90,7 +101,7 @@ impl Line {
 struct Asked<'a> {
     line: &'a Line,
     number: u64,
-    answers: mpsc::Receiver<Answer>,
+    answers: weighed::Receiver<Answer>,
 }
 
 impl Drop for Asked<'_> {
@@ -105,7 +116,7 @@ impl Line {
     }
 
     fn ask(&self, ask: Ask) -> Asked<'_> {
-        let (sender, answers) = mpsc::channel(PARTS_WAITING_MAX);
+        let (sender, answers) = weighed::channel(ANSWER_PARTS_BYTES_MAX);
         let mut asks = self.lock();
         asks.last = asks.last.saturating_add(1);
         let number = asks.last;
@@ -140,7 +151,8 @@ impl Line {
         let sender = self.lock().open.get(&number).map(|(_, sender)| sender.clone());
         if let Some(sender) = sender {
             // Whoever asked may have given up in the meantime.
-            drop(sender.send(answer).await);
+            let bytes = answer.bytes();
+            drop(sender.send(answer, bytes).await);
         }
     }
 
@@ -288,7 +300,7 @@ mod tests {
         let mut asked = pin!(line.gate("echo", Value::Null));
         assert!(poll(asked.as_mut()).is_pending());
         let part = || line.answer(1, Answer::Text("x".to_owned()));
-        for _ in 0..PARTS_WAITING_MAX {
+        for _ in 0..weighed::MESSAGES_MAX {
             assert!(poll(pin!(part())).is_ready());
         }
         let mut one_too_many = pin!(part());

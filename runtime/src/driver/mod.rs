@@ -16,10 +16,12 @@ mod line;
 mod read_loom;
 mod recorder;
 mod reexecute;
+mod refusals;
 mod remote;
 mod replay;
 mod runtime;
 mod snapshot;
+pub(crate) mod weighed;
 
 pub use cantrip::{Cantrip, CantripBuilder, CantripError, ChildModels};
 pub use control::Control;
@@ -31,5 +33,6 @@ pub use hosting::{Attached, Build, Casts, Cursor, HostItem, HostLimits, Slots, U
 pub use line::{Answer, Ask, CallerGate, CallerLlm, Line};
 pub use recorder::Loom;
 pub use reexecute::{Difference, ReplayError, Replayed};
+pub use refusals::{Line as RefusalLine, Refusals};
 pub use remote::{RemoteCantrip, RemoteEntity, RemoteError};
 pub use runtime::{AmendError, Amendment, CastError, CastOptions, Origin, Runtime, Summoned};

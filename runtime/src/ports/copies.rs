@@ -47,6 +47,17 @@ pub trait CopyStore: LoomStore {
     /// A failed write.
     fn accuse(&self, proof: &ForkProof) -> Result<bool, StoreError>;
 
+    /// Whether a proof is kept of this writer.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn is_accused(&self, writer: WriterKey) -> Result<bool, StoreError>;
+
+    /// Whether so much waits for the disk that no copies are taken for now.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Keeps a large text for a segment that follows. It is durable with that.
     ///
     /// # Errors

@@ -226,7 +226,7 @@ struct Open;
 
 impl CopyPolicy for Open {
     fn terms(&self, _: &Keeper) -> CopyTerms {
-        CopyTerms { disk: true, memory: true, bytes_max: u64::MAX }
+        CopyTerms { disk: true, memory: true, bytes_max: u64::MAX, looms_max: 1_000 }
     }
 }
 

@@ -6,29 +6,33 @@
 mod accept;
 mod certificate;
 mod client;
+mod connection;
 mod convert;
 mod deploy;
 mod guarded;
 mod identity;
+mod judge;
 mod near;
 mod net;
 mod server;
+mod speaking;
 mod sync;
 mod upload;
 mod wire;
 
 pub use crate::domain::caller::Caller;
-pub use accept::{accepting, over_socket, over_tls};
+pub use accept::{AcceptLimits, Incoming, accepting, over_socket, over_tls, over_tls_within};
 pub use certificate::{
     CertificateInfo, Concern, Fingerprint, FingerprintError, Period, is_key_of, make_authority, make_authority_for,
     make_certificate, make_certificate_for,
 };
 pub use client::{PeerLimits, PeerNodes, Way};
+pub use connection::ConnectionLimits;
 pub use deploy::{DeployError, Deployed, Package};
 pub use identity::{Identity, IdentityError, next_key};
 pub use net::{BoxIo, Net, TcpNet};
 pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms};
-pub use upload::{Kept, Shelve, Uploaded, Uploads, signed_by};
+pub use upload::{Coming, Kept, Shelve, Uploaded, Uploads, signed_by};
 
 /// The protocol as generated, for tests that speak it themselves.
 pub mod v1 {

@@ -19,6 +19,7 @@ use super::wire as v1;
 use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use crate::domain::ids::{BlobId, EntryId, NodeAddress};
+use crate::domain::limits::{NEAR_ANSWER_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX};
 use crate::domain::loom::{Blob, Sealed};
 use crate::domain::remote::Order;
 use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Signal};
@@ -47,7 +48,8 @@ pub(super) enum Broken {
 /// What is known of a question of the host.
 enum Asked {
     Running,
-    Answered(Vec<Said>),
+    /// What was said, and how many bytes that is.
+    Answered(Vec<Said>, usize),
 }
 
 /// One episode.
@@ -68,6 +70,9 @@ pub(super) struct Near<'a> {
     texts_bytes: usize,
     answers: FuturesUnordered<BoxFuture<'a, (u64, Vec<Said>)>>,
     asked: BTreeMap<u64, Asked>,
+    answered_bytes: usize,
+    /// Bytes of entries that were taken since the disk was waited for.
+    unsynced_bytes: usize,
     out: Out,
 }
 
@@ -115,6 +120,8 @@ impl<'a> Near<'a> {
             texts_bytes: 0,
             answers: FuturesUnordered::new(),
             asked: BTreeMap::new(),
+            answered_bytes: 0,
+            unsynced_bytes: 0,
             out: Arc::default(),
         }
     }
@@ -238,7 +245,20 @@ impl<'a> Near<'a> {
     async fn answered(&mut self, call: u64, answers: &[Said], sender: &Sender) -> Result<(), Broken> {
         // An entity asks one thing after the other: what was answered before will not be asked again.
         self.asked.retain(|number, asked| *number >= call || matches!(asked, Asked::Running));
-        self.asked.insert(call, Asked::Answered(answers.to_vec()));
+        let sizes = answers.iter().map(|said| prost::Message::encoded_len(&message(said.clone())));
+        let bytes = sizes.fold(256, usize::saturating_add);
+        self.asked.insert(call, Asked::Answered(answers.to_vec(), bytes));
+        let remembered = self.asked.values().map(|asked| match asked {
+            Asked::Running => 0,
+            Asked::Answered(_, bytes) => *bytes,
+        });
+        self.answered_bytes = remembered.fold(0, usize::saturating_add);
+        if self.answered_bytes > NEAR_ANSWER_BYTES_MAX {
+            return Err(self.broken(format!(
+                "it has asked out of order until {} bytes of answers were remembered for it, and {NEAR_ANSWER_BYTES_MAX} may be",
+                self.answered_bytes
+            )));
+        }
         for said in answers {
             self.say(sender, said.clone()).await?;
         }
@@ -257,7 +277,7 @@ impl<'a> Near<'a> {
                 return Err(Broken::Final(PeerError::Refused { node: self.peer.to_string(), refusal }));
             }
             Some(Told::TextPart(part)) => self.text(part)?,
-            Some(Told::Entry(entry)) => self.entry(&entry)?,
+            Some(Told::Entry(entry)) => self.entry(&entry).await?,
             Some(Told::Event(line)) => {
                 // What is no event of this version is not shown.
                 if let Some(event) =
@@ -279,7 +299,12 @@ impl<'a> Near<'a> {
     }
 
     fn text(&mut self, part: v1::TextPart) -> Result<(), Broken> {
-        let (text, is_whole) = self.texts.entry(part.id).or_default();
+        if self.texts.len() >= NEAR_TEXTS_MAX && !self.texts.contains_key(&part.id) {
+            return Err(self.broken(format!("more than {NEAR_TEXTS_MAX} texts that no entry refers to")));
+        }
+        // Nothing else is an id of a text.
+        let id: BlobId = part.id.parse().map_err(|error| self.broken(format!("a text has no id: {error}")))?;
+        let (text, is_whole) = self.texts.entry(id.to_string()).or_default();
         // Sent again on a new connection: from its beginning.
         if *is_whole {
             self.texts_bytes = self.texts_bytes.saturating_sub(text.len());
@@ -294,7 +319,7 @@ impl<'a> Near<'a> {
         Ok(())
     }
 
-    fn entry(&mut self, entry: &v1::Entry) -> Result<(), Broken> {
+    async fn entry(&mut self, entry: &v1::Entry) -> Result<(), Broken> {
         let id: EntryId = entry.id.parse().map_err(|error| self.broken(format!("`{}` is no id: {error}", entry.id)))?;
         let opened = Sealed::open(id, entry.bytes.to_vec());
         let mut sealed = opened.map_err(|error| self.broken(format!("entry {id}: {}", chain(&error))))?;
@@ -306,8 +331,15 @@ impl<'a> Near<'a> {
             }
             sealed.blobs.push(Blob { id, bytes });
         }
+        let blobs = sealed.blobs.iter().map(|blob| blob.bytes.len()).fold(0, usize::saturating_add);
+        self.unsynced_bytes = self.unsynced_bytes.saturating_add(sealed.bytes.len()).saturating_add(blobs);
         self.home.receive(sealed).map_err(|error| self.home_error(error))?;
         self.after = entry.cursor.to_vec();
+        if self.unsynced_bytes > NEAR_UNSYNCED_BYTES_MAX {
+            // A host may send faster than this disk writes: it waits here, and not in the queue of everybody.
+            self.unsynced_bytes = 0;
+            self.home.sync().await.map_err(|error| self.home_error(error))?;
+        }
         Ok(())
     }
 
@@ -315,11 +347,15 @@ impl<'a> Near<'a> {
     async fn is_new(&mut self, call: u64, sender: &Sender) -> Result<bool, Broken> {
         let again = match self.asked.get(&call) {
             None => {
+                let running = self.asked.values().filter(|asked| matches!(asked, Asked::Running)).count();
+                if running >= NEAR_QUESTIONS_MAX {
+                    return Err(self.broken(format!("it asks more than {NEAR_QUESTIONS_MAX} questions at once")));
+                }
                 self.asked.insert(call, Asked::Running);
                 return Ok(true);
             }
             Some(Asked::Running) => Vec::new(),
-            Some(Asked::Answered(answers)) => answers.clone(),
+            Some(Asked::Answered(answers, _)) => answers.clone(),
         };
         for said in again {
             self.say(sender, said).await?;

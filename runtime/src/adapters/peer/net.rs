@@ -1,16 +1,11 @@
-//! Ways to reach an address, and what a connection knows of its other end.
+//! Ways to reach an address.
 
 use std::fmt::Debug;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
-use tonic::transport::server::Connected;
 
-use crate::domain::caller::Caller;
 use crate::ports::BoxFuture;
 
 /// A connection, whatever it runs over.
@@ -45,39 +40,5 @@ impl Net for TcpNet {
             }
             Err(failure)
         })
-    }
-}
-
-/// An accepted connection, with whom it is of.
-pub(super) struct Accepted {
-    pub(super) io: BoxIo,
-    pub(super) caller: Arc<Caller>,
-}
-
-impl Connected for Accepted {
-    type ConnectInfo = Arc<Caller>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        Arc::clone(&self.caller)
-    }
-}
-
-impl AsyncRead for Accepted {
-    fn poll_read(mut self: Pin<&mut Self>, ctx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(ctx, buffer)
-    }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(mut self: Pin<&mut Self>, ctx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(ctx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(ctx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(ctx)
     }
 }

@@ -11,17 +11,18 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use thiserror::Error;
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::client::PeerNodes;
+use super::connection::{Accepted, ConnectionLimits, Connections};
 use super::convert;
-use super::net::{Accepted, BoxIo};
+use super::judge::{JudgeLayer, not_listed};
+use super::net::BoxIo;
+use super::speaking::Speaking;
 use super::sync;
 use super::upload::{Uploaded, Uploads};
 use super::wire as v1;
@@ -31,18 +32,20 @@ use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeAddress, NodeName, NodeNameError};
+use crate::domain::limits::{HEADER_BYTES_MAX, OUT_WAITING_BYTES_MAX, PENDING_RESETS_MAX, REFUSED_CONNECTIONS_MAX};
 use crate::domain::remote::{Ceiling, Granted, Order, Refusal};
-use crate::driver::{Answer, Ask, Attached, Build, Casts, Copies, Cursor, HostItem, Slots, Where};
+use crate::driver::weighed;
+use crate::driver::{Attached, Build, Casts, Copies, Cursor, Refusals, Slots, Where};
 use crate::ports::PeerError;
 
 /// 8 MiB. Bounds one message; what is larger travels in parts.
 pub(super) const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// 256 KiB. A part of a large text or a component.
 pub(super) const PART_BYTES: usize = 256 * 1024;
-/// 64 messages wait for a slow caller.
-const OUT_WAITING_MAX: usize = 64;
-/// So often a host that has nothing to say says so.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// 256 KiB. What a call may send before it is listened to.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// 8 MiB. The same of all calls of a connection: twice what those hold that wait for room, so that they never hold up the others.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// What one caller is granted.
 #[derive(Debug, Clone)]
@@ -76,6 +79,11 @@ pub struct GuestLine {
 pub trait Hosting: Send + Sync + Debug {
     /// The terms of a caller; nothing for one that is not listed.
     fn terms(&self, caller: &Caller) -> Option<Terms>;
+
+    /// Whether a caller is listed at all.
+    fn is_listed(&self, caller: &Caller) -> bool {
+        self.terms(caller).is_some()
+    }
 
     /// How a caller is named in the record, for people: `name@host:port`. It decides nothing.
     fn known_as(&self, caller: &Caller) -> String;
@@ -122,12 +130,28 @@ pub struct NodeServer {
     first_message_max: Duration,
     streams: TaskTracker,
     closing: CancellationToken,
+    limits: ConnectionLimits,
+    refusals: Arc<Refusals>,
 }
 
 impl NodeServer {
     /// Serves these casts by these rules. `first_message_max` bounds the wait for a stream's first message.
     pub fn new(casts: Casts, hosting: Arc<dyn Hosting>, first_message_max: Duration) -> Self {
-        Self { casts, hosting, first_message_max, streams: TaskTracker::new(), closing: CancellationToken::new() }
+        Self {
+            casts,
+            hosting,
+            first_message_max,
+            streams: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            limits: ConnectionLimits::default(),
+            refusals: Arc::new(Refusals::new()),
+        }
+    }
+
+    /// The same, with other bounds of its connections.
+    #[must_use]
+    pub fn within(self, limits: ConnectionLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Serves until `stop` is cancelled, then lets what runs end within `drain`.
@@ -149,13 +173,17 @@ impl NodeServer {
         let node = Wire::new(self.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX * 2);
-        let accepted = connections.map(|(io, caller)| Ok::<_, io::Error>(Accepted { io, caller: Arc::new(caller) }));
+        let accepted = self.accepted(connections);
         let closed = CancellationToken::new();
         let serving = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .initial_stream_window_size(1024 * 1024)
-            .initial_connection_window_size(4 * 1024 * 1024)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(self.limits.streams)
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+            .layer(self.judge())
             .add_service(health_service)
             .add_service(reflection)
             .add_service(node)
@@ -182,16 +210,43 @@ impl NodeServer {
         }
     }
 
+    fn judge(&self) -> JudgeLayer {
+        JudgeLayer {
+            hosting: Arc::clone(&self.hosting),
+            refusals: Arc::clone(&self.refusals),
+            node: self.casts.runtime().node().into(),
+        }
+    }
+
+    /// Counts connections, and decides of each whether anything is served on it.
+    fn accepted(
+        &self,
+        connections: impl Stream<Item = (BoxIo, Caller)> + Send + 'static,
+    ) -> impl Stream<Item = io::Result<Accepted>> + Send + 'static {
+        let (all, judge) = (Connections::new(self.limits), self.judge());
+        connections.filter_map(move |(io, caller)| {
+            let accepted = if judge.hosting.is_listed(&caller) {
+                Some(all.admit(io, caller))
+            } else {
+                let why = not_listed(&caller, &judge.node);
+                let name = caller.to_string();
+                let accepted = all.refuse(io, caller, why);
+                if accepted.is_none() {
+                    let what = format!("{REFUSED_CONNECTIONS_MAX} such connections are open already");
+                    judge.refusals.note(&name, "a connection of a caller that is not listed was closed", &what);
+                }
+                accepted
+            };
+            std::future::ready(accepted.map(Ok))
+        })
+    }
+
     fn caller<T>(&self, request: &Request<T>) -> Result<(Caller, Terms), Status> {
         let caller = request.extensions().get::<Arc<Caller>>().cloned();
         let caller = caller.ok_or_else(|| Status::unauthenticated("nobody is known to be at the other end"))?;
-        let terms = self.hosting.terms(&caller).ok_or_else(|| {
-            tracing::warn!(%caller, "a caller that is not listed was refused");
-            Status::permission_denied(format!(
-                "`{caller}` is not listed as a peer of {}: add [peers.{caller}] to its node file",
-                self.casts.runtime().node(),
-            ))
-        })?;
+        // The judge before every service has asked too; the file may have changed since.
+        let terms = self.hosting.terms(&caller);
+        let terms = terms.ok_or_else(|| not_listed(&caller, self.casts.runtime().node()))?;
         Ok(((*caller).clone(), terms))
     }
 
@@ -218,7 +273,7 @@ impl NodeServer {
         Refusal::new("node", cantrip_gates::GateError::NotFound(what))
     }
 
-    fn begin(&self, caller: &Caller, terms: &Terms, open: v1::Open) -> Result<Attached, Refusal> {
+    async fn begin(&self, caller: &Caller, terms: &Terms, open: v1::Open) -> Result<Attached, Refusal> {
         let invalid = |what: String| Refusal::new("open", cantrip_gates::GateError::Invalid(what));
         let (node, events) = (open.node.clone(), open.events);
         let after = match &*open.after {
@@ -243,150 +298,7 @@ impl NodeServer {
             return Err(Refusal::new("node", cantrip_gates::GateError::Denied(what)));
         };
         let caller = KnownCaller { caller: caller.clone(), recorded: self.hosting.known_as(caller) };
-        self.casts.open(&caller, &terms.slots, order, place, after, events)
-    }
-}
-
-/// One cast stream at work.
-struct Speaking {
-    attached: Attached,
-    messages: Streaming<v1::CallerMessage>,
-    out: mpsc::Sender<Result<v1::HostMessage, Status>>,
-    node: String,
-    writer: String,
-}
-
-impl Speaking {
-    async fn run(mut self, closing: CancellationToken) {
-        let mut beat = tokio::time::interval(HEARTBEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_listening = true;
-        loop {
-            tokio::select! {
-                biased;
-                () = self.out.closed() => return,
-                said = self.messages.message(), if is_listening => match said {
-                    Ok(Some(said)) => self.hear(said).await,
-                    // Whoever has said everything may still listen: as long as the connection stands, it is there.
-                    Ok(None) => is_listening = false,
-                    Err(_) => return,
-                },
-                item = self.attached.next() => match item {
-                    Ok(Some(item)) => {
-                        if !self.tell(item).await {
-                            return;
-                        }
-                    }
-                    Ok(None) => return,
-                    Err(error) => {
-                        tracing::error!(%error, "the record cannot be read for a caller");
-                        drop(self.out.send(Err(Status::internal("the host cannot read its record"))).await);
-                        return;
-                    }
-                },
-                _ = beat.tick() => {
-                    if !is_listening {
-                        self.attached.heard();
-                    }
-                    if !self.send(Told::Heartbeat(v1::Heartbeat {})).await {
-                        return;
-                    }
-                }
-                () = closing.cancelled() => {
-                    drop(self.out.send(Err(Status::unavailable("the node is shutting down"))).await);
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn hear(&self, said: v1::CallerMessage) {
-        self.attached.heard();
-        let line = self.attached.line();
-        match said.message {
-            None | Some(Said::Heartbeat(_) | Said::Open(_)) => {}
-            Some(Said::GateResult(it)) => line.answer(it.call, Answer::Gate(convert::gate_result_from(it))).await,
-            Some(Said::ModelPiece(it)) => match it.piece {
-                Some(v1::model_piece::Piece::Text(text)) => line.answer(it.call, Answer::Text(text)).await,
-                Some(v1::model_piece::Piece::Thinking(text)) => line.answer(it.call, Answer::Thinking(text)).await,
-                None => {}
-            },
-            Some(Said::ModelResult(it)) => line.answer(it.call, Answer::Model(convert::model_result_from(it))).await,
-            Some(Said::GuestPart(it)) => {
-                let answer = if it.refused.is_empty() {
-                    Answer::GuestPart { bytes: it.bytes.to_vec(), last: it.last }
-                } else {
-                    Answer::GuestRefused(it.refused)
-                };
-                line.answer(it.call, answer).await;
-            }
-            Some(Said::Steer(text)) => {
-                self.attached.control().steer(&text);
-            }
-            Some(Said::Interrupt(_)) => self.attached.control().interrupt(),
-            Some(Said::Cancel(it)) if it.parent_terminated => self.attached.orphan(),
-            Some(Said::Cancel(_)) => self.attached.control().cancel(),
-        }
-    }
-
-    async fn send(&self, message: Told) -> bool {
-        self.out.send(Ok(v1::HostMessage { message: Some(message) })).await.is_ok()
-    }
-
-    async fn tell(&self, item: HostItem) -> bool {
-        match item {
-            HostItem::Accepted { wards, waiting, joined } => {
-                let accepted = v1::Accepted {
-                    node: self.node.clone(),
-                    writer: self.writer.clone(),
-                    wards: convert::wards(&wards),
-                    waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
-                    joined,
-                };
-                self.send(Told::Accepted(accepted)).await
-            }
-            HostItem::Refused(refusal) => self.send(Told::Refused(convert::refused(&refusal))).await,
-            HostItem::Entry { sealed, cursor } => {
-                for blob in &sealed.blobs {
-                    if !self.send_text(&blob.id.to_string(), &blob.bytes).await {
-                        return false;
-                    }
-                }
-                let entry = v1::Entry {
-                    id: sealed.id.to_string(),
-                    bytes: sealed.bytes.into(),
-                    cursor: cursor.to_bytes().to_vec().into(),
-                };
-                self.send(Told::Entry(entry)).await
-            }
-            HostItem::Event(event) => {
-                // A record type of ours: it always is JSON.
-                self.send(Told::Event(serde_json::to_string(&*event).unwrap_or_default())).await
-            }
-            HostItem::Ask(call, Ask::Gate { gate, arguments }) => {
-                let arguments = arguments.to_string();
-                self.send(Told::GateCall(v1::GateCall { call, gate, arguments })).await
-            }
-            HostItem::Ask(call, Ask::Model(question)) => {
-                self.send(Told::ModelCall(convert::model_call(call, &question))).await
-            }
-            HostItem::Ask(call, Ask::Guest { digest }) => {
-                self.send(Told::GuestWanted(v1::GuestWanted { call, digest })).await
-            }
-            HostItem::Ended(end) => self.send(Told::Ended(convert::ended(*end))).await,
-        }
-    }
-
-    async fn send_text(&self, id: &str, bytes: &[u8]) -> bool {
-        let mut parts = bytes.chunks(PART_BYTES).peekable();
-        while let Some(part) = parts.next() {
-            let last = parts.peek().is_none();
-            let part = v1::TextPart { id: id.to_owned(), bytes: part.to_vec().into(), last };
-            if !self.send(Told::TextPart(part)).await {
-                return false;
-            }
-        }
-        true
+        self.casts.open(&caller, &terms.slots, order, place, after, events).await
     }
 }
 
@@ -428,7 +340,7 @@ impl Node for NodeServer {
         let Some(Said::Open(open)) = first.and_then(|it| it.message) else {
             return Err(Status::invalid_argument("the first message of a cast has to be `open`"));
         };
-        let (out, answers) = mpsc::channel(OUT_WAITING_MAX);
+        let (out, answers) = weighed::channel(OUT_WAITING_BYTES_MAX);
         // One that is no id is refused with the rest of the order.
         if let Ok(loom) = open.loom.parse()
             && self.is_own(&open.node)
@@ -437,7 +349,7 @@ impl Node for NodeServer {
             tracing::error!(%error, "the record of a loom cannot be read");
             return Err(Status::internal("the host cannot read its record"));
         }
-        match self.begin(&caller, &terms, open) {
+        match self.begin(&caller, &terms, open).await {
             Ok(attached) => {
                 let runtime = self.casts.runtime();
                 let speaking = Speaking {
@@ -450,12 +362,12 @@ impl Node for NodeServer {
                 self.streams.spawn(speaking.run(self.closing.clone()));
             }
             Err(refusal) => {
-                tracing::info!(%caller, %refusal, "a cast was refused");
+                self.refusals.note(&caller, "a cast was refused", &refusal);
                 let refused = v1::HostMessage { message: Some(Told::Refused(convert::refused(&refusal))) };
-                drop(out.send(Ok(refused)).await);
+                drop(out.send(Ok(refused), 0).await);
             }
         }
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn sync(&self, request: Request<Streaming<v1::CopyMessage>>) -> Result<Response<Self::SyncStream>, Status> {

@@ -16,10 +16,11 @@ use super::client::{PeerNodes, failed};
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
-use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, Keeping, LogState, NoKeeper};
+use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers, Keeping, LogState, NoKeeper};
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
+use crate::domain::limits::{HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX, REFUSAL_CHARS_MAX};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
-use crate::driver::{CopyWire, Linking};
+use crate::driver::{CopyWire, Linking, weighed};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
 
 /// 16 messages wait on either side of the wire: a segment is up to 2 MiB.
@@ -40,6 +41,10 @@ enum Unreadable {
     Keeper(#[from] NoKeeper),
     #[error("a text has more than {TEXT_BYTES_MAX} bytes")]
     Text,
+    #[error("{count} nodes keep the loom, and {KEEPERS_MAX} may")]
+    Keepers { count: usize },
+    #[error("a proof has {bytes} bytes, and {PROOF_BYTES_MAX} are read")]
+    LongProof { bytes: usize },
     #[error("the proof proves nothing")]
     Proof,
     #[error("a message is of no kind that is known here")]
@@ -64,6 +69,9 @@ fn keepers_to(keepers: &Keepers) -> Vec<v1::Keeper> {
 }
 
 fn keepers_from(keepers: Vec<v1::Keeper>) -> Result<Keepers, Unreadable> {
+    if keepers.len() > KEEPERS_MAX {
+        return Err(Unreadable::Keepers { count: keepers.len() });
+    }
     let keeper = |keeper: v1::Keeper| {
         let kinds = [CopyKind::None, CopyKind::Memory, CopyKind::Disk];
         let kind = kinds.into_iter().find(|kind| kind.as_str() == keeper.kind);
@@ -96,6 +104,11 @@ fn log_from(loom: LoomId, log: &v1::LogHead) -> Result<LogState, Unreadable> {
         }
     };
     Ok(LogState { writer, head, signed })
+}
+
+/// What a peer says of a refusal, as far as it is kept and shown.
+fn short(what: String) -> String {
+    if what.chars().nth(REFUSAL_CHARS_MAX).is_none() { what } else { what.chars().take(REFUSAL_CHARS_MAX).collect() }
 }
 
 /// A message as it travels; a large text in parts.
@@ -159,8 +172,9 @@ impl Reader {
             Wire::Hello(_) => return Ok(None),
             Wire::Have(have) => {
                 let loom: LoomId = have.loom.parse()?;
+                let origin = have.origin.parse()?;
                 let logs = have.logs.iter().map(|log| log_from(loom, log)).collect::<Result<_, _>>()?;
-                CopyMessage::Have { loom, origin: have.origin.parse()?, keepers: keepers_from(have.keepers)?, logs }
+                CopyMessage::Have { loom, origin, keepers: keepers_from(have.keepers)?, logs }
             }
             Wire::Text(part) => {
                 if self.text.len().saturating_add(part.bytes.len()) > TEXT_BYTES_MAX {
@@ -191,10 +205,13 @@ impl Reader {
             Wire::Refused(it) => {
                 let proof = match &*it.proof {
                     [] => None,
+                    bytes if bytes.len() > PROOF_BYTES_MAX => {
+                        return Err(Unreadable::LongProof { bytes: bytes.len() });
+                    }
                     bytes => Some(Box::new(ForkProof::parse(bytes).ok_or(Unreadable::Proof)?)),
                 };
                 let writer = if it.writer.is_empty() { None } else { Some(writer(&it.writer)?) };
-                CopyMessage::Refused { loom: it.loom.parse()?, writer, what: it.message, proof }
+                CopyMessage::Refused { loom: it.loom.parse()?, writer, what: short(it.message), proof }
             }
         }))
     }
@@ -207,17 +224,21 @@ pub(super) fn speaking(out: mpsc::Receiver<CopyMessage>) -> impl Stream<Item = v
 }
 
 /// Listens until the other side falls silent for good or says what cannot be read.
-async fn listening(mut messages: Streaming<v1::CopyMessage>, heard: mpsc::Sender<Result<CopyMessage, String>>) {
+async fn listening(mut messages: Streaming<v1::CopyMessage>, heard: weighed::Sender<Result<CopyMessage, String>>) {
     let mut reader = Reader::default();
     loop {
+        let mut bytes = 0;
         let said = match messages.message().await {
-            Ok(Some(message)) => reader.read(message).map_err(|error| format!("what came cannot be read: {error}")),
+            Ok(Some(message)) => {
+                bytes = prost::Message::encoded_len(&message).saturating_add(reader.text.len());
+                reader.read(message).map_err(|error| format!("what came cannot be read: {error}"))
+            }
             Ok(None) => return,
             Err(status) => Err(status.message().to_owned()),
         };
         let is_over = said.is_err();
         if let Some(said) = said.transpose()
-            && heard.send(said).await.is_err()
+            && heard.send(said, bytes).await.is_err()
         {
             return;
         }
@@ -240,7 +261,7 @@ impl Drop for Ears {
 /// Both ends of a stream. Whoever drops the wire ends it.
 pub(super) fn wire(messages: Streaming<v1::CopyMessage>) -> (CopyWire, mpsc::Receiver<CopyMessage>) {
     let (out, said) = mpsc::channel(WAITING_MAX);
-    let (heard, incoming) = mpsc::channel(WAITING_MAX);
+    let (heard, incoming) = weighed::channel(HEARD_WAITING_BYTES_MAX);
     let ears = tokio::spawn(listening(messages, heard));
     (CopyWire { out, incoming, guard: Box::new(Ears(ears.abort_handle())) }, said)
 }

@@ -1,11 +1,12 @@
 //! Components that a peer brings: chunk by chunk, kept across broken connections, checked before they are anything.
 #![expect(clippy::disallowed_methods, reason = "keeps what has come of a component in the folder it is given")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use cantrip_gates::GateError;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::wire as v1;
 use crate::adapters::private;
 use crate::domain::ids::hex;
+use crate::domain::limits::{UPLOAD_STALE_MS, UPLOADS_KEPT_PER_PEER_MAX, UPLOADS_PARTIAL_PER_PEER_MAX};
 use crate::domain::remote::Refusal;
 use crate::ports::BoxFuture;
 
@@ -41,8 +43,31 @@ pub struct Uploads {
     pub kept: Kept,
     /// Keeps a whole one.
     pub shelve: Shelve,
-    /// One at a time counts against the quota.
-    pub counting: Mutex<()>,
+    /// What comes at the moment.
+    pub coming: Coming,
+}
+
+/// What comes of one peer at the moment: what was announced counts, not only what has come.
+#[derive(Debug, Default)]
+pub struct Coming {
+    /// Sizes that were announced, by the digits of their digests.
+    announced: Mutex<BTreeMap<String, u64>>,
+    /// One whole component after the other is read and checked: each is in memory then.
+    checking: tokio::sync::Mutex<()>,
+}
+
+impl Coming {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a peer's folder holds.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: u64,
+    parts: usize,
+    kept: usize,
 }
 
 impl std::fmt::Debug for Uploads {
@@ -84,7 +109,7 @@ impl From<v1::DeployHeader> for Header {
     }
 }
 
-/// A component that is coming.
+/// A component that is coming. What it announced counts until it is dropped.
 pub(super) struct Upload {
     uploads: Arc<Uploads>,
     header: Header,
@@ -92,6 +117,16 @@ pub(super) struct Upload {
     file: Option<File>,
     have: u64,
     known: Option<String>,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.known.is_none()
+            && let Some(digits) = hex_digest(&self.header.digest)
+        {
+            self.uploads.coming.lock().remove(digits);
+        }
+    }
 }
 
 /// What is written down of a component that a peer brought.
@@ -156,25 +191,55 @@ impl Uploads {
         Ok((size(&part), false))
     }
 
-    /// What this peer has brought so far, parts included, without one of them.
-    fn used(&self, but: &Path) -> u64 {
-        let Ok(files) = fs::read_dir(&self.folder) else { return 0 };
-        let counted = |path: PathBuf| {
-            if path == but {
-                return 0;
-            }
+    /// What this peer has brought so far, without one of its components: what is kept, and of the others the larger of what was
+    /// announced and what has come.
+    fn held(&self, announced: &BTreeMap<String, u64>, but: &str) -> Held {
+        let mut held = Held::default();
+        let mut parts: BTreeMap<String, u64> = announced.clone();
+        for file in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = file.path();
+            let Some(digits) = path.file_stem().and_then(|it| it.to_str()).map(str::to_owned) else { continue };
             match path.extension().and_then(|it| it.to_str()) {
-                Some("part") => size(&path),
+                Some("part") => {
+                    let bytes = parts.entry(digits).or_default();
+                    *bytes = size(&path).max(*bytes);
+                }
                 // What was kept is counted by the size that is written down for it.
-                Some("kept") => Line::read(&path).map_or(0, |line| line.bytes),
-                _ => 0,
+                Some("kept") => {
+                    held.kept = held.kept.saturating_add(1);
+                    held.bytes = held.bytes.saturating_add(Line::read(&path).map_or(0, |line| line.bytes));
+                }
+                _ => {}
             }
-        };
-        files.flatten().map(|file| counted(file.path())).fold(0, u64::saturating_add)
+        }
+        parts.remove(but);
+        held.parts = parts.len();
+        held.bytes = parts.values().copied().fold(held.bytes, u64::saturating_add);
+        held
     }
 
-    pub(super) fn begin(self: &Arc<Self>, header: Header) -> Result<Upload, Refusal> {
-        let part = self.part(&header.digest)?;
+    /// Takes away what has not come whole for long, so that it does not count for ever.
+    fn tidy(&self, announced: &BTreeMap<String, u64>) {
+        let stale = |path: &Path| {
+            let changed = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+            let since = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
+            since.is_some_and(|since| since >= Duration::from_millis(UPLOAD_STALE_MS))
+        };
+        for path in fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|file| file.path()) {
+            let digits = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();
+            let is_part = path.extension().is_some_and(|it| it == "part");
+            if is_part && !announced.contains_key(digits) && stale(&path) {
+                // What cannot be taken away counts on.
+                drop(fs::remove_file(&path));
+            }
+        }
+    }
+
+    /// Whether what is announced can be taken, before anything is written.
+    fn check(&self, header: &Header) -> Result<(), Refusal> {
+        if header.bytes == 0 {
+            return Err(self.refuse("", GateError::Invalid("a component of 0 bytes is none".to_owned())));
+        }
         if header.bytes > self.bytes_max {
             let what = format!("the component has {} bytes, and {} are taken", header.bytes, self.bytes_max);
             return Err(self.refuse("max_bytes", GateError::Exhausted(what)));
@@ -190,28 +255,61 @@ impl Uploads {
                 return Err(self.refuse("publishers", GateError::Denied(what)));
             }
         }
+        Ok(())
+    }
+
+    /// Reserves what is announced: it counts from here on.
+    fn reserve(&self, header: &Header, digits: &str) -> Result<(), Refusal> {
+        let mut announced = self.coming.lock();
+        if announced.contains_key(digits) {
+            let what = format!("{} is coming already on another connection", header.digest);
+            return Err(self.refuse("", GateError::Failed(what)));
+        }
+        self.tidy(&announced);
+        let held = self.held(&announced, digits);
+        if held.parts >= UPLOADS_PARTIAL_PER_PEER_MAX {
+            let what = format!(
+                "{} components of this peer have not come whole; one of them has to, or {} hours have to pass",
+                held.parts,
+                UPLOAD_STALE_MS / 3_600_000
+            );
+            return Err(self.refuse("", GateError::Exhausted(what)));
+        }
+        if held.kept >= UPLOADS_KEPT_PER_PEER_MAX {
+            let what = format!("this peer has brought {} components, and no more are kept", held.kept);
+            return Err(self.refuse("", GateError::Exhausted(what)));
+        }
+        if held.bytes.saturating_add(header.bytes) > self.quota_bytes {
+            let what = format!(
+                "this peer has brought {} bytes of {}, and {} more are too many",
+                held.bytes, self.quota_bytes, header.bytes
+            );
+            return Err(self.refuse("quota_bytes", GateError::Exhausted(what)));
+        }
+        announced.insert(digits.to_owned(), header.bytes);
+        Ok(())
+    }
+
+    pub(super) fn begin(self: &Arc<Self>, header: Header) -> Result<Upload, Refusal> {
+        let part = self.part(&header.digest)?;
+        self.check(&header)?;
         let known = (self.kept)(&header.digest);
         if known.is_some() {
             return Ok(Upload { uploads: Arc::clone(self), have: header.bytes, header, part, file: None, known });
         }
-        let counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.used(&part);
-        if used.saturating_add(header.bytes) > self.quota_bytes {
-            let what = format!(
-                "this peer has brought {used} bytes of {}, and {} more are too many",
-                self.quota_bytes, header.bytes
-            );
-            return Err(self.refuse("quota_bytes", GateError::Exhausted(what)));
-        }
+        let digits = hex_digest(&header.digest).unwrap_or_default().to_owned();
+        self.reserve(&header, &digits)?;
+        // From here on it is given back when this is dropped.
+        let mut upload = Upload { uploads: Arc::clone(self), have: 0, header, part, file: None, known: None };
         private::make_folder(&self.folder).map_err(|error| self.disk(&error))?;
-        let have = size(&part);
-        if header.offset != have {
-            let what = format!("{have} bytes are here, and the chunks begin at {}", header.offset);
+        upload.have = size(&upload.part);
+        if upload.header.offset != upload.have {
+            let what = format!("{} bytes are here, and the chunks begin at {}", upload.have, upload.header.offset);
             return Err(self.refuse("", GateError::Invalid(what)));
         }
-        let file = private::options().append(true).open(&part).map_err(|error| self.disk(&error))?;
-        drop(counting);
-        Ok(Upload { uploads: Arc::clone(self), header, part, file: Some(file), have, known: None })
+        let file = private::options().append(true).open(&upload.part);
+        upload.file = Some(file.map_err(|error| self.disk(&error))?);
+        Ok(upload)
     }
 }
 
@@ -253,32 +351,46 @@ impl Upload {
     /// Checks the whole, and keeps it.
     pub(super) async fn finish(mut self) -> Result<Uploaded, Refusal> {
         let uploads = Arc::clone(&self.uploads);
-        if let Some(guest) = self.known {
-            return Ok(Uploaded { guest, known: true });
+        if let Some(guest) = &self.known {
+            return Ok(Uploaded { guest: guest.clone(), known: true });
         }
         drop(self.file.take());
         if self.have < self.header.bytes {
             let what = format!("{} of {} bytes came; the rest can be sent later", self.have, self.header.bytes);
             return Err(uploads.refuse("", GateError::Failed(what)));
         }
-        let bytes = fs::read(&self.part).map_err(|error| uploads.disk(&error))?;
-        // Whatever becomes of it now, the part has done its work.
-        drop(fs::remove_file(&self.part));
-        let actual = hex(&Sha256::digest(&bytes));
-        if hex_digest(&self.header.digest) != Some(&actual) {
-            let what = format!("the bytes are sha256:{actual}, and {} was announced", self.header.digest);
-            return Err(uploads.refuse("", GateError::Invalid(what)));
-        }
-        if !self.header.signature.is_empty() && !is_signed(&self.header, &bytes) {
-            let what = "the signature is not the publisher's over these bytes".to_owned();
-            return Err(uploads.refuse("require_signed", GateError::Denied(what)));
-        }
+        let _one = uploads.coming.checking.lock().await;
+        let (part, header, checks) = (self.part.clone(), self.header.clone(), Arc::clone(&uploads));
+        // It reads and hashes all of it: not on a thread that serves.
+        let checked = tokio::task::spawn_blocking(move || checks.checked(&part, &header)).await;
+        let bytes = checked
+            .map_err(|error| uploads.refuse("", GateError::Failed(format!("the host gave the check up: {error}"))))??;
         let count = bytes.len();
+        let digits = hex_digest(&self.header.digest).unwrap_or_default();
         let guest = (uploads.shelve)(self.header.name.clone(), bytes).await?;
         let publisher = if self.header.signature.is_empty() { String::new() } else { hex(&self.header.publisher) };
-        let line = uploads.folder.join(format!("{actual}.kept"));
+        let line = uploads.folder.join(format!("{digits}.kept"));
         private::replace(&line, format!("{count} {publisher}\n").as_bytes()).map_err(|error| uploads.disk(&error))?;
         Ok(Uploaded { guest, known: false })
+    }
+}
+
+impl Uploads {
+    /// The whole component, where it is what was announced.
+    fn checked(&self, part: &Path, header: &Header) -> Result<Vec<u8>, Refusal> {
+        let bytes = fs::read(part).map_err(|error| self.disk(&error))?;
+        // Whatever becomes of it now, the part has done its work.
+        drop(fs::remove_file(part));
+        let actual = hex(&Sha256::digest(&bytes));
+        if hex_digest(&header.digest) != Some(&actual) {
+            let what = format!("the bytes are sha256:{actual}, and {} was announced", header.digest);
+            return Err(self.refuse("", GateError::Invalid(what)));
+        }
+        if !header.signature.is_empty() && !is_signed(header, &bytes) {
+            let what = "the signature is not the publisher's over these bytes".to_owned();
+            return Err(self.refuse("require_signed", GateError::Denied(what)));
+        }
+        Ok(bytes)
     }
 }
 
@@ -311,7 +423,7 @@ mod tests {
                 }
                 Box::pin(std::future::ready(Ok(format!("{name}@{digest}"))))
             }),
-            counting: Mutex::default(),
+            coming: Coming::default(),
         })
     }
 
@@ -391,5 +503,59 @@ mod tests {
         let mut longer = uploads.begin(header(&[6; 10], 0)).unwrap();
         assert!(refused(longer.add(&[6; 11])).contains("more than the 10 bytes"));
         assert!(refused(uploads.status("sha256:../../x")).contains("is no digest"), "a name leads nowhere");
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_counts_before_it_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(folder.path(), 100);
+        let begun: Vec<_> = (0..10_u8).map(|number| uploads.begin(header(&[number; 40], 0))).collect();
+        let coming: Vec<_> = begun.iter().filter(|it| it.is_ok()).collect();
+        assert_eq!(coming.len(), 2, "forty bytes of a hundred, twice");
+        let said = begun.into_iter().filter_map(Result::err).map(|it| it.to_string()).next().unwrap();
+        assert!(said.contains("80 bytes of 100") && said.contains("peers.a.deploy.quota_bytes"), "{said}");
+        // What was given up counts no more than what has come of it.
+        uploads.begin(header(&[9; 100], 0)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_component_comes_on_one_connection_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(folder.path(), 1_000);
+        let first = uploads.begin(header(&[1; 50], 0)).unwrap();
+        assert!(refused(uploads.begin(header(&[1; 50], 0))).contains("coming already"));
+        drop(first);
+        uploads.begin(header(&[1; 50], 0)).unwrap();
+        assert!(refused(uploads.begin(header(&[], 0))).contains("0 bytes"));
+    }
+
+    #[tokio::test]
+    async fn parts_that_nobody_finishes_are_bounded_and_go_after_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(folder.path(), u64::MAX);
+        for number in 0..UPLOADS_PARTIAL_PER_PEER_MAX {
+            let bytes = [u8::try_from(number).unwrap(); 50];
+            uploads.begin(header(&bytes, 0)).unwrap().add(&bytes[..1]).unwrap();
+        }
+        let said = refused(uploads.begin(header(&[200; 50], 0)));
+        assert!(said.contains("have not come whole"), "{said}");
+        // One of them goes on all the same.
+        uploads.begin(header(&[3; 50], 1)).unwrap();
+        let stale = SystemTime::now() - Duration::from_millis(UPLOAD_STALE_MS);
+        let part = folder.path().join(format!("{}.part", hex(&Sha256::digest([7; 50]))));
+        File::options().append(true).open(&part).unwrap().set_modified(stale).unwrap();
+        uploads.begin(header(&[200; 50], 0)).unwrap();
+        assert!(!part.exists(), "what nobody finished for a day is gone");
+    }
+
+    #[tokio::test]
+    async fn components_are_counted_for_each_peer() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(folder.path(), u64::MAX);
+        for number in 0..UPLOADS_KEPT_PER_PEER_MAX {
+            fs::write(folder.path().join(format!("{number}.kept")), "1 \n").unwrap();
+        }
+        let said = refused(uploads.begin(header(&[1; 50], 0)));
+        assert!(said.contains(&format!("has brought {UPLOADS_KEPT_PER_PEER_MAX} components")), "{said}");
     }
 }

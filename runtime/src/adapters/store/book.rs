@@ -1,7 +1,9 @@
 //! Who keeps which loom, as files beside the record: any process may read and change them while another writes the record.
 //!
-//! One file a loom, `copies/LOOM.json`, replaced whole.
+//! One file a loom, `copies/LOOM.json`, replaced whole. A page that cannot be read costs its own loom and nothing else: it is put
+//! aside as `LOOM.json.unreadable` and reported once. One that a newer version wrote stays where it is, and is not written over.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,12 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::private;
 use crate::domain::copies::LoomCopies;
+use crate::domain::limits::BOOK_PAGE_BYTES_MAX;
 use crate::ports::{CopyBook, StoreError};
 
 /// The version of the files.
 const VERSION: u32 = 1;
-/// 1 MiB. A longer file is none of ours.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// One file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,12 +28,28 @@ struct Page {
     copies: LoomCopies,
 }
 
+/// What every version of a file begins with.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 /// The book of a data folder.
 #[derive(Debug)]
 pub struct FileBook {
     folder: PathBuf,
     /// What was read, and when the folder had last changed then: it is looked at every second.
     read: Mutex<Option<(SystemTime, Vec<LoomCopies>)>>,
+    /// Pages that are passed over and not written over, each reported once.
+    passed_over: Mutex<BTreeSet<PathBuf>>,
+}
+
+/// Why a page says nothing.
+enum Unreadable {
+    /// It is damaged, or none of ours.
+    Damaged(String),
+    /// It may be good, and is not understood, or not to be had at the moment.
+    Foreign(String),
 }
 
 /// Two seconds. A folder that changed so lately may change again within what its time tells apart.
@@ -41,30 +58,64 @@ const SETTLED: Duration = Duration::from_secs(2);
 impl FileBook {
     /// The book in this folder, which is made when something is written into it.
     pub fn new(folder: &Path) -> Arc<Self> {
-        Arc::new(Self { folder: folder.to_owned(), read: Mutex::default() })
+        Arc::new(Self { folder: folder.to_owned(), read: Mutex::default(), passed_over: Mutex::default() })
     }
 
-    fn read(path: &Path) -> Result<LoomCopies, StoreError> {
-        let unusable = |what: String, source: Option<Box<dyn std::error::Error + Send + Sync>>| StoreError::Open {
-            folder: path.display().to_string(),
-            what,
-            source,
-        };
+    fn read(path: &Path) -> Result<LoomCopies, Unreadable> {
         let mut text = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text));
-        read.map_err(|error| unusable("it cannot be read".to_owned(), Some(Box::new(error))))?;
-        let page: Page = serde_json::from_slice(&text)
-            .map_err(|error| unusable("it does not say who keeps a loom".to_owned(), Some(Box::new(error))))?;
-        if page.version != VERSION {
-            return Err(unusable(format!("it has version {}, and this one reads {VERSION}", page.version), None));
+        let read = File::open(path).and_then(|file| file.take(BOOK_PAGE_BYTES_MAX + 1).read_to_end(&mut text));
+        read.map_err(|error| Unreadable::Foreign(error.to_string()))?;
+        if text.len() as u64 > BOOK_PAGE_BYTES_MAX {
+            return Err(Unreadable::Damaged(format!("it has more than {BOOK_PAGE_BYTES_MAX} bytes")));
         }
+        let version = serde_json::from_slice::<Versioned>(&text);
+        let version = version.map_err(|error| Unreadable::Damaged(error.to_string()))?.version;
+        if version > VERSION {
+            return Err(Unreadable::Foreign(format!("it has version {version}, and this one reads {VERSION}")));
+        }
+        let page: Page = serde_json::from_slice(&text).map_err(|error| Unreadable::Damaged(error.to_string()))?;
         Ok(page.copies)
     }
 
+    /// A page that says nothing: it is put aside, or passed over, and reported once.
+    fn pass_over(&self, path: PathBuf, why: Unreadable) {
+        let mut passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if passed_over.contains(&path) {
+            return;
+        }
+        let page = path.display();
+        match why {
+            Unreadable::Damaged(why) => {
+                let aside = path.with_extension("json.unreadable");
+                match fs::rename(&path, &aside) {
+                    Ok(()) => {
+                        let aside = aside.display();
+                        tracing::error!(%page, %aside, why, "a page of the book of copies does not say who keeps a loom; it is put aside");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::error!(%page, why, %error, "a page of the book of copies does not say who keeps a loom");
+                    }
+                }
+            }
+            Unreadable::Foreign(why) => tracing::error!(%page, why, "a page of the book of copies is passed over"),
+        }
+        passed_over.insert(path);
+    }
+
     fn write(&self, copies: &LoomCopies) -> io::Result<()> {
+        let path = self.folder.join(format!("{}.json", copies.loom));
+        if self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).contains(&path) {
+            return Err(io::Error::other(format!("{} cannot be read, and is not written over", path.display())));
+        }
+        let page = serde_json::to_vec_pretty(&Page { version: VERSION, copies: copies.clone() })?;
+        // What is not read is not written.
+        if page.len() as u64 > BOOK_PAGE_BYTES_MAX {
+            let what = format!("{} bytes say who keeps the loom, and {BOOK_PAGE_BYTES_MAX} are read", page.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
         private::make_folder(&self.folder)?;
-        let page = Page { version: VERSION, copies: copies.clone() };
-        private::replace(&self.folder.join(format!("{}.json", copies.loom)), &serde_json::to_vec_pretty(&page)?)
+        private::replace(&path, &page)
     }
 }
 
@@ -104,7 +155,10 @@ impl FileBook {
         for entry in listed {
             let path = entry.map_err(|error| StoreError::Read(Box::new(error)))?.path();
             if path.extension().is_some_and(|extension| extension == "json") {
-                all.push(Self::read(&path)?);
+                match Self::read(&path) {
+                    Ok(copies) => all.push(copies),
+                    Err(why) => self.pass_over(path, why),
+                }
             }
         }
         Ok(all)

@@ -2,8 +2,9 @@
 //!
 //! Callers put entries on the queue in the order of their sequence and never wait for a disk; whoever asks for a sync
 //! waits. While one batch is on its way to the disk the next gathers, so writers that wait together share one sync
-//! (group commit). The queue is bounded twice: a turn is synced before the next begins, and the committer starts by
-//! itself at [`EAGER_BYTES`]; past [`QUEUE_BYTES_MAX`] the disk has failed, and the store is poisoned.
+//! (group commit). The queue is bounded: a turn is synced before the next begins, the committer starts by itself at
+//! [`EAGER_BYTES`], and copies of others' logs are taken only while [`Committer::is_behind`] says no. Past
+//! [`QUEUE_BYTES_MAX`] of what is left, which this node wrote, the disk has failed, and the store is poisoned.
 //!
 //! The first failed write poisons: nothing is written after it, and everybody who waits or comes later is told of it.
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::rows::{Log, Place};
+use crate::domain::limits::COPIES_QUEUE_BYTES_MAX;
 use crate::domain::loom::{Head, Sealed};
 use crate::ports::StoreError;
 
@@ -294,6 +296,12 @@ impl Committer {
             self.shared.wake.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether so much waits that no copies are taken: the rest of the queue is for what this node writes itself.
+    pub(super) fn is_behind(&self) -> bool {
+        let state = self.shared.lock();
+        state.poison.is_none() && state.queue_bytes > COPIES_QUEUE_BYTES_MAX
     }
 
     /// Returns when what was handed over for these logs is on disk.

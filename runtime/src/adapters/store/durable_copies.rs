@@ -133,6 +133,10 @@ impl CopyStore for FjallStore {
     fn take(&self, segment: CheckedSegment) -> Result<Taken, StoreError> {
         let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
         let SignedHead { loom, writer, .. } = segment.signed;
+        // One segment after the other is taken: the queue grows by one beyond this at most.
+        if self.committer.is_behind() {
+            return Err(StoreError::Behind);
+        }
         if self.is_cheater(writer)? {
             return Err(StoreError::Cheater { loom, writer });
         }
@@ -181,6 +185,14 @@ impl CopyStore for FjallStore {
         }
         self.database.note(&rows::proof_key(proof.writer()), &proof.to_bytes())?;
         Ok(true)
+    }
+
+    fn is_accused(&self, writer: WriterKey) -> Result<bool, StoreError> {
+        self.is_cheater(writer)
+    }
+
+    fn is_behind(&self) -> bool {
+        self.committer.is_behind()
     }
 
     fn keep_text(&self, bytes: &[u8]) -> Result<(), StoreError> {

@@ -117,6 +117,10 @@ impl CopyStore for MemoryStore {
         Ok(proof.holds() && self.lock().proofs.insert(proof.writer(), proof.clone()).is_none())
     }
 
+    fn is_accused(&self, writer: WriterKey) -> Result<bool, StoreError> {
+        Ok(self.lock().proofs.contains_key(&writer))
+    }
+
     fn keep_text(&self, bytes: &[u8]) -> Result<(), StoreError> {
         self.lock().blobs.insert(BlobId::of(bytes), bytes.to_vec());
         Ok(())

@@ -44,7 +44,8 @@ pub(super) fn interpreters(instances_max: u32, metered: bool) -> Config {
 pub(super) fn guests(metered: bool) -> Config {
     let mut pool = pool();
     pool.total_component_instances(GUESTS_MAX)
-        .total_core_instances(GUESTS_MAX.saturating_mul(8))
+        // A count and no memory: a crowd of guests of many parts leaves room for the others.
+        .total_core_instances(GUESTS_MAX.saturating_mul(GUEST_PARTS_MAX))
         .total_memories(GUESTS_MAX)
         .total_tables(GUESTS_MAX.saturating_mul(4))
         .total_stacks(GUESTS_MAX)

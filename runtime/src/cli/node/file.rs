@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::adapters::llm::{self, LlmConfig};
-use crate::adapters::peer::{Fingerprint, PeerLimits};
+use crate::adapters::peer::{AcceptLimits, ConnectionLimits, Fingerprint, PeerLimits};
 use crate::adapters::wasm::Shelf;
 use crate::cli::copies::NodePolicy;
 use crate::cli::file::{
@@ -19,6 +19,7 @@ use crate::cli::file::{
 use crate::cli::settings::Settings;
 use crate::cli::trust::{Reach, Reaching, Statement};
 use crate::domain::ids::{NodeAddress, NodeName, NodeNameError};
+use crate::domain::limits::{self, LOOMS_PER_PEER_MAX};
 use crate::domain::remote::{Ceiling, Onward};
 use crate::driver::{CopyTerms, HostLimits};
 
@@ -75,6 +76,15 @@ struct Limits {
     /// Of this machine's own clients together.
     concurrent_casts: usize,
     queue: usize,
+    entities: usize,
+    handshakes: usize,
+    handshakes_per_address: usize,
+    handshake_timeout_ms: u64,
+    connections: usize,
+    connections_per_peer: usize,
+    streams_per_connection: u32,
+    connection_idle_ms: u64,
+    message_bytes_per_peer: usize,
 }
 
 impl Default for Limits {
@@ -91,6 +101,15 @@ impl Default for Limits {
             drain_ms: 30_000,
             concurrent_casts: 256,
             queue: 1_024,
+            entities: 4 * limits::HOSTED_PER_PEER_MAX,
+            handshakes: limits::HANDSHAKES_MAX,
+            handshakes_per_address: limits::HANDSHAKES_PER_ADDRESS_MAX,
+            handshake_timeout_ms: limits::HANDSHAKE_MS_MAX,
+            connections: limits::CONNECTIONS_MAX,
+            connections_per_peer: limits::CONNECTIONS_PER_PEER_MAX,
+            streams_per_connection: limits::STREAMS_PER_CONNECTION_MAX,
+            connection_idle_ms: limits::CONNECTION_IDLE_MS,
+            message_bytes_per_peer: limits::MESSAGE_BYTES_PER_PEER_MAX,
         }
     }
 }
@@ -124,11 +143,17 @@ struct PeerToml {
     concurrent_casts: usize,
     #[serde(default = "queue")]
     queue: usize,
+    /// How many of its entities are in memory at once.
+    #[serde(default = "entities")]
+    entities: usize,
     #[serde(default)]
     deploy: DeployToml,
     /// How many bytes of looms are taken from it, in one run of the node.
     #[serde(default = "keep_bytes")]
     keep_max_bytes: u64,
+    /// How many looms it may have kept here.
+    #[serde(default = "keep_looms")]
+    keep_max_looms: usize,
 }
 
 /// 16 GiB.
@@ -136,8 +161,16 @@ const fn keep_bytes() -> u64 {
     16 * 1024 * 1024 * 1024
 }
 
+const fn keep_looms() -> usize {
+    LOOMS_PER_PEER_MAX
+}
+
 const fn casts() -> usize {
     64
+}
+
+const fn entities() -> usize {
+    limits::HOSTED_PER_PEER_MAX
 }
 
 const fn queue() -> usize {
@@ -194,6 +227,7 @@ pub(super) struct Policy {
     pub(super) fetch_guests: bool,
     pub(super) concurrent_casts: usize,
     pub(super) queue: usize,
+    pub(super) entities: usize,
     pub(super) deploy: DeployToml,
     pub(super) publishers: BTreeSet<[u8; 32]>,
     pub(super) copies: CopyTerms,
@@ -212,6 +246,8 @@ pub(super) struct NodeFile {
     pub(super) deny: BTreeSet<Fingerprint>,
     pub(super) peer_limits: PeerLimits,
     pub(super) host_limits: HostLimits,
+    pub(super) accept_limits: AcceptLimits,
+    pub(super) connection_limits: ConnectionLimits,
     pub(super) drain: Duration,
     pub(super) folder: PathBuf,
     pub(super) models: BTreeMap<String, LlmConfig>,
@@ -389,13 +425,19 @@ pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<N
         };
         let may_keep = table.may.contains(&May::Keep);
         let policy = Policy {
-            copies: CopyTerms { disk: may_keep, memory: may_keep, bytes_max: table.keep_max_bytes },
+            copies: CopyTerms {
+                disk: may_keep,
+                memory: may_keep,
+                bytes_max: table.keep_max_bytes,
+                looms_max: table.keep_max_looms,
+            },
             ceiling: Arc::new(ceiling),
             gates: granted,
             guest_publishers,
             fetch_guests: table.fetch_guests,
             concurrent_casts: table.concurrent_casts,
             queue: table.queue,
+            entities: table.entities,
             deploy: table.deploy,
             publishers,
         };
@@ -424,6 +466,18 @@ pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<N
             build: duration(limits.build_timeout_ms),
             rest: duration(limits.rest_ms),
             idle: duration(limits.idle_ms),
+        },
+        accept_limits: AcceptLimits {
+            handshakes: limits.handshakes.max(1),
+            handshakes_per_address: limits.handshakes_per_address.max(1),
+            handshake: duration(limits.handshake_timeout_ms),
+        },
+        connection_limits: ConnectionLimits {
+            connections: limits.connections,
+            per_peer: limits.connections_per_peer,
+            streams: limits.streams_per_connection,
+            idle: duration(limits.connection_idle_ms),
+            message_bytes_per_peer: limits.message_bytes_per_peer,
         },
         drain: duration(limits.drain_ms),
         folder: folder.to_owned(),
@@ -500,9 +554,10 @@ fn local(
         fetch_guests: true,
         concurrent_casts: limits.concurrent_casts,
         queue: limits.queue,
+        entities: limits.entities,
         deploy: DeployToml { quota_bytes: u64::MAX, ..DeployToml::default() },
         publishers: BTreeSet::new(),
-        copies: CopyTerms { disk: true, memory: true, bytes_max: u64::MAX },
+        copies: CopyTerms { disk: true, memory: true, bytes_max: u64::MAX, looms_max: usize::MAX },
     }
 }
 

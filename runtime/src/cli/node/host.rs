@@ -1,12 +1,12 @@
 //! What the node file decides of a cast: the terms of its caller, and the cantrip that is made of its order.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cantrip_gates::{Gate, GateError, GateSpec, builtin};
 
 use crate::adapters::llm::{self, LlmConfig};
-use crate::adapters::peer::{GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
+use crate::adapters::peer::{Coming, GuestLine, Hosting, Kept, PeerNodes, Shelve, Terms, Uploads, signed_by};
 use crate::adapters::wasm::{Shelf, ShelfError};
 use crate::cli::admit::{AdmitError, admit_guest};
 use crate::cli::settings::{Sandboxed, Settings};
@@ -125,11 +125,11 @@ impl NodeHost {
                 publishers: policy.publishers.clone(),
                 kept: kept(shelf.clone()),
                 shelve: shelve(&sandboxed, &shelf, &policy.ceiling),
-                counting: Mutex::new(()),
+                coming: Coming::default(),
             };
             let terms = Terms {
                 ceiling: Arc::clone(&policy.ceiling),
-                slots: Slots::new(policy.concurrent_casts, policy.queue),
+                slots: Slots::with_entities(policy.concurrent_casts, policy.queue, policy.entities),
                 uploads: Some(Arc::new(uploads)),
                 may_relay: address.is_none(),
             };
@@ -240,6 +240,10 @@ impl Hosting for NodeHost {
             terms.ceiling = Arc::new(ceiling);
         }
         Some(terms)
+    }
+
+    fn is_listed(&self, caller: &Caller) -> bool {
+        self.known(caller).is_some()
     }
 
     fn known_as(&self, caller: &Caller) -> String {

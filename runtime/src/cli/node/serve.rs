@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::peer::{BoxIo, Caller, Identity, NodeServer, PeerNodes, TcpNet, Way, over_socket, over_tls};
+use crate::adapters::peer::{BoxIo, Caller, Identity, NodeServer, PeerNodes, TcpNet, Way, over_socket, over_tls_within};
 use crate::adapters::private;
 use crate::cli::copies;
 use crate::cli::exit::{CliError, Exit};
@@ -50,7 +50,7 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
         CliError::usage(anyhow::anyhow!("{} cannot be listened on: {error}", node.listen))
             .hint("another node may run there; `listen` in the node file names another address")
     })?;
-    let mut connections: BoxStream<'static, (BoxIo, Caller)> = over_tls(listener, Arc::clone(&identity)).boxed();
+    let mut connections: BoxStream<'static, (BoxIo, Caller)> = over_tls_within(listener, Arc::clone(&identity), node.accept_limits).boxed();
     let mut socket = None;
     if node.socket {
         let (path, listener) = listen_locally(&node.node.to_string()).await?;
@@ -67,9 +67,10 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
     let runtime = runtime.with_peers(Arc::clone(&peers) as _).with_copies(Arc::clone(&copies));
     let casts = Casts::new(runtime, node.host_limits.clone());
     let (whole, drain, first) = (node.node.to_string(), node.drain, node.peer_limits.rpc);
+    let connection_limits = node.connection_limits;
     let (listen, known) = (node.listen.clone(), node.peers.len());
     let host = NodeHost::new(node, sandboxed, Arc::clone(&peers), Some(Arc::clone(&copies)));
-    let server = NodeServer::new(casts.clone(), Arc::clone(&host) as _, first);
+    let server = NodeServer::new(casts.clone(), Arc::clone(&host) as _, first).within(connection_limits);
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_signal(stop.clone(), casts.clone(), drain));
     // What drains may wait for copies: they are kept up until it is over.

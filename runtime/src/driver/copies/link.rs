@@ -12,7 +12,9 @@ use super::Copies;
 use super::session::Session;
 use crate::domain::copies::{CopyMessage, Keeper};
 use crate::domain::ids::NodeName;
+use crate::domain::limits::CONVERSATIONS_PER_PEER_MAX;
 use crate::driver::fault::chain;
+use crate::driver::weighed;
 use crate::ports::{BoxFuture, PeerError, StoreError};
 
 /// Between two tries to reach a keeper: at first, and at most.
@@ -32,7 +34,7 @@ pub struct CopyWire {
     /// Takes what is said.
     pub out: mpsc::Sender<CopyMessage>,
     /// Gives what is heard, or why no more is.
-    pub incoming: mpsc::Receiver<Result<CopyMessage, String>>,
+    pub incoming: weighed::Receiver<Result<CopyMessage, String>>,
     /// Whatever has to live as long as the wire does.
     pub guard: Box<dyn std::any::Any + Send>,
 }
@@ -53,9 +55,16 @@ pub trait Linking: Send + Sync + std::fmt::Debug {
 struct Talking<'a>(&'a Copies, &'a Keeper);
 
 impl<'a> Talking<'a> {
-    fn begin(copies: &'a Copies, peer: &'a Keeper) -> Self {
-        *copies.lock().talking.entry(peer.clone()).or_default() += 1;
-        Self(copies, peer)
+    /// Nothing where there are as many conversations with this peer as there may be.
+    fn begin(copies: &'a Copies, peer: &'a Keeper) -> Option<Self> {
+        let mut state = copies.lock();
+        let count = state.talking.entry(peer.clone()).or_default();
+        if *count >= CONVERSATIONS_PER_PEER_MAX {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        drop(state);
+        Some(Self(copies, peer))
     }
 }
 
@@ -74,7 +83,11 @@ impl Copies {
     /// # Errors
     /// Ours: a record that cannot be read or written.
     pub async fn converse(self: &Arc<Self>, peer: &Keeper, mut wire: CopyWire) -> Result<String, StoreError> {
-        let _talking = Talking::begin(self, peer);
+        let Some(_talking) = Talking::begin(self, peer) else {
+            let what = format!("{CONVERSATIONS_PER_PEER_MAX} conversations about copies go on with {peer} already");
+            self.refusals.note(peer, "a conversation about copies was refused", &what);
+            return Ok(what);
+        };
         let mut news = self.news.subscribe();
         let mut session = Session::new(Arc::clone(self), peer.clone())?;
         let mut pending = None;
@@ -93,13 +106,15 @@ impl Copies {
                             Some(Ok(message)) => session.hear(message).await?,
                         }
                         match wire.incoming.try_recv() {
-                            Ok(more) => heard = Some(more),
-                            Err(_) => break,
+                            Some(more) => heard = Some(more),
+                            None => break,
                         }
                     }
                     session.flush().await?;
                     if session.is_overrun() {
-                        return Ok(format!("{peer} does not listen to what it is told"));
+                        let what = format!("{peer} does not listen to what it is told");
+                        self.refusals.note(peer, "a conversation about copies was ended", &what);
+                        return Ok(what);
                     }
                 }
                 permit = wire.out.reserve(), if pending.is_some() => match (permit, pending.take()) {

@@ -6,10 +6,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Copies;
+use super::cost::{cost, size, weight};
+use super::{Admitted, Brought, Copies};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
+use crate::domain::limits::{COPY_ANSWER_BYTES_MAX, LOG_COST_BYTES, TAKEN_BYTES_MAX, WRITERS_MAX, WRITERS_PER_PEER_MAX};
 use crate::domain::loom::{
     Body, ENTRY_BYTES_MAX, ForkProof, Head, Owners, SEGMENT_BYTES, Segment, SignedHead, text_ids,
 };
@@ -20,12 +23,12 @@ use crate::ports::{LogState, StoreError, Taken};
 const UNANSWERED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// 65 536. So many texts are known to be there already, so that none is sent twice.
 const TEXTS_SENT_MAX: usize = 65_536;
-/// 10 000 looms. More are not kept with one node.
-const LOOMS_MAX: usize = 10_000;
 /// 10 000 answers. A peer that does not listen to them is not listened to either.
 const ANSWERS_MAX: usize = 10_000;
-/// 10 000 logs. A loom with more writers is refused.
-const WRITERS_MAX: usize = 10_000;
+
+/// 50 ms, two hundred times: ten seconds in which a disk may catch up.
+const ROOM_WAIT: Duration = Duration::from_millis(50);
+const ROOM_TRIES: u32 = 200;
 
 /// How far one log is on the other side.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,12 +42,12 @@ struct There {
 /// One conversation.
 #[derive(Debug)]
 pub struct Session {
-    copies: Arc<Copies>,
-    peer: Keeper,
+    pub(super) copies: Arc<Copies>,
+    pub(super) peer: Keeper,
     /// The looms that this side has named, and the logs there as far as they are known.
     looms: HashMap<LoomId, HashMap<WriterKey, There>>,
     /// The looms that the other side has named: before that nothing is sent of them.
-    heard: HashSet<LoomId>,
+    pub(super) heard: HashSet<LoomId>,
     /// The looms of which there may be something to send.
     dirty: HashSet<LoomId>,
     /// How far the news of this node were followed.
@@ -56,8 +59,13 @@ pub struct Session {
     unanswered: VecDeque<(LoomId, WriterKey, u64, usize)>,
     unanswered_bytes: usize,
     texts_sent: HashSet<BlobId>,
-    /// What is to be sent before anything else.
+    /// What is to be sent before anything else, and what it weighs.
     out: VecDeque<CopyMessage>,
+    out_bytes: usize,
+    /// The looms of which it says what is here.
+    haves: HashSet<LoomId>,
+    /// What was taken since the disk was waited for.
+    taken_bytes: usize,
 }
 
 impl Session {
@@ -79,6 +87,9 @@ impl Session {
             unanswered_bytes: 0,
             texts_sent: HashSet::new(),
             out: VecDeque::new(),
+            out_bytes: 0,
+            haves: HashSet::new(),
+            taken_bytes: 0,
         };
         session.greet()?;
         session.copies.note_all(&session.peer, |state| {
@@ -102,17 +113,41 @@ impl Session {
         let Some(copies) = self.copies.of(loom) else { return Ok(()) };
         // Who is no keeper any more is told just that.
         let is_keeper = copies.kind(&self.peer) != CopyKind::None;
-        let logs = if is_keeper { self.copies.logs(loom)? } else { Vec::new() };
+        let mut logs = if is_keeper { self.copies.logs(loom)? } else { Vec::new() };
+        // No more than the other side hears; this node's own log among them.
+        let own = self.copies.disk.writer();
+        logs.sort_by_key(|log| log.writer != own);
+        logs.truncate(WRITERS_MAX);
         self.looms.entry(loom).or_default();
         self.told.insert(loom, copies.keepers.clone());
         let LoomCopies { origin, keepers, .. } = copies;
-        self.out.push_back(CopyMessage::Have { loom, origin, keepers, logs });
+        if self.haves.contains(&loom) {
+            // What was to be said of it is said by this.
+            self.out.retain(|message| !matches!(message, CopyMessage::Have { loom: of, .. } if *of == loom));
+            self.out_bytes = self.out.iter().map(weight).fold(0, usize::saturating_add);
+        }
+        self.haves.insert(loom);
+        self.push(CopyMessage::Have { loom, origin, keepers, logs });
         Ok(())
+    }
+
+    pub(super) fn push(&mut self, message: CopyMessage) {
+        self.out_bytes = self.out_bytes.saturating_add(weight(&message));
+        self.out.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<CopyMessage> {
+        let message = self.out.pop_front()?;
+        self.out_bytes = self.out_bytes.saturating_sub(weight(&message));
+        if let CopyMessage::Have { loom, .. } = &message {
+            self.haves.remove(loom);
+        }
+        Some(message)
     }
 
     /// Whether the other side says more than it hears.
     pub fn is_overrun(&self) -> bool {
-        self.out.len() > ANSWERS_MAX
+        self.out.len() > ANSWERS_MAX || self.out_bytes > COPY_ANSWER_BYTES_MAX
     }
 
     /// There may be more to send, or other looms.
@@ -135,10 +170,10 @@ impl Session {
             CopyMessage::Have { loom, origin, keepers, logs } => {
                 let heard = |name: Keeper| name.as_heard(&self.peer, self.copies.node());
                 let (origin, keepers) = (heard(origin), merged(keepers, heard));
-                self.meet(loom, &origin, &keepers, &logs)
+                self.meet(loom, &origin, &keepers, &logs).await
             }
             CopyMessage::Text { loom, bytes } => {
-                if !self.heard.contains(&loom) || !self.copies.brings(&self.peer, bytes.len()) {
+                if !self.heard.contains(&loom) || !self.copies.brings(&self.peer, cost(bytes.len(), 1)) {
                     return Ok(());
                 }
                 self.copies.keeper(loom).0.keep_text(&bytes)
@@ -162,11 +197,8 @@ impl Session {
                 Ok(())
             }
             CopyMessage::Refused { loom, writer, what, proof } => {
-                if let Some(proof) = proof
-                    && self.copies.disk.accuse(&proof)?
-                {
-                    self.copies.memory.accuse(&proof)?;
-                    tracing::error!(writer = %proof.writer(), loom = %proof.early.loom, told_by = %self.peer, "a writer has signed two histories");
+                if let Some(proof) = proof {
+                    self.accused(loom, writer, *proof).await?;
                 }
                 let Some(logs) = self.looms.get_mut(&loom) else { return Ok(()) };
                 match writer {
@@ -180,22 +212,40 @@ impl Session {
                         self.heard.remove(&loom);
                     }
                 }
-                tracing::warn!(%loom, peer = %self.peer, what, "a peer did not take what was sent");
+                let detail = format!("loom {loom}: {what}");
+                self.copies.refusals.note(&self.peer, "a peer did not take what was sent", &detail);
                 self.copies.note(loom, &self.peer, |state| state.last_error = Some(what));
                 Ok(())
             }
         }
     }
 
+    fn admit(&self, loom: LoomId, origin: &Keeper, keepers: &Keepers, logs: usize) -> Result<Admitted, StoreError> {
+        // An honest keeper never says so many.
+        if logs > WRITERS_MAX { Ok(Admitted::No) } else { self.copies.admit(&self.peer, loom, origin, keepers) }
+    }
+
     /// The other side has said what it has of a loom.
-    fn meet(&mut self, loom: LoomId, origin: &Keeper, keepers: &Keepers, logs: &[LogState]) -> Result<(), StoreError> {
+    async fn meet(
+        &mut self,
+        loom: LoomId,
+        origin: &Keeper,
+        keepers: &Keepers,
+        logs: &[LogState],
+    ) -> Result<(), StoreError> {
         let is_first = !self.looms.contains_key(&loom);
-        let too_many = logs.len() > WRITERS_MAX || (is_first && self.looms.len() >= LOOMS_MAX);
-        if too_many || !self.copies.admit(&self.peer, loom, origin, keepers)? {
+        let refused = match self.admit(loom, origin, keepers, logs.len())? {
+            Admitted::Yes => None,
+            Admitted::No => Some(format!("{} keeps no copies of this loom for {}", self.copies.node(), self.peer)),
+            Admitted::TooMany { looms } => Some(format!(
+                "{} keeps {looms} looms for {} already, and no more may be (keep_max_looms)",
+                self.copies.node(),
+                self.peer
+            )),
+        };
+        if let Some(what) = refused {
             self.looms.remove(&loom);
             self.heard.remove(&loom);
-            let node = self.copies.node();
-            let what = format!("{node} keeps no copies of this loom for {}", self.peer);
             self.refuse(loom, None, what);
             return Ok(());
         }
@@ -204,11 +254,14 @@ impl Session {
             self.heard.remove(&loom);
             return Ok(());
         }
+        // Of what it says it has only that counts which is here too: the rest nobody could send it.
+        let here: HashSet<WriterKey> = self.copies.logs(loom)?.iter().map(|log| log.writer).collect();
+        let known = || logs.iter().filter(|log| here.contains(&log.writer));
         // What a node says that it has is as durable there as it keeps it.
         let is_on_disk = self.copies.of(loom).is_some_and(|copies| copies.kind(&self.peer) == CopyKind::Disk);
         self.copies.note(loom, &self.peer, |state| {
             state.connected = true;
-            state.has = logs.iter().map(|log| (log.writer, log.head.sequence)).collect();
+            state.has = known().map(|log| (log.writer, log.head.sequence)).collect();
             if is_on_disk {
                 state.durable.clone_from(&state.has);
             }
@@ -221,12 +274,12 @@ impl Session {
         // What was on its way when this was said is sent again, and known there.
         self.answered(loom, None, u64::MAX);
         let there = |log: &LogState| (log.writer, There { sent: log.head.sequence, refused: false });
-        self.looms.insert(loom, logs.iter().map(there).collect());
-        self.compare(loom, logs)
+        self.looms.insert(loom, known().map(there).collect());
+        self.compare(loom, logs).await
     }
 
     /// Compares what both sides have of the same logs: of this node's own, and of others'.
-    fn compare(&mut self, loom: LoomId, logs: &[LogState]) -> Result<(), StoreError> {
+    async fn compare(&mut self, loom: LoomId, logs: &[LogState]) -> Result<(), StoreError> {
         let own = self.copies.disk.writer();
         for signed in logs.iter().filter_map(|log| log.signed) {
             if signed.loom != loom || !signed.is_signed() {
@@ -246,7 +299,7 @@ impl Session {
                 .filter(|ours| ours.head.sequence == signed.head.sequence)
                 .map(|early| Box::new(ForkProof { early, late: signed, chain: signed.head.chain, ids: Vec::new() }));
             if let Some(proof) = proof.filter(|proof| proof.holds()) {
-                self.report(loom, proof)?;
+                self.report(loom, proof).await?;
             }
         }
         Ok(())
@@ -267,15 +320,20 @@ impl Session {
         self.have(loom)
     }
 
-    fn report(&mut self, loom: LoomId, proof: Box<ForkProof>) -> Result<(), StoreError> {
-        let writer = proof.writer();
-        self.copies.disk.accuse(&proof)?;
-        self.copies.memory.accuse(&proof)?;
-        let what = format!("writer {writer} has signed two histories: nothing more is taken of it");
-        tracing::error!(%loom, %writer, peer = %self.peer, "a writer has signed two histories: nothing more is taken of it");
-        self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
-        self.out.push_back(CopyMessage::Refused { loom, writer: Some(writer), what, proof: Some(proof) });
-        Ok(())
+    /// Waits for the disk: after so much of one source, and where it is behind anyway. Returns whether it has caught up.
+    async fn has_room(&mut self, bytes: usize) -> Result<bool, StoreError> {
+        self.taken_bytes = self.taken_bytes.saturating_add(bytes);
+        if self.taken_bytes > TAKEN_BYTES_MAX {
+            self.flush().await?;
+            self.taken_bytes = bytes;
+        }
+        for _ in 0..ROOM_TRIES {
+            if !self.copies.disk.is_behind() {
+                return Ok(true);
+            }
+            self.copies.clock.sleep(ROOM_WAIT).await;
+        }
+        Ok(!self.copies.disk.is_behind())
     }
 
     async fn take(&mut self, segment: Segment) -> Result<(), StoreError> {
@@ -290,8 +348,27 @@ impl Session {
             self.refuse(loom, Some(writer), format!("a segment of {bytes} bytes is too large"));
             return Ok(());
         }
-        if !self.copies.brings(&self.peer, bytes) {
+        let is_new = match self.copies.brings_writer(&self.peer, loom, writer)? {
+            Brought::TooMany => {
+                let what = format!(
+                    "{} has brought the logs of {WRITERS_PER_PEER_MAX} writers into this loom, or it has {WRITERS_MAX} in all; no \
+                     more are taken",
+                    self.peer
+                );
+                self.refuse(loom, Some(writer), what);
+                return Ok(());
+            }
+            Brought::New => true,
+            Brought::Known => false,
+        };
+        let log_cost = if is_new { LOG_COST_BYTES } else { 0 };
+        if !self.copies.brings(&self.peer, cost(bytes, segment.entries.len()).saturating_add(log_cost)) {
             let what = format!("{} has brought as many bytes as it may (keep_max_bytes)", self.peer);
+            self.refuse(loom, Some(writer), what);
+            return Ok(());
+        }
+        if !self.has_room(bytes).await? {
+            let what = "the disk is behind; what is refused now is taken on the next connection".to_owned();
             self.refuse(loom, Some(writer), what);
             return Ok(());
         }
@@ -328,11 +405,11 @@ impl Session {
                 self.flush().await?;
                 self.have(loom)
             }
-            Err(StoreError::Forked { proof, .. }) => self.report(loom, proof),
+            Err(StoreError::Forked { proof, .. }) => self.report(loom, proof).await,
             Err(error @ StoreError::Cheater { .. }) => {
                 let proof = self.copies.disk.proofs()?.into_iter().find(|proof| proof.writer() == writer).map(Box::new);
                 let (writer, what) = (Some(writer), chain(&error));
-                self.out.push_back(CopyMessage::Refused { loom, writer, what, proof });
+                self.push(CopyMessage::Refused { loom, writer, what, proof });
                 Ok(())
             }
             // This node's own log comes back: all of it is here, or `compare_own` has found out that it is not.
@@ -340,7 +417,7 @@ impl Session {
                 self.known(loom, writer, signed.head);
                 Ok(())
             }
-            Err(error @ (StoreError::Blob { .. } | StoreError::Entry { .. })) => {
+            Err(error @ (StoreError::Blob { .. } | StoreError::Entry { .. } | StoreError::Behind)) => {
                 self.refuse(loom, Some(writer), chain(&error));
                 Ok(())
             }
@@ -368,9 +445,13 @@ impl Session {
     }
 
     fn refuse(&mut self, loom: LoomId, writer: Option<WriterKey>, what: String) {
-        tracing::warn!(%loom, peer = %self.peer, what, "what a peer sent was refused");
-        self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
-        self.out.push_back(CopyMessage::Refused { loom, writer, what, proof: None });
+        let detail = format!("loom {loom}: {what}");
+        self.copies.refusals.note(&self.peer, "what a peer sent was refused", &detail);
+        // Nothing is remembered of looms that are not kept together with it.
+        if self.looms.contains_key(&loom) {
+            self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
+        }
+        self.push(CopyMessage::Refused { loom, writer, what, proof: None });
     }
 
     fn answered(&mut self, loom: LoomId, writer: Option<WriterKey>, sequence: u64) {
@@ -393,6 +474,7 @@ impl Session {
             return Ok(());
         }
         let taken = std::mem::take(&mut self.taken);
+        self.taken_bytes = 0;
         let looms: HashSet<LoomId> = taken.iter().map(|(loom, _)| *loom).collect();
         for loom in looms {
             let writers = taken.iter().filter(|(of, _)| *of == loom).map(|(_, writer)| *writer);
@@ -403,7 +485,7 @@ impl Session {
                 let head = logs.iter().find(|log| log.writer == writer).map(|log| log.head.sequence);
                 let sequence = head.unwrap_or_default();
                 let durable = kind == CopyKind::Disk;
-                self.out.push_back(CopyMessage::Held { loom, writer, sequence, durable });
+                self.push(CopyMessage::Held { loom, writer, sequence, durable });
             }
             // Whoever keeps it too can be sent it.
             self.copies.grown(loom);
@@ -416,7 +498,7 @@ impl Session {
     /// # Errors
     /// A record that cannot be read.
     pub fn next_message(&mut self) -> Result<Option<CopyMessage>, StoreError> {
-        if let Some(message) = self.out.pop_front() {
+        if let Some(message) = self.pop() {
             return Ok(Some(message));
         }
         if self.unanswered_bytes >= UNANSWERED_BYTES_MAX {
@@ -437,7 +519,11 @@ impl Session {
     }
 
     fn next_of(&self, loom: LoomId) -> Result<Option<Segment>, StoreError> {
-        for log in self.copies.logs(loom)? {
+        let own = self.copies.disk.writer();
+        let mut logs = self.copies.logs(loom)?;
+        // What this node wrote goes first: it waits for acknowledgements.
+        logs.sort_by_key(|log| log.writer != own);
+        for log in logs {
             let there = self.looms.get(&loom).and_then(|logs| logs.get(&log.writer)).copied().unwrap_or_default();
             if !there.refused
                 && there.sent < log.head.sequence
@@ -467,9 +553,11 @@ impl Session {
         }
         self.unanswered_bytes = self.unanswered_bytes.saturating_add(bytes);
         self.unanswered.push_back((signed.loom, signed.writer, signed.head.sequence, bytes));
-        self.out.extend(texts);
-        self.out.push_back(CopyMessage::Segment(Box::new(segment)));
-        Ok(self.out.pop_front())
+        for text in texts {
+            self.push(text);
+        }
+        self.push(CopyMessage::Segment(Box::new(segment)));
+        Ok(self.pop())
     }
 }
 
@@ -487,8 +575,4 @@ fn merged(said: Keepers, heard: impl Fn(Keeper) -> Keeper) -> Keepers {
         *known = (*known).max(keeping);
     }
     keepers
-}
-
-fn size(segment: &Segment) -> usize {
-    segment.entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.len()))
 }

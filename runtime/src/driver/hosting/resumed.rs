@@ -125,16 +125,18 @@ impl Casts {
     /// Goes on with one, until it ends or its caller takes it over. Its end is kept in the record for whoever asks.
     pub fn go_on(&self, caller: &KnownCaller, order: Order, slots: &Arc<Slots>, place: Where) {
         let (entity, loom) = (order.entity, order.loom);
-        let mut attached = match self.open(caller, slots, order, place, None, false) {
-            Ok(attached) => attached,
-            Err(refusal) => {
-                tracing::warn!(%entity, %loom, %refusal, "an episode that was cut off cannot be gone on with");
-                return;
-            }
-        };
-        tracing::info!(%entity, %loom, caller = %caller.caller, "an episode that was cut off goes on");
-        let clock = Arc::clone(&self.0.runtime.host.clock);
+        let (casts, slots, caller) = (self.clone(), Arc::clone(slots), caller.clone());
         self.0.tasks.spawn(async move {
+            let opened = casts.open(&caller, &slots, order, place, None, false).await;
+            let mut attached = match opened {
+                Ok(attached) => attached,
+                Err(refusal) => {
+                    tracing::warn!(%entity, %loom, %refusal, "an episode that was cut off cannot be gone on with");
+                    return;
+                }
+            };
+            tracing::info!(%entity, %loom, caller = %caller.caller, "an episode that was cut off goes on");
+            let clock = Arc::clone(&casts.0.runtime.host.clock);
             loop {
                 attached.heard();
                 tokio::select! {

@@ -42,6 +42,7 @@ impl Drop for Run {
             *stage = Stage::Ended(Arc::new(Err(refuse("host", GateError::Failed(what)))));
             true
         });
+        self.casts.ended(&self.hosted, &self.slots);
     }
 }
 
@@ -86,6 +87,7 @@ impl Run {
 
     fn ended(&self, end: Result<RemoteEnd, Refusal>) {
         self.hosted.stage.send_replace(Stage::Ended(Arc::new(end)));
+        self.casts.ended(&self.hosted, &self.slots);
     }
 
     /// Returns when the caller has been silent for longer than its lease.

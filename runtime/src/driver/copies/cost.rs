@@ -1,0 +1,31 @@
+//! What is counted of messages about copies: what a peer brings, and what waits for it.
+
+use crate::domain::copies::{CopyMessage, LogState};
+use crate::domain::limits::ENTRY_COST_BYTES;
+use crate::domain::loom::Segment;
+
+/// What something takes of its bringer's share: its bytes, and what each entry or text costs beside them.
+pub(super) fn cost(bytes: usize, count: usize) -> u64 {
+    (bytes as u64).saturating_add((count as u64).saturating_mul(ENTRY_COST_BYTES))
+}
+
+/// What a message takes of memory while it waits to be sent, roughly and not too little.
+pub(super) fn weight(message: &CopyMessage) -> usize {
+    let inside = match message {
+        CopyMessage::Have { keepers, logs, .. } => {
+            logs.len().saturating_mul(size_of::<LogState>()).saturating_add(keepers.len().saturating_mul(128))
+        }
+        CopyMessage::Text { bytes, .. } => bytes.len(),
+        CopyMessage::Segment(segment) => size(segment),
+        CopyMessage::Held { .. } => 0,
+        CopyMessage::Refused { what, proof, .. } => {
+            let ids = proof.as_ref().map_or(0, |proof| proof.ids.len());
+            what.len().saturating_add(ids.saturating_mul(64))
+        }
+    };
+    inside.saturating_add(256)
+}
+
+pub(super) fn size(segment: &Segment) -> usize {
+    segment.entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.len()))
+}
