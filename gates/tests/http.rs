@@ -110,7 +110,8 @@ fn serve(mut stream: &TcpStream, port: u16) -> Option<String> {
         }
         "/never" => return Some(request),
         "/many-headers" => {
-            let headers: String = (0..50).map(|at| format!("X-Header-{at}: {}\r\n", "v".repeat(20))).collect();
+            let headers: Vec<_> = (0..50).map(|at| format!("X-Header-{at}: {}\r\n", "v".repeat(20))).collect();
+            let headers = headers.concat();
             format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 5\r\n\r\nhello")
         }
         "/gone" => "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone".to_owned(),

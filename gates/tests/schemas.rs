@@ -8,7 +8,7 @@ use cantrip_gates::{
 };
 use serde_json::{Map, Value, json};
 
-fn spec(properties: Value) -> GateSpec {
+fn spec(properties: &Value) -> GateSpec {
     GateSpec {
         name: GateName::parse("strange").expect("a name"),
         description: "a gate that a stranger declared".into(),
@@ -20,11 +20,11 @@ fn spec(properties: Value) -> GateSpec {
     }
 }
 
-fn compiled(properties: Value) -> ArgumentCheck {
+fn compiled(properties: &Value) -> ArgumentCheck {
     ArgumentCheck::new(&spec(properties)).expect("a schema")
 }
 
-fn refused(properties: Value, why: &str) {
+fn refused(properties: &Value, why: &str) {
     let error = ArgumentCheck::new(&spec(properties)).expect_err(why);
     let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     assert!(source.contains(why), "{why}: {source}");
@@ -37,21 +37,21 @@ fn many(count: usize, each: impl Fn(usize) -> Value) -> Value {
 
 #[test]
 fn a_schema_is_bounded_in_every_unit() {
-    refused(json!({"a": {"description": "x".repeat(limits::SCHEMA_BYTES_MAX)}}), "more than 262144 bytes");
-    refused(json!({"a": {"enum": vec![0; limits::SCHEMA_BYTES_MAX / 4]}}), "more than 262144 bytes");
-    refused(many(limits::SCHEMA_NODES_MAX, |_| json!(true)), "more than 4096 schemas");
-    refused(json!({"a": {"anyOf": vec![json!({}); limits::SCHEMA_NODES_MAX]}}), "more than 4096 schemas");
-    refused(many(limits::SCHEMA_PATTERNS_MAX + 1, |_| json!({"pattern": "a"})), "more than 64 patterns");
-    refused(many(60, |_| json!({"pattern": "[01]{1500}"})), "all patterns together take more than 1048576 bytes");
-    refused(json!({"a": {"pattern": "(a{1000}){1000}"}}), "bytes when it is compiled");
-    refused(json!({"a": {"pattern": format!("({}", "a".repeat(100_000))}}), "");
-    refused(json!({"x".repeat(100_000): {"typ": 1}}), "unknown keyword");
+    refused(&json!({"a": {"description": "x".repeat(limits::SCHEMA_BYTES_MAX)}}), "more than 262144 bytes");
+    refused(&json!({"a": {"enum": vec![0; limits::SCHEMA_BYTES_MAX / 4]}}), "more than 262144 bytes");
+    refused(&many(limits::SCHEMA_NODES_MAX, |_| json!(true)), "more than 4096 schemas");
+    refused(&json!({"a": {"anyOf": vec![json!({}); limits::SCHEMA_NODES_MAX]}}), "more than 4096 schemas");
+    refused(&many(limits::SCHEMA_PATTERNS_MAX + 1, |_| json!({"pattern": "a"})), "more than 64 patterns");
+    refused(&many(60, |_| json!({"pattern": "[01]{1500}"})), "all patterns together take more than 1048576 bytes");
+    refused(&json!({"a": {"pattern": "(a{1000}){1000}"}}), "bytes when it is compiled");
+    refused(&json!({"a": {"pattern": format!("({}", "a".repeat(100_000))}}), "");
+    refused(&json!({"x".repeat(100_000): {"typ": 1}}), "unknown keyword");
     let mut deep = json!({});
     for _ in 0..60 {
         deep = json!({"items": deep});
     }
-    refused(json!({"a": deep}), "nested deeper than 32");
-    compiled(many(1_000, |_| json!({"type": "string"})));
+    refused(&json!({"a": deep}), "nested deeper than 32");
+    compiled(&many(1_000, |_| json!({"type": "string"})));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn the_schemas_of_a_circle_are_bounded_together() {
         many(6, |_| json!({"pattern": "[01]{1500}"})),
     ] {
         let mut room = SchemaRoom::default();
-        let spec = spec(properties);
+        let spec = spec(&properties);
         let taken = (0..100).take_while(|_| ArgumentCheck::among(&spec, &mut room).is_ok()).count();
         assert!((1..=limits::SCHEMAS_OF_A_CIRCLE).contains(&taken), "{taken} of them");
         ArgumentCheck::new(&spec).expect("alone it has room");
@@ -81,7 +81,7 @@ fn a_check_takes_a_bounded_number_of_steps() {
         (json!({"a": {"items": {"enum": values}}}), json!({"a": vec!["y".repeat(99); 50_000]})),
     ];
     for (properties, value) in costly {
-        let check = compiled(properties);
+        let check = compiled(&properties);
         let (result, taken) = steps::taken_by(|| check.check(&value));
         assert!(matches!(&result, Err(GateError::Invalid(why)) if why.contains("send less at once")), "{result:?}");
         let most = u64::try_from(limits::CHECK_STEPS_MAX).expect("a number");
@@ -89,10 +89,13 @@ fn a_check_takes_a_bounded_number_of_steps() {
     }
 }
 
+/// The properties of a schema, and a value of so many parts that fits it.
+type Case = (Value, fn(usize) -> Value);
+
 #[test]
 fn arguments_are_checked_in_proportion_to_their_size() {
     let each = json!({"type": "object", "additionalProperties": {"type": ["string", "number"], "maxLength": 100_000}});
-    let cases: Vec<(Value, fn(usize) -> Value)> = vec![
+    let cases: Vec<Case> = vec![
         (json!({"a": {"items": {"type": "string", "pattern": "^[a-z]+$"}}}), |count| json!({"a": vec!["word"; count]})),
         (
             json!({"a": each}),
@@ -102,7 +105,7 @@ fn arguments_are_checked_in_proportion_to_their_size() {
         (many(1_000, |_| json!({"type": "integer"})), |count| many(count / 10, |at| json!(at))),
     ];
     for (properties, made) in cases {
-        let check = compiled(properties);
+        let check = compiled(&properties);
         let steps_of = |count: usize| {
             let value = made(count);
             let (result, taken) = steps::taken_by(|| check.check(&value));
@@ -118,10 +121,10 @@ fn arguments_are_checked_in_proportion_to_their_size() {
 fn an_error_quotes_little_of_what_came() {
     let long = "x".repeat(1_000_000);
     let check =
-        compiled(json!({"a": {"additionalProperties": {"type": "integer"}}, "b": {"enum": ["y".repeat(10_000)]}}));
+        compiled(&json!({"a": {"additionalProperties": {"type": "integer"}}, "b": {"enum": ["y".repeat(10_000)]}}));
     let strict = ArgumentCheck::new(&GateSpec {
         parameters: json!({"type": "object", "properties": many(2_000, |_| json!(true)), "additionalProperties": false}),
-        ..spec(json!({}))
+        ..spec(&json!({}))
     })
     .expect("a schema");
     for (check, value) in [

@@ -12,14 +12,14 @@ use serde_json::json;
 fn in_proportion(about: &str, made: impl Fn(usize) -> String, walk: impl Fn(&str)) {
     const PIECES: usize = 1_000;
     let steps_of = |text: &str| steps::taken_by(|| walk(text)).1;
-    let (once, twice) = (made(PIECES), made(2 * PIECES));
+    let (single, double) = (made(PIECES), made(2 * PIECES));
     // What is made ready at the first use is not the text's.
-    walk(&once);
-    let (one, two) = (steps_of(&once), steps_of(&twice));
+    walk(&single);
+    let (one, two) = (steps_of(&single), steps_of(&double));
     assert!(one > 0, "{about}: nothing was counted");
-    assert!(two * 2 <= one * 5, "{about}: {one} steps for {} bytes, {two} for {}", once.len(), twice.len());
+    assert!(two * 2 <= one * 5, "{about}: {one} steps for {} bytes, {two} for {}", single.len(), double.len());
     // Far more steps for each byte than passes over it would be the same fault with another face.
-    let bytes = u64::try_from(twice.len()).expect("a length");
+    let bytes = u64::try_from(double.len()).expect("a length");
     assert!(two <= bytes.saturating_mul(2_000), "{about}: {two} steps for {bytes} bytes");
 }
 

@@ -106,7 +106,7 @@ impl<'a> Way<'a> {
     /// Goes to the end, which has to be a directory.
     pub(super) fn directory(mut self) -> Result<Folder, FileFailure> {
         while let Some(name) = self.left.pop_front() {
-            self.enter(name)?;
+            self.enter(&name)?;
         }
         let (ids, names) = (std::mem::take(&mut self.ids), std::mem::take(&mut self.names));
         let root = self.root.clone();
@@ -117,7 +117,7 @@ impl<'a> Way<'a> {
     pub(super) fn file(mut self) -> Result<(File, u64), FileFailure> {
         while let Some(name) = self.left.pop_front() {
             if !self.left.is_empty() || name == ".." {
-                self.enter(name)?;
+                self.enter(&name)?;
                 continue;
             }
             self.judge_name(&name)?;
@@ -140,7 +140,7 @@ impl<'a> Way<'a> {
     pub(super) fn last_name(mut self) -> Result<(Dir, String), FileFailure> {
         while let Some(name) = self.left.pop_front() {
             if !self.left.is_empty() || name == ".." {
-                self.enter(name)?;
+                self.enter(&name)?;
                 continue;
             }
             self.judge_name(&name)?;
@@ -165,21 +165,21 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn enter(&mut self, name: OsString) -> Result<(), FileFailure> {
-        if name == ".." {
+    fn enter(&mut self, name: &OsString) -> Result<(), FileFailure> {
+        if *name == ".." {
             let left = self.levels.pop();
             self.ids.truncate(self.levels.len() + 1);
             self.names.truncate(self.levels.len());
             return left.map(drop).ok_or_else(|| FileFailure::Io(outside()));
         }
-        self.judge_name(&name)?;
-        let opened = match self.dir().open_dir_nofollow(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.creates() => self.make(&name),
+        self.judge_name(name)?;
+        let opened = match self.dir().open_dir_nofollow(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.creates() => self.make(name),
             other => other,
         };
         let dir = match opened {
             Ok(dir) => dir,
-            Err(error) => return self.follow(&name, error.into()),
+            Err(error) => return self.follow(name, error.into()),
         };
         if self.levels.len() >= PATH_DEPTH_MAX {
             return Err(FileFailure::Deep);

@@ -117,10 +117,7 @@ impl Headers {
     }
 
     /// Each set of headers with the hosts it is for.
-    pub(crate) fn bound(
-        &self,
-        hosts: &HostPatterns,
-    ) -> Result<Vec<(HostPatterns, &BTreeMap<String, String>)>, HttpPolicyError> {
+    pub(crate) fn bound(&self, hosts: &HostPatterns) -> Result<Vec<Bound<'_>>, HttpPolicyError> {
         let mut bound = Vec::new();
         if let Some(name) = self.of_the_only_host.keys().next() {
             if !hosts.is_one_host() {
@@ -181,6 +178,9 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
         Self { of_the_only_host, by_host: BTreeMap::new() }
     }
 }
+
+/// Hosts, and the headers that are sent to them.
+pub(crate) type Bound<'a> = (HostPatterns, &'a BTreeMap<String, String>);
 
 /// Why a policy cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

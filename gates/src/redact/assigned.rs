@@ -221,5 +221,5 @@ fn credentials(scan: &mut Scan<'_>, text: &str, start: usize, scheme: Option<&st
     }
     // Without a scheme it is a header only where one word is all there is.
     let word = scan.word(start, Ending::Word);
-    (word.end >= start + 8 && word.has_own && word.stands_alone).then(|| start..word.end)
+    (word.end >= start + 8 && word.has_own && word.stands_alone).then_some(start..word.end)
 }
