@@ -26,6 +26,8 @@ mod found;
 mod copies;
 #[path = "hostile_input/hosting.rs"]
 mod hosting;
+#[path = "hostile_input/keepers.rs"]
+mod keepers;
 #[path = "hostile_input/limits.rs"]
 mod limits;
 #[path = "hostile_input/machine.rs"]

@@ -356,7 +356,9 @@ impl Copies {
             LoomCopies { origin: origin.clone(), brought_by, ..LoomCopies::new(loom, &self.node) }
         });
         let is_keeper = known.as_ref().is_some_and(|copies| copies.kind(peer) != CopyKind::None);
-        let is_new = known.is_none() && (self.logs(loom)?.is_empty() || self.was_begun_by(loom, peer)?);
+        // What others have written of it on behalf of this node, as hosts of its casts, is in no log, and is nobody else's either.
+        let is_unknown = || Ok::<_, StoreError>(self.logs(loom)?.is_empty() && self.disk.entries(loom)?.is_empty());
+        let is_new = known.is_none() && (is_unknown()? || self.was_begun_by(loom, peer)?);
         if !is_keeper && !is_new {
             return Ok(Admitted::No);
         }
