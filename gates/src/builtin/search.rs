@@ -140,7 +140,8 @@ impl Search {
                     walk.found.len()
                 ))),
                 Err(Stop::Time) => Err(GateError::TimedOut(format!(
-                    "{GATE}: the time for one search ran out with {} results; narrow `path` or `glob`",
+                    "{GATE}: the time for one search ran out (at most {} ms) with {} results; narrow `path` or `glob`",
+                    SEARCH_TIME_MAX.as_millis(),
                     walk.found.len()
                 ))),
             }
@@ -456,5 +457,36 @@ mod tests {
         for glob in ["[", "[]", "a{b", ""] {
             assert!(Glob::parse(glob.to_owned()).is_err(), "{glob:?}");
         }
+    }
+
+    #[test]
+    fn a_tree_with_more_entries_than_allowed_ends_the_search() {
+        let folder = tempfile::TempDir::new().expect("a directory");
+        for at in 0..10 {
+            std::fs::create_dir(folder.path().join(format!("{at}"))).expect("a directory");
+        }
+        let root = Root::open(folder.path()).expect("a root");
+        let path = RelativePath::parse(GATE, ".", Meant::Existing).expect("a path");
+        let abandoned = Abandoned::default();
+        let walked = |entries_left: u64| {
+            let mut walk = Walk {
+                pattern: compiled("x", "pattern").expect("a pattern"),
+                piece_bytes: 1,
+                untimed: 0,
+                cut: None,
+                glob: None,
+                abandoned: &abandoned,
+                deadline: now() + Duration::from_mins(1),
+                output_left: 1_000,
+                results_max: 10,
+                bytes_left: 1_000,
+                entries_left,
+                buffer: Vec::new(),
+                found: Vec::new(),
+            };
+            walk.start(&root, &path)
+        };
+        assert!(walked(10).is_ok());
+        assert!(matches!(walked(9), Err(Stop::Bound(what)) if what.contains("100000 files and directories")));
     }
 }
