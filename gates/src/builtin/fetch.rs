@@ -159,7 +159,10 @@ impl Fetch {
         let host = place(&hop.url);
         let answered = tokio::time::timeout(time, self.follow(hop, hosts, context.output_bytes_max)).await;
         answered.unwrap_or_else(|_| {
-            Err(GateError::TimedOut(format!("{GATE}: {host} did not answer completely within {} ms", time.as_millis())))
+            Err(GateError::TimedOut(format!(
+                "{GATE}: {host} did not answer completely within {} ms (`timeout_ms`, or the time that is left)",
+                time.as_millis()
+            )))
         })
     }
 
@@ -191,6 +194,11 @@ impl Fetch {
             let text = value
                 .as_str()
                 .ok_or_else(|| arguments.wrong(&format!("headers.{}", described_name(&name)), "string", &value))?;
+            if text.len() > HEADER_BYTES_MAX {
+                let bytes = text.len();
+                let why = format!("{} has {bytes} bytes, at most {HEADER_BYTES_MAX} are sent", quoted(&name));
+                return Err(invalid("headers", why));
+            }
             let (key, value) = header(&name, text).ok_or_else(|| {
                 invalid("headers", format!("{} cannot be set, or its value cannot be sent", quoted(&name)))
             })?;
@@ -218,7 +226,7 @@ impl Fetch {
             if redirects >= self.policy.redirects_max {
                 let max = self.policy.redirects_max;
                 return Err(GateError::Exhausted(format!(
-                    "{GATE}: more than {max} redirects, the last to {}",
+                    "{GATE}: more than {max} redirects (`redirects_max`), the last to {}",
                     place(&next.url)
                 )));
             }

@@ -146,3 +146,15 @@ async fn who_takes_no_connection_is_given_up_after_ten_seconds() {
     assert!(begun.elapsed() >= Duration::from_secs(10) && begun.elapsed() < Duration::from_secs(11), "{error}");
     assert!(error.message().contains("no connection within 10000 ms"), "{error}");
 }
+
+#[tokio::test]
+async fn a_refusal_that_is_never_finished_is_cut_after_ten_seconds() {
+    let (address, asked) = server(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 1000\r\n\r\n{\"error\"".to_vec());
+    let asking = tokio::spawn(async move { provider(address).ask(&question(), &Unheard).await });
+    asked.await.unwrap();
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(matches!(error, ModelError::Status { status: 400, .. }), "{error:?}");
+    assert!(begun.elapsed() <= Duration::from_secs(15), "{error}");
+}

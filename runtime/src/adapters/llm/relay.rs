@@ -223,3 +223,37 @@ fn head(status: StatusCode, response: &Response) -> Vec<u8> {
     head.extend_from_slice(b"\r\n");
     head
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes somebody gets who says this at the door.
+    async fn answered(said: &[u8]) -> usize {
+        let base = Url::parse("http://127.0.0.1:1/v1").unwrap();
+        let relay = Relay::open(&base, "http://127.0.0.1:1").await.unwrap();
+        let port = relay.base().port().unwrap();
+        let http = reqwest::Client::new();
+        let asking = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let said = String::from_utf8_lossy(said).replace("SECRET", &relay.secret);
+            // A door that has heard enough closes before all of it is sent.
+            stream.write_all(said.as_bytes()).await.ok();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.ok();
+            answer.len()
+        };
+        tokio::select! {
+            _ = relay.serve(&http) => unreachable!("it serves for ever"),
+            bytes = asking => bytes,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_is_bounded() {
+        let head = [b"POST SECRET/x HTTP/1.1\r\n".to_vec(), b"x: y\r\n".repeat(12_000)].concat();
+        assert_eq!(answered(&head).await, 0);
+        let announced = format!("POST SECRET/x HTTP/1.1\r\ncontent-length: {}\r\n\r\n{{}}", QUESTION_BYTES_MAX + 1);
+        assert_eq!(answered(announced.as_bytes()).await, 0);
+    }
+}
