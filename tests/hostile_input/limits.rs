@@ -4,6 +4,8 @@
 mod files;
 #[path = "limits/models.rs"]
 mod models;
+#[path = "limits/peers.rs"]
+mod peers;
 #[path = "limits/persons.rs"]
 mod persons;
 #[path = "limits/sandbox.rs"]

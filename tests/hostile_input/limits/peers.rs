@@ -1,0 +1,47 @@
+//! What peers can make a node do when it starts.
+
+use std::sync::Arc;
+
+use cantrip_runtime::adapters::clock::SystemClock;
+use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::domain::cantrip::{Folding, Identity};
+use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, WriterKey};
+use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, Opened, Payload, Sealed};
+use cantrip_runtime::driver::{Casts, HostLimits};
+use cantrip_runtime::ports::LoomStore;
+use cantrip_runtime::{NoMedia, Runtime, Wards};
+
+fn opened(number: u64) -> Opened {
+    Opened {
+        identity: Identity::default(),
+        medium: "conversation".to_owned(),
+        medium_digest: None,
+        gates: Vec::new(),
+        wards: Wards::default(),
+        folding: Folding::default(),
+        model: "m".to_owned(),
+        guest: None,
+        intent: Payload::Inline("go".to_owned()),
+        node: "b@127.0.0.1:1".to_owned(),
+        depth: 0,
+        cast: CastId::from_parts(number, [3; 10]),
+        trace: None,
+        spawned_by: None,
+        fork: None,
+        caller: Some("a@127.0.0.1:1".to_owned()),
+    }
+}
+
+#[test]
+fn a_node_looks_through_so_many_looms_for_what_was_cut_off() {
+    let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+    for number in 1..=1_003 {
+        let (loom, entity) = (LoomId::from_parts(number, [1; 10]), EntityId::from_parts(number, [2; 10]));
+        let (writer, body) = (store.writer(), Body::Opened(Box::new(opened(number))));
+        let entry = Entry { format: FORMAT, loom, writer, sequence: 1, at_us: number, entity, parent: None, body };
+        store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+    }
+    let clock = Arc::new(SystemClock::default());
+    let casts = Casts::new(Runtime::new(store, Arc::new(NoMedia), clock, "b@127.0.0.1:1".to_owned()), HostLimits::default());
+    assert_eq!(casts.unfinished().unwrap().len(), 1_000);
+}
