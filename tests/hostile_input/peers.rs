@@ -427,3 +427,29 @@ async fn a_host_that_sends_entries_without_end_waits_for_the_disk() {
     let expected = (ENTRIES * 500_000 / NEAR_UNSYNCED_BYTES_MAX) as u64;
     assert!(synced >= expected - 1, "the disk was waited for {synced} times in 20 MB");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_sends_one_text_without_end_is_left() {
+    use v1::host_message::Message;
+    let (error, _) = cast_on(|| {
+        let id = BlobId::of(b"a text").to_string();
+        let part = |_| {
+            let bytes = vec![0; 256 * 1024].into();
+            Message::TextPart(v1::TextPart { id: id.clone(), bytes, last: false })
+        };
+        (0..260).map(part).collect()
+    })
+    .await;
+    assert!(error.contains("more than 67108864 bytes of texts that no entry refers to"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_bounded() {
+    let keys = Keys::new();
+    let (_node, at) = serve(&keys, AcceptLimits::default(), ConnectionLimits::default(), |_| {}).await;
+    let mut client = client(keys.channel("a", &at).await).max_encoding_message_size(usize::MAX);
+    let loom = "x".repeat(9 * 1024 * 1024);
+    let refused = client.verify(v1::VerifyRequest { loom, node: String::new(), client: false }).await.unwrap_err();
+    assert!(refused.code() != Code::InvalidArgument && refused.message().contains("8388608"), "{refused}");
+    describe(keys.channel("a", &at).await).await.unwrap();
+}

@@ -363,3 +363,20 @@ impl Linking for PeerNodes {
 #[cfg(test)]
 #[path = "fuzz_tests.rs"]
 mod fuzz_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_a_keeper_is_bounded() {
+        let part = |bytes: usize| {
+            let text = v1::CopyText { loom: String::new(), bytes: vec![0; bytes].into(), last: false };
+            v1::CopyMessage { message: Some(Wire::Text(text)) }
+        };
+        let mut reader = Reader { text: vec![0; TEXT_BYTES_MAX - 10] };
+        assert!(reader.read(part(10)).is_ok());
+        let refused = reader.read(part(1)).unwrap_err().to_string();
+        assert!(refused.contains("a text has more than 67108864 bytes"), "{refused}");
+    }
+}
