@@ -177,3 +177,46 @@ fn the_top_level_is_what_the_readme_describes() {
         );
     }
 }
+
+/// The name of a constant that is defined in this line, and what it is set to.
+fn constant(line: &str) -> Option<(&str, &str)> {
+    let words = line.trim_start();
+    let words = words.strip_prefix("pub").map_or(words, |rest| match rest.strip_prefix('(') {
+        Some(scope) => scope.split_once(')').map_or("", |(_, rest)| rest),
+        None => rest,
+    });
+    let (name, rest) = words.trim_start().strip_prefix("const ")?.split_once(':')?;
+    Some((name, rest.split_once('=').map_or("", |(_, value)| value.trim())))
+}
+
+/// What bounds something is named so, and belongs to a list. Another name of a limit that is in one may stand elsewhere.
+fn is_unlisted(line: &str) -> bool {
+    constant(line).is_some_and(|(name, value)| {
+        let is_limit = name.ends_with("_MAX") || name.contains("_MAX_") || name.contains("TIMEOUT");
+        is_limit && !value.contains("limits::")
+    })
+}
+
+#[test]
+fn every_constant_that_bounds_something_is_in_a_list_of_limits() {
+    let found: Vec<String> = ["gates/src", "runtime/src"]
+        .into_iter()
+        .flat_map(|folder| sources(&root().join(folder)).into_iter().map(move |(file, text)| (folder, file, text)))
+        .filter(|(_, file, _)| {
+            !file.ends_with("limits.rs") && !file.contains("limits/") && !file.ends_with("_tests.rs")
+        })
+        .flat_map(|(folder, file, text)| {
+            let code = code(&text);
+            let lines =
+                code.lines().filter(|line| is_unlisted(line)).map(|line| format!("{folder}/{file}: {}", line.trim()));
+            lines.collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(
+        found.is_empty(),
+        "a number that bounds what comes from outside stands in gates/src/limits.rs or runtime/src/domain/limits/, with its \
+         unit and the test that hits it; what bounds nothing from outside has another name:\n{}",
+        found.join("\n")
+    );
+    assert!(is_unlisted("    pub(super) const WAITING_MAX: usize = 16;"), "does this test still see one?");
+}

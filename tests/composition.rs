@@ -149,12 +149,8 @@ proptest! {
 
 #[test]
 fn nobody_is_cast_deeper_than_a_bound_whatever_the_wards_say() {
-    let ceiling = Ceiling {
-        rule: "peers.near".to_owned(),
-        cast: true,
-        models: ["m".to_owned()].into(),
-        ..Ceiling::default()
-    };
+    let ceiling =
+        Ceiling { rule: "peers.near".to_owned(), cast: true, models: ["m".to_owned()].into(), ..Ceiling::default() };
     let at = |depth: u32| ceiling.grant(&Order { depth, ..order(Wards::default()) });
     assert!(at(64).is_ok());
     let refused = at(65).unwrap_err().to_string();

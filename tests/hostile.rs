@@ -213,14 +213,14 @@ hostile! {
     memory => Ends::Ward("max_memory_bytes");
     tables => Ends::Answers(json!(true));
     instances => Ends::Refused("core module instances");
-    resources => Ends::Fails("the guest broke down");
+    resources => Ends::Fails("more than 512 resources");
     stack => Ends::Fails("used up the stack");
     list_of_4_gib => Ends::Fails("the guest broke down");
     answer_elsewhere => Ends::Fails("the guest broke down");
     answer_is_no_text => Ends::Fails("the guest broke down");
     answer_is_no_json => Ends::Fails("what it returned is not JSON");
     answer_is_no_case => Ends::Fails("the guest broke down");
-    large_answer => Ends::Fails("the guest broke down");
+    large_answer => Ends::Fails("more than 16777216 bytes");
     trap => Ends::Fails("unreachable");
     trap_in_start => Ends::Fails("unreachable");
     trap_in_realloc => Ends::Fails("unreachable");
@@ -229,7 +229,7 @@ hostile! {
     name_elsewhere => Ends::Fails("the guest broke down");
     name_of_4_gib => Ends::Fails("the guest broke down");
     name_is_no_text => Ends::Fails("the guest broke down");
-    arguments_of_30_mib => Ends::Fails("the guest broke down");
+    arguments_of_30_mib => Ends::Fails("more than 16777216 bytes");
     name_is_long => Ends::Fails("a gate's name has at most 256 bytes");
     flood_of_gates => Ends::Fails("1000 of its calls were refused"), then |ran| {
         let recorded: usize = ran.turns().iter().map(|turn| turn.gates.len()).sum();

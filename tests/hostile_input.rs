@@ -8,9 +8,9 @@
     reason = "the tests may stop, and read and write files"
 )]
 
-mod guest_support;
 #[path = "copy_support/book.rs"]
 mod copy_book;
+mod guest_support;
 mod node_support;
 mod peer_support;
 
@@ -20,10 +20,10 @@ mod authority;
 mod authority_served;
 #[path = "hostile_input/configuration.rs"]
 mod configuration;
-#[path = "hostile_input/found.rs"]
-mod found;
 #[path = "hostile_input/copies.rs"]
 mod copies;
+#[path = "hostile_input/found.rs"]
+mod found;
 #[path = "hostile_input/hosting.rs"]
 mod hosting;
 #[path = "hostile_input/keepers.rs"]

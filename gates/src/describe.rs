@@ -6,8 +6,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// 40 characters. Enough to recognise a value, too little to carry one.
-const QUOTED_CHARS_MAX: usize = 40;
+use crate::limits::{NAMED_CHARS_MAX, NAMES_LISTED_MAX, QUOTED_CHARS_MAX};
 
 /// The value's type, and the value itself where it is short.
 pub(crate) fn described(value: &Value) -> String {
@@ -30,9 +29,7 @@ pub(crate) fn quoted(text: &str) -> String {
 
 /// A name inside of a message, cut if it is long.
 pub(crate) fn named(name: &str) -> Cow<'_, str> {
-    /// 64 characters. What has a name for people has a shorter one.
-    const NAME_CHARS_MAX: usize = 64;
-    match name.char_indices().nth(NAME_CHARS_MAX) {
+    match name.char_indices().nth(NAMED_CHARS_MAX) {
         None => Cow::Borrowed(name),
         Some((end, _)) => Cow::Owned(format!("{}…", name.get(..end).unwrap_or_default())),
     }
@@ -40,10 +37,8 @@ pub(crate) fn named(name: &str) -> Cow<'_, str> {
 
 /// Names with commas between, as many as a person reads.
 pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    /// 32 names.
-    const NAMES_MAX: usize = 32;
     let mut names = names.into_iter();
-    let mut shown: Vec<_> = names.by_ref().take(NAMES_MAX).map(named).collect();
+    let mut shown: Vec<_> = names.by_ref().take(NAMES_LISTED_MAX).map(named).collect();
     if names.next().is_some() {
         shown.push(Cow::Borrowed("…"));
     }
@@ -53,9 +48,9 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 /// A number that is whole and not negative, also when a script spelled it `10.0`.
 pub(crate) fn whole_number(value: &Value) -> Option<u64> {
     /// 2^53. Beyond it a float no longer tells neighbouring whole numbers apart.
-    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    const WHOLE_LARGEST: f64 = 9_007_199_254_740_992.0;
     let from_float = |float: f64| {
-        let fits = float.fract() == 0.0 && (0.0..=WHOLE_MAX).contains(&float);
+        let fits = float.fract() == 0.0 && (0.0..=WHOLE_LARGEST).contains(&float);
         // A whole float prints as a whole number, so the text is the conversion without a cast.
         fits.then(|| format!("{float:.0}").parse().ok()).flatten()
     };

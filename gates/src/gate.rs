@@ -13,11 +13,8 @@ use serde_json::Value;
 
 use crate::error::GateError;
 use crate::hosts::HostPatterns;
+use crate::limits::OUTPUT_BYTES_MAX_DEFAULT;
 use crate::spec::GateSpec;
-
-/// 4 MiB of JSON text. Bounds one result of one call where the runtime sets nothing narrower; it fits a full directory
-/// listing of the built-in gates.
-pub const OUTPUT_BYTES_MAX_DEFAULT: u64 = 4 * 1024 * 1024;
 
 /// The future a gate's call returns.
 pub type GateFuture<'a> = Pin<Box<dyn Future<Output = Result<Value, GateError>> + Send + 'a>>;

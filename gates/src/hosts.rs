@@ -12,11 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Host;
 
 use crate::describe::named;
-use crate::limits::HOST_PATTERN_BYTES_MAX;
+use crate::limits::{HOST_PATTERN_BYTES_MAX, HOST_PATTERNS_MAX};
 use crate::steps;
-
-/// 1 024 patterns. Bounds the work of matching and meeting lists that a stranger wrote.
-pub const HOST_PATTERNS_MAX: usize = 1_024;
 
 /// Why a text is not a host pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

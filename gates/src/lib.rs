@@ -29,15 +29,19 @@ pub mod steps;
 pub mod suggest;
 mod wards;
 
+pub use crate::limits::{
+    COMPONENT_BYTES_MAX, GATE_NAME_CHARS_MAX, HOST_PATTERNS_MAX, OUTPUT_BYTES_MAX_DEFAULT, PATH_BYTES_MAX,
+    WARD_ENTRIES_MAX,
+};
 pub use arguments::{ArgumentCheck, SpecError};
 pub use error::GateError;
-pub use files::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PROTECTED_NAMES, ProtectedNameError, Root, RootError};
-pub use gate::{CallContext, FunctionGate, Gate, GateFuture, OUTPUT_BYTES_MAX_DEFAULT};
-pub use hosts::{HOST_PATTERNS_MAX, HostPatternError, HostPatterns};
+pub use files::{PROTECTED_NAMES, ProtectedNameError, Root, RootError};
+pub use gate::{CallContext, FunctionGate, Gate, GateFuture};
+pub use hosts::{HostPatternError, HostPatterns};
 pub use http::{Headers, HttpPolicy, HttpPolicyError, PrivateAddress, PrivateAddressError};
-pub use name::{GATE_NAME_CHARS_MAX, GateName, GateNameError};
+pub use name::{GateName, GateNameError};
 pub use redact::{redact, redact_counted, redact_json, redact_start};
 pub use schema::{SchemaError, SchemaRoom};
 pub use set::{GateSet, GateSetError};
 pub use spec::{Exposure, GateSpec, Reach};
-pub use wards::{ResolvedWards, WARD_ENTRIES_MAX, WardError, WardValue, Wards};
+pub use wards::{ResolvedWards, WardError, WardValue, Wards};

@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// 64 characters. The tightest limit among the model providers that take tool names, so that every gate can be
-/// presented as a tool.
-pub const GATE_NAME_CHARS_MAX: usize = 64;
+use crate::limits::GATE_NAME_CHARS_MAX;
 
 /// A gate's name: `[A-Za-z_][A-Za-z0-9_]{0,63}`, an identifier in every code medium. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,19 +14,13 @@ use serde_json::{Map, Value};
 use crate::bounded::Bounded;
 use crate::describe::{described, named, quoted, whole_number};
 use crate::limits::{
-    CHECK_STEPS_MAX, SCHEMA_BYTES_MAX, SCHEMA_NODES_MAX, SCHEMA_PATTERN_BYTES_MAX, SCHEMA_PATTERNS_MAX,
-    SCHEMAS_OF_A_CIRCLE,
+    CHECK_STEPS_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_NODES_MAX, SCHEMA_ONE_PATTERN_BYTES_MAX,
+    SCHEMA_PATTERN_BYTES_MAX, SCHEMA_PATTERNS_MAX, SCHEMAS_OF_A_CIRCLE,
 };
 use crate::{steps, suggest};
 
-/// 32 levels of a schema within a schema.
-const DEPTH_MAX: usize = 32;
-
-/// 256 KiB of compiled `pattern`.
-const PATTERN_BYTES_MAX: usize = 256 * 1024;
-
 /// 20 values of an `enum`, or kinds of alternatives, are named in an error.
-const NAMED_MAX: usize = 20;
+const VALUES_NAMED: usize = 20;
 
 /// Keywords that say nothing about whether a value fits.
 const ANNOTATIONS: &[&str] = &[
@@ -236,13 +230,13 @@ impl Schema {
             return Err(Misfit::expected("nothing", value));
         }
         if !self.kinds.is_empty() && !self.kinds.iter().any(|kind| kind.holds(value)) {
-            let names: Vec<_> = self.kinds.iter().take(NAMED_MAX).map(|kind| kind.name()).collect();
+            let names: Vec<_> = self.kinds.iter().take(VALUES_NAMED).map(|kind| kind.name()).collect();
             return Err(Misfit::expected(names.join(" or "), value));
         }
         if let Some(allowed) = &self.one_of_values {
             work.take(allowed.len().saturating_mul(weight(value)))?;
             if !allowed.iter().any(|one| same(one, value)) {
-                let shown: Vec<_> = allowed.iter().take(NAMED_MAX).map(short).collect();
+                let shown: Vec<_> = allowed.iter().take(VALUES_NAMED).map(short).collect();
                 return Err(Misfit::expected(format!("one of {}", shown.join(", ")), value));
             }
         }
@@ -502,7 +496,7 @@ impl Room {
             )
         };
         self.patterns = self.patterns.checked_sub(1).ok_or_else(too_many)?;
-        let built = Bounded::compile(text, PATTERN_BYTES_MAX).map_err(|why| wrong(at, why))?;
+        let built = Bounded::compile(text, SCHEMA_ONE_PATTERN_BYTES_MAX).map_err(|why| wrong(at, why))?;
         let too_large = || {
             wrong(at, format!("all patterns together take more than {SCHEMA_PATTERN_BYTES_MAX} bytes when compiled"))
         };
@@ -528,8 +522,8 @@ fn same(one: &Value, two: &Value) -> bool {
 
 fn compile(schema: &Value, at: &mut Vec<String>, room: &mut Room) -> Result<Schema, SchemaError> {
     room.node(at)?;
-    if at.len() > DEPTH_MAX {
-        return Err(wrong(at, format!("nested deeper than {DEPTH_MAX}")));
+    if at.len() > SCHEMA_DEPTH_MAX {
+        return Err(wrong(at, format!("nested deeper than {SCHEMA_DEPTH_MAX}")));
     }
     let object = match schema {
         Value::Bool(fits) => {

@@ -3,10 +3,7 @@
 //! Owns the one measure of nearness, so that wards, gates and file names are suggested alike. It never lists more than
 //! it is given, and is only run after something already failed.
 
-use crate::limits::SUGGESTION_CANDIDATES_MAX;
-
-/// 64 characters. Longer words are not compared: the cost of a comparison grows with the product of the lengths.
-const WORD_CHARS_MAX: usize = 64;
+use crate::limits::{COMPARED_CHARS_MAX, SUGGESTION_CANDIDATES_MAX};
 
 /// The candidate nearest to `word`, if one is near enough to be a slip of the hand: at most a third of the word wrong,
 /// or the same but for case.
@@ -19,8 +16,8 @@ pub fn nearest<'a, I>(word: &str, candidates: I) -> Option<&'a str>
 where
     I: IntoIterator<Item = &'a str>,
 {
-    let word: Vec<char> = word.chars().take(WORD_CHARS_MAX + 1).flat_map(char::to_lowercase).collect();
-    if word.is_empty() || word.len() > WORD_CHARS_MAX {
+    let word: Vec<char> = word.chars().take(COMPARED_CHARS_MAX + 1).flat_map(char::to_lowercase).collect();
+    if word.is_empty() || word.len() > COMPARED_CHARS_MAX {
         return None;
     }
     let distance_max = (word.len() / 3).max(1);
@@ -28,8 +25,9 @@ where
         .into_iter()
         .take(SUGGESTION_CANDIDATES_MAX)
         .filter_map(|candidate| {
-            let chars: Vec<char> = candidate.chars().take(WORD_CHARS_MAX + 1).flat_map(char::to_lowercase).collect();
-            if chars.len() > WORD_CHARS_MAX || chars.len().abs_diff(word.len()) > distance_max {
+            let chars: Vec<char> =
+                candidate.chars().take(COMPARED_CHARS_MAX + 1).flat_map(char::to_lowercase).collect();
+            if chars.len() > COMPARED_CHARS_MAX || chars.len().abs_diff(word.len()) > distance_max {
                 return None;
             }
             crate::steps::count(word.len() * chars.len());

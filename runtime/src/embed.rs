@@ -7,8 +7,9 @@ use thiserror::Error;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions};
-use crate::adapters::wasm::{Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, SandboxError};
+use crate::adapters::wasm::{Guests, Javascript, Sandbox, SandboxError};
 use crate::domain::ids::WriterKey;
+use crate::domain::limits::INSTANCES_MAX_DEFAULT;
 use crate::domain::medium::MediumOpening;
 use crate::driver::Runtime;
 use crate::ports::{BoxFuture, Medium, MediumFactory, MediumFault, StoreError};

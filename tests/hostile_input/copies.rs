@@ -9,8 +9,8 @@ use cantrip_runtime::adapters::store::{FileBook, FjallStore, MemoryStore, NodeKe
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
 use cantrip_runtime::domain::ids::{EntityId, LoomId};
 use cantrip_runtime::domain::limits::{
-    COPY_ANSWER_BYTES_MAX, BOOK_PAGE_BYTES_MAX, CONVERSATIONS_PER_PEER_MAX, ENTRY_COST_BYTES, KEEPERS_MAX, LOG_COST_BYTES,
-    PROOF_BYTES_MAX, WRITERS_PER_PEER_MAX,
+    BOOK_PAGE_BYTES_MAX, CONVERSATIONS_PER_PEER_MAX, COPY_ANSWER_BYTES_MAX, ENTRY_COST_BYTES, KEEPERS_MAX,
+    LOG_COST_BYTES, PROOF_BYTES_MAX, WRITERS_PER_PEER_MAX,
 };
 use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, ForkProof, Payload, Sealed, Segment};
 use cantrip_runtime::driver::{Copies, CopyTerms, Session};

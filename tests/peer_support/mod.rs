@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cantrip_runtime::adapters::peer::{
-    BoxIo, ConnectionLimits, GuestLine, Hosting, Identity, NodeServer, PeerLimits, PeerNodes, Terms, Way, make_authority,
-    make_certificate,
+    BoxIo, ConnectionLimits, GuestLine, Hosting, Identity, NodeServer, PeerLimits, PeerNodes, Terms, Way,
+    make_authority, make_certificate,
 };
 use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::cantrip::{Folding, Identity as CantripIdentity};

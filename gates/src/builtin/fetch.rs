@@ -21,22 +21,14 @@ use crate::error::GateError;
 use crate::gate::{CallContext, Gate, GateFuture};
 use crate::hosts::HostPatterns;
 use crate::http::{AddressRefused, HttpPolicy, HttpPolicyError, JudgingResolver, PrivateAddresses};
-use crate::limits::{ANSWER_HEADER_BYTES_MAX, ANSWER_HEADERS_MAX};
+use crate::limits::{
+    ANSWER_HEADER_BYTES_MAX, ANSWER_HEADERS_MAX, FETCH_CONNECT_MS_MAX, HEADER_BYTES_MAX, HEADERS_MAX,
+    REQUEST_BODY_BYTES_MAX, URL_BYTES_MAX,
+};
 use crate::spec::{Exposure, GateSpec, Reach};
 
-/// 8 KiB of URL, which is what servers accept.
-pub const URL_BYTES_MAX: usize = 8 * 1024;
-/// 1 MiB of request body.
-pub const REQUEST_BODY_BYTES_MAX: usize = 1024 * 1024;
-/// 64 headers of the entity's own.
-pub const HEADERS_MAX: usize = 64;
-/// 8 KiB of one header's value.
-pub const HEADER_BYTES_MAX: usize = 8 * 1024;
-
-/// 10 seconds to connect. A host that is not there is noticed before the whole time is gone.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// 4 idle connections are kept for each host.
-const IDLE_CONNECTIONS_MAX: usize = 4;
+const IDLE_CONNECTIONS_KEPT: usize = 4;
 
 /// Headers that belong to the connection or to a proxy, or that name another host, path or method: setting them would let
 /// a request say one thing to us and another to a server. Servers read `_` like `-`, so both are meant.
@@ -321,8 +313,8 @@ impl Fetch {
             .no_zstd()
             .no_deflate()
             .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .connect_timeout(Duration::from_millis(FETCH_CONNECT_MS_MAX))
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_KEPT)
             .user_agent(concat!("cantrip-runtime/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| GateError::Failed(format!("{GATE}: no connection can be made: {}", cause(&error))))?;
@@ -476,8 +468,9 @@ fn failed(error: &reqwest::Error, url: &Url) -> GateError {
     }
     let place = place(url);
     if error.is_timeout() && error.is_connect() {
-        let ms = CONNECT_TIMEOUT.as_millis();
-        return GateError::TimedOut(format!("{GATE}: {place} cannot be reached: no connection within {ms} ms"));
+        return GateError::TimedOut(format!(
+            "{GATE}: {place} cannot be reached: no connection within {FETCH_CONNECT_MS_MAX} ms"
+        ));
     }
     if error.is_timeout() {
         return GateError::TimedOut(format!("{GATE}: {place} did not answer in time"));

@@ -9,10 +9,8 @@ use crate::blocking::blocking;
 use crate::error::GateError;
 use crate::files::{FileFailure, Meant, RelativePath, Root};
 use crate::gate::{CallContext, Gate, GateFuture};
+use crate::limits::LIST_ENTRIES_MAX;
 use crate::spec::{Exposure, GateSpec, Reach};
-
-/// 10 000 entries. Bounds one listing to a few megabytes; a larger directory is searched, not listed.
-pub const LIST_ENTRIES_MAX: usize = 10_000;
 
 const GATE: &str = "list_dir";
 

@@ -19,15 +19,12 @@ use crate::gate::Gate;
 use crate::http::{HttpPolicy, HttpPolicyError};
 use crate::spec::GateSpec;
 
-pub use fetch::{HEADER_BYTES_MAX, HEADERS_MAX, REQUEST_BODY_BYTES_MAX, URL_BYTES_MAX};
-pub use list_dir::LIST_ENTRIES_MAX;
-pub use read_file::READ_BYTES_MAX;
-pub use search::{
+pub use crate::limits::{
+    HEADER_BYTES_MAX, HEADERS_MAX, LIST_ENTRIES_MAX, LOOM_ENTRIES_MAX, READ_BYTES_MAX, REQUEST_BODY_BYTES_MAX,
     SEARCH_BYTES_MAX, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX, SEARCH_FILE_BYTES_MAX, SEARCH_LINE_CHARS_MAX,
-    SEARCH_RESULTS_DEFAULT, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX,
+    SEARCH_MS_MAX, SEARCH_RESULTS_DEFAULT, SEARCH_RESULTS_MAX, URL_BYTES_MAX, WRITE_BYTES_MAX,
 };
-pub use specs::{LOOM_ENTRIES_MAX, call_entity_batch_spec, call_entity_spec, llm_query_spec, read_loom_spec};
-pub use write_file::WRITE_BYTES_MAX;
+pub use specs::{call_entity_batch_spec, call_entity_spec, llm_query_spec, read_loom_spec};
 
 /// Every built-in gate.
 pub const NAMES: &[&str] = &[

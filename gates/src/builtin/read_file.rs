@@ -9,11 +9,8 @@ use crate::arguments::Arguments;
 use crate::error::GateError;
 use crate::files::{FileFailure, Meant, RelativePath, Root};
 use crate::gate::{CallContext, Gate, GateFuture};
+use crate::limits::READ_BYTES_MAX;
 use crate::spec::{Exposure, GateSpec, Reach};
-
-/// 1 MiB. Most of a file that one call returns: more text than a model reads, little enough to hold for each of many
-/// entities.
-pub const READ_BYTES_MAX: u64 = 1024 * 1024;
 
 const GATE: &str = "read_file";
 

@@ -18,34 +18,18 @@ use crate::clock::now;
 use crate::error::GateError;
 use crate::files::{FileFailure, Folder, Meant, RelativePath, Root};
 use crate::gate::{CallContext, Gate, GateFuture};
-use crate::limits::{SEARCH_PATTERN_BYTES_MAX, SEARCH_PIECE_BYTES_MAX, SEARCHES_AT_ONCE_MAX};
+use crate::limits::{
+    SEARCH_BYTES_MAX, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX, SEARCH_EXPRESSION_BYTES_MAX, SEARCH_FILE_BYTES_MAX,
+    SEARCH_LINE_CHARS_MAX, SEARCH_MS_MAX, SEARCH_PATTERN_BYTES_MAX, SEARCH_PIECE_BYTES_MAX, SEARCH_RESULTS_DEFAULT,
+    SEARCH_RESULTS_MAX, SEARCHES_AT_ONCE_MAX,
+};
 use crate::spec::{Exposure, GateSpec, Reach};
-
-/// 100 results, unless the call asks for another number.
-pub const SEARCH_RESULTS_DEFAULT: u64 = 100;
-/// 1 000 results. More is a question to narrow, not an answer to read.
-pub const SEARCH_RESULTS_MAX: u64 = 1_000;
-/// 64 MiB read in one call.
-pub const SEARCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// 8 MiB. Larger files are data, not text to search, and are skipped.
-pub const SEARCH_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// 100 000 entries looked at in one call.
-pub const SEARCH_ENTRIES_MAX: u64 = 100_000;
-/// 32 directories deep. Each level holds one open directory.
-pub const SEARCH_DEPTH_MAX: usize = 32;
-/// 10 seconds, or the call's deadline if that is earlier.
-pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(10);
-/// 500 characters of a matching line are returned.
-pub const SEARCH_LINE_CHARS_MAX: usize = 500;
 
 /// 8 KiB. A NUL in the first part of a file marks it as binary, as other search tools have it.
 const BINARY_PROBE_BYTES: usize = 8 * 1024;
 
-/// 1 024 bytes of `pattern` and of `glob`.
-const EXPRESSION_BYTES_MAX: usize = 1_024;
-
 /// 16 million states × bytes between two looks at the time, some 0.2 s where every byte costs every state.
-const UNTIMED_WORK_MAX: usize = 16 * 1024 * 1024;
+const UNTIMED_WORK: usize = 16 * 1024 * 1024;
 
 /// Those that run. A thread that was given up still has its place until it has noticed.
 static RUNNING: Semaphore = Semaphore::const_new(SEARCHES_AT_ONCE_MAX);
@@ -68,9 +52,9 @@ pub(super) fn spec() -> GateSpec {
         parameters: json!({
             "type": "object",
             "properties": {
-                "pattern": {"type": "string", "minLength": 1, "maxLength": EXPRESSION_BYTES_MAX, "description": "regular expression; `(?i)` ignores case"},
+                "pattern": {"type": "string", "minLength": 1, "maxLength": SEARCH_EXPRESSION_BYTES_MAX, "description": "regular expression; `(?i)` ignores case"},
                 "path": {"type": "string", "description": "directory or file, relative to the root, default `.`"},
-                "glob": {"type": "string", "maxLength": EXPRESSION_BYTES_MAX, "description": "which files: `*`, `?`, `**`, `[ab]`, `{a,b}`; without `/` it is compared with the name alone"},
+                "glob": {"type": "string", "maxLength": SEARCH_EXPRESSION_BYTES_MAX, "description": "which files: `*`, `?`, `**`, `[ab]`, `{a,b}`; without `/` it is compared with the name alone"},
                 "max_results": {"type": "integer", "minimum": 1, "maximum": SEARCH_RESULTS_MAX},
             },
             "required": ["pattern"],
@@ -107,9 +91,9 @@ impl Search {
         }
         let path = RelativePath::parse(GATE, &path, Meant::Existing)?;
         let pattern = compiled(&pattern, "pattern")?;
-        let piece_bytes = (UNTIMED_WORK_MAX / pattern.states()).min(SEARCH_PIECE_BYTES_MAX);
+        let piece_bytes = (UNTIMED_WORK / pattern.states()).min(SEARCH_PIECE_BYTES_MAX);
         let glob = glob.map(Glob::parse).transpose()?;
-        let latest = now() + SEARCH_TIME_MAX;
+        let latest = now() + Duration::from_millis(SEARCH_MS_MAX);
         let deadline = context.deadline.map_or(latest, |deadline| deadline.min(latest));
         let output_bytes_max = context.output_bytes_max;
         let root = self.root.clone();
@@ -141,7 +125,7 @@ impl Search {
                 ))),
                 Err(Stop::Time) => Err(GateError::TimedOut(format!(
                     "{GATE}: the time for one search ran out (at most {} ms) with {} results; narrow `path` or `glob`",
-                    SEARCH_TIME_MAX.as_millis(),
+                    SEARCH_MS_MAX,
                     walk.found.len()
                 ))),
             }
@@ -151,9 +135,9 @@ impl Search {
 }
 
 fn expression(text: String, name: &str) -> Result<String, GateError> {
-    if text.is_empty() || text.len() > EXPRESSION_BYTES_MAX {
+    if text.is_empty() || text.len() > SEARCH_EXPRESSION_BYTES_MAX {
         return Err(GateError::Invalid(format!(
-            "{GATE}: argument `{name}`: takes 1 to {EXPRESSION_BYTES_MAX} bytes, {} came",
+            "{GATE}: argument `{name}`: takes 1 to {SEARCH_EXPRESSION_BYTES_MAX} bytes, {} came",
             text.len()
         )));
     }
@@ -376,7 +360,7 @@ impl Walk<'_> {
             let end = left.floor_char_boundary(self.piece_bytes);
             let (piece, rest) = left.split_at_checked(end).unwrap_or((left, ""));
             self.untimed = self.untimed.saturating_add((piece.len() + 1).saturating_mul(self.pattern.states()));
-            if self.untimed >= UNTIMED_WORK_MAX {
+            if self.untimed >= UNTIMED_WORK {
                 self.untimed = 0;
                 self.in_time()?;
             }

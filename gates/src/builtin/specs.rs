@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::limits::LOOM_ENTRIES_MAX;
 use crate::name::GateName;
 use crate::spec::{Exposure, GateSpec, Reach};
 
@@ -111,9 +112,6 @@ pub fn llm_query_spec() -> GateSpec {
         ephemeral: false,
     }
 }
-
-/// 100. Most entries that one call of `read_loom` returns.
-pub const LOOM_ENTRIES_MAX: u64 = 100;
 
 /// The declaration of `read_loom`: what was recorded of the entity and its children.
 pub fn read_loom_spec() -> GateSpec {

@@ -12,13 +12,11 @@ use crate::blocking::blocking;
 use crate::error::GateError;
 use crate::files::{FileFailure, Meant, PROTECTED_NAMES, RelativePath, Root, sync};
 use crate::gate::{CallContext, Gate, GateFuture};
+use crate::limits::WRITE_BYTES_MAX;
 use crate::spec::{Exposure, GateSpec, Reach};
 
-/// 10 MiB of content. Bounds what one call can put on the disk.
-pub const WRITE_BYTES_MAX: usize = 10 * 1024 * 1024;
-
 /// 16 names are tried for the temporary file before the call fails.
-const TEMPORARY_NAMES_MAX: u32 = 16;
+const TEMPORARY_NAMES_TRIED: u32 = 16;
 
 const GATE: &str = "write_file";
 
@@ -196,7 +194,7 @@ fn create_temporary(dir: &Dir, mode: Option<&Mode>) -> io::Result<(String, File)
         let name = format!(".cantrip-write-{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         match dir.open_with(&name, &options) {
             Ok(file) => return Ok((name, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < TEMPORARY_NAMES_MAX => {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < TEMPORARY_NAMES_TRIED => {
                 tried += 1;
             }
             Err(error) => return Err(error),

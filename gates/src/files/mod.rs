@@ -17,7 +17,6 @@ mod protected;
 mod root;
 mod way;
 
-pub use path::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX};
 pub use protected::{PROTECTED_NAMES, ProtectedNameError};
 pub use root::{Root, RootError};
 

@@ -6,12 +6,7 @@
 //! one file, on others they are two, and letters that merely look alike are different names everywhere.
 
 use crate::error::GateError;
-
-/// 4 096 bytes. `PATH_MAX` of Linux.
-pub const PATH_BYTES_MAX: usize = 4_096;
-
-/// 255 bytes. `NAME_MAX` of every common file system.
-pub const COMPONENT_BYTES_MAX: usize = 255;
+use crate::limits::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PATH_SHOWN_CHARS_MAX};
 
 /// Characters that pass for `.`, `/` or `\`, or that reorder or hide the text around them.
 const LOOK_ALIKES: &[(char, char, &str)] = &[
@@ -126,12 +121,10 @@ fn misfit(character: char) -> Option<String> {
 
 /// The path in quotes, with everything escaped that does not print, and cut if it is long.
 pub(crate) fn shown(text: &str) -> String {
-    /// 200 characters of a path in an error.
-    const SHOWN_CHARS_MAX: usize = 200;
-    let mut shown = String::with_capacity(text.len().min(SHOWN_CHARS_MAX) + 2);
+    let mut shown = String::with_capacity(text.len().min(PATH_SHOWN_CHARS_MAX) + 2);
     shown.push('`');
     for (count, character) in text.chars().enumerate() {
-        if count >= SHOWN_CHARS_MAX {
+        if count >= PATH_SHOWN_CHARS_MAX {
             shown.push('…');
             break;
         }

@@ -15,14 +15,8 @@ use super::path::{RelativePath, shown};
 use super::protected::{Protected, ProtectedNameError};
 use super::way::{Folder, Purpose, Way};
 use crate::error::GateError;
-use crate::limits::PATH_DEPTH_MAX;
+use crate::limits::{PATH_DEPTH_MAX, SUGGESTION_ENTRIES_MAX, SUGGESTION_NAMES_MAX};
 use crate::suggest;
-
-/// 1 000 entries are compared for a "did you mean", so that a miss in a huge directory stays cheap.
-const SUGGESTION_ENTRIES_MAX: usize = 1_000;
-
-/// 64 names of a path are looked up for a "did you mean": each look walks from the root.
-const SUGGESTION_NAMES_MAX: usize = 64;
 
 /// A directory that gates may use, and nothing above it. Cheap to clone.
 #[derive(Debug, Clone)]

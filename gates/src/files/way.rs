@@ -13,14 +13,12 @@ use std::path::{Component, Path};
 use cap_fs_ext::{DirExt, FollowSymlinks};
 use cap_std::fs::{Dir, File};
 
+use crate::limits::{PATH_DEPTH_MAX, PATH_LINKS_MAX};
+
 use super::closed::FileId;
 use super::path::RelativePath;
 use super::protected::plain;
 use super::root::{FileFailure, Root, open_regular};
-use crate::limits::PATH_DEPTH_MAX;
-
-/// 40 symbolic links on one way, as the kernel has it.
-const LINKS_MAX: usize = 40;
 
 /// What is done at the end of a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,8 +213,10 @@ impl<'a> Way<'a> {
             Err(_) => return Err(failure),
         };
         self.links += 1;
-        if self.links > LINKS_MAX {
-            return Err(FileFailure::Io(io::Error::other(format!("more than {LINKS_MAX} symbolic links on the way"))));
+        if self.links > PATH_LINKS_MAX {
+            return Err(FileFailure::Io(io::Error::other(format!(
+                "more than {PATH_LINKS_MAX} symbolic links on the way"
+            ))));
         }
         for name in names_of(&target)?.into_iter().rev() {
             self.left.push_front(name);

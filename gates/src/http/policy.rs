@@ -48,11 +48,11 @@ pub struct HttpPolicy {
 
 impl HttpPolicy {
     /// 30 seconds.
-    pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+    pub const TIMEOUT_DEFAULT: Duration = Duration::from_millis(crate::limits::FETCH_MS_DEFAULT);
     /// 1 MiB. More text than a model reads of one page.
-    pub const BODY_BYTES_MAX_DEFAULT: u64 = 1024 * 1024;
+    pub const BODY_BYTES_MAX_DEFAULT: u64 = crate::limits::FETCH_BODY_BYTES_DEFAULT;
     /// 5 redirects, as most clients have it.
-    pub const REDIRECTS_MAX_DEFAULT: u32 = 5;
+    pub const REDIRECTS_MAX_DEFAULT: u32 = crate::limits::FETCH_REDIRECTS_DEFAULT;
 }
 
 impl Default for HttpPolicy {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::address::PrivateAddresses;
+use crate::limits::ADDRESSES_TRIED_MAX;
 
-/// 16 addresses of one name are tried.
-const ADDRESSES_MAX: usize = 16;
+use super::address::PrivateAddresses;
 
 /// A name led only to addresses that are not open.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +54,7 @@ fn permitted(
 ) -> Result<Vec<SocketAddr>, AddressRefused> {
     let mut refused = None;
     let mut open = Vec::new();
-    for address in found.take(ADDRESSES_MAX) {
+    for address in found.take(ADDRESSES_TRIED_MAX) {
         match private.refusal(host, address.ip()) {
             None => open.push(address),
             Some(what) => {

@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::scan::{Ending, Scan, front};
-use super::{Found, MARKER, PLACEHOLDER_BYTES_MAX, is_placeholder, pattern};
+use super::{Found, MARKER, is_placeholder, pattern};
+use crate::limits::PLACEHOLDER_BYTES_MAX;
 use crate::steps;
 
 /// A name and the sign of an assignment behind it.

@@ -18,15 +18,12 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::limits::{CREDENTIAL_BYTES_MAX, REDACTION_PASSES_MAX};
+use crate::limits::{CREDENTIAL_BYTES_MAX, PLACEHOLDER_BYTES_MAX, REDACTION_PASSES_MAX};
 use crate::steps;
 
 const MARKER: &str = "[redacted:";
 
 static MARKERS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[redacted:[a-z_]+\]"));
-
-/// 256 bytes. A longer text does not stand for a secret, it is one.
-const PLACEHOLDER_BYTES_MAX: usize = 256;
 
 /// A word that every secret has in it or near it. Text without any, which is nearly all text, is looked at once.
 static TRIGGER: LazyLock<Regex> = LazyLock::new(|| {

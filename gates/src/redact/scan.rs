@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{MARKER, MARKERS, pattern};
+use crate::limits::REDACTION_FRONT_BYTES_MAX;
 use crate::steps;
 
 /// Where a value without quotes ends: at white space, a quote or a tag, also where these are written with a backslash.
@@ -239,10 +240,8 @@ impl Facts {
 /// The first part of what is left of a line. What follows a value is judged by it alone, so that a long line does not
 /// cost its length again for every name in it.
 pub(super) fn front(text: &str, start: usize) -> &str {
-    /// 256 bytes.
-    const FRONT_BYTES_MAX: usize = 256;
     let rest = text.get(start..).unwrap_or_default();
-    let front = rest.get(..rest.floor_char_boundary(FRONT_BYTES_MAX)).unwrap_or_default();
+    let front = rest.get(..rest.floor_char_boundary(REDACTION_FRONT_BYTES_MAX)).unwrap_or_default();
     steps::count(front.len());
     front.get(..LINE_END.find(front).map_or(front.len(), |end| end.start())).unwrap_or_default()
 }

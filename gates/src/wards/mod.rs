@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::hosts::HostPatterns;
 
-pub use parse::{WARD_ENTRIES_MAX, WardError};
+pub use parse::WardError;
 pub use resolved::ResolvedWards;
 
 /// The wards of one circle. `None` means: not restricted by this set.

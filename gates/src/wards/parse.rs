@@ -13,11 +13,9 @@ use serde_json::Value;
 
 use super::Wards;
 use crate::describe::{described, whole_number};
-use crate::hosts::{HOST_PATTERNS_MAX, HostPatternError, HostPatterns};
+use crate::hosts::{HostPatternError, HostPatterns};
+use crate::limits::{HOST_PATTERNS_MAX, WARD_ENTRIES_MAX};
 use crate::suggest;
-
-/// 256 entries of the list form, and names in one allow-list. Bounds what a stranger's proposal makes us hold.
-pub const WARD_ENTRIES_MAX: usize = 256;
 
 /// Why wards could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

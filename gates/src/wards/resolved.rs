@@ -31,21 +31,21 @@ pub struct ResolvedWards {
 
 impl ResolvedWards {
     /// One level: an entity may cast children, its children may not. Deeper trees are asked for.
-    pub const MAX_DEPTH_DEFAULT: u64 = 1;
+    pub const MAX_DEPTH_DEFAULT: u64 = crate::limits::MAX_DEPTH_DEFAULT;
     /// 10 000 calls. Far above what a useful entity makes; ends `while (true) gate()`.
-    pub const MAX_GATE_CALLS_DEFAULT: u64 = 10_000;
+    pub const MAX_GATE_CALLS_DEFAULT: u64 = crate::limits::MAX_GATE_CALLS_DEFAULT;
     /// 1 000 children. Ends a loop of delegation long before it is expensive.
-    pub const MAX_CHILDREN_DEFAULT: u64 = 1_000;
+    pub const MAX_CHILDREN_DEFAULT: u64 = crate::limits::MAX_CHILDREN_DEFAULT;
     /// 8 at the same time. Bounds the model calls one entity has in flight.
-    pub const MAX_CONCURRENT_CHILDREN_DEFAULT: u64 = 8;
+    pub const MAX_CONCURRENT_CHILDREN_DEFAULT: u64 = crate::limits::MAX_CONCURRENT_CHILDREN_DEFAULT;
     /// 50 requests. Bounds the memory one batch call can ask for.
-    pub const MAX_BATCH_SIZE_DEFAULT: u64 = 50;
+    pub const MAX_BATCH_SIZE_DEFAULT: u64 = crate::limits::MAX_BATCH_SIZE_DEFAULT;
     /// 30 seconds. Bounds one evaluation, so a runaway script is noticed while a person still watches.
-    pub const MAX_EVAL_MS_DEFAULT: u64 = 30_000;
+    pub const MAX_EVAL_MS_DEFAULT: u64 = crate::limits::MAX_EVAL_MS_DEFAULT;
     /// 64 MiB. Thousands of entities fit one machine; an interpreter with a large file in hand fits the bound.
-    pub const MAX_MEMORY_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+    pub const MAX_MEMORY_BYTES_DEFAULT: u64 = crate::limits::MAX_MEMORY_BYTES_DEFAULT;
     /// 50 000 bytes. More than a model can use of one observation.
-    pub const MAX_OUTPUT_BYTES_DEFAULT: u64 = 50_000;
+    pub const MAX_OUTPUT_BYTES_DEFAULT: u64 = crate::limits::MAX_OUTPUT_BYTES_DEFAULT;
 
     /// The defaults as wards: what an unrestricted circle becomes.
     pub fn to_wards(&self) -> Wards {

@@ -29,7 +29,7 @@ const SET_GROUP: u32 = 0o2000;
 /// The folders of a data folder.
 const WITHIN: [&str; 8] = ["loom", "artefacts", "guests", "copies", "origins", "familiars", "uploads", "run"];
 /// 1 MiB. Bounds what is read of the list of users, for an owner's name in a message.
-const USERS_BYTES_MAX: u64 = 1024 * 1024;
+const USERS_BYTES: u64 = 1024 * 1024;
 
 /// A folder that cannot be ours.
 #[derive(Debug, Error)]
@@ -103,7 +103,7 @@ fn user() -> u32 {
 /// A user's number, with the name where the machine's list has it.
 fn named(id: u32) -> String {
     let mut text = String::new();
-    let read = File::open("/etc/passwd").and_then(|file| file.take(USERS_BYTES_MAX).read_to_string(&mut text));
+    let read = File::open("/etc/passwd").and_then(|file| file.take(USERS_BYTES).read_to_string(&mut text));
     let name = read.ok().and_then(|_| {
         text.lines().find_map(|line| {
             let mut fields = line.split(':');

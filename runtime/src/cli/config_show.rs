@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::trust::{self, plain};
 use super::{json, print};
 use crate::adapters::llm::{self, AddressOrigin, Destination, LlmConfig, ProviderLine};
-use crate::adapters::llm::{CONNECT_TIMEOUT, IDLE_TIMEOUT};
+use crate::domain::limits::{MODEL_CONNECT_MS_MAX, MODEL_IDLE_MS_DEFAULT};
 
 /// One value.
 #[derive(Debug, Serialize)]
@@ -130,10 +130,9 @@ fn model_lines(key: &str, config: &LlmConfig, file: &str, lines: &mut Lines) {
         (None, None) => lines.add(format!("{key}.{name}"), NONE, DEFAULT),
     };
     number("context_tokens", config.context_tokens, None);
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).ok();
     if !config.is_scripted() {
-        number("idle_timeout_ms", config.idle_timeout_ms, millis(IDLE_TIMEOUT));
-        lines.add(format!("{key}.connect_timeout_ms"), CONNECT_TIMEOUT.as_millis().to_string(), "fixed");
+        number("idle_timeout_ms", config.idle_timeout_ms, Some(MODEL_IDLE_MS_DEFAULT));
+        lines.add(format!("{key}.connect_timeout_ms"), MODEL_CONNECT_MS_MAX.to_string(), "fixed");
     }
     match llm::destination(config, &Settings::env) {
         Some(destination) => destination_lines(key, config, &destination, file, lines),

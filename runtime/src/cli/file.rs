@@ -21,12 +21,10 @@ use crate::domain::cantrip::Folding;
 use crate::domain::circle::CircleError;
 use crate::domain::delegation::At;
 use crate::domain::guest::Shape;
+use crate::domain::limits::CANTRIP_FILE_BYTES_MAX;
 use crate::domain::medium::SnapshotPolicy;
 use crate::domain::model::{Sampling, ToolChoice};
 use crate::driver::{Cantrip, CantripBuilder, CantripError};
-
-/// 1 MiB. Nobody writes a longer cantrip file by hand.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,7 +139,7 @@ pub enum FileError {
         source: std::io::Error,
     },
     /// It is too long to be one.
-    #[error("{}: {bytes} bytes is no file that a person wrote; the limit is {FILE_BYTES_MAX}", file.display())]
+    #[error("{}: {bytes} bytes is no file that a person wrote; the limit is {CANTRIP_FILE_BYTES_MAX}", file.display())]
     Size {
         /// The file.
         file: PathBuf,
@@ -292,8 +290,8 @@ pub(super) fn read_toml(file: &Path) -> Result<String, FileError> {
     }
     let opened = std::fs::File::open(file).map_err(read_error)?;
     let mut text = String::new();
-    let bytes = opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(read_error)?;
-    if bytes as u64 > FILE_BYTES_MAX {
+    let bytes = opened.take(CANTRIP_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(read_error)?;
+    if bytes as u64 > CANTRIP_FILE_BYTES_MAX {
         let bytes = std::fs::metadata(file).map_or(bytes as u64, |metadata| metadata.len());
         return Err(FileError::Size { file: file.to_owned(), bytes });
     }

@@ -9,6 +9,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
 use crate::domain::ids::{EntryId, LoomId};
+use crate::domain::limits::FINDINGS_MAX;
 use crate::domain::loom::{Body, Tree, Turn};
 use crate::driver::Amendment;
 use crate::export;
@@ -22,9 +23,7 @@ use super::{copies, exporting, timetravel};
 use super::{json, print, say};
 
 /// So many entries that are put aside are named; `loom verify` names up to a thousand.
-const ASIDE_SHOWN_MAX: usize = 20;
-/// So many findings are listed.
-const FINDINGS_MAX: usize = 1000;
+const ASIDE_NAMED: usize = 20;
 #[derive(Debug, Serialize)]
 struct LoomLine {
     loom: String,
@@ -195,11 +194,11 @@ fn header(id: &str, tree: &Tree) -> String {
         );
     }
     let wrong: Vec<_> = tree.aside().iter().filter(|aside| aside.why.is_wrong()).collect();
-    for aside in wrong.iter().take(ASIDE_SHOWN_MAX) {
+    for aside in wrong.iter().take(ASIDE_NAMED) {
         let _infallible =
             write!(out, "\nput aside: {} {} of entity {}: {}", aside.kind, aside.entry, aside.entity, aside.why);
     }
-    let more = tree.aside().len() - wrong.len().min(ASIDE_SHOWN_MAX);
+    let more = tree.aside().len() - wrong.len().min(ASIDE_NAMED);
     if !wrong.is_empty() && more > 0 {
         let _infallible = write!(out, "\nput aside: {more} more, such as what follows those");
     }

@@ -9,7 +9,7 @@ use super::exit::CliError;
 use super::say;
 
 /// So many lines are kept of a history.
-const HISTORY_LINES_MAX: usize = 1_000;
+const HISTORY_LINES_KEPT: usize = 1_000;
 
 /// Where a person types.
 pub(super) struct Prompt {
@@ -19,7 +19,7 @@ pub(super) struct Prompt {
 
 impl Prompt {
     pub(super) fn new() -> Result<Self, CliError> {
-        let config = Config::builder().max_history_size(HISTORY_LINES_MAX).map_err(CliError::fault)?.build();
+        let config = Config::builder().max_history_size(HISTORY_LINES_KEPT).map_err(CliError::fault)?.build();
         let editor = DefaultEditor::with_config(config).map_err(CliError::fault)?;
         Ok(Self { editor: Some(editor), history: None })
     }

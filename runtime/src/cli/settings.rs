@@ -11,11 +11,10 @@ use tracing_subscriber::EnvFilter;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::private;
 use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions, replace_file};
-use crate::adapters::wasm::{
-    GUEST_NAME_CHARS_MAX, Guests, INSTANCES_MAX_DEFAULT, Javascript, Sandbox, Shelf, ShelfError, read_guest_file,
-};
+use crate::adapters::wasm::{Guests, Javascript, Sandbox, Shelf, ShelfError, read_guest_file};
 use crate::domain::copies::LOCAL;
 use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::limits::{GUEST_NAME_CHARS_MAX, INSTANCES_MAX_DEFAULT};
 use crate::driver::{Cantrip, RemoteCantrip, Runtime};
 use crate::ports::{Guest, LoomStore, MediumFactory, StoreError};
 

@@ -5,15 +5,12 @@ use std::sync::Mutex;
 
 use crate::adapters::llm::visible_thinking;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::limits::INDENT_DEPTH_MAX;
+use crate::domain::limits::{INDENT_DEPTH_MAX, PROGRESS_LINE_CHARS_MAX};
 use crate::domain::outcome::Outcome;
 use crate::ports::Observer;
 
 use super::output::{Colour, Painted, say, say_json};
 use super::settings::Settings;
-
-/// How much of a line is shown.
-const LINE_CHARS_MAX: usize = 160;
 
 /// Shows turns as they happen.
 #[derive(Debug)]
@@ -44,8 +41,8 @@ pub(super) fn indent(depth: u32) -> String {
 /// The beginning of the first line.
 fn short(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    let more = text.trim().lines().nth(1).is_some() || line.chars().count() > LINE_CHARS_MAX;
-    let cut: String = line.chars().take(LINE_CHARS_MAX).collect();
+    let more = text.trim().lines().nth(1).is_some() || line.chars().count() > PROGRESS_LINE_CHARS_MAX;
+    let cut: String = line.chars().take(PROGRESS_LINE_CHARS_MAX).collect();
     if more { format!("{cut} …") } else { cut }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::domain::copies::LOCAL;
 use crate::domain::ids::LoomId;
+use crate::domain::limits::STEERS_WAITING_MAX;
 use crate::driver::{Cantrip, CastError, CastOptions, Control, Runtime, Summoned};
 
 use super::args::SummonArgs;
@@ -76,7 +77,7 @@ pub(super) async fn talk(talk: Talk<'_>) -> Result<LoomId, CliError> {
             ("/interrupt", _) => entity.control().interrupt(),
             ("/steer", text) => {
                 if !entity.control().steer(text) {
-                    say("too much is waiting to be heard already");
+                    say(&format!("{STEERS_WAITING_MAX} messages wait already: they are heard at the next turn"));
                 }
             }
             ("/loom", _) => show(runtime, &entity)?,

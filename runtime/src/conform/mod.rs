@@ -17,10 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::adapters::wasm::{INSTANCES_MAX_DEFAULT, Javascript, Sandbox, SandboxError};
-
-/// 4 MiB. The published suite has 46 KB.
-const SUITE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+use crate::adapters::wasm::{Javascript, Sandbox, SandboxError};
+use crate::domain::limits::{INSTANCES_MAX_DEFAULT, SUITE_BYTES_MAX};
 
 /// How a suite is run.
 #[derive(Debug, Clone, Default)]

@@ -8,12 +8,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::domain::limits::SUMMARY_CHARS_MAX;
+
 use super::cantrip::{Folding, Identity};
 use super::ids::CallId;
 use super::model::{Call, Message, Usage, Utterance};
-
-/// How much of a call or of an answer a mechanical summary keeps, in characters.
-const SUMMARY_PIECE_CHARS: usize = 160;
 
 /// One answer of the circle, as the model sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -177,14 +176,14 @@ fn mechanical(turns: &[&Turn]) -> String {
             Message::System(_) | Message::User(_) | Message::Tool { .. } => &[],
         };
         let said = match calls {
-            [] => cut(utterance.content(), SUMMARY_PIECE_CHARS),
+            [] => cut(utterance.content(), SUMMARY_CHARS_MAX),
             calls => calls.iter().map(summarise_call).collect::<Vec<_>>().join("; "),
         };
         let seen: Vec<String> = answers
             .iter()
             .map(|answer| {
                 let mark = if matches!(**answer, Message::Tool { is_error: true, .. }) { "error: " } else { "" };
-                format!("{mark}{}", cut(answer.content(), SUMMARY_PIECE_CHARS))
+                format!("{mark}{}", cut(answer.content(), SUMMARY_CHARS_MAX))
             })
             .collect();
         // Writing into a String cannot fail.
@@ -202,7 +201,7 @@ fn summarise_call(call: &Call) -> String {
         },
         Err(text) => text.clone(),
     };
-    format!("{}({})", call.gate, cut(&arguments, SUMMARY_PIECE_CHARS))
+    format!("{}({})", call.gate, cut(&arguments, SUMMARY_CHARS_MAX))
 }
 
 /// The beginning of a text in one line, with a mark where it was cut.

@@ -35,7 +35,7 @@ use super::outcome::{Failure, Outcome};
 use super::short;
 
 /// 12 KiB of why an episode was truncated: the last thing seen has room behind it.
-const WHY_BYTES_MAX: usize = 12 * 1024;
+const WHY_BYTES: usize = 12 * 1024;
 
 #[derive(Debug)]
 enum Phase {
@@ -484,7 +484,7 @@ impl Entity {
             short::why(format!(
                 "[truncated by {reason} after {} turns{}]{last}",
                 spent.turns,
-                short::text(why, WHY_BYTES_MAX)
+                short::text(why, WHY_BYTES)
             ))
         });
         let mut payloads = Payloads::default();

@@ -5,12 +5,9 @@ use std::fmt::Write;
 
 use cantrip_gates::ResolvedWards;
 
-use super::medium::{Evaluated, EvaluationOutcome, StopReason};
+use crate::domain::limits::{STACK_LINES_MAX, VALUE_CHARS_MAX};
 
-/// 2 000 characters. Enough to see the shape of a value; more is a `slice` away for the code.
-pub(super) const PREVIEW_CHARS_MAX: usize = 2_000;
-/// How many lines of a stack trace help.
-const STACK_LINES_MAX: usize = 6;
+use super::medium::{Evaluated, EvaluationOutcome, StopReason};
 
 /// What the model is told about an evaluation, and whether it failed.
 pub(crate) fn describe(evaluated: &Evaluated, wards: &ResolvedWards) -> (String, bool) {
@@ -82,9 +79,9 @@ pub(super) fn limit(reason: StopReason, wards: &ResolvedWards) -> String {
 
 fn preview(kind: &str, text: &str) -> String {
     let length = text.chars().count();
-    if length <= PREVIEW_CHARS_MAX {
+    if length <= VALUE_CHARS_MAX {
         return text.to_owned();
     }
-    let start: String = text.chars().take(PREVIEW_CHARS_MAX).collect();
-    format!("{kind} of {length} characters, the first {PREVIEW_CHARS_MAX}: {start}…")
+    let start: String = text.chars().take(VALUE_CHARS_MAX).collect();
+    format!("{kind} of {length} characters, the first {VALUE_CHARS_MAX}: {start}…")
 }

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use cantrip_gates::{Exposure, GateError, GateSpec, Wards, suggest};
 
+use crate::domain::limits::CAST_DEPTH_MAX;
+
 use super::cantrip::{Folding, Identity};
 use super::circle::RuntimeGate;
 use super::guest::LLM_QUERY;
 use super::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, NodeName};
 use super::place::CallPlace;
-
-/// How far below its root an entity may be, whatever anybody's wards say: a ring of nodes ends here at the latest.
-pub const DEPTH_MAX: u32 = 64;
 
 /// Which node runs a child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,8 +237,8 @@ impl Ceiling {
             let error = GateError::Denied("this peer may not cast here".to_owned());
             return Err(Refusal::new(rule("may"), error));
         }
-        if order.depth > DEPTH_MAX {
-            let error = GateError::Denied(format!("an entity at depth {}; the limit is {DEPTH_MAX}", order.depth));
+        if order.depth > CAST_DEPTH_MAX {
+            let error = GateError::Denied(format!("an entity at depth {}; the limit is {CAST_DEPTH_MAX}", order.depth));
             return Err(Refusal::new("depth", error));
         }
         let cantrip = &order.cantrip;

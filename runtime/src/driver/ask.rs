@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use crate::domain::entity::Input;
 use crate::domain::event::EventKind;
+use crate::domain::limits::MODEL_REMINDERS_MAX;
 use crate::domain::model::{Message, Question, RawAnswer, ToolChoice, Usage};
 use crate::ports::Pieces;
 
 use super::actor::Actor;
-
-/// 2. Where a provider cannot force a call, the model is reminded this often before its text is taken as it is (LLM-5).
-const REMINDERS_MAX: u32 = 2;
 
 struct Teller<'a>(&'a Actor);
 
@@ -72,7 +70,7 @@ impl Actor {
         question.tool_choice == ToolChoice::Required
             && answer.calls.is_empty()
             && answer.content.is_some()
-            && reminders < REMINDERS_MAX
+            && reminders < MODEL_REMINDERS_MAX
             && !self.llm.can_require_calls()
     }
 }

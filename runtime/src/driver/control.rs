@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 use crate::domain::entity::StopCause;
+use crate::domain::limits::STEERS_WAITING_MAX;
 use crate::domain::medium::StopFlag;
 use crate::ports::Signal;
-
-/// 256. What is said into an episode waits for its next turn boundary; more than that is no conversation.
-const STEERS_WAITING_MAX: usize = 256;
 
 /// The outside end of a running entity. Clones are the same control.
 #[derive(Debug, Clone, Default)]

@@ -23,7 +23,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::caller::KnownCaller;
 use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
-use crate::domain::limits::{HOSTED_MAX, HOSTED_PER_PEER_MAX};
+use crate::domain::limits::{
+    ENTITY_IDLE_MS_DEFAULT, ENTITY_REST_MS_DEFAULT, HOSTED_MAX, HOSTED_PER_PEER_MAX, LEASE_MS_DEFAULT, QUEUE_MS_DEFAULT,
+};
 use crate::domain::remote::{Onward, Order, Refusal};
 use crate::ports::{BoxFuture, RemoteEnd};
 
@@ -40,9 +42,9 @@ use super::recorder::Loom;
 use super::runtime::{Runtime, Summoned};
 
 /// 1 000 entries. A longer loom is not read on a thread that serves.
-const READ_IN_PLACE_ENTRIES_MAX: u64 = 1_000;
+const READ_IN_PLACE_ENTRIES: u64 = 1_000;
 /// 1 000 looms. So many permissions to write into one are remembered, so that not every cast reads the whole loom.
-const ADMITTED_MAX: usize = 1_000;
+const ADMITTED_KEPT: usize = 1_000;
 
 /// Bounds of what is hosted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +66,12 @@ pub struct HostLimits {
 impl Default for HostLimits {
     fn default() -> Self {
         Self {
-            lease: Duration::from_mins(1),
+            lease: Duration::from_millis(LEASE_MS_DEFAULT),
             lease_max: Duration::from_mins(10),
-            queue: Duration::from_mins(1),
+            queue: Duration::from_millis(QUEUE_MS_DEFAULT),
             build: Duration::from_secs(30),
-            rest: Duration::from_mins(1),
-            idle: Duration::from_mins(10),
+            rest: Duration::from_millis(ENTITY_REST_MS_DEFAULT),
+            idle: Duration::from_millis(ENTITY_IDLE_MS_DEFAULT),
         }
     }
 }
@@ -325,7 +327,7 @@ impl Casts {
     /// What the record says of an order. A long loom is read away from the threads that serve.
     async fn look_up(&self, caller: &KnownCaller, order: &Order) -> Result<Known, Refusal> {
         let head = self.0.runtime.host.store.head(order.loom).map_err(|error| ours(&error))?;
-        if head.sequence <= READ_IN_PLACE_ENTRIES_MAX {
+        if head.sequence <= READ_IN_PLACE_ENTRIES {
             return self.recorded(&caller.caller, order).map_err(|refused| *refused);
         }
         let (casts, caller, order) = (self.clone(), caller.caller.clone(), order.clone());

@@ -5,14 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::ids::{EntityId, EntryId};
+use crate::domain::limits::RECEIVED_BYTES_MAX;
 use crate::domain::loom::{Body, Sealed};
 use crate::ports::HomeError;
 
 use super::fault::Fault;
 use super::recorder::Loom;
-
-/// 256 MiB. No cast records so much; a host that sends more is refused.
-const RECEIVED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Takes the entries of one cast.
 #[derive(Debug)]

@@ -12,12 +12,9 @@ use tokio::sync::{broadcast, watch};
 
 use super::weighed;
 use crate::domain::event::Event;
-use crate::domain::limits::ANSWER_PARTS_BYTES_MAX;
+use crate::domain::limits::{ANSWER_PARTS_BYTES_MAX, EVENTS_WAITING_MAX};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::ports::{BoxFuture, Llm, Observer, Pieces};
-
-/// 1 024 events wait for a slow caller; older ones are dropped, because events only show what is recorded anyway.
-const EVENTS_WAITING_MAX: usize = 1_024;
 
 /// What is asked of the caller.
 #[derive(Debug, Clone)]
@@ -300,7 +297,7 @@ mod tests {
         let mut asked = pin!(line.gate("echo", Value::Null));
         assert!(poll(asked.as_mut()).is_pending());
         let part = || line.answer(1, Answer::Text("x".to_owned()));
-        for _ in 0..weighed::MESSAGES_MAX {
+        for _ in 0..weighed::MESSAGES {
             assert!(poll(pin!(part())).is_ready());
         }
         let mut one_too_many = pin!(part());

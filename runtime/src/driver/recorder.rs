@@ -8,13 +8,11 @@ use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Blob, Body, Entry, FORMAT, Owners, Payload, Sealed, Tree};
 use tokio::sync::watch;
 
+use crate::domain::limits::UNSYNCED_BYTES_MAX;
 use crate::ports::{Clock, LoomStore, StoreError};
 
 use super::copies::Copies;
 use super::fault::Fault;
-
-/// 1 MiB. A turn that records more waits for the store in between, so that a flood of gate calls cannot fill memory.
-const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The looms that are written at the moment. Entities of one loom, such as an entity and its fork, go on side by side:
 /// they take their places from one sequence.

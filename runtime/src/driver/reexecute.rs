@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::domain::circle::delegates;
 use crate::domain::end::EndReason;
 use crate::domain::ids::{EntityId, EntryId, LoomId};
+use crate::domain::limits::REPLAY_MS_MAX;
 use crate::domain::loom::{Again, How};
 use crate::domain::medium::{
     CallArguments, Evaluated, Evaluation, EvaluationOutcome, GateAnswer, MediumOpening, StopFlag,
@@ -21,9 +22,6 @@ use crate::ports::{Guest, Medium, Yielded};
 
 use super::fault::Fault;
 use super::runtime::Runtime;
-
-/// 10 minutes. The first run was bounded by its wards; a slower machine must not stop earlier than it did.
-const TIME_MAX: Duration = Duration::from_mins(10);
 
 /// The first thing that came out otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +173,7 @@ impl Run<'_> {
             source: replay.source.clone(),
             seed: replay.record.seed,
             clock_us: replay.record.clock_us,
-            time_max: TIME_MAX,
+            time_max: Duration::from_millis(REPLAY_MS_MAX),
             output_bytes_max: self.wards.max_output_bytes,
             fuel_max: self.wards.declared.max_fuel.map(|_| u64::MAX),
             stop_at_poll: replay.record.stopped_at_poll,

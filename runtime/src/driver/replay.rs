@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use cantrip_gates::GateError;
 
+use crate::domain::limits::REPLAY_MS_MAX;
 use crate::domain::loom::{CutOff, Replay};
 use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, StopFlag, StopReason};
 use crate::ports::{Medium, Yielded};
-
-/// 10 minutes. The first run was bounded by its wards; a replay on a slower machine must not stop earlier than it did.
-const REPLAY_TIME_MAX: Duration = Duration::from_mins(10);
 
 /// Runs one evaluation again. What the code prints was observed before and is dropped.
 pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Option<u64>, stop: StopFlag) {
@@ -19,7 +17,7 @@ pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Optio
         source,
         seed: record.seed,
         clock_us: record.clock_us,
-        time_max: REPLAY_TIME_MAX,
+        time_max: Duration::from_millis(REPLAY_MS_MAX),
         output_bytes_max: 0,
         fuel_max,
         stop_at_poll: record.stopped_at_poll,

@@ -4,16 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::ids::{BlobId, EntryId};
+use crate::domain::limits::{IMAGES_BYTES_MAX, SNAPSHOT_CHAIN_MAX, SNAPSHOT_PAGES_MAX};
 use crate::domain::loom::{Blob, Body, PageRef};
 use crate::domain::medium::{Image, PAGE_BYTES};
 use crate::ports::{LoomStore, StoreError};
-
-/// 32. So many snapshots are read at most to have one: then all pages are named again.
-const CHAIN_MAX: u32 = 32;
-/// 16 000 pages, 64 MiB. An entry that names more would be too long.
-const PAGES_MAX: usize = 16_000;
-/// 128 MiB of images are kept at hand, each counted as if it shared nothing.
-const KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// A snapshot that was recorded.
 #[derive(Debug, Clone)]
@@ -41,7 +35,7 @@ impl Images {
         kept.retain(|(entry, ..)| *entry != taken.entry);
         kept.push_back((taken.entry, Arc::clone(&taken.image), taken.chain));
         let mut sum: usize = kept.iter().map(|(_, image, _)| bytes(image)).sum();
-        while sum > KEPT_BYTES_MAX {
+        while sum > IMAGES_BYTES_MAX {
             let Some((_, image, _)) = kept.pop_front() else { return };
             sum = sum.saturating_sub(bytes(&image));
         }
@@ -71,7 +65,7 @@ fn read(store: &dyn LoomStore, newest: EntryId) -> Result<Option<(Image, u32)>, 
     let mut chain = 0;
     while let Some(entry) = next {
         chain += 1;
-        let Some(sealed) = store.entry(entry)?.filter(|_| chain <= CHAIN_MAX) else { return Ok(None) };
+        let Some(sealed) = store.entry(entry)?.filter(|_| chain <= SNAPSHOT_CHAIN_MAX) else { return Ok(None) };
         let Body::Snapshot { medium, memory_bytes, base, pages } = sealed.entry.body else { return Ok(None) };
         let image = image.get_or_insert_with(|| Image { medium: medium.clone(), memory_bytes, pages: BTreeMap::new() });
         if image.medium != medium {
@@ -92,15 +86,19 @@ fn read(store: &dyn LoomStore, newest: EntryId) -> Result<Option<(Image, u32)>, 
 
 /// The entry of an image, with the pages that the one before does not have.
 pub(super) fn entry(image: &Image, before: Option<&Taken>) -> Option<(Body, Vec<Blob>, u32)> {
-    let base = before.filter(|before| before.chain < CHAIN_MAX && before.image.medium == image.medium);
+    let base = before.filter(|before| before.chain < SNAPSHOT_CHAIN_MAX && before.image.medium == image.medium);
     let known = |place: &u32, page: &Arc<[u8]>| {
         base.and_then(|base| base.image.pages.get(place))
             .is_some_and(|before| Arc::ptr_eq(before, page) || before == page)
     };
     let new: Vec<(u32, &Arc<[u8]>)> =
         image.pages.iter().filter(|(place, page)| !known(place, page)).map(|(place, page)| (*place, page)).collect();
-    if new.len() > PAGES_MAX {
-        tracing::warn!(pages = new.len(), "a medium has more memory than a snapshot holds: none is taken");
+    if new.len() > SNAPSHOT_PAGES_MAX {
+        tracing::warn!(
+            pages = new.len(),
+            limit = SNAPSHOT_PAGES_MAX,
+            "a medium has more memory than a snapshot holds: none is taken"
+        );
         return None;
     }
     let blobs: Vec<Blob> = new.iter().map(|(_, page)| Blob { id: BlobId::of(page), bytes: page.to_vec() }).collect();
@@ -149,7 +147,7 @@ mod tests {
         let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let mut newest = None;
         let mut all = Vec::new();
-        for _ in 0..=CHAIN_MAX {
+        for _ in 0..=SNAPSHOT_CHAIN_MAX {
             newest = Some(snapshot(&*store, newest));
             all.extend(newest);
         }

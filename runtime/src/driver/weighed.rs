@@ -8,7 +8,7 @@ use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// 64 messages, however small they are.
-pub(crate) const MESSAGES_MAX: usize = 64;
+pub(crate) const MESSAGES: usize = 64;
 /// 1 KiB: the unit in which is counted.
 const UNIT_BYTES: usize = 1024;
 
@@ -48,7 +48,7 @@ pub(crate) struct Closed;
 pub(crate) fn channel<T>(bytes_max: usize) -> (Sender<T>, Receiver<T>) {
     let units = u32::try_from(bytes_max.div_ceil(UNIT_BYTES).max(1)).unwrap_or(u32::MAX >> 4);
     let room = Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(1)));
-    let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+    let (sender, receiver) = mpsc::channel(MESSAGES);
     (Sender { queue: sender, room: Arc::clone(&room), units }, Receiver { queue: receiver, room })
 }
 

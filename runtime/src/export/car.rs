@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::limits::ARCHIVE_HELD_BYTES_MAX;
+use crate::domain::limits::{ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_HEADER_BYTES_MAX, ARCHIVE_HELD_BYTES_MAX};
 use crate::domain::loom::{Head, Sealed, Segment, SegmentError, SignedHead, text_ids};
 use crate::ports::{By, CopyStore, StoreError, Taken};
 
@@ -21,12 +21,8 @@ const VERSION: u16 = 1;
 const CODEC_DAG_CBOR: u64 = 0x71;
 const CODEC_RAW: u64 = 0x55;
 const HASH_BLAKE3: u64 = 0x1e;
-/// 64 MiB. A longer block is none of ours.
-const BLOCK_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// 4 KiB. A header names one root.
-const HEADER_BYTES_MAX: u64 = 4 * 1024;
 /// So many entries outside of logs are read at once.
-const LOOSE_READ_MAX: usize = 1_000;
+const LOOSE_READ: usize = 1_000;
 
 /// Why an archive could not be written or read.
 #[derive(Debug, Error)]
@@ -163,7 +159,7 @@ pub fn write(store: &dyn CopyStore, loom: LoomId, out: &mut impl Write) -> Resul
     }
     let mut after = 0;
     loop {
-        let loose = store.recorded(loom, By::Others, after, LOOSE_READ_MAX)?;
+        let loose = store.recorded(loom, By::Others, after, LOOSE_READ)?;
         let Some((last, _)) = loose.last() else { break };
         after = *last;
         for (_, sealed) in loose {
@@ -215,8 +211,10 @@ fn read_varint(input: &mut impl Read) -> Result<Option<u64>, CarError> {
 }
 
 fn read_bytes(input: &mut impl Read, length: u64) -> Result<Vec<u8>, CarError> {
-    if length > BLOCK_BYTES_MAX {
-        return Err(CarError::Malformed(format!("a block has {length} bytes, and the limit is {BLOCK_BYTES_MAX}")));
+    if length > ARCHIVE_BLOCK_BYTES_MAX {
+        return Err(CarError::Malformed(format!(
+            "a block has {length} bytes, and the limit is {ARCHIVE_BLOCK_BYTES_MAX}"
+        )));
     }
     let mut bytes = Vec::new();
     input.by_ref().take(length).read_to_end(&mut bytes)?;
@@ -234,8 +232,8 @@ fn read_bytes(input: &mut impl Read, length: u64) -> Result<Vec<u8>, CarError> {
 pub fn read(store: &dyn CopyStore, input: &mut impl Read) -> Result<Archived, CarError> {
     let malformed = |what: &str| CarError::Malformed(what.to_owned());
     let length = read_varint(input)?.ok_or_else(|| malformed("it is empty"))?;
-    if length > HEADER_BYTES_MAX {
-        let what = format!("its header has {length} bytes, and the limit is {HEADER_BYTES_MAX}");
+    if length > ARCHIVE_HEADER_BYTES_MAX {
+        let what = format!("its header has {length} bytes, and the limit is {ARCHIVE_HEADER_BYTES_MAX}");
         return Err(CarError::Malformed(what));
     }
     let header: Header = serde_ipld_dagcbor::from_slice(&read_bytes(input, length)?)

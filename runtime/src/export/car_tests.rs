@@ -231,6 +231,6 @@ fn what_an_archive_announces_is_bounded_before_it_is_read() {
     // 4 097 in LEB128, and then nothing.
     let header = read(&*store, &mut [0x81, 0x20].as_slice()).unwrap_err().to_string();
     assert!(header.contains("its header has 4097 bytes, and the limit is 4096"), "{header}");
-    let block = read_bytes(&mut [].as_slice(), BLOCK_BYTES_MAX + 1).unwrap_err().to_string();
+    let block = read_bytes(&mut [].as_slice(), ARCHIVE_BLOCK_BYTES_MAX + 1).unwrap_err().to_string();
     assert!(block.contains("a block has 67108865 bytes, and the limit is 67108864"), "{block}");
 }

@@ -16,11 +16,9 @@ use serde_json::{Value, json};
 
 use super::{Redaction, turn};
 use crate::domain::ids::{EntityId, LoomId};
-use crate::domain::limits::TRAJECTORY_TURNS_MAX;
+use crate::domain::limits::{TRAJECTORY_SHARED_BYTES_MAX, TRAJECTORY_TURNS_MAX};
 use crate::domain::loom::{How, Tail, Tree, Turn, ViewError};
 
-/// 16 MiB. What the threads of an export that is limited take together, their own turns aside.
-const SHARED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The k of pass@k and pass^k.
 pub const PASS_AT: [u64; 4] = [1, 2, 4, 8];
 
@@ -79,7 +77,7 @@ fn share(looms: &[(LoomId, Tree)]) -> Result<Option<(u64, usize)>, ViewError> {
             turns = turns.saturating_add(tree.thread_length(entity)?);
         }
     }
-    let bytes = usize::try_from(SHARED_BYTES_MAX / threads.max(1)).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(TRAJECTORY_SHARED_BYTES_MAX / threads.max(1)).unwrap_or(usize::MAX);
     Ok((turns > TRAJECTORY_TURNS_MAX).then_some((TRAJECTORY_TURNS_MAX / threads.max(1), bytes)))
 }
 

@@ -42,6 +42,7 @@ fn a_node_looks_through_so_many_looms_for_what_was_cut_off() {
         store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
     }
     let clock = Arc::new(SystemClock::default());
-    let casts = Casts::new(Runtime::new(store, Arc::new(NoMedia), clock, "b@127.0.0.1:1".to_owned()), HostLimits::default());
+    let casts =
+        Casts::new(Runtime::new(store, Arc::new(NoMedia), clock, "b@127.0.0.1:1".to_owned()), HostLimits::default());
     assert_eq!(casts.unfinished().unwrap().len(), 1_000);
 }

@@ -11,11 +11,9 @@ use serde_json::{Map, Value};
 use super::catalogue::{Entry, Wire};
 use super::seal::{self, Block};
 use crate::domain::json;
+use crate::domain::limits::MODEL_ANSWER_BYTES_MAX;
 use crate::domain::model::{ModelError, RawAnswer, RawCall, Usage};
 use crate::ports::Pieces;
-
-/// 16 MiB. Bounds the text, reasoning and arguments of one answer; the longest answers of today's models are under 1 MiB.
-const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Frames that are searched for the model's name: it is in the first one, or behind a ping.
 const NAMED_WITHIN_FRAMES: usize = 4;
@@ -114,7 +112,7 @@ impl Assembly {
             }
             ChatStreamEvent::ToolCallChunk(chunk) => {
                 let call = chunk.tool_call;
-                if call.fn_arguments.as_str().is_some_and(|text| text.len() > ANSWER_BYTES_MAX) {
+                if call.fn_arguments.as_str().is_some_and(|text| text.len() > MODEL_ANSWER_BYTES_MAX) {
                     return Err(too_large());
                 }
                 if self.entry.wire == Wire::Gemini {
@@ -128,7 +126,7 @@ impl Assembly {
 
     fn grow(&mut self, bytes: usize) -> Result<(), ModelError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+        if self.bytes > MODEL_ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
     }
 
     /// The whole answer; nothing if the stream ended before its end.
@@ -179,7 +177,7 @@ impl Assembly {
 }
 
 fn too_large() -> ModelError {
-    ModelError::Malformed { message: format!("it is longer than {ANSWER_BYTES_MAX} bytes") }
+    ModelError::Malformed { message: format!("it is longer than {MODEL_ANSWER_BYTES_MAX} bytes") }
 }
 
 /// What goes back next time, and the calls.

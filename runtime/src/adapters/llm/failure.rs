@@ -11,10 +11,8 @@ use serde_json::Value;
 
 use super::secret::Secret;
 use crate::domain::json;
+use crate::domain::limits::FAILURE_CHARS_MAX;
 use crate::domain::model::ModelError;
-
-/// 500 characters of what a provider said: enough for every provider's own messages, too little for a page of HTML.
-const MESSAGE_CHARS_MAX: usize = 500;
 
 /// Keys shorter than this are not searched for in texts: they would be words.
 const KEY_CHARS_MIN: usize = 6;
@@ -162,8 +160,8 @@ impl Place<'_> {
             Some(key) if key.len() >= KEY_CHARS_MIN => line.replace(key, "***"),
             Some(_) | None => line,
         };
-        let line = cantrip_gates::redact_start(&line, MESSAGE_CHARS_MAX * 4 + 4).0;
-        match line.char_indices().nth(MESSAGE_CHARS_MAX) {
+        let line = cantrip_gates::redact_start(&line, FAILURE_CHARS_MAX * 4 + 4).0;
+        match line.char_indices().nth(FAILURE_CHARS_MAX) {
             Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
             None => line.into_owned(),
         }
@@ -316,7 +314,7 @@ mod tests {
         let said = format!("bad\n key key-of-mine {}", "x".repeat(2_000));
         let cleaned = place.clean(&said);
         assert!(
-            cleaned.starts_with("bad key *** xxx") && cleaned.chars().count() <= MESSAGE_CHARS_MAX + 1,
+            cleaned.starts_with("bad key *** xxx") && cleaned.chars().count() <= FAILURE_CHARS_MAX + 1,
             "{cleaned}"
         );
         assert!(!format!("{place:?}").contains("key-of-mine"));

@@ -27,9 +27,10 @@ mod scripted;
 mod seal;
 mod secret;
 
+pub use crate::domain::limits::{MODEL_CONNECT_MS_MAX, MODEL_IDLE_MS_DEFAULT};
 pub use config::{LlmConfig, Place, build};
 pub use destination::{AddressOrigin, Destination, ProviderLine, destination, providers};
-pub use provider::{CONNECT_TIMEOUT, Environment, IDLE_TIMEOUT, Provider, ProviderConfig};
+pub use provider::{Environment, Provider, ProviderConfig};
 pub use replay::{ReplayServer, normalise, provider_over_replies};
 pub use scripted::{Response, Scripted};
 pub use seal::visible_thinking;

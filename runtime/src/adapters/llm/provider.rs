@@ -19,15 +19,9 @@ use super::failure::Place;
 use super::relay::{Relay, Trouble};
 use super::secret::Secret;
 use super::{address, convert};
+use crate::domain::limits::{MODEL_CONNECT_MS_MAX, MODEL_IDLE_MS_DEFAULT};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::ports::{BoxFuture, Llm, Pieces};
-
-/// 10 s. A provider that takes longer to accept a connection is down.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Two minutes without a byte, before the answer or inside of it: a model on the user's own machine reads a long prompt for
-/// a minute or two before its first word. `idle_timeout_ms` in the cantrip file changes it.
-pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Reads a variable of the environment; passed in, so that there is one place that reads it.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -45,7 +39,7 @@ pub struct ProviderConfig {
     pub key_env: Option<String>,
     /// The length of the model's context.
     pub context_tokens: Option<u64>,
-    /// How long nothing may come; absent: [`IDLE_TIMEOUT`].
+    /// How long nothing may come; absent: [`MODEL_IDLE_MS_DEFAULT`].
     pub timeout: Option<Duration>,
 }
 
@@ -104,7 +98,7 @@ impl Provider {
         }
         let (key_variable, key) = key(entry, config.key_env.as_deref(), env)?;
         let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(Duration::from_millis(MODEL_CONNECT_MS_MAX))
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -130,7 +124,7 @@ impl Provider {
             key,
             key_variable,
             context_tokens: config.context_tokens,
-            idle: config.timeout.unwrap_or(IDLE_TIMEOUT),
+            idle: config.timeout.unwrap_or(Duration::from_millis(MODEL_IDLE_MS_DEFAULT)),
             http,
             client,
         })

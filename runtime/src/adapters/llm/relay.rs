@@ -17,16 +17,13 @@ use reqwest::{Response, StatusCode, Url};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::domain::limits::{PROVIDER_BODY_BYTES_MAX, PROVIDER_LINE_BYTES_MAX, PROVIDER_REFUSAL_BYTES_MAX};
+use crate::domain::limits::{
+    PROVIDER_BODY_BYTES_MAX, PROVIDER_LINE_BYTES_MAX, PROVIDER_REFUSAL_BYTES_MAX, PROVIDER_REFUSAL_MS_MAX,
+    QUESTION_BYTES_MAX, QUESTION_HEAD_BYTES_MAX,
+};
 
-/// 64 KiB. Bounds the head of a question.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// 256 MiB. Bounds a question: a conversation that fills any context is smaller.
-const QUESTION_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// 10 s. A refusal that takes longer to say is cut there.
-const REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
 /// 16. The door is for one question; who else knocks is not let in, and not many of them wait.
-const KNOCKS_MAX: usize = 16;
+const KNOCKS_HEARD: usize = 16;
 /// Headers that are about one connection, and not about what is in it.
 const HOP_HEADERS: [&str; 7] =
     ["connection", "content-length", "host", "keep-alive", "trailer", "transfer-encoding", "upgrade"];
@@ -87,7 +84,7 @@ impl Relay {
         let mut open = FuturesUnordered::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept(), if open.len() < KNOCKS_MAX => {
+                accepted = self.listener.accept(), if open.len() < KNOCKS_HEARD => {
                     if let Ok((stream, _)) = accepted {
                         open.push(self.pass(stream, http));
                     }
@@ -118,7 +115,7 @@ impl Relay {
             if let Some(end) = bytes.get(looked_at..)?.windows(4).position(|window| window == b"\r\n\r\n") {
                 break looked_at + end + 4;
             }
-            if bytes.len() > HEAD_BYTES_MAX {
+            if bytes.len() > QUESTION_HEAD_BYTES_MAX {
                 return None;
             }
         };
@@ -150,7 +147,9 @@ impl Relay {
         if status.is_success() {
             return self.lines(stream, &mut response).await;
         }
-        let refusal = tokio::time::timeout(REFUSAL_TIME_MAX, self.refusal(stream, &mut response)).await;
+        let refusal =
+            tokio::time::timeout(Duration::from_millis(PROVIDER_REFUSAL_MS_MAX), self.refusal(stream, &mut response))
+                .await;
         // What came in time is handed on.
         refusal.unwrap_or(Some(()))
     }

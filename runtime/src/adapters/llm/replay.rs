@@ -14,14 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::provider::{Provider, ProviderConfig};
+use crate::domain::limits::{REPLIES_BODY_BYTES_MAX, REPLIES_HEAD_BYTES_MAX};
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, Sampling, ToolChoice};
 use crate::ports::{Llm as _, Pieces};
-
-/// 64 KiB. Bounds the head of a request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// 64 MiB. Bounds the body of a request: a conversation that fills any context is smaller.
-const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Answers questions with raw replies. Dropping it ends it.
 #[derive(Debug)]
@@ -155,7 +150,7 @@ async fn read(stream: &mut TcpStream) -> Option<Value> {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
         }
-        if bytes.len() > HEAD_BYTES_MAX || stream.read_buf(&mut bytes).await.ok()? == 0 {
+        if bytes.len() > REPLIES_HEAD_BYTES_MAX || stream.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
         }
     };
@@ -164,7 +159,7 @@ async fn read(stream: &mut TcpStream) -> Option<Value> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     })?;
-    if length > BODY_BYTES_MAX {
+    if length > REPLIES_BODY_BYTES_MAX {
         return None;
     }
     while bytes.len() < body_at.checked_add(length)? {
@@ -269,7 +264,7 @@ mod tests {
     async fn a_request_without_end_is_not_read() {
         let head = [b"POST / HTTP/1.1\r\n".to_vec(), b"x: y\r\n".repeat(12_000)].concat();
         assert_eq!(answered(&head).await, (0, 0));
-        let announced = format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{{}}", BODY_BYTES_MAX + 1);
+        let announced = format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{{}}", REPLIES_BODY_BYTES_MAX + 1);
         assert_eq!(answered(announced.as_bytes()).await, (0, 0));
     }
 }

@@ -27,11 +27,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::failure::refusal;
+use crate::domain::limits::SCRIPT_BYTES_MAX;
 use crate::domain::model::{ModelError, ProviderResult, Question, RawAnswer, RawCall, Usage};
 use crate::ports::{BoxFuture, Llm, Pieces};
-
-/// 64 MiB. Bounds a script that is read from a file.
-const SCRIPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The keys of a response.
 const KEYS: &[&str] = &["code", "content", "tool_calls", "thinking", "tool_result", "error", "usage"];

@@ -15,10 +15,10 @@ use tonic::{Code, Status};
 use super::identity::Identity;
 use super::near::{Broken, Near};
 use super::net::{BoxIo, Net};
-use super::server::MESSAGE_BYTES_MAX;
 use super::wire as v1;
 use super::wire::node_client::NodeClient;
 use crate::domain::ids::{LoomId, NodeAddress, NodeName};
+use crate::domain::limits::{CONNECT_MS_DEFAULT, LEASE_MS_DEFAULT, MESSAGE_BYTES_MAX, RPC_MS_DEFAULT};
 use crate::domain::place::CallPlace;
 use crate::domain::remote::{Order, Refusal};
 use crate::ports::{BoxFuture, CONNECT_LIMIT, Home, PeerError, Peers, RemoteEnd};
@@ -39,7 +39,11 @@ pub struct PeerLimits {
 
 impl Default for PeerLimits {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), rpc: Duration::from_secs(30), lease: Duration::from_mins(1) }
+        Self {
+            connect: Duration::from_millis(CONNECT_MS_DEFAULT),
+            rpc: Duration::from_millis(RPC_MS_DEFAULT),
+            lease: Duration::from_millis(LEASE_MS_DEFAULT),
+        }
     }
 }
 

@@ -16,9 +16,9 @@ use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
 use super::connection::{Call, Connection, UNIT_BYTES};
-use super::server::{Hosting, MESSAGE_BYTES_MAX};
+use super::server::Hosting;
 use crate::domain::caller::Caller;
-use crate::domain::limits::{MESSAGE_BYTES_UNCOUNTED_MAX, MESSAGES_WAITING_MAX};
+use crate::domain::limits::{MESSAGE_BYTES_MAX, MESSAGE_BYTES_UNCOUNTED_MAX, MESSAGES_WAITING_MAX};
 use crate::driver::Refusals;
 
 /// Five bytes before every message of gRPC: whether it is compressed, and how long it is.

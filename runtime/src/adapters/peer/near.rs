@@ -19,17 +19,17 @@ use super::wire as v1;
 use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use crate::domain::ids::{BlobId, EntryId, NodeAddress};
-use crate::domain::limits::{NEAR_ANSWER_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX};
+use crate::domain::limits::{
+    NEAR_ANSWER_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX, UNREFERRED_TEXTS_BYTES_MAX,
+};
 use crate::domain::loom::{Blob, Sealed};
 use crate::domain::remote::Order;
 use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Signal};
 
-/// 64 MiB. Large texts that came and that no entry has referred to yet.
-const TEXTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// 256 messages wait to be sent.
-const OUT_WAITING_MAX: usize = 256;
+const OUT_WAITING: usize = 256;
 /// Ten seconds. A caller that has nothing to say says so at least this often.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 type Sender = mpsc::Sender<v1::CallerMessage>;
 /// Where messages go at the moment: the connection changes under those who answer.
@@ -153,7 +153,7 @@ impl<'a> Near<'a> {
     fn opening(&self) -> (Sender, mpsc::Receiver<v1::CallerMessage>) {
         let limits = self.nodes.limits();
         let node = self.nodes.passed_on_to(self.peer);
-        let (sender, receiver) = mpsc::channel(OUT_WAITING_MAX);
+        let (sender, receiver) = mpsc::channel(OUT_WAITING);
         let mut order = self.order.clone();
         order.lease.get_or_insert(limits.lease);
         let open = Said::Open(convert::open(&order, self.after.clone(), node, self.home.is_watched()));
@@ -180,7 +180,7 @@ impl<'a> Near<'a> {
             Ok(Err(status)) => return Err(self.status(&status)),
             Ok(Ok(response)) => response.into_inner(),
         };
-        let beat = (limits.lease / 3).min(HEARTBEAT_MAX);
+        let beat = (limits.lease / 3).min(HEARTBEAT);
         let (mut heard, mut spoken) = (Instant::now(), Instant::now());
         loop {
             let silence = sleep(limits.rpc.saturating_sub(heard.elapsed()));
@@ -313,8 +313,10 @@ impl<'a> Near<'a> {
         self.texts_bytes = self.texts_bytes.saturating_add(part.bytes.len());
         text.extend_from_slice(&part.bytes);
         *is_whole = part.last;
-        if self.texts_bytes > TEXTS_BYTES_MAX {
-            return Err(self.broken(format!("more than {TEXTS_BYTES_MAX} bytes of texts that no entry refers to")));
+        if self.texts_bytes > UNREFERRED_TEXTS_BYTES_MAX {
+            return Err(
+                self.broken(format!("more than {UNREFERRED_TEXTS_BYTES_MAX} bytes of texts that no entry refers to"))
+            );
         }
         Ok(())
     }

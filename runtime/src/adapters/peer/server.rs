@@ -32,14 +32,14 @@ use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeAddress, NodeName, NodeNameError};
-use crate::domain::limits::{HEADER_BYTES_MAX, OUT_WAITING_BYTES_MAX, PENDING_RESETS_MAX, REFUSED_CONNECTIONS_MAX};
+use crate::domain::limits::{
+    MESSAGE_BYTES_MAX, OUT_WAITING_BYTES_MAX, PEER_HEADER_BYTES_MAX, PENDING_RESETS_MAX, REFUSED_CONNECTIONS_MAX,
+};
 use crate::domain::remote::{Ceiling, Granted, Order, Refusal};
 use crate::driver::weighed;
 use crate::driver::{Attached, Build, Casts, Copies, Cursor, Refusals, Slots, Where};
 use crate::ports::PeerError;
 
-/// 8 MiB. Bounds one message; what is larger travels in parts.
-pub(super) const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// 256 KiB. A part of a large text or a component.
 pub(super) const PART_BYTES: usize = 256 * 1024;
 /// 256 KiB. What a call may send before it is listened to.
@@ -181,7 +181,7 @@ impl NodeServer {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(self.limits.streams)
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .http2_max_header_list_size(PEER_HEADER_BYTES_MAX)
             .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
             .layer(self.judge())
             .add_service(health_service)

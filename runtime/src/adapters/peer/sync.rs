@@ -18,15 +18,13 @@ use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
 use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers, Keeping, LogState, NoKeeper};
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
-use crate::domain::limits::{HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX, REFUSAL_CHARS_MAX};
+use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX, REFUSAL_CHARS_MAX};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
 use crate::driver::{CopyWire, Linking, weighed};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
 
 /// 16 messages wait on either side of the wire: a segment is up to 2 MiB.
-const WAITING_MAX: usize = 16;
-/// 64 MiB. A larger text is refused.
-const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
+const WAITING: usize = 16;
 
 /// Why a message is none.
 #[derive(Debug, Error)]
@@ -39,7 +37,7 @@ enum Unreadable {
     Id(#[from] IdError),
     #[error(transparent)]
     Keeper(#[from] NoKeeper),
-    #[error("a text has more than {TEXT_BYTES_MAX} bytes")]
+    #[error("a text has more than {COPY_TEXT_BYTES_MAX} bytes")]
     Text,
     #[error("{count} nodes keep the loom, and {KEEPERS_MAX} may")]
     Keepers { count: usize },
@@ -177,7 +175,7 @@ impl Reader {
                 CopyMessage::Have { loom, origin, keepers: keepers_from(have.keepers)?, logs }
             }
             Wire::Text(part) => {
-                if self.text.len().saturating_add(part.bytes.len()) > TEXT_BYTES_MAX {
+                if self.text.len().saturating_add(part.bytes.len()) > COPY_TEXT_BYTES_MAX {
                     return Err(Unreadable::Text);
                 }
                 self.text.extend_from_slice(&part.bytes);
@@ -260,7 +258,7 @@ impl Drop for Ears {
 
 /// Both ends of a stream. Whoever drops the wire ends it.
 pub(super) fn wire(messages: Streaming<v1::CopyMessage>) -> (CopyWire, mpsc::Receiver<CopyMessage>) {
-    let (out, said) = mpsc::channel(WAITING_MAX);
+    let (out, said) = mpsc::channel(WAITING);
     let (heard, incoming) = weighed::channel(HEARD_WAITING_BYTES_MAX);
     let ears = tokio::spawn(listening(messages, heard));
     (CopyWire { out, incoming, guard: Box::new(Ears(ears.abort_handle())) }, said)
@@ -351,7 +349,7 @@ impl Linking for PeerNodes {
 
     fn link<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
         Box::pin(async move {
-            let (out, said) = mpsc::channel(WAITING_MAX);
+            let (out, said) = mpsc::channel(WAITING);
             let messages = self.sync(node.as_str(), false, speaking(said)).await?;
             let (wire, _) = wire(messages);
             let CopyWire { incoming, guard, .. } = wire;
@@ -374,7 +372,7 @@ mod tests {
             let text = v1::CopyText { loom: String::new(), bytes: vec![0; bytes].into(), last: false };
             v1::CopyMessage { message: Some(Wire::Text(text)) }
         };
-        let mut reader = Reader { text: vec![0; TEXT_BYTES_MAX - 10] };
+        let mut reader = Reader { text: vec![0; COPY_TEXT_BYTES_MAX - 10] };
         assert!(reader.read(part(10)).is_ok());
         let refused = reader.read(part(1)).unwrap_err().to_string();
         assert!(refused.contains("a text has more than 67108864 bytes"), "{refused}");

@@ -18,14 +18,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::rows::{Log, Place};
-use crate::domain::limits::COPIES_QUEUE_BYTES_MAX;
+use crate::domain::limits::{COPIES_QUEUE_BYTES_MAX, QUEUE_BYTES_MAX};
 use crate::domain::loom::{Head, Sealed};
 use crate::ports::StoreError;
 
 /// 1 MiB. So much is written without being asked for.
 const EAGER_BYTES: usize = 1024 * 1024;
-/// 256 MiB. A disk that is this far behind does not answer any more.
-const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What an entry costs in memory beside its bytes.
 const ITEM_BYTES: usize = 512;
 /// Entries that nobody asks to sync are written after this time, and marks are synced.

@@ -3,7 +3,8 @@
 //! A copy always ends at a head that its writer has signed, so it can be handed on as it is.
 
 use crate::domain::ids::EntryId;
-use crate::domain::loom::{CheckedSegment, ForkProof, Head, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX, SignedHead};
+use crate::domain::limits::{SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
+use crate::domain::loom::{CheckedSegment, ForkProof, Head, SignedHead};
 use crate::ports::{StoreError, Taken};
 
 /// What a store knows of the log that a segment belongs to.

@@ -20,9 +20,9 @@ use crate::ports::StoreError;
 /// The name of the database's folder in the record's folder.
 pub(super) const DATABASE_FOLDER: &str = "db";
 /// 64 MiB of journals beside the one that is written, which fjall changes at 64 MB: what a reopen reads is bounded.
-const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// 16 MiB for each keyspace. The smaller, the sooner a full journal can go, and the more often writers meet a flush.
-const MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// 8 MiB: hot entries are few, and an idle process has to stay small.
 pub(super) const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Flushes and compactions; more would only take cores from the guests.
@@ -104,14 +104,14 @@ impl Database {
         guarded(|| {
             let engine = fjall::Database::builder(folder)
                 .cache_size(cache_bytes)
-                .max_journaling_size(JOURNAL_BYTES_MAX)
+                .max_journaling_size(JOURNAL_BYTES)
                 .worker_threads(WORKERS)
                 // fjall's journal checksum covers values compressed again at recovery: another version of the
                 // compressor would make a sound journal unreadable.
                 .journal_compression(CompressionType::None)
                 .open()?;
             let keyspace = |space: Space| {
-                engine.keyspace(space.name(), || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX))
+                engine.keyspace(space.name(), || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
             };
             Ok(Self {
                 meta: keyspace(Space::Meta)?,

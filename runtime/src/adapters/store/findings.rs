@@ -8,11 +8,10 @@ use serde_ipld_dagcbor::codec::DagCborCodec;
 
 use super::rows::{Log, Place};
 use crate::domain::ids::{EntryId, LoomId};
+use crate::domain::limits::FINDINGS_MAX;
 use crate::domain::loom::{Body, Sealed};
 use crate::ports::{Finding, Verified};
 
-/// A damaged store can have a finding for each of its rows; after so many, more do not help.
-const FINDINGS_MAX: usize = 1000;
 /// The codec of bytes without structure in the multicodec table: the links of blobs have it.
 const CODEC_RAW: u64 = 0x55;
 

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::domain::limits::MANIFEST_BYTES_MAX;
+
 use super::rows::Space;
 
-/// 64 MiB: a manifest has some 37 bytes for each table, so a longer one is damage.
-const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The number of the manifest, its checksum, the kind of the checksum.
 const CURRENT_BYTES: usize = 25;
 
@@ -53,7 +53,8 @@ fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut content)?;
     if content.len() as u64 > bytes_max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is too long", path.display())));
+        let what = format!("{} is longer than {bytes_max} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     Ok(content)
 }
@@ -69,6 +70,6 @@ mod tests {
         std::fs::write(folder.path().join("current"), current).unwrap();
         File::create(folder.path().join("v1")).unwrap().set_len(MANIFEST_BYTES_MAX + 1).unwrap();
         let error = check(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("v1 is too long"), "{error}");
+        assert!(error.ends_with("v1 is longer than 67108864 bytes"), "{error}");
     }
 }

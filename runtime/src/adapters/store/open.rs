@@ -22,7 +22,7 @@ use crate::ports::StoreError;
 /// So many of the newest marks are compared at each open; all of them by a verification.
 const MARKS_COMPARED: usize = 4096;
 /// So many logs are named in an error.
-const NAMED_MAX: usize = 8;
+const LOGS_NAMED: usize = 8;
 const ADVICE: &str = "nothing was changed: `loom verify` lists all of it; restore the folder from a copy";
 
 /// The parts of an open record.
@@ -245,8 +245,8 @@ fn what_is_missing(folder: &Folder<'_>, marks: &Marks) -> Vec<String> {
 }
 
 fn named(mut missing: Vec<String>) -> Vec<String> {
-    let more = missing.len().saturating_sub(NAMED_MAX);
-    missing.truncate(NAMED_MAX);
+    let more = missing.len().saturating_sub(LOGS_NAMED);
+    missing.truncate(LOGS_NAMED);
     if more > 0 {
         missing.push(format!("and {more} more"));
     }

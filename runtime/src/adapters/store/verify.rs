@@ -157,7 +157,7 @@ fn logs(view: &Database, marks: Option<&Marks>, loom: Option<LoomId>) -> Result<
 }
 
 /// So many ids of a log are remembered while it is read.
-const KNOWN_MAX: usize = 65_536;
+const IDS_KEPT: usize = 65_536;
 
 /// Goes through one log.
 struct Walk<'a> {
@@ -284,7 +284,7 @@ impl Walk<'_> {
         if let Some(parent) = sealed.entry.parent.as_ref().filter(|parent| !self.known.contains(&parent.digest())) {
             self.parent(place, sealed, parent)?;
         }
-        if self.known.len() > KNOWN_MAX {
+        if self.known.len() > IDS_KEPT {
             self.known.clear();
         }
         self.known.insert(id.digest());

@@ -6,14 +6,11 @@ use serde_json::{Value, json};
 use wasmtime::{Caller, Engine, Linker, Memory, ResourceLimiter};
 
 use crate::domain::json::JsonError;
+use crate::domain::limits::{CALL_ARGUMENTS_BYTES_MAX, CALLED_NAME_BYTES_MAX};
 use crate::domain::medium::{CallArguments, GateAnswer, StopFlag, StopReason};
 
 use super::exchange::SharedExchange;
 
-/// 16 MiB. One gate call's arguments, as JSON; more is refused as an error that code can catch.
-const ARGUMENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// 256. No gate has a longer name.
-const NAME_BYTES_MAX: usize = 256;
 /// 1 µs. Each look at the clock moves it on, so that a loop that waits for time to pass ends, and ends at the same count
 /// in a replay.
 const CLOCK_STEP_NS: u64 = 1_000;
@@ -139,12 +136,12 @@ fn request(
     arguments: (u32, u32),
 ) -> wasmtime::Result<Result<(String, Vec<Value>), String>> {
     let invalid = |what: String| Err(json!({ "kind": "invalid", "message": what }).to_string());
-    if name.1 as usize > NAME_BYTES_MAX {
-        return Ok(invalid(format!("a gate's name has at most {NAME_BYTES_MAX} bytes")));
+    if name.1 as usize > CALLED_NAME_BYTES_MAX {
+        return Ok(invalid(format!("a gate's name has at most {CALLED_NAME_BYTES_MAX} bytes")));
     }
-    if arguments.1 as usize > ARGUMENTS_BYTES_MAX {
+    if arguments.1 as usize > CALL_ARGUMENTS_BYTES_MAX {
         return Ok(invalid(format!(
-            "the arguments have {} bytes, and the limit is {ARGUMENTS_BYTES_MAX}",
+            "the arguments have {} bytes, and the limit is {CALL_ARGUMENTS_BYTES_MAX}",
             arguments.1
         )));
     }

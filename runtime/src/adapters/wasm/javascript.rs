@@ -9,13 +9,13 @@ use serde_json::Value;
 use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store, TypedFunc, UpdateDeadline};
 
 pub use crate::domain::circle::JAVASCRIPT;
+use crate::domain::limits::{MEMORY_BYTES_MAX, SOURCE_BYTES_MAX};
 use crate::domain::medium::{
     Evaluated, Evaluation, EvaluationOutcome, GateAnswer, Image, MediumOpening, PAGE_BYTES, StopReason,
 };
 use crate::ports::{BoxFuture, Medium, MediumFactory, MediumFault, Yielded};
 
 use super::artefacts;
-use super::config::MEMORY_BYTES_MAX;
 use super::engine::{Sandbox, Use};
 use super::exchange::{Advanced, Coroutine, SharedExchange};
 use super::host::{self, Run, State};
@@ -33,10 +33,8 @@ const HEAP_BYTES_MIN: u64 = 1024 * 1024;
 const WASM_PAGE_BYTES: u64 = 64 * 1024;
 /// What memory has where nothing was written.
 const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
-/// 16 MiB. The longest source that is taken.
-const SOURCE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// 16 MiB. The longest account of an evaluation that is read out of the guest.
-const OUTCOME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// 16 MiB. No account of an evaluation is longer: the interpreter cuts what it tells, and this is a look at the interpreter.
+const ACCOUNT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Makes JavaScript media.
 #[derive(Debug)]
@@ -288,9 +286,9 @@ impl Guest {
             .await?;
         let packed = u64::from_le_bytes(packed.to_le_bytes());
         let (pointer, length) = (usize::try_from(packed >> 32)?, usize::try_from(packed & 0xffff_ffff)?);
-        if length > OUTCOME_BYTES_MAX {
+        if length > ACCOUNT_BYTES {
             return Err(wasmtime::Error::msg(format!(
-                "the account of the evaluation has {length} bytes, and the limit is {OUTCOME_BYTES_MAX}"
+                "the account of the evaluation has {length} bytes, and the limit is {ACCOUNT_BYTES}"
             )));
         }
         let data = self.memory.data(&self.store);

@@ -12,10 +12,8 @@ mod host;
 mod javascript;
 mod trapped;
 
+pub use crate::domain::limits::{GUEST_BYTES_MAX, GUEST_NAME_CHARS_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_MAX};
 pub use artefacts::ArtefactError;
-pub use config::{INSTANCES_MAX_DEFAULT, MEMORY_BYTES_MAX};
 pub use engine::{Sandbox, SandboxError};
-pub use guest::{
-    Floor, GUEST_BYTES_MAX, GUEST_NAME_CHARS_MAX, GuestError, Guests, Shelf, ShelfError, Shelved, read_guest_file,
-};
+pub use guest::{Floor, GuestError, Guests, Shelf, ShelfError, Shelved, read_guest_file};
 pub use javascript::{JAVASCRIPT, Javascript};

@@ -2,6 +2,7 @@
 
 use wasmtime::Trap;
 
+use crate::domain::limits::{GUEST_RESOURCES_MAX, HOSTCALL_BYTES_MAX, TRAP_CHARS_MAX};
 use crate::domain::medium::StopReason;
 
 /// What was known when it happened.
@@ -11,9 +12,6 @@ pub(super) struct Circumstances {
     pub(super) late: bool,
     pub(super) memory_refused: bool,
 }
-
-/// 500 characters of what the sandbox says help; a guest can make it say more.
-const DETAIL_CHARS_MAX: usize = 500;
 
 /// The ward that an instance was lost by, or what else did it, and what the sandbox says.
 pub(super) fn reason(error: &wasmtime::Error, circumstances: Circumstances) -> (StopReason, String) {
@@ -31,9 +29,18 @@ pub(super) fn reason(error: &wasmtime::Error, circumstances: Circumstances) -> (
         None => {
             // Around the cause stands where in the guest it was, which is for whoever builds the guest.
             let text = error.chain().last().map(ToString::to_string).unwrap_or_default();
-            (StopReason::Trap, text.chars().take(DETAIL_CHARS_MAX).collect())
+            (StopReason::Trap, limit(&text).unwrap_or_else(|| text.chars().take(TRAP_CHARS_MAX).collect()))
         }
     }
+}
+
+/// Which limit of ours the engine's words are about. Nothing raises these.
+fn limit(text: &str) -> Option<String> {
+    if text.contains("allocated for hostcalls") {
+        return Some(format!("one call has the host copy more than {HOSTCALL_BYTES_MAX} bytes, which is the limit"));
+    }
+    let is_of_resources = text.contains("no free keys") || text.contains("handle limit exceeded");
+    is_of_resources.then(|| format!("it holds more than {GUEST_RESOURCES_MAX} resources, which is the limit"))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::cli::show::{Progress, summary};
 use crate::cli::{print_result, say};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{LoomId, NodeAddress, NodeName, WriterKey};
+use crate::domain::limits::STEERS_WAITING_MAX;
 use crate::driver::{
     CastError, CastOptions, Control, CopyWire, Linking, RemoteCantrip, RemoteEntity, RemoteError, Runtime,
 };
@@ -207,7 +208,7 @@ pub(in crate::cli) async fn summon(settings: &Settings, args: &SummonArgs, node:
             ("/interrupt", _) => entity.control().interrupt(),
             ("/steer", text) => {
                 if !entity.control().steer(text) {
-                    say("too much is waiting to be heard already");
+                    say(&format!("{STEERS_WAITING_MAX} messages wait already: they are heard at the next turn"));
                 }
             }
             ("/fork", turns) => match turns.parse::<u64>() {

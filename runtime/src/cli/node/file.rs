@@ -90,17 +90,17 @@ struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connect_timeout_ms: 5_000,
-            rpc_timeout_ms: 30_000,
-            queue_timeout_ms: 60_000,
+            connect_timeout_ms: limits::CONNECT_MS_DEFAULT,
+            rpc_timeout_ms: limits::RPC_MS_DEFAULT,
+            queue_timeout_ms: limits::QUEUE_MS_DEFAULT,
             build_timeout_ms: 30_000,
-            lease_ms: 60_000,
+            lease_ms: limits::LEASE_MS_DEFAULT,
             lease_ms_max: 600_000,
-            rest_ms: 60_000,
-            idle_ms: 600_000,
+            rest_ms: limits::ENTITY_REST_MS_DEFAULT,
+            idle_ms: limits::ENTITY_IDLE_MS_DEFAULT,
             drain_ms: 30_000,
-            concurrent_casts: 256,
-            queue: 1_024,
+            concurrent_casts: limits::OWN_CASTS_DEFAULT,
+            queue: limits::OWN_QUEUE_DEFAULT,
             entities: 4 * limits::HOSTED_PER_PEER_MAX,
             handshakes: limits::HANDSHAKES_MAX,
             handshakes_per_address: limits::HANDSHAKES_PER_ADDRESS_MAX,
@@ -156,9 +156,8 @@ struct PeerToml {
     keep_max_looms: usize,
 }
 
-/// 16 GiB.
 const fn keep_bytes() -> u64 {
-    16 * 1024 * 1024 * 1024
+    limits::KEEP_BYTES_DEFAULT
 }
 
 const fn keep_looms() -> usize {
@@ -166,7 +165,7 @@ const fn keep_looms() -> usize {
 }
 
 const fn casts() -> usize {
-    64
+    limits::PEER_CASTS_DEFAULT
 }
 
 const fn entities() -> usize {
@@ -174,7 +173,7 @@ const fn entities() -> usize {
 }
 
 const fn queue() -> usize {
-    256
+    limits::PEER_QUEUE_DEFAULT
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -209,8 +208,8 @@ pub(super) struct DeployToml {
 impl Default for DeployToml {
     fn default() -> Self {
         Self {
-            max_bytes: 64 * 1024 * 1024,
-            quota_bytes: 1024 * 1024 * 1024,
+            max_bytes: limits::DEPLOY_BYTES_DEFAULT,
+            quota_bytes: limits::DEPLOY_QUOTA_BYTES_DEFAULT,
             require_signed: false,
             publishers: Vec::new(),
         }

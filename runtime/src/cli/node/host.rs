@@ -13,6 +13,7 @@ use crate::cli::settings::{Sandboxed, Settings};
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::circle::RuntimeGate;
 use crate::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
+use crate::domain::limits::GUEST_BYTES_MAX;
 use crate::domain::remote::{Ceiling, Granted, GrantedGate, ModelOrder, Order, Refusal};
 use crate::driver::{
     Build, CallerGate, CallerLlm, Cantrip, CantripError, Casts, Copies, Line, Slots, Unfinished, Where,
@@ -20,9 +21,6 @@ use crate::driver::{
 use crate::ports::{Guest, Llm};
 
 use super::file::{NodeFile, Policy};
-
-/// 64 MiB. A larger component is not fetched from a caller.
-const FETCHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// One caller's part of the file, with what runs for it.
 #[derive(Debug)]
@@ -384,7 +382,7 @@ impl Source {
                                 its digest";
                     return Err(refuse("guests", GateError::NotFound(format!("{}; {hint}", said(&error)))));
                 };
-                let bytes = line.guest(digest, uploads.bytes_max.min(FETCHED_BYTES_MAX)).await;
+                let bytes = line.guest(digest, uploads.bytes_max.min(GUEST_BYTES_MAX)).await;
                 let bytes = bytes.map_err(|error| refuse("fetch_guests", error))?;
                 uploads.admit(name, digest, &bytes).await?;
                 self.load(name.to_owned(), bytes).await

@@ -10,7 +10,9 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::peer::{BoxIo, Caller, Identity, NodeServer, PeerNodes, TcpNet, Way, over_socket, over_tls_within};
+use crate::adapters::peer::{
+    BoxIo, Caller, Identity, NodeServer, PeerNodes, TcpNet, Way, over_socket, over_tls_within,
+};
 use crate::adapters::private;
 use crate::cli::copies;
 use crate::cli::exit::{CliError, Exit};
@@ -50,7 +52,8 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
         CliError::usage(anyhow::anyhow!("{} cannot be listened on: {error}", node.listen))
             .hint("another node may run there; `listen` in the node file names another address")
     })?;
-    let mut connections: BoxStream<'static, (BoxIo, Caller)> = over_tls_within(listener, Arc::clone(&identity), node.accept_limits).boxed();
+    let mut connections: BoxStream<'static, (BoxIo, Caller)> =
+        over_tls_within(listener, Arc::clone(&identity), node.accept_limits).boxed();
     let mut socket = None;
     if node.socket {
         let (path, listener) = listen_locally(&node.node.to_string()).await?;

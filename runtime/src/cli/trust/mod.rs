@@ -19,7 +19,7 @@ use super::exit::{CliError, Exit};
 use super::file::{FileError, Source, read_toml};
 use super::settings::Settings;
 use super::{json, node, print, say};
-use crate::domain::limits::{ANSWER_BYTES_MAX, REACHES_MAX};
+use crate::domain::limits::{CONFIRMATION_BYTES_MAX, REACHES_MAX};
 
 pub(in crate::cli) use statement::{Project, Reaching, of_cantrip, plain, resolved};
 pub use statement::{Reach, Statement};
@@ -104,7 +104,7 @@ fn ask(file: &Path, beyond: &Statement, is_known: bool) -> bool {
         return false;
     }
     let mut answer = String::new();
-    let read = BufReader::new(&terminal).take(ANSWER_BYTES_MAX).read_line(&mut answer);
+    let read = BufReader::new(&terminal).take(CONFIRMATION_BYTES_MAX).read_line(&mut answer);
     read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 

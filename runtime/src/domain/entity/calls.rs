@@ -17,18 +17,12 @@ use crate::domain::event::{EventKind, head};
 use crate::domain::guest::{LLM_QUERY, Shape};
 use crate::domain::ids::CallId;
 use crate::domain::json;
-use crate::domain::limits::TURN_GATE_CALLS_MAX;
+use crate::domain::limits::{GUEST_REFUSALS_MAX, REFUSALS_RECORDED_MAX, TURN_GATE_CALLS_MAX, VALUE_CHARS_MAX};
 use crate::domain::loom::{Body, EvaluationRecord, Payloads, Returned};
 use crate::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, GateAnswer, StopReason};
 use crate::domain::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice};
 use crate::domain::observe;
 use crate::domain::short;
-
-/// 64 refusals. Code that calls refused gates in a loop would fill the record with its refusals; the observation counts the rest.
-/// Nothing is answered after them, so that a replay, which has the recorded answers alone, goes as the first run did.
-const REFUSALS_RECORDED_MAX: u64 = 64;
-/// 1 000 refusals. A guest that was refused so often is ended: a program that does not look at its answers does nothing else.
-const GUEST_REFUSALS_MAX: u64 = 1_000;
 
 /// What becomes of a call that was let through.
 #[derive(Debug)]
@@ -378,7 +372,7 @@ impl Entity {
         let (mut content, is_error) = observe::describe(evaluated, self.nature.circle.wards());
         if let Some((_, value)) = &acting.done {
             let separator = if content.is_empty() { "" } else { "\n" };
-            content = format!("{content}{separator}done: {}", cut(&value.to_string(), observe::PREVIEW_CHARS_MAX));
+            content = format!("{content}{separator}done: {}", cut(&value.to_string(), VALUE_CHARS_MAX));
         }
         if acting.refusals > self.refusals_max() {
             content = format!(

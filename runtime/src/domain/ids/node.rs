@@ -10,12 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// 63 characters: a name is one label of a certificate's DNS name.
-const NAME_CHARS_MAX: usize = 63;
-/// 270 characters: a DNS name of 253, brackets, a colon and a port.
-const ADDRESS_CHARS_MAX: usize = 270;
-/// How a name that cannot be a node's is shown: a longer one is cut.
-const SHOWN_CHARS_MAX: usize = 80;
+use crate::domain::limits::{NODE_ADDRESS_CHARS_MAX, NODE_NAME_CHARS_MAX, NODE_SHOWN_CHARS_MAX};
+
 /// The word for the machine's own user, which no node can have as its name.
 const RESERVED: &str = "local";
 const EXPECTED: &str = "expected name@host:port, such as agents@127.0.0.1:7432";
@@ -24,7 +20,7 @@ const EXPECTED: &str = "expected name@host:port, such as agents@127.0.0.1:7432";
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NodeNameError {
     /// The length or a character is off.
-    #[error("`{0}` cannot name a node: up to {NAME_CHARS_MAX} of a-z, 0-9 and - inside; {EXPECTED}")]
+    #[error("`{0}` cannot name a node: up to {NODE_NAME_CHARS_MAX} of a-z, 0-9 and - inside; {EXPECTED}")]
     Name(String),
     /// The name stands for the machine's own user.
     #[error("`{RESERVED}` cannot name a node: it stands for the user of the machine; {EXPECTED}")]
@@ -33,12 +29,12 @@ pub enum NodeNameError {
     #[error("`{0}` is no node: {EXPECTED}")]
     NoAddress(String),
     /// What follows the `@` is not a host and a port.
-    #[error("`{0}` is no address of at most {ADDRESS_CHARS_MAX} characters: {EXPECTED}")]
+    #[error("`{0}` is no address of at most {NODE_ADDRESS_CHARS_MAX} characters: {EXPECTED}")]
     Address(String),
 }
 
 fn shown(text: &str) -> String {
-    text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
+    text.chars().take(NODE_SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 /// A node's name, as its certificate has it: up to 63 of `a-z`, `0-9` and `-` inside. Cheap to clone.
@@ -57,7 +53,7 @@ impl FromStr for NodeName {
 
     fn from_str(text: &str) -> Result<Self, NodeNameError> {
         let fits = !text.is_empty()
-            && text.len() <= NAME_CHARS_MAX
+            && text.len() <= NODE_NAME_CHARS_MAX
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !text.starts_with('-')
             && !text.ends_with('-');
@@ -104,7 +100,7 @@ impl NodeAddress {
             let inner = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte);
             !host.is_empty() && host.bytes().all(inner)
         };
-        let fits = address.len() <= ADDRESS_CHARS_MAX
+        let fits = address.len() <= NODE_ADDRESS_CHARS_MAX
             && address.rsplit_once(':').is_some_and(|(host, port)| is_plain(host) && port.parse::<u16>().is_ok());
         if fits { Ok(Self { name, address: address.into() }) } else { Err(NodeNameError::Address(shown(address))) }
     }

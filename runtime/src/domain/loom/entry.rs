@@ -13,18 +13,14 @@ use thiserror::Error;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::end::EndReason;
 use crate::domain::ids::{BlobId, CODEC_RAW, CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::limits::INLINE_SUM_BYTES_MAX;
+use crate::domain::limits::{ENTRY_BYTES_MAX, INLINE_BYTES_MAX, INLINE_SUM_BYTES_MAX};
 use crate::domain::model::Usage;
 use crate::domain::place::CallPlace;
 
 /// The version of the encoding that this code writes, and the only one it reads.
 pub const FORMAT: u16 = 1;
-/// 16 KiB. A larger value is kept as a blob by its hash, so that walking a tree stays cheap (design, section 7).
-pub const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// About what a reference takes: a text that is shorter is never kept beside its entry.
 const REFERENCE_BYTES: usize = 64;
-/// 1 MiB. No entry that we write comes near it, so a longer one is damage or malice.
-pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 
 /// One entry of a loom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,11 +10,8 @@ use thiserror::Error;
 
 use super::entry::{Blob, EntryError, Head, Sealed};
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
+use crate::domain::limits::{SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
 
-/// 1 024 entries. A longer stretch is cut: whoever verifies has to hold all of it in memory.
-pub const SEGMENT_ENTRIES_MAX: usize = 1024;
-/// 1 MiB of entries, after which a segment is sealed; the last entry may go beyond it.
-pub const SEGMENT_BYTES: usize = 1024 * 1024;
 /// Says what is signed, so that no other signature of the key can be taken for it.
 const STATEMENT: &[u8] = b"cantrip loom head v1\0";
 

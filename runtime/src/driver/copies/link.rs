@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// After so many looks what was written without a sync is looked for too: all that counts is synced, and sent then.
 const LOOKS_FOR_ALL: u32 = 30;
 /// 64 messages are heard before they are made durable together.
-const HEARD_MAX: usize = 64;
+const HEARD_TOGETHER: usize = 64;
 
 /// Both ends of a connection to another keeper. It is lost when nothing comes any more.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Copies {
                 biased;
                 heard = wire.incoming.recv() => {
                     let mut heard = heard;
-                    for _ in 0..HEARD_MAX {
+                    for _ in 0..HEARD_TOGETHER {
                         match heard {
                             None => return Ok("the connection was closed".to_owned()),
                             Some(Err(what)) => return Ok(what),

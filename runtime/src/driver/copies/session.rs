@@ -12,19 +12,16 @@ use super::cost::{cost, size, weight};
 use super::{Admitted, Brought, Copies};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
-use crate::domain::limits::{COPY_ANSWER_BYTES_MAX, LOG_COST_BYTES, TAKEN_BYTES_MAX, WRITERS_MAX, WRITERS_PER_PEER_MAX};
-use crate::domain::loom::{
-    Body, ENTRY_BYTES_MAX, ForkProof, Head, Owners, SEGMENT_BYTES, Segment, SignedHead, text_ids,
+use crate::domain::limits::{
+    COPY_ANSWER_BYTES_MAX, COPY_ANSWERS_WAITING_MAX, ENTRY_BYTES_MAX, LOG_COST_BYTES, SEGMENT_BYTES, TAKEN_BYTES_MAX,
+    UNANSWERED_BYTES_MAX, WRITERS_MAX, WRITERS_PER_PEER_MAX,
 };
+use crate::domain::loom::{Body, ForkProof, Head, Owners, Segment, SignedHead, text_ids};
 use crate::driver::fault::chain;
 use crate::ports::{LogState, StoreError, Taken};
 
-/// 8 MiB. So much is on its way and not acknowledged: what the other side holds in memory is bounded.
-const UNANSWERED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// 65 536. So many texts are known to be there already, so that none is sent twice.
-const TEXTS_SENT_MAX: usize = 65_536;
-/// 10 000 answers. A peer that does not listen to them is not listened to either.
-const ANSWERS_MAX: usize = 10_000;
+const TEXTS_SENT_KEPT: usize = 65_536;
 
 /// 50 ms, two hundred times: ten seconds in which a disk may catch up.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
@@ -147,7 +144,7 @@ impl Session {
 
     /// Whether the other side says more than it hears.
     pub fn is_overrun(&self) -> bool {
-        self.out.len() > ANSWERS_MAX || self.out_bytes > COPY_ANSWER_BYTES_MAX
+        self.out.len() > COPY_ANSWERS_WAITING_MAX || self.out_bytes > COPY_ANSWER_BYTES_MAX
     }
 
     /// There may be more to send, or other looms.
@@ -541,7 +538,7 @@ impl Session {
         self.known(signed.loom, signed.writer, signed.head);
         let mut texts = Vec::new();
         for id in segment.entries.iter().flat_map(|entry| text_ids(entry)) {
-            if self.texts_sent.len() >= TEXTS_SENT_MAX {
+            if self.texts_sent.len() >= TEXTS_SENT_KEPT {
                 self.texts_sent.clear();
             }
             if self.texts_sent.insert(id)

@@ -18,7 +18,7 @@ use crate::ports::{By, RemoteEnd, StoreError};
 use super::{Casts, Hosted, Stage};
 
 /// 256 entries are read at once for a caller.
-pub(super) const ENTRIES_READ_MAX: usize = 256;
+pub(super) const ENTRIES_READ: usize = 256;
 
 /// How far somebody has the entries of an episode: a place in the host's own log, and one in what it received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -227,7 +227,7 @@ impl Attached {
         let mut found = false;
         for by in [By::ThisNode, By::Others] {
             let after = if by == By::ThisNode { self.at.own } else { self.at.others };
-            for (place, mut sealed) in store.recorded(loom, by, after, ENTRIES_READ_MAX)? {
+            for (place, mut sealed) in store.recorded(loom, by, after, ENTRIES_READ)? {
                 found = true;
                 let (at, has) = match by {
                     By::ThisNode => (&mut self.at.own, self.has.own),

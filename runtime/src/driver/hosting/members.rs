@@ -12,10 +12,10 @@ use crate::domain::loom::Body;
 use crate::domain::place::CallPlace;
 use crate::ports::StoreError;
 
-use super::{ADMITTED_MAX, Casts};
+use super::{ADMITTED_KEPT, Casts};
 
 /// 8 nodes. So many of those that a record names are asked about one that it does not name.
-const ASKED_MAX: usize = 8;
+const NODES_ASKED: usize = 8;
 
 impl Casts {
     pub(super) fn is_admitted(&self, loom: LoomId, peer: &NodeName) -> bool {
@@ -25,7 +25,7 @@ impl Casts {
 
     fn remember(&self, loom: LoomId, peer: &NodeName) {
         let mut admitted = self.0.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        if admitted.len() >= ADMITTED_MAX {
+        if admitted.len() >= ADMITTED_KEPT {
             admitted.pop_front();
         }
         admitted.push_back((loom, peer.clone()));
@@ -98,7 +98,7 @@ impl Casts {
         let looked = tokio::task::spawn_blocking(move || casts.takes_part(loom, &name)).await;
         let Some(named) = looked.map_err(|error| StoreError::Read(Box::new(error)))?? else { return Ok(()) };
         let Some(peers) = self.0.runtime.host.peers.clone() else { return Ok(()) };
-        let asked = named.iter().take(ASKED_MAX).map(|node| peers.vouches(node, loom, peer));
+        let asked = named.iter().take(NODES_ASKED).map(|node| peers.vouches(node, loom, peer));
         if futures_util::future::join_all(asked).await.contains(&true) {
             self.remember(loom, peer);
         }

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::domain::caller::Caller;
 use crate::domain::ids::CastId;
-use crate::domain::loom::{Body, Ended};
 use crate::domain::json;
+use crate::domain::loom::{Body, Ended};
 use crate::domain::remote::{Order, Refusal};
 use crate::driver::fault::Fault;
 use crate::ports::{RemoteEnd, StoreError};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::ids::{EntityId, LoomId};
+use crate::domain::limits::RESUMED_LOOMS_MAX;
 use crate::domain::loom::{Body, GateRecord, Opened, Payload};
 use crate::domain::place::CallPlace;
 use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder, Order};
@@ -12,8 +13,6 @@ use crate::driver::fault::Fault;
 
 use super::{Casts, HostItem, Slots, Where};
 
-/// 1 000 looms, the newest first. Whatever is older waits for its caller.
-const LOOMS_MAX: usize = 1_000;
 /// So often an episode that nobody listens to is told that it is wanted all the same.
 const WANTED: Duration = Duration::from_secs(5);
 
@@ -38,7 +37,7 @@ impl Casts {
     pub fn unfinished(&self) -> Result<Vec<Unfinished>, Fault> {
         let host = &self.0.runtime.host;
         let mut found = Vec::new();
-        for summary in host.store.looms()?.into_iter().take(LOOMS_MAX) {
+        for summary in host.store.looms()?.into_iter().take(RESUMED_LOOMS_MAX) {
             for (entity, opened) in self.cut_off(summary.loom)? {
                 found.extend(self.unfinished_of(summary.loom, entity, opened)?);
             }

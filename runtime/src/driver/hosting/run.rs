@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::domain::caller::Caller;
 use crate::domain::event::Event;
 use crate::domain::ids::{EntityId, NodeAddress};
+use crate::domain::limits::GUEST_BYTES_MAX;
 use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
@@ -20,9 +21,6 @@ use crate::driver::runtime::{CastError, CastOptions, Origin};
 use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Signal};
 
 use super::{Begin, Build, Casts, Hosted, Slots, Stage, Where, ours, refuse};
-
-/// 64 MiB. A larger component is not passed on.
-const GUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// One episode on its way to its end.
 pub(super) struct Run {

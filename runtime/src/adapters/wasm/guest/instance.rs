@@ -10,6 +10,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use crate::domain::entity::MORE;
 use crate::domain::guest::Shape;
 use crate::domain::json;
+use crate::domain::limits::{GUEST_RESOURCES_MAX, HOSTCALL_BYTES_MAX};
 use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, StopReason};
 use crate::ports::{BoxFuture, Medium, Yielded};
 
@@ -19,9 +20,6 @@ use super::bindings::cantrip::guest::types::Error;
 use super::convert;
 use super::state::State;
 use super::worlds;
-
-/// 16 MiB. What a guest can make the host copy in one call.
-const HOSTCALL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What instances of one guest are made of.
 #[derive(Clone)]
@@ -67,7 +65,7 @@ impl GuestMedium {
         let mut store = Store::new(maker.pre.engine(), state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
-        store.set_max_component_handles(super::state::RESOURCES_MAX);
+        store.set_max_component_handles(GUEST_RESOURCES_MAX);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| {
             Ok(if context.data().timing.is_over() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })

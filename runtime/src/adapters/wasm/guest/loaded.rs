@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::domain::guest::{Manifest, Need, need};
+use crate::domain::limits::{GUEST_INSTANCES_MAX, MEMORY_BYTES_MAX};
 use crate::domain::medium::MediumOpening;
 use crate::ports::{BoxFuture, Guest, Medium, MediumFault};
 
 use super::super::artefacts;
-use super::super::config::{GUESTS_MAX, MEMORY_BYTES_MAX};
 use super::super::engine::{Sandbox, Use};
 use super::imports;
 use super::instance::{GuestMedium, Maker};
@@ -126,7 +126,7 @@ impl LoadedGuest {
             shape: self.manifest.shape,
             gates: opening.gates.clone().into(),
             memory_bytes_max: opening.memory_bytes_max.min(MEMORY_BYTES_MAX),
-            instances_max: GUESTS_MAX,
+            instances_max: GUEST_INSTANCES_MAX,
             metered: opening.metered,
         })
     }

@@ -7,11 +7,7 @@ use wasmparser::types::TypesRef;
 use wasmparser::{Parser, Payload, PrimitiveValType, Validator, WasmFeatures};
 
 use crate::domain::guest::{Import, Manifest, Shape};
-
-/// 64 MiB. A Python guest with its interpreter has about 18 MiB; what is larger is no guest.
-pub const GUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// 64. Longest name of a guest, in characters.
-pub const GUEST_NAME_CHARS_MAX: usize = 64;
+use crate::domain::limits::{GUEST_BYTES_MAX, GUEST_NAME_CHARS_MAX};
 
 /// Why some bytes are no guest.
 #[derive(Debug, Error)]

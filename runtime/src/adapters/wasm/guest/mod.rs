@@ -16,7 +16,7 @@ mod wasi;
 
 pub use floor::Floor;
 pub use loaded::Guests;
-pub use manifest::{GUEST_BYTES_MAX, GUEST_NAME_CHARS_MAX, GuestError};
+pub use manifest::GuestError;
 pub use shelf::{Shelf, ShelfError, Shelved, read_file as read_guest_file};
 
 mod bindings {

@@ -16,8 +16,9 @@ use thiserror::Error;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::NodeName;
 
-use super::manifest::{self, GUEST_BYTES_MAX, GuestError, check_name};
+use super::manifest::{self, GuestError, check_name};
 use crate::adapters::private;
+use crate::domain::limits::GUEST_BYTES_MAX;
 
 /// Why a guest could not be kept or found.
 #[derive(Debug, Error)]

@@ -10,22 +10,15 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::WasiCliCtx;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 
+use crate::domain::limits::{
+    CALLED_NAME_BYTES_MAX, GUEST_AFTER_DONE_MS_MAX, GUEST_PARTS_MAX, GUEST_RESOURCES_MAX, GUEST_TABLE_ELEMENTS_MAX,
+};
 use crate::domain::medium::{CallArguments, Evaluation, GateAnswer, StopFlag};
 
 use super::super::exchange::SharedExchange;
 
-/// 512. Resources of the host that a guest holds at once: streams, pollables, readers, cantrips.
-pub(super) const RESOURCES_MAX: usize = 512;
-/// 100 000 elements in all tables together; an interpreter has about 20 000 functions.
-const TABLE_ELEMENTS_MAX: usize = 100_000;
-/// 256. Core instances, memories and tables of one guest: Python's linked libraries are about 30.
-const PARTS_MAX: usize = 256;
-/// 250 ms. After `done` a guest may return from where it stands; then it is stopped.
-const GRACE: Duration = Duration::from_millis(250);
 /// 1 µs. Each look at the clock moves it on, so that a loop that waits for time to pass ends.
 const CLOCK_STEP_NS: u64 = 1_000;
-/// 256 bytes. No gate has a longer name.
-const NAME_BYTES_MAX: usize = 256;
 
 /// The guest's clock, and when its run has to end. Shared with what it sleeps on.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +93,7 @@ impl Timing {
 
     fn end_soon(&self) {
         self.with(|times| {
-            let soon = Instant::now() + GRACE;
+            let soon = Instant::now() + Duration::from_millis(GUEST_AFTER_DONE_MS_MAX);
             times.until = Some(times.until.map_or(soon, |until| until.min(soon)));
         });
     }
@@ -172,7 +165,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(exchange: SharedExchange, gates: Arc<[String]>, memory_bytes_max: u64) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        table.set_max_capacity(GUEST_RESOURCES_MAX);
         Self {
             exchange,
             gates,
@@ -201,8 +194,8 @@ impl State {
 
     /// Asks for a gate and waits. What decides about it, and what runs it, is above the sandbox.
     pub(super) async fn ask(&mut self, gate: &str, arguments: CallArguments) -> Result<Value, GateError> {
-        if gate.len() > NAME_BYTES_MAX {
-            return Err(GateError::Invalid(format!("a gate's name has at most {NAME_BYTES_MAX} bytes")));
+        if gate.len() > CALLED_NAME_BYTES_MAX {
+            return Err(GateError::Invalid(format!("a gate's name has at most {CALLED_NAME_BYTES_MAX} bytes")));
         }
         let delivery = self.exchange.ask(gate.to_owned(), arguments).await;
         self.timing.go_on(delivery.waited, delivery.clock_us);
@@ -229,7 +222,7 @@ impl ResourceLimiter for State {
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let all = self.table_elements.saturating_sub(current).saturating_add(desired);
-        let fits = all <= TABLE_ELEMENTS_MAX;
+        let fits = all <= GUEST_TABLE_ELEMENTS_MAX;
         if fits {
             self.table_elements = all;
         }
@@ -237,14 +230,14 @@ impl ResourceLimiter for State {
     }
 
     fn instances(&self) -> usize {
-        PARTS_MAX
+        GUEST_PARTS_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        PARTS_MAX
+        GUEST_PARTS_MAX as usize
     }
 
     fn tables(&self) -> usize {
-        PARTS_MAX
+        GUEST_PARTS_MAX as usize
     }
 }

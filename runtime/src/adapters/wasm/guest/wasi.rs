@@ -11,12 +11,12 @@ use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
 use wasmtime_wasi::p2::{DynOutputStream, DynPollable, OutputStream, Pollable, StreamResult, subscribe};
 
+use crate::domain::limits::RANDOM_BYTES_MAX;
+
 use super::state::{Output, State, Timing};
 
-/// 64 KiB. Bounds one allocation of random bytes.
-const RANDOM_BYTES_MAX: u64 = 64 * 1024;
 /// 64 KiB. How much a guest may write at once.
-const WRITE_BYTES_MAX: usize = 64 * 1024;
+const WRITE_PIECE_BYTES: usize = 64 * 1024;
 /// 10 ms. How late a sleeping guest notices that it is stopped.
 const SLEEP_SLICE: Duration = Duration::from_millis(10);
 
@@ -68,7 +68,7 @@ impl OutputStream for Output {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES_MAX)
+        Ok(WRITE_PIECE_BYTES)
     }
 }
 

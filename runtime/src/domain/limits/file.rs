@@ -1,0 +1,32 @@
+//! What a file that a person wrote, or a person, can make a command spend.
+
+cantrip_gates::limits! {
+    list FILE;
+    /// 1 MiB. Nobody writes a longer cantrip file by hand.
+    pub CANTRIP_FILE_BYTES_MAX: u64 = 1024 * 1024, "bytes", "a cantrip file or a node file", None,
+        "tests/hostile_input/limits/files.rs::a_cantrip_file_is_bounded";
+    /// 4 MiB. The published suite has 46 KB.
+    pub SUITE_BYTES_MAX: u64 = 4 * 1024 * 1024, "bytes", "a suite of conformance cases", None,
+        "tests/hostile_input/limits/files.rs::a_suite_is_bounded";
+    /// How much of a line is shown.
+    pub PROGRESS_LINE_CHARS_MAX: usize = 160, "characters", "what a line of progress shows", None,
+        "tests/hostile_input/limits/persons.rs::a_line_of_progress_is_cut";
+    /// 256. What is said into an episode waits for its next turn boundary; more than that is no conversation.
+    pub STEERS_WAITING_MAX: usize = 256, "messages", "what is said into an episode and not heard yet", None,
+        "tests/hostile_input/limits/persons.rs::what_is_said_into_an_episode_waits_up_to_a_bound";
+    /// 1 MiB. Bounds what is read and kept of what a user trusts: some thousand files.
+    pub TRUST_FILE_BYTES_MAX: u64 = 1024 * 1024, "bytes", "the file of what is trusted", None,
+        "tests/hostile_input/configuration.rs::a_trust_file_that_is_too_long_is_refused";
+    /// 200 lines. Nobody reads a longer question before saying yes.
+    pub REACHES_MAX: usize = 200, "reaches", "what one file may be trusted with", None,
+        "tests/hostile_input/found.rs::a_file_that_reaches_more_than_a_person_reads_is_refused";
+    /// 16 bytes. Bounds what is read of an answer to a question of yes or no.
+    pub CONFIRMATION_BYTES_MAX: u64 = 16, "bytes", "an answer of yes or no", None,
+        "tests/hostile_input/workspace.rs::a_person_at_the_terminal_is_asked_once";
+    /// 8 KiB. Bounds what one event writes to the log: a peer's text can be in it.
+    pub LOG_LINE_BYTES_MAX: usize = 8 * 1024, "bytes", "one line of the log", None,
+        "runtime/src/cli/output.rs::an_event_of_the_log_is_one_bounded_line";
+    /// 64 columns. Bounds how far a view is indented: an archive can say any depth.
+    pub INDENT_DEPTH_MAX: u32 = 32, "levels", "how far a turn is indented", None,
+        "runtime/src/cli/show.rs::a_depth_that_an_archive_made_up_costs_nothing";
+}

@@ -1,0 +1,54 @@
+//! What a record, an archive or a copy of a loom can make a reader spend.
+
+cantrip_gates::limits! {
+    list RECORD;
+    /// 16 KiB. A larger value is kept as a blob by its hash, so that walking a tree stays cheap (design, section 7).
+    pub INLINE_BYTES_MAX: usize = 16 * 1024, "bytes", "a text within an entry; a longer one is kept beside it", None,
+        "tests/hostile_input/limits/files.rs::an_entry_is_bounded_and_long_texts_are_kept_beside_it";
+    /// 1 MiB. No entry that we write comes near it, so a longer one is damage or malice.
+    pub ENTRY_BYTES_MAX: usize = 1024 * 1024, "bytes", "one entry of a loom", None,
+        "tests/hostile_input/limits/files.rs::an_entry_is_bounded_and_long_texts_are_kept_beside_it";
+    /// 1 024 entries. A longer stretch is cut: whoever verifies has to hold all of it in memory.
+    pub SEGMENT_ENTRIES_MAX: usize = 1024, "entries", "one signed segment", None,
+        "tests/copies.rs::a_segment_that_is_not_as_it_was_signed_is_refused_and_named";
+    /// 1 MiB of entries, after which a segment is sealed; the last entry may go beyond it.
+    pub SEGMENT_BYTES: usize = 1024 * 1024, "bytes", "one signed segment before its last entry", None,
+        "tests/copies.rs::a_segment_that_is_not_as_it_was_signed_is_refused_and_named";
+    /// 256 MiB. A disk that is this far behind does not answer any more.
+    pub QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024, "bytes", "what waits to be written", None,
+        "runtime/src/adapters/store/committer_tests.rs::a_queue_without_end_poisons";
+    /// A damaged store can have a finding for each of its rows; after so many, more do not help.
+    pub FINDINGS_MAX: usize = 1000, "findings", "what a verification lists", None,
+        "runtime/src/adapters/store/findings.rs::findings_are_counted_beyond_a_bound";
+    /// 64 MiB: a manifest has some 37 bytes for each table, so a longer one is damage.
+    pub MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024, "bytes", "the list of tables of a record", None,
+        "runtime/src/adapters/store/manifest.rs::a_manifest_without_end_is_damage_and_not_read";
+    /// 64 MiB. A longer block is none of ours.
+    pub ARCHIVE_BLOCK_BYTES_MAX: u64 = 64 * 1024 * 1024, "bytes", "one block of an archive", None,
+        "runtime/src/export/car_tests.rs::what_an_archive_announces_is_bounded_before_it_is_read";
+    /// 4 KiB. A header names one root.
+    pub ARCHIVE_HEADER_BYTES_MAX: u64 = 4 * 1024, "bytes", "the header of an archive", None,
+        "runtime/src/export/car_tests.rs::what_an_archive_announces_is_bounded_before_it_is_read";
+    /// 16 MiB. What the threads of an export that is limited take together, their own turns aside.
+    pub TRAJECTORY_SHARED_BYTES_MAX: u64 = 16 * 1024 * 1024, "bytes", "what the threads of one Parquet export repeat of others", None,
+        "tests/hostile_input/record.rs::a_long_chain_of_forks_is_shown_verified_and_exported";
+    /// A failure, a summary or a reason in an entry: as long as a text may be that is not kept beside its entry.
+    pub INLINE_TEXT_BYTES_MAX: usize = 16 * 1024, "bytes", "a failure, a summary or a reason in an entry", None,
+        "runtime/src/domain/short.rs::long_texts_are_cut_where_they_are_made";
+    /// Providers' ids have 30 to 60 bytes.
+    pub CALL_ID_BYTES_MAX: usize = 128, "bytes", "the id of a call", None,
+        "runtime/src/domain/short.rs::long_call_ids_are_shortened_and_stay_distinct";
+    /// Texts in one entry together; what is more is kept beside it. With the calls and gate calls of a turn at their limits, an
+    /// entry stays below 1 MiB.
+    pub INLINE_SUM_BYTES_MAX: usize = 128 * 1024, "bytes", "the texts in one entry together; more are kept beside it", None,
+        "tests/hostile_input/record.rs::no_input_of_any_port_makes_an_entry_too_large";
+    /// Blocks of an archive that wait for others: one stretch of a log and its texts, or what is out of order.
+    pub ARCHIVE_HELD_BYTES_MAX: usize = 256 * 1024 * 1024, "bytes", "blocks of an archive that wait for what they belong to", None,
+        "runtime/src/export/car_tests.rs::blocks_that_nothing_names_are_not_gathered_without_end";
+    /// Turns of all threads of one export, those that forks repeat counted each time. With some KiB each they fit into memory.
+    pub TRAJECTORY_TURNS_MAX: u64 = 200_000, "turns", "the threads of one Parquet export; of more, each thread has its newest turns", None,
+        "tests/hostile_input/record.rs::a_long_chain_of_forks_is_shown_verified_and_exported";
+    /// What an entity is made of. Identity, gates and wards of honest cantrips have some KiB.
+    pub OPENED_BYTES_MAX: usize = 512 * 1024, "bytes", "identity, gates and wards of an entity together", None,
+        "tests/hostile_input/record.rs::an_entity_that_cannot_be_recorded_is_refused_before_it_is_opened";
+}
