@@ -31,7 +31,7 @@ async fn ask(name: &str, head: &str, piece: Vec<u8>) -> (Result<RawAnswer, Model
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut asked = [0; 64 * 1024];
+        let mut asked = vec![0; 64 * 1024];
         let read = stream.read(&mut asked).await.unwrap();
         assert!(read > 0);
         let mut begun = stream.write_all(head.as_bytes()).await;

@@ -162,7 +162,7 @@ fn answers() -> impl Strategy<Value = RawAnswer> {
             let size = gate.len() + id.len() + arguments.as_ref().map_or_else(String::len, |it| it.to_string().len());
             let count = count.min(1 + 16_000_000 / size.max(1));
             let call = |number: usize| RawCall {
-                id: (number % 2 == 0).then(|| format!("{id}{number}")),
+                id: number.is_multiple_of(2).then(|| format!("{id}{number}")),
                 gate: gate.clone(),
                 arguments: arguments.clone(),
             };
@@ -419,8 +419,8 @@ impl Machine {
     }
 }
 
-fn fork(of: u64, turns: u64) -> Option<Fork> {
-    Some(Fork { of: entity(of), turns, strategy: ForkStrategy::Replay })
+fn fork(of: u64, turns: u64) -> Fork {
+    Fork { of: entity(of), turns, strategy: ForkStrategy::Replay }
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn a_long_chain_of_forks_is_shown_verified_and_exported() {
     let root = other.add(entity(0), None, opened(None));
     let mut head = other.turn(entity(0), root);
     for number in 1..700 {
-        let opened = other.add(entity(number), Some(head), opened(fork(number - 1, number)));
+        let opened = other.add(entity(number), Some(head), opened(Some(fork(number - 1, number))));
         head = other.turn(entity(number), opened);
     }
     let machine = other.imported();
@@ -455,7 +455,7 @@ fn a_cycle_of_forks_is_named_by_verify_and_show_and_breaks_no_command() {
     for length in [1, 30] {
         let mut other = Other::new();
         for number in 0..length {
-            let opened = other.add(entity(number), None, opened(fork((number + 1) % length, 1)));
+            let opened = other.add(entity(number), None, opened(Some(fork((number + 1) % length, 1))));
             other.turn(entity(number), opened);
         }
         let machine = other.imported();

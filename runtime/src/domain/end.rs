@@ -109,10 +109,7 @@ impl EndReason {
     /// The reason with a text of another version cut to a name's length.
     #[must_use]
     pub fn short(self) -> Self {
-        match self {
-            Self::Other(text) => Self::Other(short::name(text)),
-            known => known,
-        }
+        if let Self::Other(text) = self { Self::Other(short::name(text)) } else { self }
     }
 
     /// Tells whether somebody or something outside stopped the episode (COMP-8).

@@ -1,5 +1,13 @@
 //! Counts work in tests, so that a property such as "twice the input takes at most twice the steps" holds on a busy machine too.
 
+pub(crate) use counted::*;
+
+#[cfg(not(test))]
+mod counted {
+    /// Does nothing: steps are counted in tests alone.
+    pub(crate) const fn count(_steps: u64) {}
+}
+
 #[cfg(test)]
 mod counted {
     use std::cell::Cell;
@@ -20,11 +28,3 @@ mod counted {
         STEPS.with(Cell::get)
     }
 }
-
-#[cfg(not(test))]
-mod counted {
-    /// Does nothing: steps are counted in tests alone.
-    pub(crate) const fn count(_steps: u64) {}
-}
-
-pub(crate) use counted::*;

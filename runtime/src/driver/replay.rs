@@ -31,12 +31,9 @@ pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Optio
     let mut is_stopped = false;
     while let Yielded::Gate { gate, .. } = yielded {
         clock_us = clocks.next().unwrap_or(clock_us);
-        let answer = answers.next().unwrap_or_else(|| match is_stopped {
-            true => GateAnswer::Stop,
-            false => {
-                let why = format!("{gate}: the record of this evaluation ends here");
-                GateAnswer::Returned(Err(GateError::Failed(why)))
-            }
+        let answer = answers.next().unwrap_or_else(|| {
+            let why = || GateError::Failed(format!("{gate}: the record of this evaluation ends here"));
+            if is_stopped { GateAnswer::Stop } else { GateAnswer::Returned(Err(why())) }
         });
         is_stopped = matches!(answer, GateAnswer::Stop);
         yielded = medium.resume(answer, clock_us).await;

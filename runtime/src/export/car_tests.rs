@@ -71,7 +71,10 @@ fn made(manifest: &Manifest, blocks: &[(Cid, Vec<u8>)]) -> Result<Vec<u8>, Box<d
     Ok(out)
 }
 
-fn taken_apart(entries: u64) -> Result<(Manifest, Vec<(Cid, Vec<u8>)>), Box<dyn std::error::Error>> {
+/// The manifest of an archive, and its blocks.
+type Apart = (Manifest, Vec<(Cid, Vec<u8>)>);
+
+fn taken_apart(entries: u64) -> Result<Apart, Box<dyn std::error::Error>> {
     let mut all = blocks(&archive(entries)?)?;
     let (_, manifest) = all.remove(0);
     Ok((serde_ipld_dagcbor::from_slice(&manifest)?, all))
@@ -148,7 +151,7 @@ fn blocks_that_nothing_names_are_not_gathered_without_end() -> Tested {
     let mut input = start.as_slice().chain(&mut endless);
     let refused = read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut input);
     assert!(matches!(refused, Err(CarError::Malformed(what)) if what.contains("out of order")));
-    assert!(endless.count as usize <= ARCHIVE_HELD_BYTES_MAX / (1024 * 1024) + 1);
+    assert!(endless.count <= ARCHIVE_HELD_BYTES_MAX as u64 / (1024 * 1024) + 1);
     // A pipe of zeros ends at once.
     assert!(read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut std::io::repeat(0)).is_err());
     assert!(read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut std::io::repeat(0xff)).is_err());
@@ -172,7 +175,7 @@ fn entries_of_another_loom_are_refused() -> Tested {
 #[test]
 fn lengths_that_lie_and_bytes_that_nest_deeply_are_refused() -> Tested {
     let deep = [vec![0x81; 100_000], vec![0]].concat();
-    let maps = [vec![0xa1, 0x61, 0x61].repeat(100_000), vec![0]].concat();
+    let maps = [[0xa1, 0x61, 0x61].repeat(100_000), vec![0]].concat();
     let mut given: Vec<Vec<u8>> = vec![
         Vec::new(),
         vec![0xff; 10],

@@ -164,9 +164,8 @@ impl Relay {
                     left -= kept.len();
                     stream.write_all(kept).await.ok()?;
                 }
-                Ok(None) => return Some(()),
-                // The status says enough.
-                Err(_) => return Some(()),
+                // Where the rest does not come, the status says enough.
+                Ok(None) | Err(_) => return Some(()),
             }
         }
         Some(())

@@ -15,7 +15,9 @@ pub(super) fn in_causal_order(entries: &[Sealed]) -> Vec<Placed<'_>> {
     let Some(own) = entries.first().map(|sealed| sealed.entry.writer) else { return Vec::new() };
     let mut order = Order { known: entries.iter().map(|sealed| sealed.id).collect(), ..Order::default() };
     if entries.iter().all(|sealed| sealed.entry.writer == own) {
-        entries.iter().for_each(|sealed| order.place(sealed));
+        for sealed in entries {
+            order.place(sealed);
+        }
         return order.ordered;
     }
     let mut mine = VecDeque::new();
@@ -26,7 +28,9 @@ pub(super) fn in_causal_order(entries: &[Sealed]) -> Vec<Placed<'_>> {
         }
     }
     let writers: Vec<WriterKey> = order.logs.keys().copied().collect();
-    writers.into_iter().for_each(|writer| order.look_at(writer));
+    for writer in writers {
+        order.look_at(writer);
+    }
     loop {
         // As far as the others' logs go with what is placed, they go first: a parent continues after its children.
         order.follow_others();
@@ -36,14 +40,15 @@ pub(super) fn in_causal_order(entries: &[Sealed]) -> Vec<Placed<'_>> {
                 mine.pop_front();
                 order.place(sealed);
             }
-            front => match order.logs.keys().next().copied() {
-                Some(writer) => order.force(writer),
-                None => {
-                    let Some(sealed) = front else { return order.ordered };
-                    mine.pop_front();
-                    order.place(sealed);
+            front => {
+                if let Some(writer) = order.logs.keys().next().copied() {
+                    order.force(writer);
+                    continue;
                 }
-            },
+                let Some(sealed) = front else { return order.ordered };
+                mine.pop_front();
+                order.place(sealed);
+            }
         }
     }
 }

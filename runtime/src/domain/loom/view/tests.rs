@@ -29,8 +29,8 @@ fn entity(number: u64) -> EntityId {
     EntityId::from_parts(number + 1, [0; 10])
 }
 
-fn fork(of: EntityId, turns: u64) -> Option<Fork> {
-    Some(Fork { of, turns, strategy: ForkStrategy::Replay })
+fn fork(of: EntityId, turns: u64) -> Fork {
+    Fork { of, turns, strategy: ForkStrategy::Replay }
 }
 
 fn opened(fork: Option<Fork>, spawned_by: Option<EntityId>) -> Body {
@@ -126,7 +126,7 @@ fn chain(length: u64) -> Result<Log, ViewError> {
     let root = log.add(entity(0), None, opened(None, None))?;
     let mut head = log.turn(entity(0), root)?;
     for number in 1..length {
-        let opened = log.add(entity(number), Some(head), opened(fork(entity(number - 1), number), None))?;
+        let opened = log.add(entity(number), Some(head), opened(Some(fork(entity(number - 1), number)), None))?;
         head = log.turn(entity(number), opened)?;
     }
     Ok(log)
@@ -166,7 +166,7 @@ fn forks_of_the_last_of_a_chain_at_an_early_turn_are_found_without_walking_it() 
         let mut log = chain(length)?;
         let head = log.entries.last().map(|sealed| sealed.id);
         for number in 0..length {
-            log.add(entity(length + number), head, opened(fork(entity(length - 1), 1 + number % 3), None))?;
+            log.add(entity(length + number), head, opened(Some(fork(entity(length - 1), 1 + number % 3)), None))?;
         }
         let mut lengths = Ok(Vec::new());
         let count = steps::of(|| {
@@ -188,11 +188,11 @@ fn a_fork_shows_the_turns_that_it_continues_and_numbers_its_own_behind_them() ->
     let root = log.add(entity(0), None, opened(None, None))?;
     let first = log.turn(entity(0), root)?;
     let second = log.turn(entity(0), first)?;
-    let opened_1 = log.add(entity(1), Some(second), opened(fork(entity(0), 2), None))?;
+    let opened_1 = log.add(entity(1), Some(second), opened(Some(fork(entity(0), 2)), None))?;
     log.turn(entity(1), opened_1)?;
-    let opened_2 = log.add(entity(2), Some(first), opened(fork(entity(1), 1), None))?;
+    let opened_2 = log.add(entity(2), Some(first), opened(Some(fork(entity(1), 1)), None))?;
     log.turn(entity(2), opened_2)?;
-    let opened_3 = log.add(entity(3), Some(root), opened(fork(entity(2), 0), None))?;
+    let opened_3 = log.add(entity(3), Some(root), opened(Some(fork(entity(2), 0)), None))?;
     log.turn(entity(3), opened_3)?;
     let tree = log.tree()?;
     let shape = |number: u64| -> Result<Vec<(EntityId, u64)>, ViewError> {
@@ -214,10 +214,7 @@ fn refused(tree: &Tree, number: u64) -> Option<Why> {
         tree.restore(entity(number), None).err(),
         tree.again(entity(number)).err(),
     ];
-    let whys = told.map(|error| match error {
-        Some(ViewError::Aside { why, .. }) => Some(why),
-        _ => None,
-    });
+    let whys = told.map(|error| if let Some(ViewError::Aside { why, .. }) = error { Some(why) } else { None });
     whys.iter().all(|why| *why == whys[0]).then_some(whys[0]).flatten()
 }
 
@@ -227,7 +224,7 @@ fn a_cycle_of_forks_is_put_aside_and_named() -> Tested {
     for length in [1, 2, 1_000] {
         let mut log = Log::new(1);
         for number in 0..length {
-            let opened = log.add(entity(number), None, opened(fork(entity((number + 1) % length), 1), None))?;
+            let opened = log.add(entity(number), None, opened(Some(fork(entity((number + 1) % length), 1)), None))?;
             log.turn(entity(number), opened)?;
         }
         let tree = log.tree()?;
@@ -312,7 +309,7 @@ fn logs_of_other_writers_go_where_what_they_follow_is() -> Tested {
     for writer in 2..200 {
         let mut theirs = Log::new(writer);
         let number = u64::from(writer);
-        let opened = theirs.add(entity(number), Some(turn), opened(fork(entity(0), 1), None))?;
+        let opened = theirs.add(entity(number), Some(turn), opened(Some(fork(entity(0), 1)), None))?;
         theirs.turn(entity(number), opened)?;
         all.extend(theirs.entries);
     }
