@@ -112,7 +112,7 @@ fn batch(node: &Node, loom: LoomId) -> Vec<Value> {
 }
 
 fn clean(node: &Node) {
-    assert_eq!(node.store.verify(None).unwrap().findings, Vec::new(), "{}", node.address.to_string());
+    assert_eq!(node.store.verify(None).unwrap().findings, Vec::new(), "{}", node.address);
 }
 
 #[tokio::test(flavor = "multi_thread")]

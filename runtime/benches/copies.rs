@@ -115,6 +115,10 @@ impl v1::node_server::Node for Sink {
         Err(Status::unimplemented(""))
     }
 
+    async fn takes_part(&self, _: Request<v1::TakesPartRequest>) -> Result<Response<v1::TakesPartResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn list_guests(&self, _: Request<v1::ListGuestsRequest>) -> Result<Response<v1::ListGuestsResponse>, Status> {
         Err(Status::unimplemented(""))
     }

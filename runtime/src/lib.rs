@@ -11,6 +11,10 @@ pub mod domain;
 pub mod driver;
 pub mod embed;
 pub mod export;
+#[cfg(test)]
+#[expect(clippy::print_stdout, reason = "a fuzz target tells what it saw")]
+#[path = "../../tests/fuzz/targets.rs"]
+mod fuzz_targets;
 pub mod ports;
 
 pub use cantrip_gates::{

@@ -19,7 +19,7 @@ const NAMES: [&str; 10] = [
 
 /// The bytes as a WAT text's string has them.
 fn quoted(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"))
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //! A model, a gate, a peer, a record and a file can say anything, control sequences included. What a person's terminal would obey
 //! or hide is shown as `\u{1b}` is here: in everything that is talk or a view of a record, and in a result where a terminal reads
 //! it. A result that goes to a file or a pipe is left as it is; JSON says the same in its own escapes. Each text is walked once.
-#![expect(clippy::disallowed_methods, reason = "this is where the standard output and error are written to")]
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -27,10 +27,11 @@ struct Giving {
 impl Giving {
     /// The guest that ran, as the host has recorded it.
     fn ran(&self) -> Option<String> {
-        self.came.lock().unwrap().iter().find_map(|sealed| match &sealed.entry.body {
-            Body::Opened(opened) => opened.guest.clone(),
-            _ => None,
-        })
+        self.came
+            .lock()
+            .unwrap()
+            .iter()
+            .find_map(|sealed| if let Body::Opened(opened) = &sealed.entry.body { opened.guest.clone() } else { None })
     }
 }
 
@@ -108,8 +109,7 @@ async fn deploy(peers: &PeerNodes, name: &str, bytes: Vec<u8>) -> Result<Deploye
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// A cast of a guest by this name.

@@ -51,14 +51,14 @@ impl Observer for Observed {
 
 /// What came of some code: the result, what the entity saw of its first turn, and what an event told of it.
 async fn run(codes: &[&str]) -> (Option<Value>, String, String) {
-    let observed = Arc::new(Observed::default());
-    let observer: Arc<dyn Observer> = Arc::<Observed>::clone(&observed);
+    let watcher = Arc::new(Observed::default());
+    let observer: Arc<dyn Observer> = Arc::<Observed>::clone(&watcher);
     let options = CastOptions { observer: Some(observer), ..CastOptions::default() };
     let mut entity = runtime().summon(&builder(codes).build(runtime().media()).unwrap(), options).unwrap();
     let outcome = entity.send("try").await.unwrap();
     let turns = runtime().tree(entity.loom()).unwrap().thread(entity.entity()).unwrap();
     let seen = turns.first().and_then(|turn| turn.observation.as_ref()).unwrap().answers.first().unwrap();
-    let told = observed.0.lock().unwrap().first().cloned().unwrap();
+    let told = watcher.0.lock().unwrap().first().cloned().unwrap();
     (outcome.result, seen.content.clone(), told)
 }
 
@@ -200,10 +200,13 @@ async fn guests_that_live_at_once_are_bounded() {
             stop: StopFlag::default(),
         };
         match medium.evaluate(evaluation).await {
-            Yielded::Finished(ended) => match ended.outcome {
-                EvaluationOutcome::Lost { detail, .. } => told = Some(detail),
-                _ => living.push(medium),
-            },
+            Yielded::Finished(ended) => {
+                if let EvaluationOutcome::Lost { detail, .. } = ended.outcome {
+                    told = Some(detail);
+                } else {
+                    living.push(medium);
+                }
+            }
             Yielded::Gate { gate, .. } => panic!("it calls {gate}"),
         }
     }

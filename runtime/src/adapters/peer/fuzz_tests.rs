@@ -1,18 +1,12 @@
 //! What other nodes say: whatever is changed in a message, it is read, refused in a sentence, or no message, and never a panic. What
 //! is read goes as far as it would in a node: to what is granted, and into what is kept.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop, and tells what it saw")]
-
-#[path = "../../../../tests/fuzz/targets.rs"]
-mod targets;
-
 use std::sync::{Arc, Mutex};
 
 use cantrip_gates::{GateError, Wards};
 use prost::Message as _;
 use serde_json::json;
 
-use self::targets::target_of;
 use super::super::convert;
 use super::super::wire::caller_message::Message as Said;
 use super::super::wire::host_message::Message as Told;
@@ -26,6 +20,7 @@ use crate::domain::loom::{Body, Entry, FORMAT, ForkProof, Head, How, Payloads, S
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, Usage};
 use crate::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, Session};
+use crate::fuzz_targets::target_of;
 use crate::ports::{CopyBook, CopyStore, LoomStore, RemoteEnd, StoreError};
 
 fn entity() -> EntityId {

@@ -120,7 +120,9 @@ pub(in crate::cli) fn cluster_show(args: &ClusterShowArgs) -> Result<Exit, CliEr
             continue;
         }
         print(&format!("{:<20} {}  until {}", node.name, info.fingerprint, info.period.last_day()))?;
-        concerns.iter().for_each(|concern| say(&format!("warning: {}: {concern}", node.name)));
+        for concern in &concerns {
+            say(&format!("warning: {}: {concern}", node.name));
+        }
     }
     if args.json {
         print(&json(&lines)?)?;

@@ -1,17 +1,12 @@
 //! The node file: whatever is changed in a valid one, it is read, or refused in a sentence that names it.
 
 #![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a test may stop, writes the files that it reads, and tells what it saw"
 )]
 
-#[path = "../../../../tests/fuzz/targets.rs"]
-mod targets;
-
-use self::targets::target_of;
 use crate::cli::file::UserSide;
+use crate::fuzz_targets::target_of;
 
 const EVERYTHING: &str = r#"name = "b@127.0.0.1:7400"
 listen = "127.0.0.1:7400"

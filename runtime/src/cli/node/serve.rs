@@ -86,7 +86,9 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
         move || host.go_on(&casts)
     });
     say(&format!("{whole} serves on {listen}, with {known} peers; Ctrl-C ends it"));
-    notice.iter().for_each(|notice| say(notice));
+    if let Some(notice) = &notice {
+        say(notice);
+    }
     if let Some(mode) = closed {
         say(&format!(
             "others of this machine could read {} (mode {mode:04o}); it is closed to them now",
