@@ -15,7 +15,7 @@ use cantrip_runtime::adapters::peer::{
 };
 use cantrip_runtime::adapters::wasm::Shelf;
 
-use crate::node_support::{Served, binary, port, text};
+use crate::node_support::{Served, binary, compiled, port, text};
 
 /// Sets a title, copies to the clipboard, clears the screen, turns the direction round, and hides.
 const HOSTILE: &str =
@@ -65,16 +65,13 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Every file and folder, with its mode.
-fn walk(folder: &Path, found: &mut Vec<(PathBuf, u32)>) {
-    found.push((folder.to_owned(), mode(folder)));
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.is_symlink() {
-            walk(&path, found);
-        } else {
-            // A node that serves replaces its files meanwhile.
-            found.extend(std::fs::symlink_metadata(&path).map(|it| (path.clone(), it.mode() & 0o7777)));
+/// Every file and folder, with its mode. What a node that serves replaces or removes meanwhile is passed over.
+fn walk(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return };
+    found.push((path.to_owned(), metadata.mode() & 0o7777));
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            walk(&entry.path(), found);
         }
     }
 }
@@ -99,6 +96,13 @@ fn cantrip(home: &Path, answers: &[&str]) -> PathBuf {
     let toml = "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n\n[circle]\nmedium = \"conversation\"\ngates = [\"done\"]\n[circle.wards]\nmax_turns = 3\n";
     std::fs::write(&file, toml).unwrap();
     file
+}
+
+/// Has the data folder use compiled code that is there, where modes are not what is tried.
+fn with_compiled(home: &Path) {
+    std::fs::create_dir(home.join("data")).unwrap();
+    set_mode(&home.join("data"), 0o700);
+    std::os::unix::fs::symlink(compiled(), home.join("data/artefacts")).unwrap();
 }
 
 fn guest() -> PathBuf {
@@ -126,7 +130,7 @@ fn nobody_else_can_open_what_a_cast_a_node_or_a_cluster_leaves_behind() {
     let id = looms[0]["loom"].as_str().unwrap();
     done(&run(careless(home.path()), &["loom", "replicate", id, "--to", "a"]));
     assert!(check_private(&at("net")) > 30, "the nodes have written their records");
-    assert!(check_private(&at(".local")) > 10, "the client has written its own");
+    assert!(check_private(&at("share")) > 10, "the client has written its own");
     drop((a, b));
     check_private(&at("net"));
 }
@@ -221,6 +225,7 @@ fn machine_code_that_another_user_has_put_there_is_not_looked_at() {
 #[test]
 fn what_a_model_says_cannot_drive_the_terminal() {
     let home = tempfile::tempdir().unwrap();
+    with_compiled(home.path());
     cantrip(home.path(), &[HOSTILE]);
     let cast = run(binary(home.path()), &["--data", "data", "cast", "cantrip.toml", HOSTILE]);
     check_harmless("progress", &cast.stderr);
@@ -291,6 +296,7 @@ fn only_the_printer_prints() {
 #[test]
 fn a_reader_that_goes_away_is_no_fault() {
     let home = tempfile::tempdir().unwrap();
+    with_compiled(home.path());
     cantrip(home.path(), &["hello"]);
     done(&run(binary(home.path()), &["--data", "data", "cast", "cantrip.toml", "x", "--quiet"]));
     for arguments in [
@@ -537,7 +543,7 @@ fn a_denied_certificate_is_cut_off_and_refused_while_the_node_serves() {
     for _ in 0..3 {
         assert!(tokio.block_on(nodes.describe("a")).is_err(), "a new connection is refused");
     }
-    node.until(&["a connection was refused", "tls.deny"]);
+    node.until(&["WARN", &fingerprint.to_string(), "tls.deny"]);
     std::fs::write(at("a/node.toml"), denied.replace("sha256:", "md5:")).unwrap();
     node.until(&["cannot be read", "stays as it was"]);
     assert!(tokio.block_on(nodes.describe("a")).is_err(), "a mistake in the file lets nobody in");
