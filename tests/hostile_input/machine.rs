@@ -384,6 +384,20 @@ fn a_new_project_is_made_as_its_users_mask_says() {
 }
 
 #[test]
+fn what_a_gate_writes_is_made_as_its_users_mask_says() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("turns.jsonl"), r#"{"code": "write_file('made/new.txt', 'x', true); done(1)"}"#)
+        .unwrap();
+    let circle = "[circle]\nmedium = \"javascript\"\ngates = [\"write_file\", \"done\"]\nwards = { max_turns = 2 }\n";
+    let llm = "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n";
+    std::fs::write(home.path().join("c.toml"), format!("{llm}{circle}[gate.write_file]\nroot = \".\"\n")).unwrap();
+    done(&run(careless(home.path()), &["--data", "d", "cast", "c.toml", "write", "-q"]));
+    assert_eq!(mode(&home.path().join("made/new.txt")), 0o666, "a file of the user's, under the user's mask of 0");
+    assert_eq!(mode(&home.path().join("made")), 0o777);
+    assert_eq!(mode(&home.path().join("d")), 0o700, "and what is the runtime's stays its own");
+}
+
+#[test]
 fn certificates_of_a_cluster_end_after_ninety_days_and_are_told_apart() {
     let home = tempfile::tempdir().unwrap();
     let nodes = [format!("a@127.0.0.1:{}", port()), format!("b@127.0.0.1:{}", port())];

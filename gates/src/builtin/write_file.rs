@@ -111,7 +111,7 @@ fn replace(root: &Root, path: &RelativePath, content: &[u8], create_dirs: bool) 
         Err(error) => return Err(error.into()),
     };
     let mode = match existing {
-        None => None,
+        None => root.umask().map(Mode::of_new),
         Some(metadata) if metadata.is_file() && metadata.permissions().readonly() => {
             return Err(FileFailure::ReadOnly);
         }
@@ -143,6 +143,10 @@ impl Mode {
         Self(metadata.permissions().mode() & 0o777)
     }
 
+    const fn of_new(umask: u32) -> Self {
+        Self(0o666 & !umask)
+    }
+
     /// Nobody but the owner, and the owner no more than at the end.
     fn at_first(&self, options: &mut OpenOptions) {
         use cap_std::fs::OpenOptionsExt;
@@ -156,18 +160,22 @@ impl Mode {
 }
 
 #[cfg(not(unix))]
-struct Mode(cap_std::fs::Permissions);
+struct Mode(Option<cap_std::fs::Permissions>);
 
 #[cfg(not(unix))]
 impl Mode {
+    const fn of_new(_umask: u32) -> Self {
+        Self(None)
+    }
+
     fn of(metadata: &Metadata) -> Self {
-        Self(metadata.permissions())
+        Self(Some(metadata.permissions()))
     }
 
     fn at_first(&self, _options: &mut OpenOptions) {}
 
     fn at_last(self, file: &File) -> io::Result<()> {
-        file.set_permissions(self.0)
+        self.0.map_or(Ok(()), |permissions| file.set_permissions(permissions))
     }
 }
 

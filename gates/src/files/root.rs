@@ -25,6 +25,8 @@ pub struct Root {
     /// The root's own number and the places below it or around it that no gate opens.
     closed: Option<Arc<(FileId, Vec<ClosedPlace>)>>,
     protected: Arc<Protected>,
+    /// What new files and folders do not let others do, where it is not what the process's own mask says.
+    umask: Option<u32>,
 }
 
 /// Why a directory cannot be a root.
@@ -80,9 +82,21 @@ impl Root {
     /// ```
     pub fn open(path: &Path) -> Result<Self, RootError> {
         match Dir::open_ambient_dir(path, cap_std::ambient_authority()) {
-            Ok(dir) => Ok(Self { dir: Arc::new(dir), closed: None, protected: Arc::default() }),
+            Ok(dir) => Ok(Self { dir: Arc::new(dir), closed: None, protected: Arc::default(), umask: None }),
             Err(error) => Err(RootError::from_io(path, error)),
         }
+    }
+
+    /// The same root, in which new files and folders are made as this mask says: a process that closes its own files to
+    /// others has a mask of its own, and what a gate writes is its user's. Default: the mask of the process.
+    #[must_use]
+    pub fn under_umask(mut self, umask: u32) -> Self {
+        self.umask = Some(umask & 0o777);
+        self
+    }
+
+    pub(crate) const fn umask(&self) -> Option<u32> {
+        self.umask
     }
 
     /// The same root without some files and folders, wherever they lie: no gate reads, lists, searches or writes them or

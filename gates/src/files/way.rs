@@ -197,12 +197,21 @@ impl<'a> Way<'a> {
     }
 
     fn make(&self, name: &OsString) -> io::Result<Dir> {
-        match self.dir().create_dir(name) {
-            Ok(()) => sync(self.dir())?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        let is_new = match self.dir().create_dir(name) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error),
+        };
+        let made = self.dir().open_dir_nofollow(name)?;
+        if is_new {
+            #[cfg(unix)]
+            if let Some(umask) = self.root.umask() {
+                use cap_std::fs::PermissionsExt;
+                made.set_permissions(".", cap_std::fs::Permissions::from_mode(0o777 & !umask))?;
+            }
+            sync(self.dir())?;
         }
-        self.dir().open_dir_nofollow(name)
+        Ok(made)
     }
 
     /// Puts what a link says in the place of its name; what is no link has failed for another reason.

@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use rustix::fs::Mode;
@@ -79,6 +80,14 @@ impl PrivateError {
     }
 }
 
+/// The umask that the process was started with, where it was closed since.
+static USERS_UMASK: OnceLock<u32> = OnceLock::new();
+
+/// The user's own umask, for what is written as the user's and not as ours; nothing where it is still the process's.
+pub fn users_umask() -> Option<u32> {
+    USERS_UMASK.get().copied()
+}
+
 /// The umask that the process was started with.
 #[derive(Debug, Clone, Copy)]
 pub struct Umask(Mode);
@@ -86,7 +95,8 @@ pub struct Umask(Mode);
 impl Umask {
     /// Closes everything that is made from here on to others. Belongs before the first thread: the mask is the process's.
     pub fn close() -> Self {
-        Self(rustix::process::umask(Mode::from_raw_mode(OTHERS)))
+        let before = rustix::process::umask(Mode::from_raw_mode(OTHERS));
+        Self(Mode::from_raw_mode(*USERS_UMASK.get_or_init(|| before.as_raw_mode())))
     }
 
     /// Goes back to the user's mask, in a command that writes the user's own sources and none of our files.

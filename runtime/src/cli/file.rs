@@ -17,6 +17,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 use super::trust::{self, Statement, StoreError, UntrustedError};
+use crate::adapters::private;
 use crate::domain::cantrip::Folding;
 use crate::domain::circle::CircleError;
 use crate::domain::delegation::At;
@@ -517,9 +518,13 @@ pub(super) fn unknown_gate(source: &Source<'_>, at: usize, key: &str, name: &str
     )
 }
 
-/// Opens the root of a gate, without what no gate opens.
+/// Opens the root of a gate, without what no gate opens. What gates write there is the user's, and made as the user's mask says.
 pub(super) fn open_root(path: &Path, closed: &[PathBuf]) -> Result<Root, RootError> {
-    Root::open(path)?.excluding(closed)
+    let root = Root::open(path)?.excluding(closed)?;
+    Ok(match private::users_umask() {
+        Some(umask) => root.under_umask(umask),
+        None => root,
+    })
 }
 
 /// Constructs a gate with its dependencies (CIRCLE-10).
