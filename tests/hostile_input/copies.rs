@@ -21,9 +21,7 @@ use crate::copy_book::{Book, OPEN, Terms, key};
 use crate::raw::{Keys, client, serve};
 
 fn loom(number: u16) -> LoomId {
-    let mut random = [1; 10];
-    random[..2].copy_from_slice(&number.to_be_bytes());
-    LoomId::from_parts(1_790_000_000_000, random)
+    LoomId::from_parts(1_790_000_000_000 + u64::from(number), [1; 10])
 }
 
 fn keeper(name: &str) -> Keeper {
@@ -51,8 +49,7 @@ fn have(loom: LoomId, keepers: &[&str]) -> CopyMessage {
 
 /// A log of one entry, by a key of its own.
 fn log_of(writer: u32, loom: LoomId, text: &str) -> Segment {
-    let mut secret = [9; 32];
-    secret[..4].copy_from_slice(&writer.to_be_bytes());
+    let secret: [u8; 32] = (writer + 1_000).to_be_bytes().repeat(8).try_into().unwrap();
     let store = MemoryStore::with_key(NodeKey::from_secret(&secret));
     let entity = EntityId::from_parts(1, [1; 10]);
     let body = Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None };

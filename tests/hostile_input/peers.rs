@@ -55,10 +55,8 @@ async fn a_handshake_that_is_not_finished_is_ended() {
     raw::peers(&keys, "a", &at).describe("b").await.unwrap();
 }
 
-fn describe(
-    channel: tonic::transport::Channel,
-) -> impl Future<Output = Result<Response<v1::DescribeResponse>, Status>> {
-    async move { client(channel).describe(v1::DescribeRequest {}).await }
+async fn describe(channel: tonic::transport::Channel) -> Result<Response<v1::DescribeResponse>, Status> {
+    client(channel).describe(v1::DescribeRequest {}).await
 }
 
 /// A call that stays open: the state of health, followed.
@@ -347,9 +345,7 @@ impl Home for Patient {
 }
 
 pub(crate) fn order() -> Order {
-    let n = number();
-    let mut random = [0; 10];
-    random[..8].copy_from_slice(&n.to_be_bytes());
+    let (n, random) = (number(), [1; 10]);
     Order {
         cast: CastId::from_parts(n, random),
         loom: LoomId::from_parts(n, random),

@@ -111,9 +111,7 @@ impl AsyncWrite for Counting {
 }
 
 pub(crate) fn writer() -> WriterKey {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&number().to_be_bytes());
-    WriterKey::from_bytes(bytes)
+    WriterKey::from_bytes(number().to_be_bytes().repeat(4).try_into().unwrap())
 }
 
 pub(crate) fn node(name: &str, address: &str) -> NodeAddress {

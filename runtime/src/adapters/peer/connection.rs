@@ -150,15 +150,14 @@ impl Connections {
                 }
             }
         }
-        let budget = match table.budgets.get(&caller) {
-            Some(budget) => Arc::clone(budget),
-            None => {
-                // One message always fits.
-                let bytes = self.limits.message_bytes_per_peer.max(MESSAGE_BYTES_MAX);
-                let budget = Arc::new(Semaphore::new(bytes / UNIT_BYTES));
-                table.budgets.insert(caller.clone(), Arc::clone(&budget));
-                budget
-            }
+        let budget = if let Some(budget) = table.budgets.get(&caller) {
+            Arc::clone(budget)
+        } else {
+            // One message always fits.
+            let bytes = self.limits.message_bytes_per_peer.max(MESSAGE_BYTES_MAX);
+            let budget = Arc::new(Semaphore::new(bytes / UNIT_BYTES));
+            table.budgets.insert(caller.clone(), Arc::clone(&budget));
+            budget
         };
         self.open(&mut table, io, caller, refused, budget)
     }

@@ -276,7 +276,7 @@ impl<'a> Near<'a> {
                 let refusal = convert::refusal(refused);
                 return Err(Broken::Final(PeerError::Refused { node: self.peer.to_string(), refusal }));
             }
-            Some(Told::TextPart(part)) => self.text(part)?,
+            Some(Told::TextPart(part)) => self.text(&part)?,
             Some(Told::Entry(entry)) => self.entry(&entry).await?,
             Some(Told::Event(line)) => {
                 // What is no event of this version is not shown.
@@ -298,7 +298,7 @@ impl<'a> Near<'a> {
         Ok(None)
     }
 
-    fn text(&mut self, part: v1::TextPart) -> Result<(), Broken> {
+    fn text(&mut self, part: &v1::TextPart) -> Result<(), Broken> {
         if self.texts.len() >= NEAR_TEXTS_MAX && !self.texts.contains_key(&part.id) {
             return Err(self.broken(format!("more than {NEAR_TEXTS_MAX} texts that no entry refers to")));
         }
