@@ -1,0 +1,822 @@
+//! The rules themselves: one pure function from what is known of a loom to who may write it, who owns what and which entries count.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+pub(crate) type Id = u64;
+pub(crate) type Key = u8;
+pub(crate) type Node = u8;
+/// The key that minted it, and a number: an id commits to its minter.
+pub(crate) type Ent = u16;
+
+pub(crate) const WRITE: u8 = 1;
+pub(crate) const ADOPT: u8 = 2;
+pub(crate) const ADMIT: u8 = 4;
+/// An adoption counts up to here above the epoch that it follows; a fence up to half of it.
+pub(crate) const EPOCHS: u64 = 2_000_000;
+pub(crate) const FENCES: u64 = 1_000_000;
+
+pub(crate) const fn minter(ent: Ent) -> Key {
+    (ent >> 8) as Key
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Who {
+    Node(Node),
+    Key(Key),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Target {
+    Node(Node),
+    Key(Key),
+    Cert(Node, u8),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Body {
+    Founded { record: Option<Node> },
+    Opened { ent: Ent, parent: Id },
+    Intent { ent: Ent },
+    Step { ent: Ent },
+    Delegated { ent: Ent, child: Ent },
+    Adopted { ent: Ent, follows: Id, epoch: u64 },
+    Settled { ent: Ent, child: Ent, tip: Id },
+    Admitted { who: Who, rights: u8, scope: Option<Ent>, key: Option<Key>, names: Vec<Id> },
+    Expelled { target: Target, ends: Vec<(Key, u32, Id)> },
+    Rewarded { ent: Ent, of: Id, ends: Vec<Id> },
+}
+
+/// An entry. Its id is a hash over the id before it too, so that one number is id and chain value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Entry {
+    pub(crate) id: Id,
+    pub(crate) prev: Id,
+    pub(crate) writer: Key,
+    pub(crate) place: u32,
+    pub(crate) relies: Id,
+    pub(crate) body: Body,
+    /// A signature of its writer covers it: true only where the writer's key was at hand.
+    pub(crate) signed: bool,
+}
+
+impl Entry {
+    pub(crate) fn ent(&self) -> Option<Ent> {
+        match &self.body {
+            Body::Opened { ent, .. }
+            | Body::Intent { ent }
+            | Body::Step { ent }
+            | Body::Delegated { ent, .. }
+            | Body::Adopted { ent, .. }
+            | Body::Settled { ent, .. }
+            | Body::Rewarded { ent, .. } => Some(*ent),
+            Body::Founded { .. } | Body::Admitted { .. } | Body::Expelled { .. } => None,
+        }
+    }
+
+    pub(crate) const fn is_membership(&self) -> bool {
+        matches!(self.body, Body::Admitted { .. } | Body::Expelled { .. })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Record {
+    pub(crate) key: Key,
+    pub(crate) node: Node,
+    pub(crate) begins: u8,
+    pub(crate) by_cert: bool,
+    pub(crate) by_key: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Succession {
+    pub(crate) old: Key,
+    pub(crate) new: Key,
+    pub(crate) by_old: bool,
+    pub(crate) by_new: bool,
+}
+
+/// What somebody has of a loom. The loom's id commits to the key and the founding entry.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    pub(crate) founding: Id,
+    pub(crate) entries: BTreeMap<Id, Entry>,
+    pub(crate) proofs: BTreeMap<Key, u32>,
+    pub(crate) records: BTreeSet<Record>,
+    pub(crate) successions: BTreeSet<Succession>,
+}
+
+/// Generates the set of rules, each of which a test leaves out once.
+macro_rules! rules {
+    ($($name:ident),* $(,)?) => {
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) struct Rules { $(pub $name: bool),* }
+        impl Rules {
+            pub(crate) const ALL: Self = Self { $($name: true),* };
+            pub(crate) const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+            pub(crate) fn without(name: &str) -> Self {
+                let mut rules = Self::ALL;
+                match name { $(stringify!($name) => rules.$name = false,)* _ => {} }
+                rules
+            }
+        }
+    };
+}
+
+rules!(
+    r2_1_id_commits_to_minter,
+    r2_3_named_key_opens,
+    r2_3_named_by_minter_only,
+    r2_3_first_opening_counts,
+    r2_4_founder_is_its_node,
+    r3_1_certificate_signs,
+    r3_1_writer_signs,
+    r3_1_every_record_counts,
+    r3_2_successor_is_the_member,
+    r3_2_new_key_signs,
+    r3_2_adopts_without_right,
+    r4_1_admit_is_a_right,
+    r4_1_never_more_than_it_has,
+    r4_1_principal_matches,
+    r4_2_write_admits_hosts,
+    r4_2_only_its_own_child,
+    r4_2_only_below,
+    r4_3_relies_on_what_it_names,
+    r4_4_expulsion_ends,
+    r4_4_chain_value,
+    r4_4_unlisted_end_at_0,
+    r4_4_only_its_own_chain,
+    r4_4_founder_only_by_founder,
+    r4_4_rank_of_founders_keys,
+    r4_4_lowest_holds,
+    r4_4_successors_end,
+    r4_4_certified_for_that_node,
+    r4_4_readmission_names_it,
+    r4_4_readmission_from_above,
+    r4_4_readmission_is_handed_on,
+    r4_4_from_the_founder_down,
+    r4_5_adoption_pins,
+    r4_5_settled_pins,
+    r4_5_expulsion_pins_against_5_5,
+    r4_5_expulsion_pins_only_with_authority,
+    r4_5_pinned_is_kept_beside,
+    r4_6_one_end_of_a_node,
+    r5_2_signature_covers,
+    r5_3_only_who_may_adopt,
+    r5_3_follows_the_owner,
+    r5_3_epoch_is_bounded,
+    r5_3_highest_epoch,
+    r5_3_tie_by_name,
+    r5_3_right_before_no_right,
+    r5_4_fence_is_bounded,
+    r5_4_above_every_fence,
+    r5_4_owner_passes_without_right,
+    r5_5_ends_at_the_proof,
+    r5_5_earlier_proof_replaces,
+    r5_5_membership_stays,
+    r6_1_later_is_asked_again,
+);
+
+/// What the rules say about a loom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Answer {
+    pub(crate) counting: BTreeSet<Id>,
+    pub(crate) owners: BTreeMap<Ent, (Key, Id)>,
+    pub(crate) members: BTreeSet<(Who, u8, Option<Ent>)>,
+    pub(crate) rewards: BTreeMap<Id, Id>,
+}
+
+type Tie = (u8, u8, u8, u32, Id);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Tenure {
+    pub(crate) start: Id,
+    pub(crate) writer: Key,
+    pub(crate) epoch: u64,
+    follows: Id,
+    parent: usize,
+    rank: (u64, Reverse<Tie>, u64, Reverse<Tie>),
+}
+
+pub(crate) struct Reader<'a> {
+    known: &'a Known,
+    rules: Rules,
+    selves: Vec<Vec<Who>>,
+    founder: Key,
+    founder_node: Option<Node>,
+    chains: RefCell<HashMap<Id, Option<Vec<Id>>>>,
+    stands: RefCell<HashMap<Id, bool>>,
+    threads: RefCell<HashMap<Ent, Vec<Tenure>>>,
+    counts: RefCell<HashMap<Id, bool>>,
+    expulsions: Vec<Id>,
+    by_ent: BTreeMap<Ent, Vec<Id>>,
+    settled: Vec<Id>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(known: &'a Known, rules: Rules) -> Self {
+        let mut reader = Self {
+            known,
+            rules,
+            selves: Vec::new(),
+            founder: Key::MAX,
+            founder_node: None,
+            chains: RefCell::default(),
+            stands: RefCell::default(),
+            threads: RefCell::default(),
+            counts: RefCell::default(),
+            expulsions: Vec::new(),
+            by_ent: BTreeMap::new(),
+            settled: Vec::new(),
+        };
+        if let Some(founding) = known.entries.get(&known.founding) {
+            reader.founder = founding.writer;
+            if let Body::Founded { record } = founding.body {
+                reader.founder_node = record.filter(|_| rules.r2_4_founder_is_its_node);
+            }
+        }
+        reader.selves = reader.find_selves();
+        for entry in known.entries.values() {
+            if matches!(entry.body, Body::Expelled { .. }) {
+                reader.expulsions.push(entry.id);
+            }
+            if matches!(entry.body, Body::Settled { .. }) {
+                reader.settled.push(entry.id);
+            }
+            if let Some(ent) = entry.ent() {
+                reader.by_ent.entry(ent).or_default().push(entry.id);
+            }
+        }
+        reader
+    }
+
+    fn get(&self, id: Id) -> Option<&'a Entry> {
+        self.known.entries.get(&id)
+    }
+
+    fn is_valid(&self, record: Record) -> bool {
+        (record.by_cert || !self.rules.r3_1_certificate_signs) && (record.by_key || !self.rules.r3_1_writer_signs)
+    }
+
+    fn records(&self, key: Key) -> impl Iterator<Item = &'a Record> + '_ {
+        self.known.records.iter().filter(move |record| record.key == key && self.is_valid(**record))
+    }
+
+    fn successions(&self) -> impl Iterator<Item = &'a Succession> + '_ {
+        let holds = |next: &&Succession| {
+            next.by_old && (next.by_new || !self.rules.r3_2_new_key_signs) && self.rules.r3_2_successor_is_the_member
+        };
+        self.known.successions.iter().filter(holds)
+    }
+
+    /// Whom each key can act as: itself, the nodes that it is bound to, and whatever it succeeds.
+    fn find_selves(&self) -> Vec<Vec<Who>> {
+        let mut selves: Vec<Vec<Who>> = (0..64).map(|key| vec![Who::Key(key)]).collect();
+        for record in self.known.records.iter().filter(|record| self.is_valid(**record)) {
+            selves[usize::from(record.key)].push(Who::Node(record.node));
+        }
+        loop {
+            let mut changed = false;
+            for next in self.successions() {
+                for who in selves[usize::from(next.old)].clone() {
+                    if !selves[usize::from(next.new)].contains(&who) {
+                        selves[usize::from(next.new)].push(who);
+                        changed = true;
+                    }
+                }
+            }
+            if !changed {
+                return selves;
+            }
+        }
+    }
+
+    pub(crate) fn is(&self, key: Key, who: Who) -> bool {
+        self.selves[usize::from(key)].contains(&who)
+    }
+
+    fn same_member(&self, one: Key, other: Key) -> bool {
+        one == other || self.selves[usize::from(one)].iter().any(|who| self.is(other, *who))
+    }
+
+    pub(crate) fn is_founder(&self, key: Key) -> bool {
+        self.is(key, Who::Key(self.founder)) || self.founder_node.is_some_and(|node| self.is(key, Who::Node(node)))
+    }
+
+    /// Certified keys of the founder's node stand above uncertified ones, later certificates above earlier ones.
+    fn rank(&self, key: Key) -> u8 {
+        let of_node = |record: &&Record| self.founder_node == Some(record.node);
+        self.records(key).filter(of_node).map(|record| record.begins).max().unwrap_or(0)
+    }
+
+    /// Whether an entry is at or before a head of its writer's history, as far as the way between them is known.
+    pub(crate) fn leads_to(&self, entry: &Entry, tip: Id) -> bool {
+        let mut at = tip;
+        // What no signature covers is no head: a pin that names it would hold only where somebody passed the forgery on.
+        let covered = |here: &&Entry| here.signed || !self.rules.r5_2_signature_covers;
+        while let Some(here) = self.get(at).filter(covered) {
+            if here.id == entry.id {
+                return true;
+            }
+            if here.place <= entry.place || here.writer != entry.writer {
+                return false;
+            }
+            at = here.prev;
+        }
+        false
+    }
+
+    /// The admission that an entry relies on: what it names, or what the newest deciding entry of its entity names.
+    fn basis(&self, entry: &Entry) -> Id {
+        if !matches!(entry.body, Body::Step { .. } | Body::Delegated { .. }) {
+            return entry.relies;
+        }
+        let mut at = entry.prev;
+        while let Some(before) = self.get(at) {
+            if before.ent() == entry.ent() && !matches!(before.body, Body::Step { .. } | Body::Delegated { .. }) {
+                return before.relies;
+            }
+            at = before.prev;
+        }
+        0
+    }
+
+    /// An entry and the admissions that lead from it up to the founder. Who was expelled and who equivocated plays no part.
+    pub(crate) fn chain(&self, id: Id) -> Option<Vec<Id>> {
+        if let Some(chain) = self.chains.borrow().get(&id) {
+            return chain.clone();
+        }
+        let chain = self.find_chain(id);
+        self.chains.borrow_mut().insert(id, chain.clone());
+        chain
+    }
+
+    fn find_chain(&self, id: Id) -> Option<Vec<Id>> {
+        let entry = self.get(id)?;
+        if !entry.signed && self.rules.r5_2_signature_covers {
+            return None;
+        }
+        if self.is_founder(entry.writer) {
+            return Some(vec![id]);
+        }
+        let named = self.basis(entry);
+        let chain = self.relying(entry, named);
+        if chain.is_some() || self.rules.r4_3_relies_on_what_it_names {
+            return chain;
+        }
+        // Left out: whatever admission there is will do, also one that came later.
+        self.known.entries.keys().filter(|id| **id != named).find_map(|admission| self.relying(entry, *admission))
+    }
+
+    fn relying(&self, entry: &Entry, admission: Id) -> Option<Vec<Id>> {
+        let by = self.get(admission).filter(|by| by.id != entry.id)?;
+        let Body::Admitted { who, rights, .. } = &by.body else { return None };
+        if self.rules.r4_1_principal_matches && !self.is(entry.writer, *who) {
+            return None;
+        }
+        let may = match &entry.body {
+            Body::Admitted { rights: given, scope, .. } => {
+                let is_within = given & !rights == 0 || !self.rules.r4_1_never_more_than_it_has;
+                let admits = (rights & ADMIT != 0 || !self.rules.r4_1_admit_is_a_right) && is_within;
+                let is_child =
+                    |child: Ent| self.same_member(minter(child), entry.writer) || !self.rules.r4_2_only_its_own_child;
+                let hosts = self.rules.r4_2_write_admits_hosts
+                    && rights & WRITE != 0
+                    && *given == WRITE
+                    && scope.is_some_and(is_child);
+                admits || hosts
+            }
+            Body::Opened { .. } | Body::Intent { .. } | Body::Settled { .. } | Body::Rewarded { .. } => {
+                rights & WRITE != 0
+            }
+            Body::Step { .. } | Body::Delegated { .. } | Body::Adopted { .. } | Body::Expelled { .. } => true,
+            Body::Founded { .. } => false,
+        };
+        if !may {
+            return None;
+        }
+        // Without the rule that names the basis an endless search could go in a circle.
+        if !self.rules.r4_3_relies_on_what_it_names {
+            self.chains.borrow_mut().insert(entry.id, None);
+        }
+        let above = self.chain(admission)?;
+        Some([vec![entry.id], above].concat())
+    }
+
+    fn scopes(&self, chain: &[Id]) -> impl Iterator<Item = Ent> + '_ {
+        let chain = if self.rules.r4_2_only_below { chain } else { &chain[..chain.len().min(1)] };
+        let scopes = chain.iter().skip(1).filter_map(|id| match self.get(*id)?.body {
+            Body::Admitted { scope, .. } => scope,
+            _ => None,
+        });
+        scopes.collect::<Vec<_>>().into_iter()
+    }
+
+    fn targets(&self, target: Target, key: Key, admission: Option<Id>) -> bool {
+        match target {
+            Target::Node(node) => self.is(key, Who::Node(node)),
+            Target::Cert(node, begins) => {
+                let mut of_node = self.records(key).filter(|record| record.node == node).peekable();
+                of_node.peek().is_some() && of_node.all(|record| record.begins == begins)
+            }
+            Target::Key(named) if named == key => true,
+            Target::Key(named) => {
+                // A successor goes on only as a node that certified it itself.
+                let who = admission.and_then(|id| self.get(id)).and_then(|by| match by.body {
+                    Body::Admitted { who, .. } => Some(who),
+                    _ => None,
+                });
+                let who = who.or(self.founder_node.map(Who::Node));
+                let certified = self
+                    .records(key)
+                    .any(|record| Some(Who::Node(record.node)) == who || !self.rules.r4_4_certified_for_that_node);
+                self.rules.r4_4_successors_end && !certified && self.is(key, Who::Key(named))
+            }
+        }
+    }
+
+    /// Whether an expulsion concerns a link of a chain at all.
+    fn concerns(&self, expulsion: &Entry, chain: &[Id], link: usize) -> bool {
+        let Body::Expelled { target, .. } = &expulsion.body else { return false };
+        let Some(entry) = self.get(chain[link]) else { return false };
+        if !self.targets(*target, entry.writer, chain.get(link + 1).copied()) {
+            return false;
+        }
+        let by_founder = self.is_founder(expulsion.writer);
+        if self.is_founder(entry.writer) {
+            let above = self.rank(expulsion.writer) > self.rank(entry.writer) || !self.rules.r4_4_rank_of_founders_keys;
+            return by_founder && above || !self.rules.r4_4_founder_only_by_founder;
+        }
+        let Some(own) = self.chain(expulsion.id) else { return false };
+        let scopes = self.scopes(chain).collect::<Vec<_>>();
+        let passes = chain.iter().skip(link + 1).filter_map(|id| self.get(*id));
+        let mut passes = passes.filter(|above| self.same_member(above.writer, expulsion.writer));
+        let has = by_founder
+            || !self.rules.r4_4_only_its_own_chain
+            || passes.next().is_some() && self.scopes(&own).all(|scope| scopes.contains(&scope));
+        has && !self.is_renewed(chain.get(link + 1).copied(), expulsion, &own)
+    }
+
+    fn is_renewed(&self, admission: Option<Id>, expulsion: &Entry, own: &[Id]) -> bool {
+        let Some(by) = admission.and_then(|id| self.get(id)) else { return false };
+        let Body::Admitted { names, who, .. } = &by.body else { return false };
+        // Who has been admitted again can be host: the cast's admission names the one that named the expulsion.
+        let is_of_same = |id: &&Id| {
+            self.get(**id).is_some_and(|named| matches!(&named.body, Body::Admitted { who: of, .. } if of == who))
+        };
+        let mut again = names.iter().filter(is_of_same);
+        if self.rules.r4_4_readmission_is_handed_on && again.any(|id| self.is_renewed(Some(*id), expulsion, own)) {
+            return self.rules.r4_4_readmission_names_it;
+        }
+        if !self.rules.r4_4_readmission_names_it {
+            return names.is_empty();
+        }
+        let above = own.iter().filter_map(|id| self.get(*id)).any(|above| self.same_member(above.writer, by.writer));
+        names.contains(&expulsion.id)
+            && (above || self.is_founder(by.writer) || !self.rules.r4_4_readmission_from_above)
+    }
+
+    fn within(&self, expulsion: &Entry, entry: &Entry) -> bool {
+        let Body::Expelled { ends, .. } = &expulsion.body else { return true };
+        let mut listed = ends.iter().filter(|(key, ..)| *key == entry.writer).peekable();
+        if listed.peek().is_none() {
+            return !self.rules.r4_4_unlisted_end_at_0;
+        }
+        listed.any(|(_, place, tip)| {
+            entry.place <= *place && (self.leads_to(entry, *tip) || !self.rules.r4_4_chain_value)
+        })
+    }
+
+    /// From the founder down: an expulsion is ended only by one that is nearer to the founder.
+    fn nearness(&self, expulsion: Id) -> Option<(usize, Reverse<u8>)> {
+        let chain = self.chain(expulsion)?;
+        let writer = self.get(expulsion)?.writer;
+        Some((chain.len(), Reverse(if self.is_founder(writer) { self.rank(writer) } else { 0 })))
+    }
+
+    pub(crate) fn stands(&self, expulsion: Id) -> bool {
+        if let Some(stands) = self.stands.borrow().get(&expulsion) {
+            return *stands;
+        }
+        let stands = match (self.chain(expulsion), self.nearness(expulsion)) {
+            (Some(chain), Some(own)) => {
+                !self.rules.r4_4_from_the_founder_down
+                    || (0..chain.len()).all(|link| !self.is_cut(&chain, link, |by| self.nearness(by) < Some(own)))
+            }
+            _ => false,
+        };
+        self.stands.borrow_mut().insert(expulsion, stands);
+        stands
+    }
+
+    fn is_cut(&self, chain: &[Id], link: usize, may: impl Fn(Id) -> bool) -> bool {
+        let Some(entry) = self.get(chain[link]) else { return true };
+        let judge = |id: &&Id| {
+            self.rules.r4_4_expulsion_ends
+                && **id != entry.id
+                && may(**id)
+                && self.get(**id).is_some_and(|by| self.concerns(by, chain, link))
+                && self.stands(**id)
+        };
+        let mut judges = self.expulsions.iter().filter(judge).filter_map(|id| self.get(*id)).peekable();
+        if judges.peek().is_none() {
+            return false;
+        }
+        // Of several the lowest holds: an entry stays only where each of them lets it.
+        if self.rules.r4_4_lowest_holds {
+            judges.any(|by| !self.within(by, entry))
+        } else {
+            judges.all(|by| !self.within(by, entry))
+        }
+    }
+
+    fn is_after_proof(&self, entry: &Entry, chain: &[Id]) -> bool {
+        let Some(place) = self.known.proofs.get(&entry.writer) else { return false };
+        if !self.rules.r5_5_ends_at_the_proof || entry.place < *place {
+            return false;
+        }
+        if entry.is_membership() && self.rules.r5_5_membership_stays {
+            return false;
+        }
+        let pins = |by: &&'a Entry| {
+            let has = self.concerns(by, chain, 0) || !self.rules.r4_5_expulsion_pins_only_with_authority;
+            let Body::Expelled { ends, .. } = &by.body else { return false };
+            let listed = ends.iter().any(|(key, _, tip)| *key == entry.writer && self.leads_to(entry, *tip));
+            listed && has && by.writer != entry.writer && self.stands(by.id)
+        };
+        let pinned = self.rules.r4_5_expulsion_pins_against_5_5
+            && self.expulsions.iter().filter_map(|id| self.get(*id)).any(|by| pins(&by));
+        !pinned
+    }
+
+    /// Whether an entry decides something, but for who owns its entity.
+    pub(crate) fn counts(&self, id: Id) -> bool {
+        if let Some(counts) = self.counts.borrow().get(&id) {
+            return *counts;
+        }
+        let counts = self.find_counts(id);
+        self.counts.borrow_mut().insert(id, counts);
+        counts
+    }
+
+    fn find_counts(&self, id: Id) -> bool {
+        let (Some(entry), Some(chain)) = (self.get(id), self.chain(id)) else { return false };
+        let is_live =
+            !self.is_after_proof(entry, &chain) && (0..chain.len()).all(|link| !self.is_cut(&chain, link, |_| true));
+        if !is_live && !self.is_pinned(entry, &chain) {
+            return false;
+        }
+        entry.ent().is_none_or(|ent| self.scopes(&chain).all(|scope| self.is_below(scope, ent)))
+    }
+
+    /// What another counting writer has pinned stays.
+    pub(crate) fn is_pinned(&self, entry: &Entry, chain: &[Id]) -> bool {
+        let Some(ent) = entry.ent() else { return false };
+        let by_adoption = self.rules.r4_5_adoption_pins
+            && self.by_ent.get(&ent).into_iter().flatten().filter_map(|id| self.get(*id)).any(|by| {
+                let Body::Adopted { follows, .. } = by.body else { return false };
+                by.writer != entry.writer
+                    && self.leads_to(entry, follows)
+                    && (self.is_rightful(by) || self.same_member(by.writer, entry.writer))
+                    && self.counts(by.id)
+            });
+        let admitted_by = |settles: &Entry, family: Ent| {
+            chain.iter().skip(1).filter_map(|id| self.get(*id)).any(|by| {
+                matches!(by.body, Body::Admitted { scope: Some(scope), .. } if scope == family)
+                    && self.same_member(by.writer, settles.writer)
+            })
+        };
+        by_adoption
+            || self.rules.r4_5_settled_pins
+                && self.settled.iter().filter_map(|id| self.get(*id)).any(|by| {
+                    let Body::Settled { child, tip, .. } = by.body else { return false };
+                    by.writer != entry.writer
+                        && self.leads_to(entry, tip)
+                        && admitted_by(by, child)
+                        && self.counts(by.id)
+                        && self.is_below(child, ent)
+                })
+    }
+
+    /// Whether an entity is another, or below it by words of both sides.
+    fn is_below(&self, top: Ent, ent: Ent) -> bool {
+        let openings = || self.by_ent.get(&ent).into_iter().flatten().filter_map(|id| self.get(*id));
+        top == ent
+            || openings().any(|entry| {
+                let Body::Opened { parent, .. } = entry.body else { return false };
+                let Some(named) = self.get(parent) else { return false };
+                let Body::Delegated { ent: above, child } = named.body else { return false };
+                child == ent && self.may_open(entry) && self.is_below(top, above) && self.is_in_thread(named)
+            })
+    }
+
+    fn may_open(&self, entry: &Entry) -> bool {
+        let (Some(ent), Some(_)) = (entry.ent(), self.chain(entry.id)) else { return false };
+        entry.writer == minter(ent) || !self.rules.r2_1_id_commits_to_minter || self.is_named(ent, entry)
+    }
+
+    /// Whether a scoped admission names the writer for this entity. The founder, who needs none to write, needs it as a host.
+    fn is_named(&self, ent: Ent, entry: &Entry) -> bool {
+        let writer = entry.writer;
+        let Some(by) = self.get(entry.relies).filter(|by| self.chain(by.id).is_some()) else { return false };
+        let Body::Admitted { scope, key, .. } = by.body else { return false };
+        // Only its minter's side names who opens an entity: else whoever may admit could seize any.
+        let by_minter = self.same_member(by.writer, minter(ent)) || !self.rules.r2_3_named_by_minter_only;
+        scope == Some(ent) && by_minter && (key == Some(writer) || !self.rules.r2_3_named_key_opens)
+    }
+
+    fn is_rightful(&self, entry: &Entry) -> bool {
+        if self.is_founder(entry.writer) || !self.rules.r5_3_only_who_may_adopt {
+            return true;
+        }
+        let rights = self.chain(entry.id).and_then(|chain| match self.get(*chain.get(1)?)?.body {
+            Body::Admitted { rights, .. } => Some(rights),
+            _ => None,
+        });
+        rights.is_some_and(|rights| rights & ADOPT != 0)
+    }
+
+    /// Founder, authority and name of whom the admission names (what else is known of the key plays no part), place, id.
+    fn tie(&self, entry: &Entry) -> Tie {
+        let who = self.chain(entry.id).and_then(|chain| match self.get(*chain.get(1)?)?.body {
+            Body::Admitted { who, .. } => Some(who),
+            _ => None,
+        });
+        if !self.rules.r5_3_tie_by_name {
+            return (0, 0, 0, 0, entry.id);
+        }
+        let (authority, name) = match who {
+            _ if self.is_founder(entry.writer) => return (0, 0, 0, entry.place, entry.id),
+            Some(Who::Node(node)) => (node % 3, node),
+            Some(Who::Key(key)) => (u8::MAX, key),
+            None => (u8::MAX, u8::MAX),
+        };
+        (1, authority, name, entry.place, entry.id)
+    }
+
+    /// The owners of an entity, one after the other.
+    pub(crate) fn thread(&self, ent: Ent) -> Vec<Tenure> {
+        if let Some(thread) = self.threads.borrow().get(&ent) {
+            return thread.clone();
+        }
+        let thread = self.find_thread(ent);
+        self.threads.borrow_mut().insert(ent, thread.clone());
+        thread
+    }
+
+    fn find_thread(&self, ent: Ent) -> Vec<Tenure> {
+        let all = || self.by_ent.get(&ent).into_iter().flatten().filter_map(|id| self.get(*id));
+        let openings = all()
+            .filter(|entry| matches!(entry.body, Body::Opened { .. }) && self.may_open(entry) && self.counts(entry.id));
+        let order = |entry: &&Entry| {
+            let named = self.is_named(ent, entry);
+            let place = if self.rules.r2_3_first_opening_counts { entry.place } else { u32::MAX - entry.place };
+            (!named, self.tie(entry).0, self.tie(entry).1, self.tie(entry).2, place, entry.id)
+        };
+        let Some(opened) = openings.min_by_key(order) else { return Vec::new() };
+        let none = (0, 0, 0, 0, 0);
+        let rank = (0, Reverse(none), 0, Reverse(none));
+        let first = Tenure { start: opened.id, writer: opened.writer, epoch: 0, follows: 0, parent: usize::MAX, rank };
+        let mut tenures = vec![first];
+        let mut left = all().filter(|entry| matches!(entry.body, Body::Adopted { .. })).collect::<Vec<_>>();
+        loop {
+            let before = left.len();
+            left.retain(|entry| match self.taken_over(entry, &tenures) {
+                Some(tenure) => {
+                    tenures.push(tenure);
+                    false
+                }
+                None => true,
+            });
+            if left.len() == before {
+                break;
+            }
+        }
+        let lowest = !self.rules.r5_3_highest_epoch;
+        let best = tenures.iter().enumerate().max_by_key(|(_, of)| {
+            (if lowest { u64::MAX - of.rank.0 } else { of.rank.0 }, of.rank.1, of.rank.2, of.rank.3)
+        });
+        let mut at = best.map_or(usize::MAX, |(at, _)| at);
+        let mut thread = Vec::new();
+        while let Some(tenure) = tenures.get(at) {
+            thread.push(tenure.clone());
+            at = tenure.parent;
+        }
+        thread.reverse();
+        thread
+    }
+
+    fn taken_over(&self, entry: &Entry, tenures: &[Tenure]) -> Option<Tenure> {
+        let Body::Adopted { ent, follows, epoch } = entry.body else { return None };
+        let followed = self.get(follows).filter(|followed| followed.ent() == Some(ent))?;
+        let of = |tenure: &&(usize, &Tenure)| {
+            let Some(start) = self.get(tenure.1.start) else { return false };
+            start.writer == followed.writer && self.leads_to(start, followed.id)
+        };
+        let held = tenures.iter().enumerate().collect::<Vec<_>>();
+        let found = held.iter().filter(of).max_by_key(|(_, tenure)| self.get(tenure.start).map(|start| start.place));
+        let (parent, tenure) = match found {
+            Some((at, tenure)) => (*at, *tenure),
+            None if !self.rules.r5_3_follows_the_owner => (0, tenures.first()?),
+            None => return None,
+        };
+        let is_bounded = epoch > tenure.epoch && epoch - tenure.epoch <= EPOCHS;
+        let is_own = entry.writer == tenure.writer && self.rules.r5_4_owner_passes_without_right
+            || entry.writer != tenure.writer
+                && self.rules.r3_2_adopts_without_right
+                && self.same_member(entry.writer, tenure.writer);
+        let rightful = self.is_rightful(entry);
+        let fits = is_bounded || !self.rules.r5_3_epoch_is_bounded;
+        let may = rightful || is_own;
+        if !fits || !may {
+            return None;
+        }
+        if !self.counts(entry.id) || !self.counts(follows) {
+            return None;
+        }
+        let tie = Reverse(self.tie(entry));
+        let rank = if rightful || !self.rules.r5_3_right_before_no_right {
+            (epoch, tie, 0, Reverse((0, 0, 0, 0, 0)))
+        } else {
+            (tenure.rank.0, tenure.rank.1, epoch, tie)
+        };
+        Some(Tenure { start: entry.id, writer: entry.writer, epoch, follows, parent, rank })
+    }
+
+    /// Whether an entry is part of its entity's thread, and counts.
+    pub(crate) fn is_in_thread(&self, entry: &Entry) -> bool {
+        let Some(ent) = entry.ent() else { return false };
+        let thread = self.thread(ent);
+        // What begins a time that nobody has is nothing.
+        let begins = matches!(entry.body, Body::Opened { .. } | Body::Adopted { .. });
+        if begins && thread.iter().all(|tenure| tenure.start != entry.id) {
+            return false;
+        }
+        let held = thread.iter().enumerate().any(|(at, tenure)| {
+            let Some(start) = self.get(tenure.start) else { return false };
+            let in_time = thread.get(at + 1).is_none_or(|next| self.leads_to(entry, next.follows));
+            start.writer == entry.writer && in_time && self.leads_to(start, entry.id)
+        });
+        held && self.counts(entry.id)
+    }
+
+    /// Of the counting judgements of an entry that nobody has answered, one of each node, the lower holds.
+    fn rewards(&self, counting: &BTreeSet<Id>) -> BTreeMap<Id, Id> {
+        let mut last: BTreeMap<(Id, Who), &Entry> = BTreeMap::new();
+        let rewards = counting.iter().filter_map(|id| self.get(*id)).filter_map(|entry| match &entry.body {
+            Body::Rewarded { of, ends, .. } => Some((entry, *of, ends)),
+            _ => None,
+        });
+        let rewards = rewards.collect::<Vec<_>>();
+        let named = rewards.iter().flat_map(|(_, _, ends)| ends.iter().copied()).collect::<BTreeSet<_>>();
+        for (entry, of, _) in rewards {
+            let chain = self.chain(entry.id).unwrap_or_default();
+            let who = match chain.get(1).and_then(|id| self.get(*id)).map(|by| &by.body) {
+                Some(Body::Admitted { who, .. }) => *who,
+                _ => Who::Key(self.founder),
+            };
+            let who = if self.rules.r4_6_one_end_of_a_node { who } else { Who::Key((entry.id % 255) as Key) };
+            let held = last.entry((of, who)).or_insert(entry);
+            // Of one key the later, between two keys of a node the lower key.
+            if (Reverse(entry.writer), entry.place) > (Reverse(held.writer), held.place) {
+                *held = entry;
+            }
+        }
+        let mut best: BTreeMap<Id, &Entry> = BTreeMap::new();
+        for ((of, _), entry) in last.into_iter().filter(|(_, entry)| !named.contains(&entry.id)) {
+            let held = best.entry(of).or_insert(entry);
+            if self.tie(entry) < self.tie(held) {
+                *held = entry;
+            }
+        }
+        best.into_iter().map(|(of, entry)| (of, entry.id)).collect()
+    }
+}
+
+/// The answer to what is known.
+pub(crate) fn derive(known: &Known, rules: Rules) -> Answer {
+    let reader = Reader::new(known, rules);
+    let mut answer = Answer::default();
+    for entry in known.entries.values() {
+        let counts = match entry.body {
+            Body::Founded { .. } => entry.id == known.founding,
+            Body::Admitted { .. } | Body::Rewarded { .. } => reader.counts(entry.id),
+            Body::Expelled { .. } => reader.stands(entry.id),
+            _ => reader.is_in_thread(entry),
+        };
+        if counts {
+            answer.counting.insert(entry.id);
+        }
+        if let (true, Body::Admitted { who, rights, scope, .. }) = (counts, &entry.body) {
+            answer.members.insert((*who, *rights, *scope));
+        }
+    }
+    for ent in reader.by_ent.keys() {
+        if let Some(last) = reader.thread(*ent).last() {
+            answer.owners.insert(*ent, (last.writer, last.start));
+        }
+    }
+    answer.rewards = reader.rewards(&answer.counting);
+    answer
+}
