@@ -75,7 +75,7 @@ fn honest(world: &mut World, rules: Rules) {
         }
         5 => judge(world),
         6 => adopt(world, rules),
-        7 => restore(world),
+        7 => restore(world, rules),
         8 => {
             let node = 1 + world.random.below(4) as Node;
             if !world.expelled.contains_key(&node) && world.basis[usize::from(node)].0 != 0 {
@@ -147,7 +147,7 @@ fn adopt(world: &mut World, rules: Rules) {
 }
 
 /// A folder that was put back writes a second end of its log, before anybody notices.
-fn restore(world: &mut World) {
+fn restore(world: &mut World, rules: Rules) {
     let node = world.random.below(3) as Node;
     let key = world.key(node);
     let Some((ent, _)) = world.ents.iter().copied().find(|(ent, of)| *of == node && minter(*ent) == key) else {
@@ -158,13 +158,19 @@ fn restore(world: &mut World) {
     }
     let place = world.tip(key);
     let relies = world.basis[usize::from(node)].0;
-    for _ in 0..2 {
-        world.write_at(place, key, relies, Body::Step { ent }, true);
+    world.write_at(place, key, relies, Body::Step { ent }, true);
+    // A new key may have gone on from one end before the other came to light.
+    let goes_on = world.random.one_in(2) && !world.taken.contains(&ent) && !world.all.proofs.contains_key(&key);
+    let renewed = if world.random.one_in(2) || goes_on { world.renew(node, false) } else { None };
+    if let Some(new) = renewed.filter(|_| goes_on) {
+        let adopted = world.adopt(new, relies, ent, rules);
+        let intent = world.write(new, relies, Body::Intent { ent });
+        if let Some(adopted) = adopted {
+            world.noted.honest.extend([(adopted, node), (intent, node)]);
+        }
     }
+    world.write_at(place, key, relies, Body::Step { ent }, true);
     world.forked.insert(key);
-    if world.random.one_in(2) {
-        world.renew(node, false);
-    }
 }
 
 fn readmit(world: &mut World) {

@@ -142,6 +142,7 @@ rules!(
     r4_2_write_admits_hosts,
     r4_2_only_its_own_child,
     r4_2_only_below,
+    r4_2_scope_holds_by_the_admission,
     r4_3_relies_on_what_it_names,
     r4_4_expulsion_ends,
     r4_4_chain_value,
@@ -160,6 +161,7 @@ rules!(
     r4_5_settled_pins,
     r4_5_expulsion_pins_against_5_5,
     r4_5_expulsion_pins_only_with_authority,
+    r4_5_another_writer_is_another_key,
     r4_5_pinned_is_kept_beside,
     r4_6_one_end_of_a_node,
     r5_2_signature_covers,
@@ -570,13 +572,18 @@ impl<'a> Reader<'a> {
         entry.ent().is_none_or(|ent| self.scopes(&chain).all(|scope| self.is_below(scope, ent)))
     }
 
+    /// A node's new key may pin what its old one wrote: it went on from there before the old one's other history came to light.
+    fn is_another(&self, one: Key, other: Key) -> bool {
+        one != other && (self.rules.r4_5_another_writer_is_another_key || !self.same_member(one, other))
+    }
+
     /// What another counting writer has pinned stays.
     pub(crate) fn is_pinned(&self, entry: &Entry, chain: &[Id]) -> bool {
         let Some(ent) = entry.ent() else { return false };
         let by_adoption = self.rules.r4_5_adoption_pins
             && self.by_ent.get(&ent).into_iter().flatten().filter_map(|id| self.get(*id)).any(|by| {
                 let Body::Adopted { follows, .. } = by.body else { return false };
-                by.writer != entry.writer
+                self.is_another(by.writer, entry.writer)
                     && self.leads_to(entry, follows)
                     && (self.is_rightful(by) || self.same_member(by.writer, entry.writer))
                     && self.counts(by.id)
@@ -591,7 +598,7 @@ impl<'a> Reader<'a> {
             || self.rules.r4_5_settled_pins
                 && self.settled.iter().filter_map(|id| self.get(*id)).any(|by| {
                     let Body::Settled { child, tip, .. } = by.body else { return false };
-                    by.writer != entry.writer
+                    self.is_another(by.writer, entry.writer)
                         && self.leads_to(entry, tip)
                         && admitted_by(by, child)
                         && self.counts(by.id)
@@ -602,12 +609,16 @@ impl<'a> Reader<'a> {
     /// Whether an entity is another, or below it by words of both sides.
     fn is_below(&self, top: Ent, ent: Ent) -> bool {
         let openings = || self.by_ent.get(&ent).into_iter().flatten().filter_map(|id| self.get(*id));
-        top == ent
+        let by_admission = self.rules.r4_2_scope_holds_by_the_admission || openings().next().is_none();
+        (top == ent && by_admission)
             || openings().any(|entry| {
                 let Body::Opened { parent, .. } = entry.body else { return false };
                 let Some(named) = self.get(parent) else { return false };
                 let Body::Delegated { ent: above, child } = named.body else { return false };
-                child == ent && self.may_open(entry) && self.is_below(top, above) && self.is_in_thread(named)
+                child == ent
+                    && self.may_open(entry)
+                    && (top == ent || self.is_below(top, above))
+                    && self.is_in_thread(named)
             })
     }
 
