@@ -282,18 +282,18 @@ fn told(deed: Deed, open: &v1::Open, dice: &mut Dice, known: &Known) -> Vec<Say>
             said.push(Say::Told(Told::Ended(v1::Ended { spent: Some(spent), ..end() })));
         }
         Deed::FailsAtLength => {
-            let long = || "f".repeat(2_000_000);
+            let text = || "f".repeat(2_000_000);
             let end_of_it = match dice.below(3) {
-                0 => v1::Ended { failure: Some(long()), ..end() },
-                1 => v1::Ended { summary: Some(long()), ..end() },
-                _ => v1::Ended { reason: long(), ..end() },
+                0 => v1::Ended { failure: Some(text()), ..end() },
+                1 => v1::Ended { summary: Some(text()), ..end() },
+                _ => v1::Ended { reason: text(), ..end() },
             };
             said.push(Say::Told(Told::Ended(end_of_it)));
         }
         Deed::AnswersNoJson => said.push(Say::Told(Told::Ended(v1::Ended { result: Some("{".to_owned()), ..end() }))),
         Deed::AnswersDeeply => {
-            let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-            said.push(Say::Told(Told::Ended(v1::Ended { result: Some(deep), ..end() })));
+            let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+            said.push(Say::Told(Told::Ended(v1::Ended { result: Some(nested), ..end() })));
         }
         Deed::AsksGatesNotPlaced => {
             let names = ["deed", "vault", "read_file", "call_entity", "", "done"];
