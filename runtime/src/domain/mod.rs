@@ -17,6 +17,7 @@ pub mod json;
 pub mod limits;
 pub mod loom;
 pub mod medium;
+pub mod members;
 pub mod model;
 pub(crate) mod observe;
 pub mod outcome;

@@ -1,0 +1,9 @@
+//! Who may write a loom's record: members and their rights, as entries say it.
+//!
+//! A signature says who wrote an entry; what is here says whether that one was allowed to. Decides nothing about threads.
+
+mod terms;
+
+pub use terms::{
+    Admitted, AuthorityId, CertificateId, Expelled, LogEnd, NodeId, Nonce, Principal, Right, Rights, Scope, Settled, Target,
+};
