@@ -74,8 +74,8 @@ fn is_within(narrow: &Wards, wide: &Wards) -> bool {
 fn order(wards: Wards) -> Order {
     Order {
         cast: CastId::from_parts(1, [0; 10]),
-        loom: LoomId::from_parts(1, [0; 10]),
-        entity: EntityId::from_parts(1, [0; 10]),
+        loom: LoomId::from_parts(1, [0; 16]),
+        entity: EntityId::from_parts(1, [0; 16]),
         parent: None,
         spawned_by: None,
         depth: 1,

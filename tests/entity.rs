@@ -80,7 +80,7 @@ impl Setup {
         };
         let circle = Arc::new(Circle::new(draft, &code_media, true).unwrap());
         let nature = Nature {
-            id: EntityId::from_parts(1, [0; 10]),
+            id: EntityId::from_parts(1, [0; 16]),
             depth: 0,
             identity: Identity::new(Some("You are tested.".to_owned()), Sampling::default(), None),
             ledger: Ledger::new(circle.wards(), None),

@@ -270,7 +270,7 @@ async fn an_episode_is_only_its_own_callers() {
     let refused = cast(&c.peers, &order, &home).await.unwrap_err().to_string();
     assert!(refused.contains("is another's"), "{refused}");
     let mut beside = order.clone();
-    beside.entity = EntityId::from_parts(2, [3; 10]);
+    beside.entity = EntityId::from_parts(2, [3; 16]);
     let refused = cast(&c.peers, &beside, &home).await.unwrap_err().to_string();
     assert!(refused.contains("is another's") && refused.contains("rule: loom"), "{refused}");
     assert_eq!(net.nodes[1].store.looms().unwrap()[0].entries, a_few(&net.nodes[1], order.loom));
@@ -529,10 +529,10 @@ impl Home for Looking {
 
 fn order(cantrip: CantripOrder, intent: &str) -> Order {
     let n = number();
-    let mut random = [0; 10];
+    let mut random = [0; 16];
     random[..8].copy_from_slice(&n.to_be_bytes());
     Order {
-        cast: CastId::from_parts(n, random),
+        cast: CastId::from_parts(n, *random.first_chunk().unwrap()),
         loom: LoomId::from_parts(n, random),
         entity: EntityId::from_parts(n, random),
         parent: None,
@@ -651,7 +651,7 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         change(&mut entry);
         Sealed::new(entry, Vec::new()).unwrap()
     };
-    let mine = EntityId::from_parts(77, [7; 10]);
+    let mine = EntityId::from_parts(77, [7; 16]);
     let cheats: Vec<(&str, Cheat)> = vec![
         (
             "hashes to",
@@ -666,7 +666,7 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         (
             "it is of loom",
             Box::new(move |sealed| {
-                let other = LoomId::from_parts(9, [9; 10]);
+                let other = LoomId::from_parts(9, [9; 16]);
                 if said(&sealed) { again(&|entry| entry.loom = other, &sealed) } else { sealed }
             }),
         ),

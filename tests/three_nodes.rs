@@ -127,7 +127,7 @@ fn three_nodes_converge_whatever_is_cut_and_killed() {
     println!("CANTRIP_SOAK_SEED={seed} CANTRIP_SOAK_SECONDS={seconds} cargo test --test three_nodes");
     let three = Three::new();
     let mut nodes: Vec<Option<Served>> = (0..3).map(|node| Some(three.serve(node))).collect();
-    let loom = "01m8000000000000000000000c".to_owned();
+    let loom = "01m80000000000000000000000000000000c".to_owned();
     let first = three.write(0, &loom).expect("the first cast");
     for to in [1, 2] {
         let shared = three.on(0, &["loom", "replicate", &loom, "--to", NAMES[to]]);

@@ -48,7 +48,7 @@ fn a_loom_has_so_many_keepers_and_no_more() -> Result<()> {
 fn a_peer_that_names_looms_without_end_is_refused_and_then_not_listened_to() -> Result<()> {
     let (node, peer) = (Node::new(1), Node::new(2));
     let mut session = node.session(&peer)?;
-    let name = |number: u64| have(&peer, &node, LoomId::from_parts(number, [1; 10]), Vec::new());
+    let name = |number: u64| have(&peer, &node, LoomId::from_parts(number, [1; 16]), Vec::new());
     for number in 1..=10_000 {
         wait(session.hear(name(number)))?;
     }

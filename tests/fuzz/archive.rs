@@ -19,14 +19,14 @@ fn key(number: u8) -> NodeKey {
 }
 
 fn loom() -> LoomId {
-    LoomId::from_parts(1_790_000_000_000, [1; 10])
+    LoomId::from_parts(1_790_000_000_000, [1; 16])
 }
 
 fn said(store: &MemoryStore, parent: Option<EntryId>, text: &str) -> EntryId {
     let mut payloads = Payloads::default();
     let body = Body::Intent { text: payloads.text(text), steer: false, cast: None };
     let sequence = store.head(loom()).unwrap().sequence + 1;
-    let (writer, entity) = (LoomStore::writer(store), EntityId::from_parts(1, [2; 10]));
+    let (writer, entity) = (LoomStore::writer(store), EntityId::from_parts(1, [2; 16]));
     let entry = Entry { format: FORMAT, loom: loom(), writer, sequence, at_us: sequence, entity, parent, body };
     let sealed = Sealed::new(entry, payloads.into_blobs()).unwrap();
     let id = sealed.id;

@@ -69,10 +69,10 @@ impl Home for Nobody {
 }
 
 pub(crate) fn order(script: &Value) -> Order {
-    let mut random = [7; 10];
+    let mut random = [7; 16];
     random[0] = u8::try_from(number() % 250).unwrap();
     Order {
-        cast: CastId::from_parts(1, random),
+        cast: CastId::from_parts(1, *random.first_chunk().unwrap()),
         loom: LoomId::from_parts(1, random),
         entity: EntityId::from_parts(1, random),
         parent: None,
@@ -277,7 +277,7 @@ async fn a_peer_that_has_moved_is_the_same_peer() {
 #[test]
 fn an_end_that_this_version_does_not_know_is_no_success() {
     let outcome = |how, reason: &str| Outcome {
-        entity: EntityId::from_parts(1, [1; 10]),
+        entity: EntityId::from_parts(1, [1; 16]),
         how,
         reason: EndReason::from(reason),
         result: Some(json!("all is well")),
@@ -313,7 +313,7 @@ fn an_end_that_this_version_does_not_know_is_no_success() {
 #[test]
 fn what_a_peer_calls_local_is_never_the_machines_own_user() {
     let (own, peer): (Keeper, Keeper) = ("b".parse().unwrap(), "a".parse().unwrap());
-    let loom = LoomId::from_parts(1, [1; 10]);
+    let loom = LoomId::from_parts(1, [1; 16]);
     let mut copies = LoomCopies::new(loom, &own);
     let said: Keepers = [(Keeper::Local, Keeping { revision: 9, kind: CopyKind::Disk })].into();
     let heard: Keepers = said.into_iter().map(|(keeper, keeping)| (keeper.as_heard(&peer, &own), keeping)).collect();

@@ -21,7 +21,7 @@ use crate::copy_book::{Book, OPEN, Terms, key};
 use crate::raw::{Keys, client, serve};
 
 fn loom(number: u16) -> LoomId {
-    LoomId::from_parts(1_790_000_000_000 + u64::from(number), [1; 10])
+    LoomId::from_parts(1_790_000_000_000 + u64::from(number), [1; 16])
 }
 
 fn keeper(name: &str) -> Keeper {
@@ -51,7 +51,7 @@ fn have(loom: LoomId, keepers: &[&str]) -> CopyMessage {
 fn log_of(writer: u32, loom: LoomId, text: &str) -> Segment {
     let secret: [u8; 32] = (writer + 1_000).to_be_bytes().repeat(8).try_into().unwrap();
     let store = MemoryStore::with_key(NodeKey::from_secret(&secret));
-    let entity = EntityId::from_parts(1, [1; 10]);
+    let entity = EntityId::from_parts(1, [1; 16]);
     let body = Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None };
     let (writer, sequence) = (store.writer(), 1);
     let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: None, body };

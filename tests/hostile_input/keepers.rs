@@ -29,9 +29,9 @@ fn store(number: u8) -> Arc<MemoryStore> {
 async fn whoever_knows_the_id_of_a_loom_that_runs_elsewhere_is_not_taken_for_its_keeper() {
     let folder = tempfile::tempdir().unwrap();
     let (caller, host) = (store(1), store(2));
-    let loom = LoomId::from_parts(1, [1; 10]);
+    let loom = LoomId::from_parts(1, [1; 16]);
     let body = Body::Intent { text: Payload::Inline("a secret".to_owned()), steer: false, cast: None };
-    let (writer, entity) = (LoomStore::writer(&*host), EntityId::from_parts(1, [2; 10]));
+    let (writer, entity) = (LoomStore::writer(&*host), EntityId::from_parts(1, [2; 16]));
     let entry = Entry { format: FORMAT, loom, writer, sequence: 1, at_us: 1, entity, parent: None, body };
     assert!(caller.receive(Sealed::new(entry, Vec::new()).unwrap()).unwrap());
     let copies = Copies::new(
@@ -56,7 +56,7 @@ async fn whoever_knows_the_id_of_a_loom_that_runs_elsewhere_is_not_taken_for_its
     assert!(copies.of(loom).is_none() && copies.keepers().is_empty(), "nobody is asked for it");
     assert!(matches!(session.next_message().unwrap(), Some(CopyMessage::Refused { .. })));
     // One of which nothing is here may be brought.
-    let new = LoomId::from_parts(2, [2; 10]);
+    let new = LoomId::from_parts(2, [2; 16]);
     session.hear(have(new)).await.unwrap();
     assert!(copies.is_keeper(new, &mallory));
 }

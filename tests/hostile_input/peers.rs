@@ -345,9 +345,9 @@ impl Home for Patient {
 }
 
 pub(crate) fn order() -> Order {
-    let (n, random) = (number(), [1; 10]);
+    let (n, random) = (number(), [1; 16]);
     Order {
-        cast: CastId::from_parts(n, random),
+        cast: CastId::from_parts(n, *random.first_chunk().unwrap()),
         loom: LoomId::from_parts(n, random),
         entity: EntityId::from_parts(n, random),
         parent: None,

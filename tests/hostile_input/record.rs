@@ -58,8 +58,8 @@ fn gate(name: &str) -> GateSpec {
 }
 
 fn entry(body: Body) -> Result<Sealed, String> {
-    let (loom, writer) = (LoomId::from_parts(1, [0; 10]), WriterKey::from_bytes([0; 32]));
-    let entity = EntityId::from_parts(1, [0; 10]);
+    let (loom, writer) = (LoomId::from_parts(1, [0; 16]), WriterKey::from_bytes([0; 32]));
+    let entity = EntityId::from_parts(1, [0; 16]);
     let parent = Some(EntryId::of(b"parent"));
     let entry = Entry { format: FORMAT, loom, writer, sequence: u64::MAX, at_us: u64::MAX, entity, parent, body };
     Sealed::new(entry, Vec::new()).map_err(|error| error.to_string())
@@ -76,7 +76,7 @@ impl Run {
         };
         let circle = Arc::new(Circle::new(draft, &code_media, true).unwrap());
         let nature = Nature {
-            id: EntityId::from_parts(1, [0; 10]),
+            id: EntityId::from_parts(1, [0; 16]),
             depth: 0,
             identity: Identity::new(None, Sampling::default(), None),
             ledger: Ledger::new(circle.wards(), None),
@@ -346,7 +346,7 @@ fn opened(fork: Option<Fork>) -> Body {
 }
 
 fn entity(number: u64) -> EntityId {
-    EntityId::from_parts(number + 1, [0; 10])
+    EntityId::from_parts(number + 1, [0; 16])
 }
 
 /// The record of another node.
@@ -356,7 +356,7 @@ struct Other {
 }
 
 fn loom() -> LoomId {
-    LoomId::from_parts(1_790_000_000_000, [3; 10])
+    LoomId::from_parts(1_790_000_000_000, [3; 16])
 }
 
 impl Other {

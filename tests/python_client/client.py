@@ -18,10 +18,19 @@ from cantrip.v1 import node_pb2_grpc as rpc
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-def ulid() -> str:
-    """48 bits of milliseconds, 80 bits of randomness, in Crockford's base 32."""
-    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
-    return "".join(CROCKFORD[(number >> shift) & 31] for shift in range(125, -5, -5))
+def digits(number: int, count: int) -> str:
+    """A number in Crockford's base 32."""
+    return "".join(CROCKFORD[(number >> (5 * place)) & 31] for place in reversed(range(count)))
+
+
+def cast_id() -> str:
+    """48 bits of milliseconds, then 80 random bits."""
+    return digits(int(time.time() * 1000), 10) + digits(secrets.randbits(80), 16)
+
+
+def long_id() -> str:
+    """The id of a loom or an entity: 48 bits of milliseconds, then 128 more."""
+    return digits(int(time.time() * 1000), 10) + digits(secrets.randbits(128), 26)
 
 
 def channel(address: str, name: str, folder: pathlib.Path) -> grpc.Channel:
@@ -40,7 +49,7 @@ def opening(intent: str, gates: list[str]) -> pb.CallerMessage:
         model=pb.Model(name="python", at_caller=True, can_require_calls=True),
     )
     return pb.CallerMessage(
-        open=pb.Open(cast=ulid(), loom=ulid(), entity=ulid(), cantrip=cantrip, intent=intent, events=True)
+        open=pb.Open(cast=cast_id(), loom=long_id(), entity=long_id(), cantrip=cantrip, intent=intent, events=True)
     )
 
 

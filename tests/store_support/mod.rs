@@ -12,11 +12,11 @@ use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, Payload, Payloads, Seal
 use cantrip_runtime::ports::LoomStore;
 
 pub(crate) fn loom(number: u8) -> LoomId {
-    LoomId::from_parts(1_790_000_000_000 + u64::from(number), [number; 10])
+    LoomId::from_parts(1_790_000_000_000 + u64::from(number), [number; 16])
 }
 
 pub(crate) fn entity(number: u8) -> EntityId {
-    EntityId::from_parts(1_790_000_000_000, [number; 10])
+    EntityId::from_parts(1_790_000_000_000, [number; 16])
 }
 
 pub(crate) fn open(folder: &Path) -> Result<Arc<FjallStore>> {

@@ -102,7 +102,7 @@ impl Stage {
         let mut stage = Self {
             runtime,
             store,
-            loom: LoomId::from_parts(number, [1; 10]),
+            loom: LoomId::from_parts(number, [1; 16]),
             models: BTreeMap::new(),
             logs: Arc::default(),
             setup: setup.clone(),

@@ -24,17 +24,19 @@ pub(super) const CODEC_RAW: u64 = 0x55;
 const HASH_BLAKE3: u64 = 0x1e;
 /// Crockford's base 32: no letter that is read as another.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// 26 digits of 5 bits hold the 128 bits of an id.
-const DIGITS: usize = 26;
+/// 10 digits of 5 bits hold the 48 bits of an id's time; the 2 spare bits are zero.
+const TIME_DIGITS: usize = 10;
 
 /// What made a text unusable as an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IdError {
     /// The length or the alphabet is off.
-    #[error("`{text}` is not a {what}: expected 26 characters of 0-9 and a-z without i, l, o, u")]
-    Ulid {
+    #[error("`{text}` is not a {what}: expected {digits} characters of 0-9 and a-z without i, l, o, u")]
+    Digits {
         /// What was asked for.
         what: &'static str,
+        /// How many digits it has.
+        digits: usize,
         /// What came.
         text: String,
     },
@@ -52,60 +54,87 @@ pub enum IdError {
     },
 }
 
-fn encode(value: u128) -> String {
-    let mut text = String::with_capacity(DIGITS);
-    for digit in (0..DIGITS).rev() {
-        let index = (value >> (digit * 5)) & 31;
+/// Fills `digits` with a big-endian number.
+fn encode(mut value: u128, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
         // The mask keeps the index below 32, the length of the alphabet.
-        text.push(ALPHABET.get(usize::try_from(index).unwrap_or(0)).copied().unwrap_or(b'0').into());
+        let index = usize::try_from(value & 31).unwrap_or(0);
+        *digit = ALPHABET.get(index).copied().unwrap_or(b'0');
+        value >>= 5;
     }
-    text
 }
 
-fn decode(text: &str) -> Option<u128> {
-    if text.len() != DIGITS {
-        return None;
-    }
-    text.bytes().try_fold(0_u128, |value, byte| {
-        let digit = ALPHABET.iter().position(|&letter| letter == byte.to_ascii_lowercase())?;
-        if value >> 123 != 0 {
-            return None;
-        }
-        Some((value << 5) | u128::try_from(digit).ok()?)
-    })
+/// The number that digits of the alphabet stand for, unless it has more than `bits`.
+fn decode(digits: &[u8], bits: u32) -> Option<u128> {
+    let value = digits.iter().try_fold(0_u128, |value, byte| {
+        let digit = match byte.to_ascii_lowercase() {
+            byte @ b'0'..=b'9' => byte - b'0',
+            byte @ b'a'..=b'h' => byte - b'a' + 10,
+            byte @ (b'j' | b'k') => byte - b'j' + 18,
+            byte @ (b'm' | b'n') => byte - b'm' + 20,
+            byte @ b'p'..=b't' => byte - b'p' + 22,
+            byte @ b'v'..=b'z' => byte - b'v' + 27,
+            _ => return None,
+        };
+        (value.leading_zeros() >= 5).then_some((value << 5) | u128::from(digit))
+    })?;
+    (u128::BITS - value.leading_zeros() <= bits).then_some(value)
 }
 
-macro_rules! ulid {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+/// Declares an id of 6 bytes of time and so many further bytes, printed with 10 digits and as many as those need.
+macro_rules! timed_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rest:literal bytes, $digits:literal digits) => {
         $(#[$doc])*
-        ///
-        /// 48 bits of time in milliseconds, then 80 random bits: ids sort by the time they were made.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name([u8; 16]);
+        pub struct $name([u8; 6 + $rest]);
 
         impl $name {
-            /// Builds an id from the time and 80 random bits.
-            pub fn from_parts(unix_ms: u64, random: [u8; 10]) -> Self {
-                let mut bytes = [0; 16];
+            /// Length of the printed id in characters.
+            pub const DIGITS: usize = TIME_DIGITS + $digits;
+
+            /// Builds an id from the time, of which 48 bits count, and what makes it different from others of that time.
+            pub fn from_parts(unix_ms: u64, rest: [u8; $rest]) -> Self {
+                let mut bytes = [0; 6 + $rest];
                 let time = unix_ms.to_be_bytes();
-                bytes.iter_mut().zip(time.iter().skip(2).chain(random.iter())).for_each(|(to, from)| *to = *from);
+                bytes.iter_mut().zip(time.iter().skip(2).chain(rest.iter())).for_each(|(to, from)| *to = *from);
                 Self(bytes)
             }
 
+            /// The time that the id begins with, in milliseconds since 1970.
+            pub fn unix_ms(&self) -> u64 {
+                self.0.iter().take(6).fold(0, |time, byte| (time << 8) | u64::from(*byte))
+            }
+
             /// The id as it is stored.
-            pub const fn as_bytes(&self) -> &[u8; 16] {
+            pub const fn as_bytes(&self) -> &[u8; 6 + $rest] {
                 &self.0
             }
 
             /// The id from its stored form.
-            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+            pub const fn from_bytes(bytes: [u8; 6 + $rest]) -> Self {
                 Self(bytes)
+            }
+
+            fn parsed(text: &str) -> Option<Self> {
+                let (time, rest) = text.as_bytes().split_at_checked(TIME_DIGITS)?;
+                if rest.len() != $digits {
+                    return None;
+                }
+                let time = u64::try_from(decode(time, 48)?).ok()?;
+                let rest = decode(rest, $rest * 8)?.to_be_bytes();
+                let rest = rest.last_chunk::<$rest>()?;
+                Some(Self::from_parts(time, *rest))
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(&encode(u128::from_be_bytes(self.0)))
+                let mut text = [0; Self::DIGITS];
+                let (time, rest) = text.split_at_mut(TIME_DIGITS);
+                encode(self.unix_ms().into(), time);
+                encode(self.0.iter().skip(6).fold(0, |value, byte| (value << 8) | u128::from(*byte)), rest);
+                // Every byte is a letter or a digit.
+                out.write_str(std::str::from_utf8(&text).unwrap_or_default())
             }
         }
 
@@ -119,9 +148,10 @@ macro_rules! ulid {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                decode(text)
-                    .map(|value| Self(value.to_be_bytes()))
-                    .ok_or_else(|| IdError::Ulid { what: $what, text: text.chars().take(64).collect() })
+                Self::parsed(text).ok_or_else(|| {
+                    let text = text.chars().take(64).collect();
+                    IdError::Digits { what: $what, digits: Self::DIGITS, text }
+                })
             }
         }
 
@@ -139,20 +169,35 @@ macro_rules! ulid {
     };
 }
 
-ulid!(
+timed_id!(
     /// Names one loom: one append-only tree of entries.
+    ///
+    /// 48 bits of time in milliseconds, so that ids sort by the time they were made, then 128 bits of hash: the id
+    /// commits to whoever founded the loom ([`LoomId::mint`]).
     LoomId,
-    "loom id"
+    "loom id",
+    16 bytes,
+    26 digits
 );
-ulid!(
+timed_id!(
     /// Names one entity: one cast, or one summoned entity across its sends (ENTITY-2).
+    ///
+    /// 48 bits of time in milliseconds, then 128 bits of hash: the id commits to whoever minted it
+    /// ([`EntityId::mint`]).
     EntityId,
-    "entity id"
+    "entity id",
+    16 bytes,
+    26 digits
 );
-ulid!(
+timed_id!(
     /// The caller's name for a cast: the key that makes a repeated request the same cast.
+    ///
+    /// 48 bits of time in milliseconds, then 80 random bits. That of a child follows from its entity's id
+    /// ([`CastId::of_child`]).
     CastId,
-    "cast id"
+    "cast id",
+    10 bytes,
+    16 digits
 );
 
 macro_rules! content_id {
@@ -330,8 +375,14 @@ mod tests {
 
     #[test]
     fn an_id_prints_and_parses_to_itself() {
-        let id = EntityId::from_parts(1_790_000_000_000, [7; 10]);
-        assert_eq!(id.to_string().parse(), Ok(id));
+        for rest in [[0; 16], [7; 16], [255; 16]] {
+            let id = EntityId::from_parts(1_790_000_000_000, rest);
+            assert_eq!(id.to_string().len(), EntityId::DIGITS);
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(id.unix_ms(), 1_790_000_000_000);
+        }
+        let cast = CastId::from_parts(u64::MAX, [255; 10]);
+        assert_eq!((cast.to_string().len(), cast.to_string().parse()), (CastId::DIGITS, Ok(cast)));
         let entry = EntryId::of(b"x");
         assert_eq!(entry.to_string().parse(), Ok(entry));
         assert!(entry.to_string().starts_with("bafyr4i"));
@@ -340,16 +391,54 @@ mod tests {
     }
 
     #[test]
+    fn the_digits_of_an_id_stay_as_they_are() {
+        let id = LoomId::from_parts(1_790_000_000_000, *b"sixteen bytes it");
+        assert_eq!(id.to_string(), "01m3250v003kd5w78sb5drg64ybmcnsj0tbm");
+        let cast = CastId::from_parts(1_790_000_000_000, *b"ten bytes!");
+        assert_eq!(cast.to_string(), "01m3250v00ehjpw832f5t6aws1");
+    }
+
+    #[test]
+    fn every_letter_stands_for_its_place_in_the_alphabet() {
+        for (place, letter) in ALPHABET.iter().enumerate() {
+            assert_eq!(decode(&[*letter], 5), u128::try_from(place).ok());
+            assert_eq!(decode(&[letter.to_ascii_uppercase()], 5), u128::try_from(place).ok());
+        }
+        let letters = (u8::MIN..=u8::MAX).filter(|byte| decode(&[*byte], 5).is_some()).count();
+        assert_eq!(letters, 32 + 22, "10 digits, and 22 letters of two sizes");
+    }
+
+    #[test]
     fn ids_sort_by_the_time_they_were_made() {
-        let early = LoomId::from_parts(1, [255; 10]);
-        let late = LoomId::from_parts(2, [0; 10]);
+        let early = LoomId::from_parts(1, [255; 16]);
+        let late = LoomId::from_parts(2, [0; 16]);
         assert!(early < late && early.to_string() < late.to_string());
     }
 
     #[test]
-    fn a_text_that_is_no_id_says_what_was_expected() {
-        for text in ["", "0", "zzzzzzzzzzzzzzzzzzzzzzzzzz", "0123456789abcdefghjkmnpqri"] {
+    fn an_id_has_no_second_text_with_spare_bits() {
+        let zeros = "0".repeat(LoomId::DIGITS);
+        assert_eq!(zeros.parse(), Ok(LoomId::from_bytes([0; 22])));
+        // The time's first digit has 3 bits, and so has the first of what follows.
+        for (place, digit) in [(0, "8"), (0, "z"), (10, "8"), (10, "g")] {
+            let mut text = zeros.clone();
+            text.replace_range(place..=place, digit);
             assert!(text.parse::<LoomId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_id_names_its_length() {
+        let said = |wrong: Option<IdError>| wrong.map(|error| error.to_string()).unwrap_or_default();
+        assert!(said("x".parse::<LoomId>().err()).contains("`x` is not a loom id: expected 36 characters"));
+        assert!(said("x".parse::<CastId>().err()).contains("`x` is not a cast id: expected 26 characters"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_id_says_what_was_expected() {
+        for text in ["", "0", "zzzzzzzzzzzzzzzzzzzzzzzzzz", "0123456789abcdefghjkmnpqri", "é", "ééééééééééééééééééé"]
+        {
+            assert!(text.parse::<LoomId>().is_err() && text.parse::<CastId>().is_err(), "{text}");
         }
         assert!(BlobId::of(b"x").to_string().parse::<EntryId>().is_err());
     }

@@ -177,7 +177,7 @@ mod tests {
     fn a_host_cannot_send_without_end() {
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (id, entity) = (LoomId::from_parts(1, [1; 10]), EntityId::from_parts(1, [1; 10]));
+        let (id, entity) = (LoomId::from_parts(1, [1; 16]), EntityId::from_parts(1, [1; 16]));
         let loom = Looms::default().open(id, &store, &clock, None).unwrap();
         let intake = Intake::of_new(loom, (entity, None));
         intake.state.lock().unwrap().bytes = RECEIVED_BYTES_MAX;

@@ -310,7 +310,7 @@ mod tests {
     fn events_that_nobody_reads_are_dropped_the_oldest_first() {
         let line = Line::new(0);
         let mut events = line.events();
-        let event = Event { entity: EntityId::from_parts(1, [1; 10]), depth: 0, kind: EventKind::MessageStarted };
+        let event = Event { entity: EntityId::from_parts(1, [1; 16]), depth: 0, kind: EventKind::MessageStarted };
         for _ in 0..EVENTS_WAITING_MAX + 3 {
             line.event(&event);
         }

@@ -216,7 +216,7 @@ mod tests {
     async fn a_turn_that_records_much_waits_for_the_store() {
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (id, entity) = (LoomId::from_parts(1, [1; 10]), EntityId::from_parts(1, [1; 10]));
+        let (id, entity) = (LoomId::from_parts(1, [1; 16]), EntityId::from_parts(1, [1; 16]));
         let loom = Looms::default().open(id, &store, &clock, None).unwrap();
         let synced = loom.grows();
         let text = "x".repeat(16 * 1024);

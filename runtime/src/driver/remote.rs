@@ -257,7 +257,7 @@ impl Actor {
         };
         let order = Order {
             // Of the name that is on record here already: whoever takes this entity up again means the same cast.
-            cast: CastId::from_bytes(*entity.as_bytes()),
+            cast: CastId::of_child(&entity),
             loom: self.loom.id(),
             entity,
             parent: Some(delegated),

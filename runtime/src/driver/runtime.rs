@@ -44,8 +44,8 @@ impl Host {
         self.peers.as_ref().map(|peers| peers.known().into()).unwrap_or_default()
     }
 
-    fn random(&self) -> [u8; 10] {
-        let mut bytes = [0; 10];
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
         self.clock.random(&mut bytes);
         bytes
     }

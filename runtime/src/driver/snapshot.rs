@@ -131,10 +131,10 @@ mod tests {
     }
 
     fn snapshot(store: &dyn LoomStore, base: Option<EntryId>) -> EntryId {
-        let (loom, writer) = (LoomId::from_parts(1, [1; 10]), store.writer());
+        let (loom, writer) = (LoomId::from_parts(1, [1; 16]), store.writer());
         let sequence = store.head(loom).unwrap().sequence + 1;
         let body = Body::Snapshot { medium: "m".to_owned(), memory_bytes: 1 << 16, base, pages: Vec::new() };
-        let entity = EntityId::from_parts(1, [1; 10]);
+        let entity = EntityId::from_parts(1, [1; 16]);
         let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: base, body };
         let sealed = Sealed::new(entry, Vec::new()).unwrap();
         let id = sealed.id;

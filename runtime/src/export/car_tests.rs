@@ -13,7 +13,7 @@ use crate::ports::LoomStore as _;
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
 fn loom(number: u64) -> LoomId {
-    LoomId::from_parts(number, [0; 10])
+    LoomId::from_parts(number, [0; 16])
 }
 
 /// A loom of so many entries, each with a text beside it.
@@ -30,7 +30,7 @@ fn entry(loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Sealed, Box<d
     let text = payloads.text(&format!("{sequence} ").repeat(10_000));
     assert!(matches!(text, Payload::Blob { .. }));
     let body = Body::Intent { text, steer: false, cast: None };
-    let entity = EntityId::from_parts(1, [0; 10]);
+    let entity = EntityId::from_parts(1, [0; 16]);
     let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: None, body };
     Ok(Sealed::new(entry, payloads.into_blobs())?)
 }

@@ -57,11 +57,11 @@ fn the_name_of_a_node_is_bounded() {
 fn entry(text: Payload) -> Entry {
     Entry {
         format: FORMAT,
-        loom: LoomId::from_parts(1, [1; 10]),
+        loom: LoomId::from_parts(1, [1; 16]),
         writer: WriterKey::from_bytes([1; 32]),
         sequence: 1,
         at_us: 1,
-        entity: EntityId::from_parts(1, [1; 10]),
+        entity: EntityId::from_parts(1, [1; 16]),
         parent: None,
         body: Body::Intent { text, steer: false, cast: None },
     }

@@ -36,7 +36,7 @@ fn opened(number: u64) -> Opened {
 fn a_node_looks_through_so_many_looms_for_what_was_cut_off() {
     let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));
     for number in 1..=1_003 {
-        let (loom, entity) = (LoomId::from_parts(number, [1; 10]), EntityId::from_parts(number, [2; 10]));
+        let (loom, entity) = (LoomId::from_parts(number, [1; 16]), EntityId::from_parts(number, [2; 16]));
         let (writer, body) = (store.writer(), Body::Opened(Box::new(opened(number))));
         let entry = Entry { format: FORMAT, loom, writer, sequence: 1, at_us: number, entity, parent: None, body };
         store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();

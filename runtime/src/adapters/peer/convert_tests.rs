@@ -28,10 +28,10 @@ fn an_order() -> Order {
     };
     Order {
         cast: CastId::from_parts(1_700_000_000_000, [1; 10]),
-        loom: LoomId::from_parts(1_700_000_000_001, [2; 10]),
-        entity: EntityId::from_parts(1_700_000_000_002, [3; 10]),
+        loom: LoomId::from_parts(1_700_000_000_001, [2; 16]),
+        entity: EntityId::from_parts(1_700_000_000_002, [3; 16]),
         parent: Some(EntryId::of(b"parent")),
-        spawned_by: Some(EntityId::from_parts(1_700_000_000_003, [4; 10])),
+        spawned_by: Some(EntityId::from_parts(1_700_000_000_003, [4; 16])),
         depth: 2,
         cantrip: CantripOrder {
             identity: Identity::new(Some("be brief".to_owned()), sampling, Some(ToolChoice::Required)),
@@ -52,7 +52,7 @@ fn an_order() -> Order {
         lease: Some(Duration::from_secs(20)),
         again: false,
         keep: true,
-        fork: Some((EntityId::from_parts(5, [6; 10]), 3)),
+        fork: Some((EntityId::from_parts(5, [6; 16]), 3)),
         seen: Exposure { private: false, untrusted: true, outbound: false },
     }
 }

@@ -24,11 +24,11 @@ use crate::fuzz_targets::target_of;
 use crate::ports::{CopyBook, CopyStore, LoomStore, RemoteEnd, StoreError};
 
 fn entity() -> EntityId {
-    EntityId::from_parts(2, [2; 10])
+    EntityId::from_parts(2, [2; 16])
 }
 
 fn loom() -> LoomId {
-    LoomId::from_parts(1, [1; 10])
+    LoomId::from_parts(1, [1; 16])
 }
 
 fn order() -> Order {

@@ -58,7 +58,7 @@ fn scripted() -> Scripted {
 }
 
 fn loom() -> LoomId {
-    LoomId::from_bytes([1; 16])
+    LoomId::from_bytes([1; 22])
 }
 
 fn sealed(sequence: u64, text: &str) -> Sealed {
@@ -68,7 +68,7 @@ fn sealed(sequence: u64, text: &str) -> Sealed {
         writer: WriterKey::from_bytes([2; 32]),
         sequence,
         at_us: 1,
-        entity: EntityId::from_bytes([3; 16]),
+        entity: EntityId::from_bytes([3; 22]),
         parent: None,
         body: Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None },
     };

@@ -437,7 +437,8 @@ impl Database {
 
     pub(super) fn loom_of(&self, entity: EntityId) -> Result<Option<LoomId>, DatabaseError> {
         self.each(Space::Entities, entity.as_bytes(), |key, _| {
-            let (_, place) = rows::split_indexed::<16>(key).ok_or(DatabaseError::Row { space: "entities" })?;
+            let (_, place) =
+                rows::split_indexed::<{ rows::ENTITY_BYTES }>(key).ok_or(DatabaseError::Row { space: "entities" })?;
             Ok(ControlFlow::Break(place.log.loom))
         })
     }

@@ -7,9 +7,8 @@ use super::database::{CACHE_BYTES, Database, guarded};
 use super::findings::Findings;
 use super::journal::Scan;
 use super::key::{KEY_FILE, NodeKey};
-use super::marks::Marks;
 use super::open::Folder;
-use super::rows::LAYOUT;
+use super::rows::{self, LAYOUT};
 use super::scratch::Scratch;
 use super::{manifest, verify};
 use crate::ports::{StoreError, Verified};
@@ -60,7 +59,7 @@ pub(super) fn examine(path: &Path) -> Result<Verified, StoreError> {
 
 fn once(folder: &Folder<'_>) -> Result<Verified, StoreError> {
     let mut findings = Findings::default();
-    let marks = Marks::load(folder.0).map_err(folder.cannot("read the head marks"))?;
+    let marks = folder.marks()?;
     if !folder.has_database() {
         return match marks {
             None => Err(folder.refuse("there is no record here")),
@@ -99,7 +98,7 @@ fn once(folder: &Folder<'_>) -> Result<Verified, StoreError> {
 fn check_maker(folder: &Folder<'_>, database: &Database, findings: &mut Findings) {
     match database.made_by() {
         Ok(Some((layout, _))) if layout != LAYOUT => {
-            findings.store(format!("it has layout {layout}, and this version reads layout {LAYOUT}"));
+            findings.store(rows::other_layout(layout));
         }
         Ok(Some((_, writer))) => match NodeKey::load(folder.0) {
             Ok(Some(key)) if key.writer() == writer => {}

@@ -23,9 +23,9 @@ pub(super) const MARKS_FILE: &str = "heads";
 /// The length of the header and of each record, in bytes: a page holds a whole number of them.
 pub(super) const RECORD: usize = 128;
 /// How much of a record is covered by its check.
-const COVERED: usize = 104;
+const COVERED: usize = 56 + Log::BYTES;
 /// The version of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: [u8; 4] = *b"CTH0";
 const MARK: [u8; 4] = *b"CTH1";
 /// 8 MiB, some 65 000 batches: below it the file is not worth a rewrite, and it is read in some 20 ms at open.
@@ -75,9 +75,16 @@ fn header() -> Vec<u8> {
     seal(bytes)
 }
 
+/// The header of layout 1, whose records covered 104 bytes.
+fn header_of_layout_1() -> Vec<u8> {
+    let mut bytes = [HEADER.as_slice(), &1_u32.to_be_bytes()].concat();
+    bytes.resize(104, 0);
+    seal(bytes)
+}
+
 fn seal(mut covered: Vec<u8>) -> Vec<u8> {
     let check = blake3::hash(&covered);
-    covered.extend(check.as_bytes().iter().take(RECORD - COVERED));
+    covered.extend(check.as_bytes().iter().take(RECORD - covered.len()));
     covered
 }
 
@@ -98,6 +105,8 @@ pub(super) struct Marks {
     pub(super) broken: Option<Broken>,
     /// The header is not ours.
     pub(super) headless: bool,
+    /// The header is that of a store of layout 1.
+    pub(super) layout_1: bool,
 }
 
 /// A record that is not readable.
@@ -143,6 +152,7 @@ impl Marks {
     fn take(&mut self, offset: u64, record: &[u8]) {
         if offset == 0 {
             self.headless = record != header().as_slice();
+            self.layout_1 = record == header_of_layout_1().as_slice();
             return;
         }
         match Mark::parse(record) {
@@ -246,12 +256,13 @@ const fn outdated(bytes: u64, needed: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::open::Folder;
     use super::*;
     use crate::domain::ids::{LoomId, WriterKey};
 
     fn mark(loom: u8, sequence: u64) -> Mark {
         Mark {
-            log: Log { loom: LoomId::from_bytes([loom; 16]), writer: WriterKey::from_bytes([9; 32]) },
+            log: Log { loom: LoomId::from_bytes([loom; 22]), writer: WriterKey::from_bytes([9; 32]) },
             head: Head { sequence, chain: [loom; 32] },
             commit: sequence,
         }
@@ -320,6 +331,21 @@ mod tests {
         assert!(std::fs::metadata(folder.path().join(MARKS_FILE))?.len() < 1024);
         let marks = load(folder.path())?;
         assert_eq!((marks.by_log.len(), marks.commit), (2, 70_001));
+        Ok(())
+    }
+
+    #[test]
+    fn the_file_of_a_store_of_layout_1_is_told_from_a_damaged_one() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut header = b"CTH0\0\0\0\x01".to_vec();
+        std::fs::write(folder.path().join(MARKS_FILE), &header)?;
+        assert!(!load(folder.path())?.layout_1, "only the whole header says so");
+        header.resize(104, 0);
+        let check = blake3::hash(&header);
+        header.extend(check.as_bytes().iter().take(24));
+        std::fs::write(folder.path().join(MARKS_FILE), &header)?;
+        let refused = Folder(folder.path()).marks().err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("layout 1") && refused.contains("4e523ed"), "{refused}");
         Ok(())
     }
 }

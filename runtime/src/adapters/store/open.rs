@@ -68,6 +68,15 @@ impl Folder<'_> {
         self.database().join("version").exists()
     }
 
+    /// The head marks, if the folder is of this version's layout.
+    pub(super) fn marks(&self) -> Result<Option<Marks>, StoreError> {
+        let marks = Marks::load(self.0).map_err(self.cannot("read the head marks"))?;
+        if marks.as_ref().is_some_and(|marks| marks.layout_1) {
+            return Err(self.refuse(rows::other_layout(1)));
+        }
+        Ok(marks)
+    }
+
     /// Whether a process has it open for writing.
     pub(super) fn is_in_use(&self) -> bool {
         File::open(self.0.join("lock")).is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
@@ -90,7 +99,7 @@ pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> 
     private::make_folder(path).map_err(folder.cannot("make the folder"))?;
     let lock = folder.lock()?;
     scratch::clean(path).map_err(folder.cannot("remove what an earlier run left"))?;
-    let marks = Marks::load(path).map_err(folder.cannot("read the head marks"))?;
+    let marks = folder.marks()?;
     let key = NodeKey::load(path).map_err(folder.cannot("read the node's key"))?;
     let (key, database, marks) = match marks {
         None if folder.has_database() => {
@@ -157,7 +166,7 @@ fn existing(
         return Err(folder.damaged(format!("the database does not know who made it; {ADVICE}")));
     };
     if layout != LAYOUT {
-        return Err(folder.refuse(format!("it has layout {layout}, and this version reads layout {LAYOUT}")));
+        return Err(folder.refuse(rows::other_layout(layout)));
     }
     let key = match key.filter(|key| key.writer() == writer) {
         Some(key) => key,

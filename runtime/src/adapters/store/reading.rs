@@ -8,7 +8,7 @@ use super::examine::{self, Copied};
 use super::findings::Findings;
 use super::marks::Marks;
 use super::open::Folder;
-use super::rows::{self, Log, Place, Space};
+use super::rows::{self, LAYOUT, Log, Place, Space};
 use super::{durable_copies, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Sealed};
@@ -32,14 +32,17 @@ impl ReadingStore {
         let mut tries = 3;
         loop {
             tries -= 1;
-            let marks = Marks::load(path).map_err(folder.cannot("read the head marks"))?;
+            let marks = folder.marks()?;
             let mut findings = Findings::default();
             let (copied, _) = examine::copy(&folder, &mut findings)?;
             let whole = findings.is_empty();
             if let Some(copied) = copied
                 && (whole || tries == 0)
-                && let Some((_, writer)) = copied.database.made_by()?
+                && let Some((layout, writer)) = copied.database.made_by()?
             {
+                if layout != LAYOUT {
+                    return Err(folder.refuse(rows::other_layout(layout)));
+                }
                 return Ok(Self { folder: path.to_owned(), writer, copied, marks });
             }
             if tries == 0 {

@@ -8,7 +8,18 @@ use crate::domain::loom::{Head, Sealed, SignedHead};
 use crate::ports::LoomSummary;
 
 /// The version of the layout. A reader refuses any other.
-pub(super) const LAYOUT: u16 = 1;
+pub(super) const LAYOUT: u16 = 2;
+
+/// Says why a store of another layout is not opened.
+pub(super) fn other_layout(found: u16) -> String {
+    let shows = if found == 1 { "; the last commit that shows and exports it is 4e523ed" } else { "" };
+    format!("it has layout {found}, and this version reads layout {LAYOUT}{shows}")
+}
+
+/// Bytes of a loom's id in a key.
+const LOOM_BYTES: usize = 22;
+/// Bytes of an entity's id in a key.
+pub(super) const ENTITY_BYTES: usize = 22;
 
 /// The row of [`Space::Meta`] with the layout's version.
 pub(super) const META_LAYOUT: &[u8] = b"layout";
@@ -76,7 +87,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) const BYTES: usize = 48;
+    pub(super) const BYTES: usize = LOOM_BYTES + 32;
 
     pub(super) fn to_bytes(self) -> Vec<u8> {
         [self.loom.as_bytes().as_slice(), self.writer.as_bytes()].concat()
@@ -93,7 +104,7 @@ impl Log {
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (loom, rest) = bytes.split_first_chunk::<16>()?;
+        let (loom, rest) = bytes.split_first_chunk::<LOOM_BYTES>()?;
         let writer = <[u8; 32]>::try_from(rest).ok()?;
         Some(Self { loom: LoomId::from_bytes(*loom), writer: WriterKey::from_bytes(writer) })
     }
@@ -301,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_place_parses_to_itself_and_sorts_as_the_log_runs() {
-        let log = Log { loom: LoomId::from_bytes([3; 16]), writer: WriterKey::from_bytes([4; 32]) };
+        let log = Log { loom: LoomId::from_bytes([3; 22]), writer: WriterKey::from_bytes([4; 32]) };
         assert_eq!(Place::parse(&log.at(258).to_bytes()), Some(log.at(258)));
         assert!(log.at(255).to_bytes() < log.at(256).to_bytes());
         assert_eq!(Place::parse(&log.to_bytes()), None);
@@ -312,7 +323,7 @@ mod tests {
     #[test]
     fn values_parse_to_themselves_and_nothing_shorter_does() {
         let head = Head { sequence: 9, chain: [1; 32] };
-        let line = LogLine { head, first_us: 1, last_us: 2, root: EntityId::from_bytes([5; 16]) };
+        let line = LogLine { head, first_us: 1, last_us: 2, root: EntityId::from_bytes([5; 22]) };
         assert_eq!(LogLine::parse(&line.to_bytes()), Some(line));
         for id in [None, Some([3; 16])] {
             let commit = Commit { number: 8, marked: 7, id };
@@ -320,6 +331,6 @@ mod tests {
         }
         assert_eq!(Commit::parse(&[0; 31]), None);
         assert_eq!(Commit::parse(&[0; 15]), None);
-        assert_eq!(LogLine::parse(&[0; 71]), None);
+        assert_eq!(LogLine::parse(&[0; 77]), None);
     }
 }

@@ -99,7 +99,9 @@ fn subject(space: Space, key: &[u8], value: &[u8]) -> Option<(Place, EntryId)> {
     match space {
         Space::Ids => Place::parse(value).zip(rows::digest(key)),
         Space::Children => rows::split_indexed::<32>(key).map(|(_, place)| place).zip(rows::digest(value)),
-        Space::Entities => rows::split_indexed::<16>(key).map(|(_, place)| place).zip(rows::digest(value)),
+        Space::Entities => {
+            rows::split_indexed::<{ rows::ENTITY_BYTES }>(key).map(|(_, place)| place).zip(rows::digest(value))
+        }
         Space::Meta | Space::Entries | Space::Heads | Space::Blobs => None,
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A signature says who wrote an entry; what is here says whether that one was allowed to. Decides nothing about threads.
 
+mod mint;
 mod terms;
 
 pub use terms::{
-    Admitted, AuthorityId, CertificateId, Expelled, LogEnd, NodeId, Nonce, Principal, Right, Rights, Scope, Settled, Target,
+    Admitted, AuthorityId, CertificateId, Expelled, LogEnd, NodeId, Nonce, Principal, Right, Rights, Scope, Settled,
+    Target,
 };

@@ -26,7 +26,7 @@ fn inline(text: &str) -> Payload {
 }
 
 fn entity(number: u64) -> EntityId {
-    EntityId::from_parts(number + 1, [0; 10])
+    EntityId::from_parts(number + 1, [0; 16])
 }
 
 fn fork(of: EntityId, turns: u64) -> Fork {
@@ -68,7 +68,7 @@ impl Log {
     fn add(&mut self, entity: EntityId, parent: Option<EntryId>, body: Body) -> Result<EntryId, ViewError> {
         let sequence = self.entries.len() as u64 + 1;
         let writer = WriterKey::from_bytes([self.writer; 32]);
-        let loom = LoomId::from_parts(1, [0; 10]);
+        let loom = LoomId::from_parts(1, [0; 16]);
         let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: sequence, entity, parent, body };
         let sealed = Sealed::new(entry, Vec::new()).map_err(|_| ViewError::NoEntity(entity))?;
         let id = sealed.id;
