@@ -259,7 +259,10 @@ fn a_loom_can_be_listed_shown_and_verified() {
     assert_eq!((&looms[0]["status"], &looms[0]["reason"]), (&"terminated".into(), &"done".into()));
     assert_eq!(looms[0]["intent"], INTENT);
     let listed = bench.run(&["loom", "ls"]).ends(0).out;
-    assert!(listed.contains(&loom) && listed.contains("terminated") && listed.contains(INTENT), "{listed}");
+    assert!(
+        listed.starts_with(&format!("{} ", &loom[..14])) && listed.contains("terminated") && listed.contains(INTENT),
+        "{listed}"
+    );
     bench.run(&["loom", "ls", "--limit", "0"]).ends(0).says(&["older one is not shown; --limit 1 lists all"]);
 
     let shown = bench.run(&["loom", "show"]).ends(0).out;
@@ -284,6 +287,31 @@ fn a_loom_can_be_listed_shown_and_verified() {
     let verified = bench.run(&["loom", "verify", "--json"]).ends(0).json();
     assert_eq!((verified["looms"].as_u64(), verified["findings"].as_array().map(Vec::len)), (Some(1), Some(0)));
     bench.run(&["loom", "verify"]).ends(0).says(&["clean"]);
+}
+
+#[test]
+fn a_part_of_an_id_names_a_loom_and_an_entity_unless_it_fits_several() {
+    let bench = Bench::new();
+    bench.example();
+    bench.example();
+    let looms = bench.run(&["loom", "ls", "--json"]).ends(0).json();
+    let id = |index: usize, key: &str| looms[index][key].as_str().unwrap().to_owned();
+    let (loom, root) = (id(1, "loom"), id(1, "root"));
+    let turns = bench.run(&["loom", "show", &loom, "--json"]).ends(0).json();
+    for part in [&loom[..16], &loom[16..], &loom.to_uppercase()[..16]] {
+        assert_eq!(bench.run(&["loom", "show", part, "--json"]).ends(0).json(), turns, "{part}");
+        for entity in [&root[..16], &root[16..]] {
+            assert_eq!(bench.run(&["loom", "thread", part, entity, "--json"]).ends(0).json(), turns, "{part} {entity}");
+        }
+    }
+    for thread in [&root[10..], &root.to_uppercase()[..16], &format!("{}/{}", &loom[20..], &root[20..])] {
+        bench.run(&["loom", "diff", thread, &loom]).ends(0);
+    }
+    let other = id(0, "loom");
+    let fits = format!("`01` fits 2 looms: {loom}, {other}");
+    bench.run(&["loom", "show", "01"]).ends(2).says(&[&fits, "hint: give more of the id"]);
+    bench.run(&["loom", "diff", "01", &loom]).ends(2).says(&[&fits]);
+    bench.run(&["loom", "thread", &loom, "zzz"]).ends(2).says(&["has no entity `zzz`", "hint: "]);
 }
 
 #[test]

@@ -388,7 +388,7 @@ pub(super) enum LoomCommand {
     },
     /// Show the turns of a loom
     Show {
-        /// The loom: its id, the beginning of it, or nothing for the newest
+        /// The loom: its id, the beginning or the end of it, or nothing for the newest
         loom: Option<String>,
         /// Print as JSON
         #[arg(long)]
@@ -398,7 +398,7 @@ pub(super) enum LoomCommand {
     Thread {
         /// The loom
         loom: String,
-        /// The entity: its id or the end of it; nothing for the root
+        /// The entity: its id, the beginning or the end of it; nothing for the root
         entity: Option<String>,
         /// Print as JSON
         #[arg(long)]
@@ -406,7 +406,7 @@ pub(super) enum LoomCommand {
     },
     /// Write a loom out, secrets taken out unless told otherwise
     Export {
-        /// The loom: its id, the beginning of it, or nothing for the newest
+        /// The loom: its id, the beginning or the end of it, or nothing for the newest
         loom: Option<String>,
         /// All looms of the record
         #[arg(long, conflicts_with = "loom")]
@@ -444,7 +444,7 @@ pub(super) enum LoomCommand {
     Diff(ThreadsArgs),
     /// Go on here with an entity of another node, of whose loom this node keeps a copy
     Adopt {
-        /// The entity: its id, LOOM/ENTITY, or a loom, whose root is meant
+        /// The entity: its id or a part of it, LOOM/ENTITY, or a loom, whose root is meant
         entity: String,
     },
     /// Read an archive into the record, everything recomputed
@@ -500,7 +500,7 @@ pub(super) enum CopyChoice {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// The loom: its id, the beginning of it, or nothing for the newest
+    /// The loom: its id, the beginning or the end of it, or nothing for the newest
     pub(super) loom: Option<String>,
     /// Print as JSON
     #[arg(long)]
@@ -547,7 +547,7 @@ fn forks(text: &str) -> Result<usize, String> {
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
-    /// The thread: its entity, LOOM/ENTITY, or a loom, whose root is meant
+    /// The thread: its entity, whole or a part of its id, LOOM/ENTITY, or a loom, whose root is meant
     pub(super) thread: String,
     /// Record what came of it beside the thread, in this node's signed log
     #[arg(long)]
@@ -559,7 +559,7 @@ pub(super) struct ReplayArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ThreadsArgs {
-    /// A thread: its entity, LOOM/ENTITY, or a loom, whose root is meant
+    /// A thread: its entity, whole or a part of its id, LOOM/ENTITY, or a loom, whose root is meant
     pub(super) one: String,
     /// Another
     pub(super) other: String,

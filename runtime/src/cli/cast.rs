@@ -17,7 +17,8 @@ use super::args::CastArgs;
 use super::copies;
 use super::exit::{CliError, Exit};
 use super::familiar::model_named;
-use super::settings::{self, Settings};
+use super::names::find_loom;
+use super::settings::Settings;
 use super::show::{EventLines, Progress, summary};
 use super::{json, print, print_result, say};
 
@@ -77,7 +78,7 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
 
 /// A loom that is there, or the whole id of one that is to be.
 fn named_loom(store: &dyn LoomStore, name: &str) -> Result<LoomId, CliError> {
-    name.parse::<LoomId>().or_else(|_| settings::find_loom(store, Some(name)))
+    name.parse::<LoomId>().or_else(|_| find_loom(store, Some(name)))
 }
 
 pub(super) fn resume(
@@ -86,7 +87,7 @@ pub(super) fn resume(
     name: &str,
     options: &CastOptions,
 ) -> Result<Summoned, CliError> {
-    let loom = settings::find_loom(&**runtime.store(), Some(name))?;
+    let loom = find_loom(&**runtime.store(), Some(name))?;
     let tree = runtime.tree(loom).map_err(CliError::fault)?;
     let root = tree
         .entities()

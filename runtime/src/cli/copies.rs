@@ -21,7 +21,8 @@ use crate::ports::{Clock, CopyBook, StoreError};
 
 use super::args::{CopyChoice, ReplicateArgs, StatusArgs};
 use super::exit::{CliError, Exit};
-use super::settings::{self, Sandboxed, Settings, find_loom};
+use super::names::find_loom;
+use super::settings::{self, Sandboxed, Settings};
 use super::show::count;
 use super::{json, node, print, say};
 

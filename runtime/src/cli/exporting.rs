@@ -13,8 +13,9 @@ use crate::ports::LoomStore;
 
 use super::args::Format;
 use super::exit::{CliError, Exit};
+use super::names::find_loom;
 use super::output::{Data, is_terminal, reader_is_gone, visible_json};
-use super::settings::{Settings, find_loom};
+use super::settings::Settings;
 use super::show::count;
 use super::{json, print, say};
 

@@ -17,7 +17,8 @@ use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
 
 use super::args::LoomCommand;
 use super::exit::{CliError, Exit};
-use super::settings::{self, Settings, find_loom};
+use super::names::{find_entity, find_loom, short_digits};
+use super::settings::{self, Settings};
 use super::show::{count, indent};
 use super::{copies, exporting, timetravel};
 use super::{json, print, say};
@@ -52,14 +53,11 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
         }
         LoomCommand::Thread { loom, entity, json } => {
             let reader = settings.reader()?;
-            let tree = reader.tree(find_loom(&**reader.store(), Some(&loom))?).map_err(CliError::fault)?;
-            let wanted = entity.unwrap_or_default();
+            let loom = find_loom(&**reader.store(), Some(&loom))?;
+            let tree = reader.tree(loom).map_err(CliError::fault)?;
             let aside = tree.aside().iter().map(|aside| aside.entity);
-            let found = tree.entities().map(|(id, _)| id).chain(aside).find(|id| id.to_string().ends_with(&wanted));
-            let id = found.ok_or_else(|| {
-                CliError::usage(anyhow::anyhow!("the loom has no entity `{wanted}`"))
-                    .hint("`cantrip-runtime loom show` names them")
-            })?;
+            let entities = tree.entities().map(|(id, _)| id).chain(aside);
+            let id = find_entity(loom, &entity.unwrap_or_default(), entities)?;
             turns(&tree.thread(id).map_err(CliError::fault)?, &tree, json)
         }
         LoomCommand::Export { loom, all, format, output, raw } => {
@@ -103,9 +101,10 @@ fn list(settings: &Settings, limit: usize, as_json: bool) -> Result<Exit, CliErr
         return Ok(Exit::Done);
     }
     let now_us = SystemClock::default().now_us();
+    let digits = short_digits(looms.iter().map(|loom| loom.loom));
     for line in &lines {
         print(&format!(
-            "{}  {:>10}  {:>7} entries  {:<10}  {}",
+            "{:.digits$}  {:>10}  {:>7} entries  {:<10}  {}",
             line.loom,
             age(line.first_us, now_us),
             line.entries,

@@ -376,34 +376,3 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
     };
     CliError { exit, source: error.into(), hint }
 }
-
-/// Finds a loom by its id, by the beginning or the end of it, or the newest.
-pub(super) fn find_loom(store: &dyn LoomStore, named: Option<&str>) -> Result<LoomId, CliError> {
-    let looms = store.looms().map_err(CliError::fault)?;
-    let Some(name) = named else {
-        let newest = looms.first().ok_or_else(|| {
-            CliError::usage(anyhow::anyhow!("there is no loom yet")).hint("`cantrip-runtime cast` makes one")
-        })?;
-        return Ok(newest.loom);
-    };
-    if let Ok(id) = name.parse::<LoomId>()
-        && looms.iter().any(|loom| loom.loom == id)
-    {
-        return Ok(id);
-    }
-    let fits: Vec<LoomId> = looms
-        .iter()
-        .map(|loom| loom.loom)
-        .filter(|id| id.to_string().starts_with(name) || id.to_string().ends_with(name))
-        .collect();
-    match fits.as_slice() {
-        [one] => Ok(*one),
-        [] => {
-            Err(CliError::usage(anyhow::anyhow!("there is no loom `{name}`"))
-                .hint("`cantrip-runtime loom ls` lists them"))
-        }
-        several => {
-            Err(CliError::usage(anyhow::anyhow!("`{name}` fits {} looms", several.len())).hint("give more of the id"))
-        }
-    }
-}

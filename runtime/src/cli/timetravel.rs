@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json as object};
 
 use crate::domain::context::cut;
-use crate::domain::ids::{EntityId, EntryId, LoomId};
+use crate::domain::ids::{EntityId, EntryId};
 use crate::domain::loom::{Body, How, Tree, Turn};
 use crate::driver::{CastError, CastOptions, Control, ReplayError};
 use crate::export;
@@ -14,32 +14,13 @@ use crate::ports::{Guest, LoomStore};
 
 use super::args::{ForkArgs, ReplayArgs, ThreadsArgs};
 use super::exit::{CliError, Exit};
-use super::settings::{Settings, find_loom};
+use super::names::find_thread;
+use super::settings::Settings;
 use super::show::count;
 use super::{file, json, node, print, say};
 
 /// 8 forks run at once: each asks a model.
 const FORKS_AT_ONCE: usize = 8;
-
-/// A thread by its entity, whole or its end, or by its loom, whose root is meant; `LOOM/ENTITY` says both.
-pub(super) fn find_thread(store: &dyn LoomStore, named: &str) -> Result<(LoomId, EntityId), CliError> {
-    if let Ok(entity) = named.parse::<EntityId>()
-        && let Some(loom) = store.loom_of(entity).map_err(CliError::fault)?
-    {
-        return Ok((loom, entity));
-    }
-    let (loom, wanted) = match named.split_once('/') {
-        Some((loom, entity)) => (find_loom(store, Some(loom))?, entity),
-        None => (find_loom(store, Some(named))?, ""),
-    };
-    let entries = store.entries(loom).map_err(CliError::fault)?;
-    let opened = entries.iter().filter(|sealed| matches!(sealed.entry.body, Body::Opened(_)));
-    let found = opened.map(|sealed| sealed.entry.entity).find(|id| id.to_string().ends_with(wanted));
-    let entity = found.ok_or_else(|| {
-        CliError::usage(anyhow::anyhow!("the loom {loom} has no entity `{wanted}`")).hint("`loom show` names them")
-    })?;
-    Ok((loom, entity))
-}
 
 /// The turn that an entry belongs to: whose, and how many turns its thread has up to there.
 fn place(tree: &Tree, store: &dyn LoomStore, entry: EntryId) -> Result<(EntityId, u64), CliError> {

@@ -157,7 +157,7 @@ fn remote_error(error: RemoteError) -> CliError {
 pub(in crate::cli) async fn cast(settings: &Settings, args: &CastArgs, node: &str) -> Result<Exit, CliError> {
     let control = Control::new();
     let loom = args.loom.as_deref().map(str::parse::<LoomId>).transpose().map_err(|error| {
-        CliError::usage(error).hint("a loom of another node is named by its whole id; `loom ls` there prints it")
+        CliError::usage(error).hint("a loom of another node is named by its whole id; `loom ls --json` there prints it")
     })?;
     let options = CastOptions {
         observer: observer(args.quiet, args.events),
