@@ -7,6 +7,7 @@ use cantrip_runtime::adapters::llm::{Provider, ProviderConfig};
 use cantrip_runtime::domain::limits;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, Sampling, ToolChoice};
 use cantrip_runtime::ports::{Llm as _, Pieces};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -91,9 +92,34 @@ async fn a_line_without_an_end_is_cut() {
 
 #[tokio::test]
 async fn an_answer_that_does_not_end_is_cut() {
-    let piece = format!(": {}\n\n", "a".repeat(4 * 1024 * 1024)).into_bytes();
+    let piece = format!(": {}\n\n", "a".repeat(1024 * 1024)).into_bytes();
     let (answer, sent) = ask("openai", STREAM, piece).await;
     let Err(ModelError::Malformed { message }) = &answer else { panic!("{answer:?}") };
     assert!(message.contains("bytes on the wire"), "{message}");
     assert!(sent < limits::PROVIDER_BODY_BYTES_MAX as u64 + SLACK_BYTES, "{sent} bytes were sent");
+}
+
+#[tokio::test]
+async fn an_index_makes_no_room_for_calls_that_did_not_come() {
+    let call = json!({ "index": u32::MAX, "id": "a", "function": { "name": "done", "arguments": "{}" } });
+    let events = [
+        json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [call] } }] }),
+        json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "tool_calls" }] }),
+    ];
+    let piece =
+        events.iter().fold(String::new(), |text, event| text + &format!("data: {event}\n\n")) + "data: [DONE]\n\n";
+    let (answer, _) = ask("openai", STREAM, piece.into_bytes()).await;
+    assert_eq!(answer.unwrap().calls.len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_in_many_pieces_costs_its_own_length() {
+    let call =
+        |arguments: &str| json!({ "index": 0, "id": "a", "function": { "name": "done", "arguments": arguments } });
+    let event = |call| json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [call] } }] });
+    let piece = format!("data: {}\n\n", event(call(&"a".repeat(1_000)))).into_bytes();
+    let (answer, sent) = ask("openai", STREAM, piece).await;
+    let Err(ModelError::Malformed { message }) = &answer else { panic!("{answer:?}") };
+    assert!(message.contains("its calls are longer than 16777216 bytes"), "{message}");
+    assert!(sent < 2 * limits::MODEL_ANSWER_BYTES_MAX as u64 + SLACK_BYTES, "{sent} bytes were sent");
 }

@@ -20,6 +20,7 @@ mod config;
 mod convert;
 mod destination;
 mod failure;
+mod framing;
 mod provider;
 mod relay;
 mod replay;

@@ -164,8 +164,8 @@ impl Provider {
 
     /// Asks through a door that bounds what comes back.
     async fn bounded(&self, question: &Question, pieces: &dyn Pieces) -> Result<RawAnswer, ModelError> {
-        let relay = Relay::open(&self.base, &self.address).await.map_err(|error| ModelError::Setup {
-            message: format!("no port on this machine can be had for the question: {error}"),
+        let relay = Relay::open(&self.base, &self.address, self.entry.wire).await.map_err(|error| {
+            ModelError::Setup { message: format!("no port on this machine can be had for the question: {error}") }
         })?;
         let answered = tokio::select! {
             biased;

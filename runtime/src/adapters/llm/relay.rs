@@ -2,8 +2,8 @@
 //!
 //! genai reads the body of a refusal whole, joins pieces of a line again and again, and takes a client whose connections cannot be
 //! wrapped. So each question goes through a door of its own on this machine, for as long as it is asked: genai speaks to the door,
-//! and the door to the provider, with the client that has TLS and the connections. A body has a bound for every status, a line one
-//! of its own, and lines are handed on whole. The door has a path that nobody can guess, and is told by its own words what went
+//! and the door to the provider, with the client that has TLS and the connections. A body has a bound for every status, and events
+//! are handed on whole, after [`Framing`] has counted what is in them. The door has a path that nobody can guess, and is told by its own words what went
 //! wrong beyond it: to genai that is only a connection that ended.
 
 use std::convert::Infallible;
@@ -17,9 +17,11 @@ use reqwest::{Response, StatusCode, Url};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::catalogue::Wire;
+use super::framing::Framing;
 use crate::domain::limits::{
-    PROVIDER_BODY_BYTES_MAX, PROVIDER_LINE_BYTES_MAX, PROVIDER_REFUSAL_BYTES_MAX, PROVIDER_REFUSAL_MS_MAX,
-    QUESTION_BYTES_MAX, QUESTION_HEAD_BYTES_MAX,
+    PROVIDER_BODY_BYTES_MAX, PROVIDER_REFUSAL_BYTES_MAX, PROVIDER_REFUSAL_MS_MAX, QUESTION_BYTES_MAX,
+    QUESTION_HEAD_BYTES_MAX,
 };
 
 /// 16. The door is for one question; who else knocks is not let in, and not many of them wait.
@@ -46,6 +48,7 @@ pub(super) struct Relay {
     local: Url,
     /// Scheme, host and port of the provider.
     origin: String,
+    wire: Wire,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -54,7 +57,7 @@ impl Relay {
     ///
     /// # Errors
     /// No port, or no random numbers, on this machine.
-    pub(super) async fn open(base: &Url, origin: &str) -> io::Result<Self> {
+    pub(super) async fn open(base: &Url, origin: &str, wire: Wire) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
@@ -62,7 +65,7 @@ impl Relay {
         let query = base.query().map(|query| format!("?{query}")).unwrap_or_default();
         let local = format!("http://{}{secret}{}{query}", listener.local_addr()?, base.path());
         let local = Url::parse(&local).map_err(io::Error::other)?;
-        Ok(Self { listener, secret, local, origin: origin.to_owned(), trouble: Mutex::new(None) })
+        Ok(Self { listener, secret, local, origin: origin.to_owned(), wire, trouble: Mutex::new(None) })
     }
 
     /// Where genai asks.
@@ -145,7 +148,7 @@ impl Relay {
         let status = response.status();
         stream.write_all(&head(status, &response)).await.ok()?;
         if status.is_success() {
-            return self.lines(stream, &mut response).await;
+            return self.events(stream, &mut response).await;
         }
         let refusal =
             tokio::time::timeout(Duration::from_millis(PROVIDER_REFUSAL_MS_MAX), self.refusal(stream, &mut response))
@@ -171,36 +174,35 @@ impl Relay {
         Some(())
     }
 
-    /// A stream of lines, each handed on when it is whole.
-    async fn lines(&self, stream: &mut TcpStream, response: &mut Response) -> Option<()> {
+    /// A stream of events, each handed on when it is whole and counted.
+    async fn events(&self, stream: &mut TcpStream, response: &mut Response) -> Option<()> {
         let mut left = PROVIDER_BODY_BYTES_MAX;
-        let mut line: Vec<u8> = Vec::new();
+        let (mut framing, mut out) = (Framing::new(self.wire), Vec::new());
         loop {
-            let chunk = match response.chunk().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return stream.write_all(&line).await.ok(),
+            let chunk = response.chunk().await;
+            out.clear();
+            let framed = match &chunk {
+                Ok(Some(chunk)) => match left.checked_sub(chunk.len()) {
+                    Some(rest) => {
+                        left = rest;
+                        framing.take(chunk, &mut out)
+                    }
+                    None => Err(format!("it is longer than {PROVIDER_BODY_BYTES_MAX} bytes on the wire")),
+                },
+                Ok(None) | Err(_) => framing.end(&mut out),
+            };
+            if let Err(what) = framed {
+                self.note(Trouble::TooLarge(what));
+                return Some(());
+            }
+            stream.write_all(&out).await.ok()?;
+            match chunk {
+                Ok(Some(_)) => {}
+                Ok(None) => return Some(()),
                 Err(error) => {
-                    stream.write_all(&line).await.ok()?;
                     self.note(Trouble::Transport(error));
                     return Some(());
                 }
-            };
-            let Some(rest) = left.checked_sub(chunk.len()) else {
-                self.note(Trouble::TooLarge(format!("it is longer than {PROVIDER_BODY_BYTES_MAX} bytes on the wire")));
-                return Some(());
-            };
-            left = rest;
-            let end = chunk.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
-            let (whole, begun) = chunk.split_at_checked(end)?;
-            if !whole.is_empty() {
-                line.extend_from_slice(whole);
-                stream.write_all(&line).await.ok()?;
-                line.clear();
-            }
-            line.extend_from_slice(begun);
-            if line.len() > PROVIDER_LINE_BYTES_MAX {
-                self.note(Trouble::TooLarge(format!("one line of it is longer than {PROVIDER_LINE_BYTES_MAX} bytes")));
-                return Some(());
             }
         }
     }
@@ -229,7 +231,7 @@ mod tests {
     /// How many bytes somebody gets who says this at the door.
     async fn answered(said: &[u8]) -> usize {
         let base = Url::parse("http://127.0.0.1:1/v1").unwrap();
-        let relay = Relay::open(&base, "http://127.0.0.1:1").await.unwrap();
+        let relay = Relay::open(&base, "http://127.0.0.1:1", Wire::OpenAi).await.unwrap();
         let port = relay.base().port().unwrap();
         let http = reqwest::Client::new();
         let asking = async {

@@ -45,9 +45,15 @@ cantrip_gates::limits! {
     /// An answer's text is bounded at 16 MiB; on the wire each piece of it has an event around it.
     pub PROVIDER_BODY_BYTES_MAX: usize = 64 * 1024 * 1024, "bytes", "one answer of a model's provider, as it is on the wire", None,
         "tests/hostile_input/providers.rs::an_answer_that_does_not_end_is_cut";
-    /// One event, or one line: some providers send a whole call in one.
-    pub PROVIDER_LINE_BYTES_MAX: usize = 8 * 1024 * 1024, "bytes", "one line of an answer of a model's provider", None,
+    /// 4 MiB. One event, or one line: some providers send a whole call in one, or repeat the whole answer and its tools at the end.
+    pub PROVIDER_LINE_BYTES_MAX: usize = 4 * 1024 * 1024, "bytes", "one event or line of an answer of a model's provider", None,
         "tests/hostile_input/providers.rs::a_line_without_an_end_is_cut";
+    /// 16 MiB. Events above 64 KiB are copied for each piece of them that is read, so there are few of them: as much as one answer.
+    pub PROVIDER_LARGE_BYTES_MAX: usize = 16 * 1024 * 1024, "bytes", "events of more than 64 KiB in one answer of a model's provider", None,
+        "runtime/src/adapters/llm/framing.rs::what_waits_of_a_stream_is_bounded";
+    /// 64 KiB. The longest ids, of which some hold a signature, have a few KiB.
+    pub PROVIDER_CALL_NAME_BYTES_MAX: usize = 64 * 1024, "bytes", "the id, or the name, of a call in an answer of a model's provider", None,
+        "runtime/src/adapters/llm/framing.rs::what_waits_of_a_stream_is_bounded";
     /// A refusal's words are cut to 500 characters afterwards.
     pub PROVIDER_REFUSAL_BYTES_MAX: usize = 64 * 1024, "bytes", "what a model's provider says with a refusal", None,
         "tests/hostile_input/providers.rs::a_refusal_of_any_length_is_told_by_its_beginning";
