@@ -8,6 +8,7 @@
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 use wasmtime::component::Component;
@@ -100,10 +101,22 @@ pub(super) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> 
     compiled(engine, wasm, folder)
 }
 
+/// One compilation after the other: each takes all cores and much memory, and who asks for the same at once waits for the first.
+static COMPILING: Mutex<()> = Mutex::new(());
+
 fn compiled<T: Compiled>(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> Result<T, ArtefactError> {
     let compile = || T::compile(engine, wasm).map_err(|error| ArtefactError::Compile(error.into()));
-    let Some(folder) = folder else { return compile() };
+    let turn = || COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(folder) = folder else {
+        let _turn = turn();
+        return compile();
+    };
     let path = folder.join(format!("{}.cwasm", key(engine, wasm)));
+    if let Some(found) = load(engine, &path) {
+        return Ok(found);
+    }
+    let _turn = turn();
+    // Somebody else may have compiled it in the meantime.
     if let Some(found) = load(engine, &path) {
         return Ok(found);
     }

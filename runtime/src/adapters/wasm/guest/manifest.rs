@@ -40,6 +40,14 @@ pub enum GuestError {
         /// Why.
         what: String,
     },
+    /// Compiling it would take too much.
+    #[error("the component has more than {max} {what}, and no more are compiled")]
+    Bulk {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        max: u64,
+    },
     /// Neither world.
     #[error(
         "the component exports {found}, and a guest exports `run: func(intent: string) -> result<json, error>`, `step` or `evaluate` (see guest-sdk/wit)"
@@ -106,6 +114,7 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Manifest, GuestError> {
         what: error.message().to_owned(),
     };
     let types = Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(invalid)?;
+    super::bulk::check(bytes)?;
     let types = types.as_ref();
     let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_usize);
     for payload in Parser::new(0).parse_all(bytes) {

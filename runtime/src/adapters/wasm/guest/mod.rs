@@ -4,6 +4,7 @@
 //! circle as typed imports, and of WASI what `wasi` lists. Whether it may run is decided above, from its manifest; what
 //! the circle does not hold is not linked besides.
 
+mod bulk;
 mod convert;
 mod floor;
 mod imports;
