@@ -1,21 +1,23 @@
 //! Casts that peers have run here: what has ended costs nothing, and what waits is bounded for each caller.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::caller::{Caller, KnownCaller};
 use cantrip_runtime::domain::ids::EntityId;
-use cantrip_runtime::domain::limits::LOOKED_AT_PER_OPENING_MAX;
+use cantrip_runtime::domain::limits::{LARGE_ENTRIES_SENT_MAX, LOOKED_AT_PER_OPENING_MAX, VERIFICATIONS_WAITING_MAX};
+use cantrip_runtime::domain::loom::Body;
 use cantrip_runtime::domain::medium::{
     CallArguments, Evaluated, Evaluation, EvaluationOutcome, GateAnswer, MediumOpening,
 };
 use cantrip_runtime::domain::remote::{Onward, Order, Refusal};
-use cantrip_runtime::driver::{Build, Casts, HostItem, HostLimits, Line, Slots, Where};
+use cantrip_runtime::driver::{Build, Casts, HostItem, HostLimits, Line, SlotLimits, Slots, Where};
 use cantrip_runtime::ports::{BoxFuture, Clock, Medium, MediumFactory, MediumFault, RemoteEnd, Yielded};
 use cantrip_runtime::{Cantrip, GateError, NoMedia, Runtime, builtin};
+use futures_util::FutureExt as _;
 
 use crate::peer_support::{Told, turns};
 use crate::peers::order;
@@ -92,8 +94,7 @@ async fn two_openings_of_one_cast_run_it_once() {
         assert_eq!(end.unwrap().result, Some(serde_json::json!(1)));
     }
     let opened = host.0.runtime().store().entries(order.loom).unwrap();
-    let opened =
-        opened.iter().filter(|sealed| matches!(sealed.entry.body, cantrip_runtime::domain::loom::Body::Opened(_)));
+    let opened = opened.iter().filter(|sealed| matches!(sealed.entry.body, Body::Opened(_)));
     assert_eq!(opened.count(), 1);
 }
 
@@ -201,4 +202,120 @@ async fn entities_that_wait_give_their_instances_back_before_one_caller_takes_th
         assert!((1..=3).contains(&alive), "{alive} instances are alive after {number} casts");
     }
     assert_eq!(casts.in_memory().0, 20, "all of them wait for a further intent");
+}
+
+#[tokio::test]
+async fn children_of_one_caller_take_no_more_than_its_share() {
+    let (casts, clock) = host(HostLimits::default());
+    let slots = Slots::within(SlotLimits { children: 2, ..SlotLimits::default() });
+    let of_casts = clock.clone();
+    let build = || -> Build {
+        let clock = Arc::clone(&of_casts);
+        Box::new(move |_: Arc<Line>| {
+            Box::pin(async move {
+                let cantrip = Cantrip::builder().llm(Arc::new(Told(clock))).gate(builtin::done());
+                let built = cantrip.hold("call_entity_batch").wards(&turns(2)).build(&NoMedia);
+                built.map_err(|error| Refusal::new("cantrip", GateError::Invalid(error.to_string())))
+            })
+        })
+    };
+    let child = serde_json::json!({ "intent": r#"[{ "wait_ms": 1, "done": 1 }]"# });
+    let script = serde_json::json!([
+        { "call": "call_entity_batch", "args": { "requests": vec![child; 5] } },
+        { "done": 1 },
+    ]);
+    // What one cast's children took is free for the next.
+    for _ in 0..2 {
+        let order = Order { intent: script.to_string(), ..order() };
+        let loom = order.loom;
+        let place = Where::Here(build(), Onward::All);
+        let mut attached = casts.open(&caller("a"), &slots, order, place, None, false).await.unwrap();
+        let mut end = None;
+        while let Some(item) = attached.next().await.unwrap() {
+            if let HostItem::Ended(ended) = item {
+                end = Some(ended);
+            }
+        }
+        assert_eq!(
+            end.unwrap().result,
+            Some(serde_json::json!(1)),
+            "those that found no room are an error of the call"
+        );
+        let entries = casts.runtime().store().entries(loom).unwrap();
+        let opened = entries.iter().filter(|sealed| matches!(sealed.entry.body, Body::Opened(_))).count();
+        assert_eq!(opened, 1 + 2, "the entity and those of its children that had room");
+        let told =
+            entries.iter().any(|sealed| String::from_utf8_lossy(&sealed.bytes).contains("`concurrent_children`"));
+        assert!(told, "a child that finds no room is told which key raises it");
+    }
+}
+
+#[tokio::test]
+async fn who_joins_and_does_not_listen_holds_a_few_large_texts() {
+    let (casts, clock) = host(HostLimits::default());
+    let (slots, caller) = (Slots::new(64, 256), caller("a"));
+    let order = Order { intent: format!("{}{}", r#"[{ "done": 1 }]"#, " ".repeat(100_000)), ..order() };
+    let host = (casts, clock);
+    cast(&host, &caller, &slots, order.clone()).await.unwrap();
+    let mut deaf = Vec::new();
+    for _ in 0..LARGE_ENTRIES_SENT_MAX {
+        let place = Where::Here(build(&host.1), Onward::All);
+        let mut attached = host.0.open(&caller, &slots, order.clone(), place, None, false).await.unwrap();
+        let large = loop {
+            match attached.next().await.unwrap().unwrap() {
+                entry @ HostItem::Entry { room: Some(_), .. } => break entry,
+                _ => {}
+            }
+        };
+        deaf.push((attached, large));
+    }
+    let place = Where::Here(build(&host.1), Onward::All);
+    let mut late = host.0.open(&caller, &slots, order.clone(), place, None, false).await.unwrap();
+    let mut before = Vec::new();
+    while let Some(item) = late.next().now_or_never() {
+        before.push(item.unwrap().unwrap());
+    }
+    assert!(!before.iter().any(|item| matches!(item, HostItem::Entry { room: Some(_), .. })), "{before:?}");
+    deaf.pop();
+    assert!(matches!(late.next().await.unwrap().unwrap(), HostItem::Entry { room: Some(_), .. }));
+}
+
+/// A clock that goes on only where somebody waits.
+#[derive(Debug, Default)]
+struct Standing(AtomicU64);
+
+impl Clock for Standing {
+    fn now_us(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
+        self.0.fetch_add(u64::try_from(duration.as_micros()).unwrap(), Ordering::SeqCst);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
+
+#[tokio::test]
+async fn verifications_of_one_caller_run_one_after_the_other_and_rest_in_between() {
+    let standing = Arc::new(Standing::default());
+    let clock: Arc<dyn Clock> = Arc::clone(&standing) as _;
+    let verifications = Slots::new(1, 1).verifications();
+    let first = verifications.turn(&clock).await.unwrap();
+    let mut waiting: Vec<_> = (0..VERIFICATIONS_WAITING_MAX).map(|_| Box::pin(verifications.turn(&clock))).collect();
+    for second in &mut waiting {
+        assert!(second.as_mut().now_or_never().is_none(), "it runs beside the first");
+    }
+    assert_eq!(verifications.turn(&clock).await.unwrap_err().before, VERIFICATIONS_WAITING_MAX);
+    standing.0.store(5_000_000, Ordering::SeqCst);
+    drop(first);
+    drop(waiting.split_off(1));
+    let second = waiting.pop().unwrap().await.unwrap();
+    assert_eq!(standing.now_us(), 10_000_000, "it rests for as long as the first has taken");
+    drop(second);
+    drop(verifications.turn(&clock).await.unwrap());
+    assert_eq!(standing.now_us(), 10_000_000);
 }

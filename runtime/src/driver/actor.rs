@@ -24,6 +24,7 @@ use crate::ports::{Llm, Medium, Observer, Yielded};
 use super::cantrip::{Cantrip, opening};
 use super::control::Control;
 use super::fault::{Fault, chain};
+use super::hosting::ChildSlots;
 use super::recorder::Loom;
 use super::replay;
 use super::runtime::Host;
@@ -55,6 +56,7 @@ pub(super) struct Actor {
     pub(super) deadline_us: Option<u64>,
     /// W3C trace context, for whatever it casts.
     pub(super) trace: Option<String>,
+    pub(super) children: Option<ChildSlots>,
     now_us: u64,
     snapshots: SnapshotPolicy,
     /// The newest record of the medium's memory in this thread.
@@ -85,6 +87,8 @@ pub(super) struct ActorParts {
     pub(super) deadline_us: Option<u64>,
     pub(super) trace: Option<String>,
     pub(super) snapshots: SnapshotPolicy,
+    /// Where it was cast by a peer: how many children that peer's entities may have at once.
+    pub(super) children: Option<ChildSlots>,
 }
 
 /// What an `opened` entry says beside what the entity is.
@@ -116,6 +120,7 @@ impl Actor {
             running: (0, 0),
             deadline_us: parts.deadline_us,
             trace: parts.trace,
+            children: parts.children,
             now_us: 0,
             snapshots: parts.snapshots,
             snapshot: None,

@@ -18,6 +18,7 @@ use crate::ports::BoxFuture;
 
 use super::actor::{Actor, ActorParts, Opening};
 use super::fault::Fault;
+use super::hosting::ChildSlots;
 
 struct Child {
     entity: EntityId,
@@ -103,6 +104,10 @@ impl Actor {
                 return Box::pin(self.run_there((entity, delegated), (intent, identity), *there, shares));
             }
         };
+        let slot = match self.children.as_ref().map(ChildSlots::take).transpose() {
+            Ok(slot) => slot,
+            Err(error) => return Box::pin(std::future::ready(Ok(Err(error)))),
+        };
         let parent = self.entity.nature();
         let depth = parent.depth.saturating_add(1);
         let llm = self.cantrip.model_for_child(model.as_deref(), depth).unwrap_or_else(|| Arc::clone(&self.llm));
@@ -134,9 +139,11 @@ impl Actor {
             deadline_us: self.deadline_us,
             snapshots: SnapshotPolicy::Never,
             trace: self.trace.clone(),
+            children: self.children.clone(),
         });
         let opening = Opening { spawned_by: Some(parent.id), trace: self.trace.clone(), ..Opening::default() };
         Box::pin(async move {
+            let _slot = slot;
             match actor.open(&intent, opening) {
                 // What was proposed is too large: that is for whoever proposed it.
                 Err(Fault::Opening(error)) => return Ok(Err(GateError::Invalid(error.to_string()))),

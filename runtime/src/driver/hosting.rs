@@ -9,30 +9,32 @@ mod members;
 mod recorded;
 mod resumed;
 mod run;
+mod slots;
 mod table;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cantrip_gates::{GateError, Wards};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::caller::KnownCaller;
 use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
 use crate::domain::limits::{
-    ENTITY_IDLE_MS_DEFAULT, ENTITY_REST_MS_DEFAULT, HOSTED_MAX, HOSTED_PER_PEER_MAX, LEASE_MS_DEFAULT, QUEUE_MS_DEFAULT,
+    ENTITY_IDLE_MS_DEFAULT, ENTITY_REST_MS_DEFAULT, HOSTED_MAX, LEASE_MS_DEFAULT, QUEUE_MS_DEFAULT,
 };
 use crate::domain::remote::{Onward, Order, Refusal};
-use crate::ports::{BoxFuture, RemoteEnd};
+use crate::ports::{BoxFuture, Clock, RemoteEnd};
 
 pub use self::attached::{Attached, Cursor, HostItem};
 use self::recorded::Known;
 pub use self::resumed::Unfinished;
 use self::run::Run;
+pub use self::slots::{ChildSlots, SlotLimits, Slots, VerificationTurn, Verifications};
 use self::table::{Full, Table};
 use super::cantrip::Cantrip;
 use super::control::Control;
@@ -73,37 +75,6 @@ impl Default for HostLimits {
             rest: Duration::from_millis(ENTITY_REST_MS_DEFAULT),
             idle: Duration::from_millis(ENTITY_IDLE_MS_DEFAULT),
         }
-    }
-}
-
-/// How many episodes of one caller run at once, and how many wait.
-#[derive(Debug)]
-pub struct Slots {
-    running: Semaphore,
-    running_max: usize,
-    waiting: AtomicUsize,
-    waiting_max: usize,
-    /// How many of its entities are in memory, those that wait for a further intent included.
-    entities_max: usize,
-}
-
-impl Slots {
-    /// So many run, so many wait; more are refused.
-    pub fn new(running_max: usize, waiting_max: usize) -> Arc<Self> {
-        Self::with_entities(running_max, waiting_max, HOSTED_PER_PEER_MAX)
-    }
-
-    /// The same, with so many entities in memory; there is always room for those that run and wait.
-    pub fn with_entities(running_max: usize, waiting_max: usize, entities_max: usize) -> Arc<Self> {
-        let entities_max = entities_max.max(running_max.saturating_add(waiting_max));
-        let running = Semaphore::new(running_max);
-        Arc::new(Self { running, running_max, waiting: AtomicUsize::new(0), waiting_max, entities_max })
-    }
-
-    /// How many run, how many wait, and how many may run.
-    pub fn load(&self) -> (usize, usize, usize) {
-        let running = self.running_max.saturating_sub(self.running.available_permits());
-        (running, self.waiting.load(Ordering::Relaxed), self.running_max)
     }
 }
 
@@ -207,6 +178,11 @@ impl Casts {
         &self.0.runtime
     }
 
+    /// The clock of this node.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.runtime.host.clock
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.hosted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -254,7 +230,7 @@ impl Casts {
     ) -> Result<Attached, Refusal> {
         self.tidy();
         if let Found::Same(known) = self.find(caller, &order)? {
-            return Ok(Attached::new(self, known, true, (after, events)));
+            return Ok(Attached::new(self, slots, known, true, (after, events)));
         }
         // One opening of an entity after the other; those of others go on meanwhile, however long the record of this one is.
         let turn = Turn::wait(&self.0.opening, order.entity).await;
@@ -263,7 +239,7 @@ impl Casts {
         // Microseconds: nobody asks so often that a later start would not be above what an earlier one had asked.
         let mut line = Arc::new(Line::new(now_us));
         match self.find(caller, &order)? {
-            Found::Same(known) => return Ok(Attached::new(self, known, true, (after, events))),
+            Found::Same(known) => return Ok(Attached::new(self, slots, known, true, (after, events))),
             Found::Waits(known) => {
                 let kept = known.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(summoned) = kept.filter(|_| order.again) {
@@ -286,7 +262,7 @@ impl Casts {
                 Known::Over(end) => {
                     let hosted = self.hosted(caller, &order, now_us, 0, line)?;
                     hosted.stage.send_replace(Stage::Ended(Arc::new(Ok(*end))));
-                    return Ok(Attached::new(self, hosted, true, (after, events)));
+                    return Ok(Attached::new(self, slots, hosted, true, (after, events)));
                 }
             }
         }
@@ -298,7 +274,7 @@ impl Casts {
         let is_joined = matches!(begin, Begin::Recorded { unfinished: true });
         let hosted = self.hosted(caller, &order, now_us, waiting, line)?;
         self.take_in(&hosted, slots)?;
-        let attached = Attached::new(self, Arc::clone(&hosted), is_joined, (after, events));
+        let attached = Attached::new(self, slots, Arc::clone(&hosted), is_joined, (after, events));
         let run = Run { casts: self.clone(), hosted, slots: Arc::clone(slots) };
         slots.waiting.fetch_add(1, Ordering::Relaxed);
         self.0.tasks.spawn(run.finish(order, place, begin));

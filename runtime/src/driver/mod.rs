@@ -29,7 +29,10 @@ pub use copies::{
     AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoCopies, Session,
 };
 pub use fault::Fault;
-pub use hosting::{Attached, Build, Casts, Cursor, HostItem, HostLimits, Slots, Unfinished, Where};
+pub use hosting::{
+    Attached, Build, Casts, ChildSlots, Cursor, HostItem, HostLimits, SlotLimits, Slots, Unfinished, VerificationTurn,
+    Verifications, Where,
+};
 pub use line::{Answer, Ask, CallerGate, CallerLlm, Line};
 pub use recorder::Loom;
 pub use reexecute::{Difference, ReplayError, Replayed};

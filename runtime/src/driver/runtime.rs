@@ -18,6 +18,7 @@ use super::cantrip::Cantrip;
 use super::control::Control;
 use super::copies::Copies;
 use super::fault::Fault;
+use super::hosting::ChildSlots;
 use super::recorder::{Loom, Looms, read_tree};
 use super::reexecute::Replayed;
 use super::snapshot::Images;
@@ -101,6 +102,8 @@ pub struct Origin {
     pub nodes: Onward,
     /// When its episode has to end, in microseconds since 1970 by this node's clock.
     pub deadline_us: Option<u64>,
+    /// How many children its caller's entities may have at once.
+    pub children: ChildSlots,
 }
 
 /// What a cast is given beside its cantrip and its intent.
@@ -429,6 +432,7 @@ impl Runtime {
             deadline_us: origin.and_then(|origin| origin.deadline_us),
             trace: options.trace.clone(),
             snapshots: cantrip.snapshots(),
+            children: origin.map(|origin| origin.children.clone()),
         })
     }
 }

@@ -441,7 +441,7 @@ impl Node for NodeServer {
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
-        let (caller, _) = self.caller(&request)?;
+        let (caller, terms) = self.caller(&request)?;
         if let Some(peers) = self.peer(&request, &request.get_ref().node)? {
             let v1::VerifyRequest { loom, node, .. } = request.into_inner();
             let verified = peers.verify_at(&node, &loom, true).await.map_err(|error| passed_back(&error))?;
@@ -457,8 +457,8 @@ impl Node for NodeServer {
                 self.casts.runtime().node()
             ))
         })?;
-        // It reads all of it: not on a thread that serves.
-        let verified = tokio::task::spawn_blocking(move || copies.verify(loom)).await;
+        let verified = terms.slots.verifications().run(self.casts.clock(), move || copies.verify(loom)).await;
+        let verified = verified.map_err(|what| Status::resource_exhausted(format!("`{caller}`: {what}")))?;
         let verified = verified.map_err(|error| Status::internal(error.to_string()))?;
         let (verified, logs) = verified.map_err(|error| {
             tracing::error!(%error, "a copy cannot be read");

@@ -118,7 +118,8 @@ impl Speaking {
                 self.send(Told::Accepted(accepted)).await
             }
             HostItem::Refused(refusal) => self.send(Told::Refused(convert::refused(&refusal))).await,
-            HostItem::Entry { sealed, cursor } => {
+            // The room is given back when all of it is on its way.
+            HostItem::Entry { sealed, cursor, room: _room } => {
                 for blob in &sealed.blobs {
                     if !self.send_text(&blob.id.to_string(), &blob.bytes).await {
                         return false;

@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 use super::wire as v1;
 use crate::adapters::private;
 use crate::domain::ids::hex;
-use crate::domain::limits::{UPLOAD_STALE_MS, UPLOADS_KEPT_PER_PEER_MAX, UPLOADS_PARTIAL_PER_PEER_MAX};
+use crate::domain::limits::{
+    FETCHES_PER_PEER_MAX, UPLOAD_STALE_MS, UPLOADS_KEPT_PER_PEER_MAX, UPLOADS_PARTIAL_PER_PEER_MAX,
+};
 use crate::domain::remote::Refusal;
 use crate::ports::BoxFuture;
 
@@ -48,12 +50,24 @@ pub struct Uploads {
 }
 
 /// What comes of one peer at the moment: what was announced counts, not only what has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Coming {
     /// Sizes that were announced, by the digits of their digests.
     announced: Mutex<BTreeMap<String, u64>>,
     /// One whole component after the other is read and checked: each is in memory then.
     checking: tokio::sync::Mutex<()>,
+    /// What is fetched from the peer for its casts is in memory until it is whole, too.
+    fetching: tokio::sync::Semaphore,
+}
+
+impl Default for Coming {
+    fn default() -> Self {
+        Self {
+            announced: Mutex::default(),
+            checking: tokio::sync::Mutex::default(),
+            fetching: tokio::sync::Semaphore::new(FETCHES_PER_PEER_MAX),
+        }
+    }
 }
 
 impl Coming {
@@ -314,6 +328,12 @@ impl Uploads {
 }
 
 impl Uploads {
+    /// Waits for the turn of a component that is fetched; it lasts as long as what is returned is kept.
+    pub async fn fetching(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        // It is never closed.
+        self.coming.fetching.acquire().await.ok()
+    }
+
     /// Takes a whole component from its owner by the rules of one that is brought in parts: its size, digest, signature and imports
     /// are checked, and it counts against the quota.
     ///
@@ -557,5 +577,18 @@ mod tests {
         }
         let said = refused(uploads.begin(header(&[1; 50], 0)));
         assert!(said.contains(&format!("has brought {UPLOADS_KEPT_PER_PEER_MAX} components")), "{said}");
+    }
+
+    #[tokio::test]
+    async fn components_are_fetched_from_one_peer_two_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(folder.path(), 1_000);
+        let mut turns = Vec::new();
+        for _ in 0..FETCHES_PER_PEER_MAX {
+            turns.push(uploads.fetching().await.unwrap());
+        }
+        assert!(futures_util::FutureExt::now_or_never(uploads.fetching()).is_none());
+        turns.pop();
+        assert!(uploads.fetching().await.is_some());
     }
 }

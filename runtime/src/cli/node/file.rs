@@ -21,7 +21,7 @@ use crate::cli::trust::{Reach, Reaching, Statement};
 use crate::domain::ids::{NodeAddress, NodeName, NodeNameError};
 use crate::domain::limits::{self, LOOMS_PER_PEER_MAX};
 use crate::domain::remote::{Ceiling, Onward};
-use crate::driver::{CopyTerms, HostLimits};
+use crate::driver::{CopyTerms, HostLimits, SlotLimits};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +75,7 @@ struct Limits {
     drain_ms: u64,
     /// Of this machine's own clients together.
     concurrent_casts: usize,
+    concurrent_children: usize,
     queue: usize,
     entities: usize,
     handshakes: usize,
@@ -100,6 +101,7 @@ impl Default for Limits {
             idle_ms: limits::ENTITY_IDLE_MS_DEFAULT,
             drain_ms: 30_000,
             concurrent_casts: limits::OWN_CASTS_DEFAULT,
+            concurrent_children: limits::OWN_CHILDREN_DEFAULT,
             queue: limits::OWN_QUEUE_DEFAULT,
             entities: 4 * limits::HOSTED_PER_PEER_MAX,
             handshakes: limits::HANDSHAKES_MAX,
@@ -141,6 +143,9 @@ struct PeerToml {
     fetch_guests: bool,
     #[serde(default = "casts")]
     concurrent_casts: usize,
+    /// How many children its entities have at once, in all of its casts.
+    #[serde(default = "children")]
+    concurrent_children: usize,
     #[serde(default = "queue")]
     queue: usize,
     /// How many of its entities are in memory at once.
@@ -154,6 +159,10 @@ struct PeerToml {
     /// How many looms it may have kept here.
     #[serde(default = "keep_looms")]
     keep_max_looms: usize,
+}
+
+const fn children() -> usize {
+    limits::PEER_CHILDREN_DEFAULT
 }
 
 const fn keep_bytes() -> u64 {
@@ -224,9 +233,8 @@ pub(super) struct Policy {
     /// Whose guests it may run, beside those that are named.
     pub(super) guest_publishers: BTreeSet<[u8; 32]>,
     pub(super) fetch_guests: bool,
-    pub(super) concurrent_casts: usize,
-    pub(super) queue: usize,
-    pub(super) entities: usize,
+    /// How much of its work is done at once.
+    pub(super) slots: SlotLimits,
     pub(super) deploy: DeployToml,
     pub(super) publishers: BTreeSet<[u8; 32]>,
     pub(super) copies: CopyTerms,
@@ -434,9 +442,12 @@ pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<N
             gates: granted,
             guest_publishers,
             fetch_guests: table.fetch_guests,
-            concurrent_casts: table.concurrent_casts,
-            queue: table.queue,
-            entities: table.entities,
+            slots: SlotLimits {
+                running: table.concurrent_casts,
+                waiting: table.queue,
+                entities: table.entities,
+                children: table.concurrent_children,
+            },
             deploy: table.deploy,
             publishers,
         };
@@ -551,9 +562,12 @@ fn local(
         gates,
         guest_publishers: BTreeSet::new(),
         fetch_guests: true,
-        concurrent_casts: limits.concurrent_casts,
-        queue: limits.queue,
-        entities: limits.entities,
+        slots: SlotLimits {
+            running: limits.concurrent_casts,
+            waiting: limits.queue,
+            entities: limits.entities,
+            children: limits.concurrent_children,
+        },
         deploy: DeployToml { quota_bytes: u64::MAX, ..DeployToml::default() },
         publishers: BTreeSet::new(),
         copies: CopyTerms { disk: true, memory: true, bytes_max: u64::MAX, looms_max: usize::MAX },

@@ -127,7 +127,7 @@ impl NodeHost {
             };
             let terms = Terms {
                 ceiling: Arc::clone(&policy.ceiling),
-                slots: Slots::with_entities(policy.concurrent_casts, policy.queue, policy.entities),
+                slots: Slots::within(policy.slots),
                 uploads: Some(Arc::new(uploads)),
                 may_relay: address.is_none(),
             };
@@ -371,9 +371,7 @@ impl Source {
     /// A guest of the shelf, or of the caller where the host takes it from there: by the same rules as one that is deployed.
     async fn guest(&self, reference: &str, line: &Line) -> Result<Arc<dyn Guest>, Refusal> {
         let refuse = |key: &str, error: GateError| Refusal::new(format!("{}.{key}", self.rule), error);
-        let (guests, asked) = (self.shelf.clone(), reference.to_owned());
-        let found = tokio::task::spawn_blocking(move || guests.get(&asked)).await;
-        match found.map_err(|error| refuse("guests", GateError::Failed(said(&error))))? {
+        match self.kept(reference).await? {
             Ok((name, bytes)) => self.load(name, bytes).await,
             Err(error @ ShelfError::Unknown { .. }) => {
                 let (name, digest) = reference.rsplit_once('@').unwrap_or(("guest", reference));
@@ -382,6 +380,11 @@ impl Source {
                                 its digest";
                     return Err(refuse("guests", GateError::NotFound(format!("{}; {hint}", said(&error)))));
                 };
+                let _turn = uploads.fetching().await;
+                // Another cast may have fetched it in the meantime.
+                if let Ok((name, bytes)) = self.kept(reference).await? {
+                    return self.load(name, bytes).await;
+                }
                 let bytes = line.guest(digest, uploads.bytes_max.min(GUEST_BYTES_MAX)).await;
                 let bytes = bytes.map_err(|error| refuse("fetch_guests", error))?;
                 uploads.admit(name, digest, &bytes).await?;
@@ -389,6 +392,13 @@ impl Source {
             }
             Err(error) => Err(refuse("guests", GateError::Failed(said(&error)))),
         }
+    }
+
+    /// What the shelf has under a name or digest. It reads files: not on a thread that serves.
+    async fn kept(&self, reference: &str) -> Result<Result<(String, Vec<u8>), ShelfError>, Refusal> {
+        let (guests, asked) = (self.shelf.clone(), reference.to_owned());
+        let found = tokio::task::spawn_blocking(move || guests.get(&asked)).await;
+        found.map_err(|error| Refusal::new(format!("{}.guests", self.rule), GateError::Failed(said(&error))))
     }
 
     async fn load(&self, name: String, bytes: Vec<u8>) -> Result<Arc<dyn Guest>, Refusal> {

@@ -194,6 +194,21 @@ cantrip_gates::limits! {
     /// 1 024 casts that have not begun.
     pub OWN_QUEUE_DEFAULT: usize = 1_024, "casts", "casts of the machine's own clients that wait", Some("`limits.queue` of the node file"),
         "tests/peers.rs::too_many_casts_wait_and_then_are_refused";
+    /// 512 children: eight of each of the 64 casts. Each may hold an instance of a medium.
+    pub PEER_CHILDREN_DEFAULT: usize = 512, "children", "children of one peer's entities that run at once", Some("`peers.X.concurrent_children` of the node file"),
+        "tests/hostile_input/hosting.rs::children_of_one_caller_take_no_more_than_its_share";
+    /// 2 048 children: eight of each of the 256 casts.
+    pub OWN_CHILDREN_DEFAULT: usize = 2_048, "children", "children of entities of the machine's own clients that run at once", Some("`limits.concurrent_children` of the node file"),
+        "tests/hostile_input/hosting.rs::children_of_one_caller_take_no_more_than_its_share";
+    /// 8 entries whose texts are in memory until their caller has taken them.
+    pub LARGE_ENTRIES_SENT_MAX: usize = 8, "entries", "entries with large texts that are on their way to one caller at once", None,
+        "tests/hostile_input/hosting.rs::who_joins_and_does_not_listen_holds_a_few_large_texts";
+    /// 8 verifications of looms that one peer asks for and that wait; they run one after the other.
+    pub VERIFICATIONS_WAITING_MAX: usize = 8, "verifications", "verifications of looms that run and wait for one peer", None,
+        "tests/hostile_input/hosting.rs::verifications_of_one_caller_run_one_after_the_other_and_rest_in_between";
+    /// 2 components that are fetched from one peer at once, each in memory until it is whole.
+    pub FETCHES_PER_PEER_MAX: usize = 2, "components", "components that are fetched from one peer for its casts at once", None,
+        "runtime/src/adapters/peer/upload.rs::components_are_fetched_from_one_peer_two_at_a_time";
     /// 16 GiB of looms that a peer has brought, in one run of the node.
     pub KEEP_BYTES_DEFAULT: u64 = 16 * 1024 * 1024 * 1024, "bytes", "what one peer has kept here", Some("`peers.X.keep_max_bytes` of the node file"),
         "tests/hostile_input/copies.rs::a_log_and_an_entry_cost_more_than_their_bytes";

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cantrip_gates::Wards;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use tokio_util::sync::PollSemaphore;
 
 use crate::domain::event::Event;
 use crate::domain::ids::EntityId;
@@ -15,7 +16,7 @@ use crate::driver::control::Control;
 use crate::driver::line::{Ask, Line};
 use crate::ports::{By, RemoteEnd, StoreError};
 
-use super::{Casts, Hosted, Stage};
+use super::{Casts, Hosted, Slots, Stage};
 
 /// 256 entries are read at once for a caller.
 pub(super) const ENTRIES_READ: usize = 256;
@@ -64,6 +65,8 @@ pub enum HostItem {
         sealed: Box<Sealed>,
         /// How far the caller is with it.
         cursor: Cursor,
+        /// Where it has large texts: the room that they take until it is dropped.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// Something happened.
     Event(Arc<Event>),
@@ -96,7 +99,10 @@ pub struct Attached {
     at: Cursor,
     has: Cursor,
     family: BTreeSet<EntityId>,
-    ready: VecDeque<HostItem>,
+    /// Entries that were read, without their large texts.
+    ready: VecDeque<(Box<Sealed>, Cursor)>,
+    /// Room for the entries of this caller that have large texts.
+    large: PollSemaphore,
     asked: u64,
     stage: watch::Receiver<Stage>,
     grows: watch::Receiver<u64>,
@@ -110,6 +116,7 @@ pub struct Attached {
 impl Attached {
     pub(super) fn new(
         casts: &Casts,
+        slots: &Slots,
         hosted: Arc<Hosted>,
         joined: bool,
         (after, events): (Option<Cursor>, bool),
@@ -126,6 +133,7 @@ impl Attached {
             has: after.unwrap_or_default(),
             family: BTreeSet::from([hosted.entity]),
             ready: VecDeque::new(),
+            large: PollSemaphore::new(slots.large()),
             asked: 0,
             stage,
             grows,
@@ -163,8 +171,10 @@ impl Attached {
     /// A record that cannot be read.
     pub async fn next(&mut self) -> Result<Option<HostItem>, StoreError> {
         loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Ok(Some(item));
+            if let Some((sealed, _)) = self.ready.front() {
+                let has_texts = !sealed.text_ids().is_empty();
+                let room = if has_texts { self.room().await } else { None };
+                return self.entry(room);
             }
             if self.is_over {
                 return Ok(None);
@@ -220,6 +230,23 @@ impl Attached {
         }
     }
 
+    /// Waits for room for the large texts of an entry. Whoever gives up waiting keeps its place.
+    async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
+        std::future::poll_fn(|ctx| self.large.poll_acquire(ctx)).await
+    }
+
+    /// The next entry that was read, with its large texts.
+    fn entry(&mut self, room: Option<OwnedSemaphorePermit>) -> Result<Option<HostItem>, StoreError> {
+        let Some((mut sealed, cursor)) = self.ready.pop_front() else { return Ok(None) };
+        let store = &self.casts.0.runtime.host.store;
+        for id in sealed.text_ids() {
+            if let Some(bytes) = store.blob(id)? {
+                sealed.blobs.push(Blob { id, bytes });
+            }
+        }
+        Ok(Some(HostItem::Entry { sealed, cursor, room }))
+    }
+
     /// Reads what is new of the loom, and whether there was anything.
     fn read(&mut self) -> Result<bool, StoreError> {
         let store = Arc::clone(&self.casts.0.runtime.host.store);
@@ -227,7 +254,7 @@ impl Attached {
         let mut found = false;
         for by in [By::ThisNode, By::Others] {
             let after = if by == By::ThisNode { self.at.own } else { self.at.others };
-            for (place, mut sealed) in store.recorded(loom, by, after, ENTRIES_READ)? {
+            for (place, sealed) in store.recorded(loom, by, after, ENTRIES_READ)? {
                 found = true;
                 let (at, has) = match by {
                     By::ThisNode => (&mut self.at.own, self.has.own),
@@ -242,12 +269,7 @@ impl Attached {
                 if place <= has || !self.family.contains(&sealed.entry.entity) {
                     continue;
                 }
-                for id in sealed.text_ids() {
-                    if let Some(bytes) = store.blob(id)? {
-                        sealed.blobs.push(Blob { id, bytes });
-                    }
-                }
-                self.ready.push_back(HostItem::Entry { sealed: Box::new(sealed), cursor: self.at });
+                self.ready.push_back((Box::new(sealed), self.at));
             }
         }
         Ok(found)

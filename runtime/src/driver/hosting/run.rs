@@ -142,6 +142,7 @@ impl Run {
                 seen: order.seen,
                 nodes,
                 deadline_us,
+                children: self.slots.children(),
             }),
         };
         let wards = Arc::new(cantrip.circle().declared().clone());
