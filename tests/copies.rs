@@ -20,9 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
 use cantrip_runtime::domain::ids::EntryId;
-use cantrip_runtime::domain::loom::{
-    Body, Entry, FORMAT, ForkProof, Head, Payload, Sealed, Segment, SegmentError, Tree,
-};
+use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Payload, Sealed, Segment, SegmentError, Tree};
 use cantrip_runtime::driver::CopyTerms;
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
 use copy_support::{Node, OPEN, Wire, key, named, share_all};
@@ -580,7 +578,7 @@ fn append(
 ) -> Result<EntryId> {
     let (loom, writer) = (loom(1), store.writer());
     let sequence = store.head(loom)?.sequence + 1;
-    let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: sequence, entity: of, parent, body };
+    let entry = Entry::new(loom, (writer, sequence), sequence, of, parent, body);
     let sealed = Sealed::new(entry, Vec::new())?;
     let id = sealed.id;
     store.append(sealed)?;
@@ -588,7 +586,7 @@ fn append(
 }
 
 fn intent(text: &str) -> Body {
-    Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None }
+    Body::intent(Payload::Inline(text.to_owned()), false, None)
 }
 
 #[test]
@@ -607,8 +605,8 @@ fn a_keeper_that_writes_about_what_is_not_its_own_changes_no_thread() -> Result<
     )?;
     // An entity that nobody has opened, and an adoption of what she does not follow.
     append(&*mallory.disk, entity(9), Some(last), intent("from nowhere"))?;
-    append(&*mallory.disk, entity(1), Some(EntryId::of(b"nothing")), Body::Adopted { epoch: 1, node: "m".to_owned() })?;
-    append(&*mallory.disk, entity(1), Some(last), Body::Adopted { epoch: 7, node: "m".to_owned() })?;
+    append(&*mallory.disk, entity(1), Some(EntryId::of(b"nothing")), Body::adopted(1, "m".to_owned()))?;
+    append(&*mallory.disk, entity(1), Some(last), Body::adopted(7, "m".to_owned()))?;
     let nodes = [owner, mallory];
     share_all(&nodes, loom(1))?;
     Wire::connect(&nodes[0], &nodes[1])?.settle()?;
@@ -621,7 +619,7 @@ fn a_keeper_that_writes_about_what_is_not_its_own_changes_no_thread() -> Result<
     ensure!(tree.aside().len() == 6, "{:?}", tree.aside());
     ensure!(tree.owners().owner(entity(1)) == Some((key(1).writer(), 0)));
     // Whoever follows the owner's last entry may take the entity over: that is what adopting is, and it shows.
-    append(&*nodes[1].disk, entity(1), Some(last), Body::Adopted { epoch: 1, node: "m".to_owned() })?;
+    append(&*nodes[1].disk, entity(1), Some(last), Body::adopted(1, "m".to_owned()))?;
     append(&*nodes[1].disk, entity(1), Some(last), intent("and now?"))?;
     Wire::connect(&nodes[0], &nodes[1])?.settle()?;
     let tree = Tree::read(&nodes[0].disk.entries(loom(1))?, &text)?;

@@ -18,7 +18,7 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{Identity, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Observed, Opened};
+use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Opened};
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
 use cantrip_runtime::ports::{By, Clock, LogState, LoomStore, LoomSummary, PeerError, StoreError, Verified};
@@ -235,7 +235,7 @@ async fn steering_interrupting_and_cancelling_reach_the_other_node() {
     stopping.await.unwrap();
     let tree = a.runtime.tree(entity.loom()).unwrap();
     let entries = a.store.entries_of(entity.entity()).unwrap();
-    assert!(entries.iter().any(|sealed| matches!(sealed.entry.body, Body::Intent { steer: true, .. })));
+    assert!(entries.iter().any(|sealed| matches!(sealed.entry.body, Body::Intent(ref told) if told.steer)));
     assert!(tree.entity(entity.entity()).unwrap().ended.is_some());
 }
 
@@ -673,21 +673,21 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         // An honest filter drops this before it travels: then what follows it has nothing to follow.
         (
             "which has not come",
-            Box::new(move |sealed| if said(&sealed) { again(&|entry| entry.entity = mine, &sealed) } else { sealed }),
+            Box::new(
+                move |sealed| if said(&sealed) { again(&|entry| entry.entity = Some(mine), &sealed) } else { sealed },
+            ),
         ),
         (
             "belongs to no turn",
             Box::new(move |sealed| {
-                let nothing =
-                    Observed { answers: Vec::new(), output_dropped_bytes: 0, evaluations: Vec::new(), duration_us: 0 };
-                let body = Body::Observation(Box::new(nothing));
+                let body = Body::Observation(Box::default());
                 if said(&sealed) { again(&|entry| entry.body = body.clone(), &sealed) } else { sealed }
             }),
         ),
         (
             "which is open already",
             Box::new(move |sealed| {
-                let opening = Body::Opened(Box::new(an_opening(sealed.entry.entity)));
+                let opening = Body::Opened(Box::new(an_opening(sealed.entry.entity.unwrap())));
                 if said(&sealed) { again(&|entry| entry.body = opening.clone(), &sealed) } else { sealed }
             }),
         ),
@@ -704,7 +704,7 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         let answer = &batch(a, loom)[0];
         let kept = a.store.entries(loom).unwrap();
         assert!(answer["error"].as_str().unwrap().contains(expected), "{expected}: {answer}");
-        assert!(kept.iter().all(|sealed| sealed.entry.loom == loom && sealed.entry.entity != mine));
+        assert!(kept.iter().all(|sealed| sealed.entry.loom == loom && sealed.entry.entity != Some(mine)));
         clean(a);
     }
 }
@@ -753,10 +753,8 @@ fn an_opening(spawned_by: EntityId) -> Opened {
         node: "b".to_owned(),
         depth: 1,
         cast: CastId::from_parts(3, [3; 10]),
-        trace: None,
         spawned_by: Some(spawned_by),
-        fork: None,
-        caller: None,
+        ..Opened::default()
     }
 }
 

@@ -33,7 +33,7 @@ async fn write(store: Arc<dyn LoomStore>, of: fn(u8) -> LoomId) {
                 drop(held);
                 store.sync(own).await.expect("synced");
                 let read = store.entry(last.expect("just written")).expect("readable");
-                assert!(read.is_some_and(|sealed| sealed.entry.entity == entity(task)));
+                assert!(read.is_some_and(|sealed| sealed.entry.entity == Some(entity(task))));
             }
         });
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::domain::ids::{EntryId, LoomId};
-use crate::domain::loom::{How, Payload, Sealed, Turn, body_json};
+use crate::domain::loom::{How, NoJson, Payload, Sealed, Turn, body_json};
 use crate::ports::{LoomStore, StoreError};
 
 /// What happens to secrets.
@@ -34,17 +34,17 @@ pub enum ExportError {
         id: EntryId,
         /// Why.
         #[source]
-        source: serde_json::Error,
+        source: NoJson,
     },
 }
 
 enum Unwritten {
     Store(StoreError),
-    Json(serde_json::Error),
+    Json(NoJson),
 }
 
-impl From<serde_json::Error> for Unwritten {
-    fn from(error: serde_json::Error) -> Self {
+impl From<NoJson> for Unwritten {
+    fn from(error: NoJson) -> Self {
         Self::Json(error)
     }
 }
@@ -74,7 +74,7 @@ fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<
     object.insert("writer".to_owned(), json!(entry.writer.to_string()));
     object.insert("sequence".to_owned(), json!(entry.sequence));
     object.insert("at_us".to_owned(), json!(entry.at_us));
-    object.insert("entity".to_owned(), json!(entry.entity.to_string()));
+    object.insert("entity".to_owned(), json!(entry.entity.map(|entity| entity.to_string())));
     object.insert("parent".to_owned(), json!(entry.parent.map(|id| id.to_string())));
     if let Value::Object(fields) = body {
         object.extend(fields);

@@ -265,8 +265,8 @@ pub struct LoomSummary {
     pub first_us: u64,
     /// When its last entry was made.
     pub last_us: u64,
-    /// The entity at its root.
-    pub root: EntityId,
+    /// The entity at its root; nothing: no entity has been opened yet.
+    pub root: Option<EntityId>,
 }
 
 /// What a verification found.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bolero::check;
 use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, Payloads, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, Payloads, Sealed};
 use cantrip_runtime::export::car;
 use cantrip_runtime::ports::{CopyStore, LoomStore};
 use cid::Cid;
@@ -24,10 +24,10 @@ fn loom() -> LoomId {
 
 fn said(store: &MemoryStore, parent: Option<EntryId>, text: &str) -> EntryId {
     let mut payloads = Payloads::default();
-    let body = Body::Intent { text: payloads.text(text), steer: false, cast: None };
+    let body = Body::intent(payloads.text(text), false, None);
     let sequence = store.head(loom()).unwrap().sequence + 1;
     let (writer, entity) = (LoomStore::writer(store), EntityId::from_parts(1, [2; 16]));
-    let entry = Entry { format: FORMAT, loom: loom(), writer, sequence, at_us: sequence, entity, parent, body };
+    let entry = Entry::new(loom(), (writer, sequence), sequence, entity, parent, body);
     let sealed = Sealed::new(entry, payloads.into_blobs()).unwrap();
     let id = sealed.id;
     store.append(sealed).unwrap();

@@ -12,7 +12,7 @@ use cantrip_runtime::domain::limits::{
     BOOK_PAGE_BYTES_MAX, CONVERSATIONS_PER_PEER_MAX, COPY_ANSWER_BYTES_MAX, ENTRY_COST_BYTES, KEEPERS_MAX,
     LOG_COST_BYTES, PROOF_BYTES_MAX, WRITERS_PER_PEER_MAX,
 };
-use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, ForkProof, Payload, Sealed, Segment};
+use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Payload, Sealed, Segment};
 use cantrip_runtime::driver::{Copies, CopyTerms, Session};
 use cantrip_runtime::ports::{CopyBook, CopyStore, LoomStore};
 use futures_util::StreamExt;
@@ -52,9 +52,9 @@ fn log_of(writer: u32, loom: LoomId, text: &str) -> Segment {
     let secret: [u8; 32] = (writer + 1_000).to_be_bytes().repeat(8).try_into().unwrap();
     let store = MemoryStore::with_key(NodeKey::from_secret(&secret));
     let entity = EntityId::from_parts(1, [1; 16]);
-    let body = Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None };
+    let body = Body::intent(Payload::Inline(text.to_owned()), false, None);
     let (writer, sequence) = (store.writer(), 1);
-    let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: None, body };
+    let entry = Entry::new(loom, (writer, sequence), 1, entity, None, body);
     store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
     store.segment(loom, writer, 0).unwrap().unwrap()
 }

@@ -6,7 +6,7 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::{FileBook, MemoryStore, NodeKey};
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping};
 use cantrip_runtime::domain::ids::{EntityId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, Payload, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, Payload, Sealed};
 use cantrip_runtime::driver::{Copies, CopyPolicy, CopyTerms, Session};
 use cantrip_runtime::ports::LoomStore;
 
@@ -30,9 +30,9 @@ async fn whoever_knows_the_id_of_a_loom_that_runs_elsewhere_is_not_taken_for_its
     let folder = tempfile::tempdir().unwrap();
     let (caller, host) = (store(1), store(2));
     let loom = LoomId::from_parts(1, [1; 16]);
-    let body = Body::Intent { text: Payload::Inline("a secret".to_owned()), steer: false, cast: None };
+    let body = Body::intent(Payload::Inline("a secret".to_owned()), false, None);
     let (writer, entity) = (LoomStore::writer(&*host), EntityId::from_parts(1, [2; 16]));
-    let entry = Entry { format: FORMAT, loom, writer, sequence: 1, at_us: 1, entity, parent: None, body };
+    let entry = Entry::new(loom, (writer, 1), 1, entity, None, body);
     assert!(caller.receive(Sealed::new(entry, Vec::new()).unwrap()).unwrap());
     let copies = Copies::new(
         "a".parse().unwrap(),

@@ -11,7 +11,7 @@ use cantrip_runtime::domain::limits::{
     HANDSHAKES_PER_ADDRESS_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX, REFUSAL_SOURCES_MAX,
     REFUSED_CONNECTION_BYTES_MAX, REFUSED_CONNECTIONS_MAX,
 };
-use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, Payload, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, Payload, Sealed};
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::Order;
 use cantrip_runtime::driver::Refusals;
@@ -409,9 +409,9 @@ async fn a_host_that_sends_entries_without_end_waits_for_the_disk() {
         let by = writer();
         let entry = |sequence: u64| {
             let text = Payload::Inline("x".repeat(500_000));
-            let body = Body::Intent { text, steer: false, cast: None };
+            let body = Body::intent(text, false, None);
             let (loom, entity) = (order.loom, order.entity);
-            let entry = Entry { format: FORMAT, loom, writer: by, sequence, at_us: 1, entity, parent: None, body };
+            let entry = Entry::new(loom, (by, sequence), 1, entity, None, body);
             let sealed = Sealed::new(entry, Vec::new()).unwrap();
             Message::Entry(v1::Entry { id: sealed.id.to_string(), bytes: sealed.bytes.into(), cursor: vec![1].into() })
         };

@@ -14,7 +14,7 @@ use cantrip_runtime::domain::guest::Shape;
 use cantrip_runtime::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::limits;
 use cantrip_runtime::domain::loom::{
-    Answer, Body, CallRecord, Entry, FORMAT, Fork, ForkStrategy, Observed, Opened, Payload, Said, Sealed, Spent,
+    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, Observed, Opened, Payload, Said, Sealed, Spent,
 };
 use cantrip_runtime::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, StopReason};
 use cantrip_runtime::domain::model::{ModelError, RawAnswer, RawCall, Sampling, Usage};
@@ -61,7 +61,7 @@ fn entry(body: Body) -> Result<Sealed, String> {
     let (loom, writer) = (LoomId::from_parts(1, [0; 16]), WriterKey::from_bytes([0; 32]));
     let entity = EntityId::from_parts(1, [0; 16]);
     let parent = Some(EntryId::of(b"parent"));
-    let entry = Entry { format: FORMAT, loom, writer, sequence: u64::MAX, at_us: u64::MAX, entity, parent, body };
+    let entry = Entry::new(loom, (writer, u64::MAX), u64::MAX, entity, parent, body);
     Sealed::new(entry, Vec::new()).map_err(|error| error.to_string())
 }
 
@@ -103,7 +103,7 @@ impl Run {
         for effect in effects {
             match effect {
                 Effect::Record { body, .. } => {
-                    let kind = body.kind();
+                    let kind = body.kind().to_owned();
                     if let Body::Observation(seen) = &body {
                         self.seen = seen.answers.iter().filter_map(|it| it.content.inline()).collect();
                     }
@@ -338,10 +338,8 @@ fn opened(fork: Option<Fork>) -> Body {
         node: "elsewhere".to_owned(),
         depth: 0,
         cast: CastId::from_bytes([1; 16]),
-        trace: None,
-        spawned_by: None,
         fork,
-        caller: None,
+        ..Opened::default()
     }))
 }
 
@@ -367,7 +365,7 @@ impl Other {
     fn add(&mut self, entity: EntityId, parent: Option<EntryId>, body: Body) -> EntryId {
         self.sequence += 1;
         let (writer, sequence) = (self.store.writer(), self.sequence);
-        let entry = Entry { format: FORMAT, loom: loom(), writer, sequence, at_us: sequence, entity, parent, body };
+        let entry = Entry::new(loom(), (writer, sequence), sequence, entity, parent, body);
         let sealed = Sealed::new(entry, Vec::new()).unwrap();
         let id = sealed.id;
         self.store.append(sealed).unwrap();
@@ -380,18 +378,11 @@ impl Other {
             gate: "look".to_owned(),
             arguments: inline(&format!("{}{}", "[".repeat(500), "]".repeat(500))),
         }];
-        let said = Said {
-            content: None,
-            thinking: None,
-            calls,
-            usage: Usage::default(),
-            model: "scripted".to_owned(),
-            duration_us: 1,
-            retries: 0,
-        };
+        let said =
+            Said { calls, usage: Usage::default(), model: "scripted".to_owned(), duration_us: 1, ..Said::default() };
         let said = self.add(entity, Some(parent), Body::Utterance(Box::new(said)));
         let answers = vec![Answer { call: None, content: inline("seen"), is_error: false, shown_instead: None }];
-        let seen = Observed { answers, output_dropped_bytes: 0, evaluations: Vec::new(), duration_us: 1 };
+        let seen = Observed { answers, duration_us: 1, ..Observed::default() };
         self.add(entity, Some(said), Body::Observation(Box::new(seen)))
     }
 

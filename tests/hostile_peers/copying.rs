@@ -305,11 +305,9 @@ fn about_others(act: Act, dice: &mut Dice, known: &Known) -> Vec<Step> {
         let mut log = Log::new(dice.key(), loom);
         for entity in known.entities.iter().take(4) {
             let body = match act {
-                Act::SegmentAdopts => {
-                    Body::Adopted { epoch: [1, 2, u64::MAX][dice.size(3)], node: "m@m:7400".to_owned() }
-                }
+                Act::SegmentAdopts => Body::adopted([1, 2, u64::MAX][dice.size(3)], "m@m:7400".to_owned()),
                 Act::SegmentEnds => ended("forged by mallory"),
-                Act::SegmentRewards => Body::Rewarded { value: f64::MAX, by: "a".to_owned() },
+                Act::SegmentRewards => Body::rewarded(f64::MAX, "a".to_owned()),
                 _ => opened(dice, |opened| opened.caller = Some("m@m:7400".to_owned())),
             };
             log.push(*entity, None, body);

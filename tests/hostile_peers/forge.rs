@@ -6,8 +6,7 @@ use cantrip_runtime::adapters::peer::v1;
 use cantrip_runtime::domain::cantrip::{Folding, Identity};
 use cantrip_runtime::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{
-    Body, CallRecord, Ended, Entry, FORMAT, Fork, ForkProof, ForkStrategy, Head, How, Opened, Payload, Said,
-    SignedHead, Spent,
+    Body, CallRecord, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, Opened, Payload, Said, SignedHead, Spent,
 };
 use cantrip_runtime::domain::model::Usage;
 use ed25519_dalek::{Signer, SigningKey};
@@ -141,16 +140,8 @@ impl Log {
     pub(crate) fn push(&mut self, entity: EntityId, parent: Option<EntryId>, body: Body) -> EntryId {
         let head = *self.heads.last().unwrap();
         let sequence = head.sequence + 1;
-        let entry = Entry {
-            format: FORMAT,
-            loom: self.loom,
-            writer: writer(&self.key),
-            sequence,
-            at_us: 1_790_000_000_000_000 + sequence,
-            entity,
-            parent,
-            body,
-        };
+        let (place, at_us) = ((writer(&self.key), sequence), 1_790_000_000_000_000 + sequence);
+        let entry = Entry::new(self.loom, place, at_us, entity, parent, body);
         // Not through what the runtime seals with: that would refuse what is not to be said.
         let encoded = serde_ipld_dagcbor::to_vec(&entry).unwrap();
         let id = EntryId::of(&encoded);
@@ -212,7 +203,7 @@ pub(crate) fn proof(dice: &mut Dice, loom: LoomId, ids: usize) -> Bytes {
 }
 
 pub(crate) fn intent(text: &str) -> Body {
-    Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None }
+    Body::intent(Payload::Inline(text.to_owned()), false, None)
 }
 
 /// The beginning of an entity, with whatever is to be another than it should.
@@ -230,10 +221,7 @@ pub(crate) fn opened(dice: &mut Dice, change: impl FnOnce(&mut Opened)) -> Body 
         node: "m@m:7400".to_owned(),
         depth: 0,
         cast: dice.cast(),
-        trace: None,
-        spawned_by: None,
-        fork: None,
-        caller: None,
+        ..Opened::default()
     };
     change(&mut opened);
     Body::Opened(Box::new(opened))
@@ -257,12 +245,11 @@ pub(crate) fn utterance(gate: &str, arguments: &str) -> Body {
     let call =
         CallRecord { id: CallId::new("c1"), gate: gate.to_owned(), arguments: Payload::Inline(arguments.to_owned()) };
     Body::Utterance(Box::new(Said {
-        content: None,
-        thinking: None,
         calls: vec![call],
         usage: Usage { prompt_tokens: u64::MAX, completion_tokens: u64::MAX, cached_tokens: u64::MAX },
         model: "told".to_owned(),
         duration_us: u64::MAX,
         retries: u32::MAX,
+        ..Said::default()
     }))
 }

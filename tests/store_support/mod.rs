@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use cantrip_runtime::adapters::store::{FjallStore, StoreOptions};
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, Payload, Payloads, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, Payload, Payloads, Sealed};
 use cantrip_runtime::ports::LoomStore;
 
 pub(crate) fn loom(number: u8) -> LoomId {
@@ -33,12 +33,12 @@ pub(crate) fn said(
 ) -> Result<Sealed> {
     let mut payloads = Payloads::default();
     let text: Payload = payloads.text(text);
-    made(store, loom, entity, parent, Body::Intent { text, steer: false, cast: None }, payloads)
+    made(store, loom, entity, parent, Body::intent(text, false, None), payloads)
 }
 
 /// An entry that judges another, of whichever loom.
 pub(crate) fn rewarded(store: &dyn LoomStore, loom: LoomId, entity: EntityId, of: EntryId) -> Result<Sealed> {
-    made(store, loom, entity, Some(of), Body::Rewarded { value: 0.5, by: "a test".to_owned() }, Payloads::default())
+    made(store, loom, entity, Some(of), Body::rewarded(0.5, "a test".to_owned()), Payloads::default())
 }
 
 fn made(
@@ -51,7 +51,7 @@ fn made(
 ) -> Result<Sealed> {
     let sequence = store.head(loom)?.sequence + 1;
     let at_us = 1_790_000_000_000_000 + sequence;
-    let entry = Entry { format: FORMAT, loom, writer: store.writer(), sequence, at_us, entity, parent, body };
+    let entry = Entry::new(loom, (store.writer(), sequence), at_us, entity, parent, body);
     Ok(Sealed::new(entry, payloads.into_blobs())?)
 }
 

@@ -28,7 +28,8 @@ const ASIDE_NAMED: usize = 20;
 #[derive(Debug, Serialize)]
 struct LoomLine {
     loom: String,
-    root: String,
+    /// Nothing: no entity has been opened in it yet.
+    root: Option<String>,
     entries: u64,
     first_us: u64,
     last_us: u64,
@@ -120,7 +121,10 @@ fn list(settings: &Settings, limit: usize, as_json: bool) -> Result<Exit, CliErr
 }
 
 fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliError> {
-    let entries = store.entries_of(loom.root).map_err(CliError::fault)?;
+    let entries = match loom.root {
+        Some(root) => store.entries_of(root).map_err(CliError::fault)?,
+        None => Vec::new(),
+    };
     let (mut model, mut intent, mut ended) = (None, None, None);
     for sealed in entries.iter().filter(|sealed| sealed.entry.loom == loom.loom) {
         match &sealed.entry.body {
@@ -128,10 +132,10 @@ fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliE
                 model.get_or_insert_with(|| opened.model.clone());
                 intent = store.text(&opened.intent).map_err(CliError::fault)?.filter(|intent| !intent.is_empty());
             }
-            Body::Intent { text: payload, .. } => {
+            Body::Intent(told) => {
                 ended = None;
                 if intent.is_none() {
-                    intent = store.text(payload).map_err(CliError::fault)?;
+                    intent = store.text(&told.text).map_err(CliError::fault)?;
                 }
             }
             Body::Ended(end) => ended = Some(end),
@@ -142,16 +146,21 @@ fn loom_line(store: &dyn LoomStore, loom: &LoomSummary) -> Result<LoomLine, CliE
             | Body::Observation(_)
             | Body::Snapshot { .. }
             | Body::Folded { .. }
-            | Body::Approved { .. }
-            | Body::Denied { .. }
+            | Body::Decided(_)
             | Body::Rewarded { .. }
             | Body::Replayed { .. }
-            | Body::Adopted { .. } => {}
+            | Body::Adopted { .. }
+            | Body::Founded { .. }
+            | Body::Admitted(_)
+            | Body::Expelled(_)
+            | Body::Settled(_)
+            | Body::Keeping { .. }
+            | Body::Unknown(_) => {}
         }
     }
     Ok(LoomLine {
         loom: loom.loom.to_string(),
-        root: loom.root.to_string(),
+        root: loom.root.map(|root| root.to_string()),
         entries: loom.entries,
         first_us: loom.first_us,
         last_us: loom.last_us,

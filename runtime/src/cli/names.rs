@@ -89,7 +89,7 @@ pub(super) fn find_thread(store: &dyn LoomStore, named: &str) -> Result<(LoomId,
         return Ok((loom, find_entity(loom, "", entities(store, loom)?)?));
     }
     // No loom is named so. The roots are in the list of looms; of the others only the looms themselves know.
-    let mut all: Vec<(LoomId, EntityId)> = looms.iter().map(|loom| (loom.loom, loom.root)).collect();
+    let mut all: Vec<(LoomId, EntityId)> = looms.iter().filter_map(|loom| Some((loom.loom, loom.root?))).collect();
     let mut found = pick("entities", named, all.iter().map(|(_, entity)| *entity))?;
     if found.is_none() {
         for loom in &looms {
@@ -104,7 +104,7 @@ pub(super) fn find_thread(store: &dyn LoomStore, named: &str) -> Result<(LoomId,
 fn entities(store: &dyn LoomStore, loom: LoomId) -> Result<Vec<EntityId>, CliError> {
     let entries = store.entries(loom).map_err(CliError::fault)?;
     let opened = entries.iter().filter(|sealed| matches!(sealed.entry.body, Body::Opened(_)));
-    Ok(opened.map(|sealed| sealed.entry.entity).collect())
+    Ok(opened.filter_map(|sealed| sealed.entry.entity).collect())
 }
 
 /// How many digits of these ids tell them apart, for a table.

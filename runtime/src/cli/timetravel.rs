@@ -28,7 +28,11 @@ fn place(tree: &Tree, store: &dyn LoomStore, entry: EntryId) -> Result<(EntityId
     let sealed = sealed.ok_or_else(|| {
         CliError::usage(anyhow::anyhow!("there is no entry {entry}")).hint("`loom show` names turns by their entries")
     })?;
-    let entity = sealed.entry.entity;
+    let entity = sealed.entry.entity.ok_or_else(|| {
+        let kind = sealed.entry.body.kind();
+        CliError::usage(anyhow::anyhow!("the entry {entry} is `{kind}` of the loom as a whole, and of no turn"))
+            .hint("`loom show` names turns by their entries")
+    })?;
     let thread = tree.thread(entity).map_err(CliError::fault)?;
     let spoken = thread.iter().filter(|turn| turn.said.is_some());
     let upto = spoken.take_while(|turn| turn.at_us <= sealed.entry.at_us || turn.id == entry).count();

@@ -221,8 +221,7 @@ impl Entity {
         if !recorded {
             let mut payloads = Payloads::default();
             let text = payloads.text(text);
-            effects
-                .push(Effect::Record { body: Body::Intent { text, steer: false, cast }, blobs: payloads.into_blobs() });
+            effects.push(Effect::Record { body: Body::intent(text, false, cast), blobs: payloads.into_blobs() });
         }
         self.history.intent(text);
         text.clone_into(&mut self.intent);
@@ -236,10 +235,7 @@ impl Entity {
         for text in std::mem::take(&mut self.steers) {
             let mut payloads = Payloads::default();
             let payload = payloads.text(&text);
-            effects.push(Effect::Record {
-                body: Body::Intent { text: payload, steer: true, cast: None },
-                blobs: payloads.into_blobs(),
-            });
+            effects.push(Effect::Record { body: Body::intent(payload, true, None), blobs: payloads.into_blobs() });
             self.history.intent(&text);
             if self.nature.guest.is_some() {
                 self.heard.push(text);
@@ -426,6 +422,7 @@ impl Entity {
             output_dropped_bytes: acting.output_dropped_bytes,
             evaluations: acting.evaluations,
             duration_us,
+            standing: None,
         }));
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Tell(EventKind::TurnComplete {
@@ -567,6 +564,12 @@ fn record_utterance(said: &Utterance, duration_us: u64, retries: u32) -> Effect 
         model: said.model.clone(),
         duration_us,
         retries,
+        estimated: false,
+        cache_written_tokens: None,
+        cost_nano: None,
+        thinking_blocks: None,
+        fallback_of: None,
+        finish: None,
     }));
     Effect::Record { body, blobs: payloads.into_blobs() }
 }

@@ -234,8 +234,8 @@ impl Actor {
     fn close(&mut self, cut_off: &CutOff, evaluations: Vec<EvaluationRecord>) -> Result<(), Fault> {
         let mut payloads = Payloads::default();
         let answers = cut_off.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
-        let body =
-            Body::Observation(Box::new(Observed { answers, output_dropped_bytes: 0, evaluations, duration_us: 0 }));
+        let observed = Observed { answers, output_dropped_bytes: 0, evaluations, duration_us: 0, standing: None };
+        let body = Body::Observation(Box::new(observed));
         self.record(body, payloads.into_blobs())?;
         Ok(())
     }
@@ -252,6 +252,7 @@ impl Actor {
                 gate_clocks_us: Vec::new(),
                 stopped_at_poll: None,
                 lost: true,
+                fuel: None,
             });
             self.close(&cut_off, record.into_iter().collect())?;
             return Ok(input);
@@ -307,6 +308,15 @@ impl Actor {
             spawned_by: opening.spawned_by,
             fork: opening.fork,
             caller: opening.caller,
+            minted: None,
+            delegated: None,
+            origins: Vec::new(),
+            standing: None,
+            pins: Vec::new(),
+            by: None,
+            note: None,
+            mode: None,
+            file: None,
         };
         opened.fits()?;
         self.record(Body::Opened(Box::new(opened)), payloads.into_blobs())?;

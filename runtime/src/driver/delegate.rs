@@ -89,6 +89,7 @@ impl Actor {
                 Work::Here { .. } => CallPlace::Here,
                 Work::There(there) => CallPlace::from(&there.place),
             },
+            nonce: None,
         };
         let delegated = self.record(body, payloads.into_blobs())?;
         Ok(Child { entity, delegated, plan })

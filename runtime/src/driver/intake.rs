@@ -83,14 +83,16 @@ impl Intake {
         let follows =
             |parent: &EntryId| Ok::<_, HomeError>(state.ids.contains(parent) || store.entry(*parent)?.is_some());
         // What the entity itself follows is with whoever cast it: a node that passes the cast on need not have it.
-        let is_its_root = entry.entity == self.root.0 && entry.parent == self.root.1;
+        let is_its_root = entry.entity == Some(self.root.0) && entry.parent == self.root.1;
         if let Some(parent) = &entry.parent
             && !(is_its_root && matches!(entry.body, Body::Opened(_)))
             && !follows(parent)?
         {
             return Ok(Some(format!("it follows {parent}, which has not come")));
         }
-        let entity = entry.entity;
+        let Some(entity) = entry.entity else {
+            return Ok(Some(format!("a `{}` is of no entity, and a cast is", entry.body.kind())));
+        };
         if let Body::Opened(opened) = &entry.body {
             let is_root = entity == self.root.0 && (opened.fork.is_some() || entry.parent == self.root.1);
             let is_below = opened.spawned_by.is_some_and(|parent| state.family.contains(&parent));
@@ -118,7 +120,7 @@ impl Intake {
 
 impl State {
     fn note(&mut self, sealed: &Sealed, root: EntityId) {
-        let entity = sealed.entry.entity;
+        let Some(entity) = sealed.entry.entity else { return };
         if let Body::Opened(opened) = &sealed.entry.body
             && (entity == root || opened.spawned_by.is_some_and(|parent| self.family.contains(&parent)))
         {
@@ -145,7 +147,7 @@ mod tests {
     use crate::adapters::store::MemoryStore;
     use crate::domain::cantrip::{Folding, Identity};
     use crate::domain::ids::{CastId, LoomId, WriterKey};
-    use crate::domain::loom::{Entry, FORMAT, Opened, Payload};
+    use crate::domain::loom::{Entry, Opened, Payload};
     use crate::driver::recorder::Looms;
     use crate::ports::{Clock, LoomStore};
 
@@ -166,10 +168,10 @@ mod tests {
             trace: None,
             spawned_by: None,
             fork: None,
-            caller: None,
+            ..Opened::default()
         };
         let (writer, body) = (WriterKey::from_bytes([9; 32]), Body::Opened(Box::new(opened)));
-        let entry = Entry { format: FORMAT, loom, writer, sequence: 1, at_us: 1, entity, parent: None, body };
+        let entry = Entry::new(loom, (writer, 1), 1, entity, None, body);
         Sealed::new(entry, Vec::new()).unwrap()
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::domain::context::cut;
 use crate::domain::guest::READ_LOOM;
 use crate::domain::ids::{EntityId, EntryId};
-use crate::domain::loom::{Body, Payload, Sealed, body_json};
+use crate::domain::loom::{Body, NoJson, Payload, Sealed, body_json};
 
 use super::actor::Actor;
 use super::recorder::Loom;
@@ -48,13 +48,13 @@ fn page(loom: &Loom, entity: EntityId, arguments: &Value) -> Result<Value, GateE
     let page = own.get(start..).unwrap_or_default();
     let mut entries = Vec::with_capacity(limit.min(page.len()));
     for sealed in page.iter().take(limit) {
-        let text_of = |payload: &Payload| Ok::<_, serde_json::Error>(store.text(payload).ok().flatten());
+        let text_of = |payload: &Payload| Ok::<_, NoJson>(store.text(payload).ok().flatten());
         let mut body = body_json(&sealed.entry.body, &text_of).map_err(|error| failed(&error))?;
         redact_json(&mut body);
         entries.push(json!({
             "id": sealed.id.to_string(),
             "kind": sealed.entry.body.kind(),
-            "entity": sealed.entry.entity.to_string(),
+            "entity": sealed.entry.entity.map(|entity| entity.to_string()),
             "at_us": sealed.entry.at_us,
             "body": body,
         }));
@@ -69,12 +69,13 @@ fn entries_below(loom: &Loom, entity: EntityId) -> Result<Vec<Sealed>, crate::po
     let mut family = BTreeSet::from([entity]);
     let mut entries = loom.store().entries(loom.id())?;
     entries.retain(|sealed| {
+        let Some(entity) = sealed.entry.entity else { return false };
         if let Body::Opened(opened) = &sealed.entry.body
             && opened.spawned_by.is_some_and(|parent| family.contains(&parent))
         {
-            family.insert(sealed.entry.entity);
+            family.insert(entity);
         }
-        family.contains(&sealed.entry.entity)
+        family.contains(&entity)
     });
     Ok(entries)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Blob, Body, Entry, FORMAT, Owners, Payload, Sealed, Tree};
+use crate::domain::loom::{Blob, Body, Entry, Owners, Payload, Sealed, Tree};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -121,7 +121,7 @@ impl Loom {
         if !self.0.store.formerly()?.contains(&owner) {
             return Err(Fault::Elsewhere { entity, owner });
         }
-        let body = Body::Adopted { epoch: epoch.saturating_add(1), node: String::new() };
+        let body = Body::adopted(epoch.saturating_add(1), String::new());
         self.write(log, entity, parent, body, Vec::new()).map(Some)
     }
 
@@ -135,16 +135,8 @@ impl Loom {
     ) -> Result<EntryId, Fault> {
         let shared = &*self.0;
         let body = body.fit();
-        let entry = Entry {
-            format: FORMAT,
-            loom: shared.id,
-            writer: log.writer,
-            sequence: log.sequence.saturating_add(1),
-            at_us: shared.clock.now_us(),
-            entity,
-            parent,
-            body,
-        };
+        let place = (log.writer, log.sequence.saturating_add(1));
+        let entry = Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body);
         let sealed = Sealed::new(entry, blobs)?;
         let id = sealed.id;
         let bytes = sealed.bytes.len() + sealed.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
@@ -221,7 +213,7 @@ mod tests {
         let synced = loom.grows();
         let text = "x".repeat(16 * 1024);
         for recorded in 1..=65 {
-            let body = Body::Intent { text: Payload::Inline(text.clone()), steer: false, cast: None };
+            let body = Body::intent(Payload::Inline(text.clone()), false, None);
             loom.append(entity, None, body, Vec::new()).unwrap();
             loom.relieve().await.unwrap();
             let is_much = recorded * text.len() as u64 >= UNSYNCED_BYTES_MAX;

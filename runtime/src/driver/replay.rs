@@ -98,6 +98,7 @@ mod tests {
             gate_clocks_us: Vec::new(),
             stopped_at_poll: None,
             lost: false,
+            fuel: None,
         };
         let replay = Replay { source: "while (true) {}".to_owned(), record, answers: Vec::new() };
         let mut medium = Endless::default();

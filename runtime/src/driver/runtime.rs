@@ -187,6 +187,14 @@ pub enum AmendError {
         /// What was to be judged.
         entry: EntryId,
     },
+    /// An entry that is no entity's.
+    #[error(
+        "the entry {entry} is about the loom as a whole: what an entity did can be judged, and this is no entity's"
+    )]
+    NoThread {
+        /// What was to be judged.
+        entry: EntryId,
+    },
     /// Ours.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -315,7 +323,7 @@ impl Runtime {
                 return Err(Fault::Elsewhere { entity, owner });
             }
             let head = tree.entity(entity)?.head;
-            let body = Body::Adopted { epoch: epoch.saturating_add(1), node: self.host.node.clone() };
+            let body = Body::adopted(epoch.saturating_add(1), self.host.node.clone());
             self.host.open(loom)?.append(entity, Some(head), body, Vec::new())?;
             tree = self.tree(loom)?;
         }
@@ -354,8 +362,10 @@ impl Runtime {
         };
         let judged = self.host.store.entry(entry).map_err(Fault::from)?.filter(|sealed| sealed.entry.loom == loom);
         let judged = judged.ok_or(AmendError::NoEntry { loom, entry })?;
+        let entity = judged.entry.entity.ok_or(AmendError::NoThread { entry })?;
         let loom = self.host.open(loom)?;
-        let id = loom.append(judged.entry.entity, Some(entry), Body::Rewarded { value, by }, Vec::new())?;
+        let body = Body::rewarded(value, by);
+        let id = loom.append(entity, Some(entry), body, Vec::new())?;
         loom.sync().await?;
         Ok(id)
     }
@@ -396,7 +406,7 @@ impl Runtime {
         if let Some(copies) = &self.host.copies {
             copies.fence(entity, None);
         }
-        let body = Body::Adopted { epoch, node: self.host.node.clone() };
+        let body = Body::adopted(epoch, self.host.node.clone());
         let id = loom.append(entity, Some(head), body, Vec::new())?;
         loom.sync().await?;
         Ok((id, epoch))

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::adapters::store::MemoryStore;
     use crate::domain::ids::{EntityId, LoomId, WriterKey};
-    use crate::domain::loom::{Entry, FORMAT, Sealed};
+    use crate::domain::loom::{Entry, Sealed};
 
     fn image(pages: u32) -> Image {
         let page: Arc<[u8]> = vec![1; PAGE_BYTES].into();
@@ -135,7 +135,7 @@ mod tests {
         let sequence = store.head(loom).unwrap().sequence + 1;
         let body = Body::Snapshot { medium: "m".to_owned(), memory_bytes: 1 << 16, base, pages: Vec::new() };
         let entity = EntityId::from_parts(1, [1; 16]);
-        let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: base, body };
+        let entry = Entry::new(loom, (writer, sequence), 1, entity, base, body);
         let sealed = Sealed::new(entry, Vec::new()).unwrap();
         let id = sealed.id;
         store.append(sealed).unwrap();

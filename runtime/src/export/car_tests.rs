@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::adapters::store::{MemoryStore, NodeKey};
 use crate::domain::ids::{EntityId, WriterKey};
-use crate::domain::loom::{Body, Entry, FORMAT, Payload, Payloads};
+use crate::domain::loom::{Body, Entry, Payload, Payloads};
 use crate::domain::steps;
 use crate::ports::LoomStore as _;
 
@@ -29,9 +29,9 @@ fn entry(loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Sealed, Box<d
     let mut payloads = Payloads::default();
     let text = payloads.text(&format!("{sequence} ").repeat(10_000));
     assert!(matches!(text, Payload::Blob { .. }));
-    let body = Body::Intent { text, steer: false, cast: None };
+    let body = Body::intent(text, false, None);
     let entity = EntityId::from_parts(1, [0; 16]);
-    let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: None, body };
+    let entry = Entry::new(loom, (writer, sequence), 1, entity, None, body);
     Ok(Sealed::new(entry, payloads.into_blobs())?)
 }
 

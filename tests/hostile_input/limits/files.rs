@@ -5,7 +5,7 @@ use std::process::Output;
 
 use cantrip_runtime::conform;
 use cantrip_runtime::domain::ids::{EntityId, LoomId, NodeAddress, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Entry, EntryError, FORMAT, Payload, Payloads, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, EntryError, Payload, Payloads, Sealed};
 use tempfile::TempDir;
 
 use crate::node_support::binary;
@@ -55,16 +55,8 @@ fn the_name_of_a_node_is_bounded() {
 }
 
 fn entry(text: Payload) -> Entry {
-    Entry {
-        format: FORMAT,
-        loom: LoomId::from_parts(1, [1; 16]),
-        writer: WriterKey::from_bytes([1; 32]),
-        sequence: 1,
-        at_us: 1,
-        entity: EntityId::from_parts(1, [1; 16]),
-        parent: None,
-        body: Body::Intent { text, steer: false, cast: None },
-    }
+    let (loom, writer) = (LoomId::from_parts(1, [1; 16]), WriterKey::from_bytes([1; 32]));
+    Entry::new(loom, (writer, 1), 1, EntityId::from_parts(1, [1; 16]), None, Body::intent(text, false, None))
 }
 
 #[test]

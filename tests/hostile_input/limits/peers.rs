@@ -6,7 +6,7 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::cantrip::{Folding, Identity};
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Entry, FORMAT, Opened, Payload, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, Opened, Payload, Sealed};
 use cantrip_runtime::driver::{Casts, HostLimits};
 use cantrip_runtime::ports::LoomStore;
 use cantrip_runtime::{NoMedia, Runtime, Wards};
@@ -25,10 +25,8 @@ fn opened(number: u64) -> Opened {
         node: "b@127.0.0.1:1".to_owned(),
         depth: 0,
         cast: CastId::from_parts(number, [3; 10]),
-        trace: None,
-        spawned_by: None,
-        fork: None,
         caller: Some("a@127.0.0.1:1".to_owned()),
+        ..Opened::default()
     }
 }
 
@@ -38,7 +36,7 @@ fn a_node_looks_through_so_many_looms_for_what_was_cut_off() {
     for number in 1..=1_003 {
         let (loom, entity) = (LoomId::from_parts(number, [1; 16]), EntityId::from_parts(number, [2; 16]));
         let (writer, body) = (store.writer(), Body::Opened(Box::new(opened(number))));
-        let entry = Entry { format: FORMAT, loom, writer, sequence: 1, at_us: number, entity, parent: None, body };
+        let entry = Entry::new(loom, (writer, 1), number, entity, None, body);
         store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
     }
     let clock = Arc::new(SystemClock::default());

@@ -16,7 +16,7 @@ use crate::adapters::store::{MemoryStore, NodeKey};
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId};
-use crate::domain::loom::{Body, Entry, FORMAT, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
+use crate::domain::loom::{Body, Entry, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, Usage};
 use crate::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, Session};
@@ -191,10 +191,9 @@ fn messages_of_hosts() {
 fn log(number: u8) -> (Arc<MemoryStore>, Sealed) {
     let store = MemoryStore::with_key(NodeKey::from_secret(&[number; 32]));
     let mut payloads = Payloads::default();
-    let body = Body::Intent { text: payloads.text("said"), steer: false, cast: None };
+    let body = Body::intent(payloads.text("said"), false, None);
     let writer = LoomStore::writer(&*store);
-    let entry =
-        Entry { format: FORMAT, loom: loom(), writer, sequence: 1, at_us: 1, entity: entity(), parent: None, body };
+    let entry = Entry::new(loom(), (writer, 1), 1, entity(), None, body);
     let sealed = Sealed::new(entry, payloads.into_blobs()).unwrap();
     store.append(sealed.clone()).unwrap();
     (store, sealed)

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
-use crate::domain::loom::{Body, Entry, FORMAT, Payload};
+use crate::domain::loom::{Body, Entry, Payload};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -62,16 +62,9 @@ fn loom() -> LoomId {
 }
 
 fn sealed(sequence: u64, text: &str) -> Sealed {
-    let entry = Entry {
-        format: FORMAT,
-        loom: loom(),
-        writer: WriterKey::from_bytes([2; 32]),
-        sequence,
-        at_us: 1,
-        entity: EntityId::from_bytes([3; 22]),
-        parent: None,
-        body: Body::Intent { text: Payload::Inline(text.to_owned()), steer: false, cast: None },
-    };
+    let (writer, entity) = (WriterKey::from_bytes([2; 32]), EntityId::from_bytes([3; 22]));
+    let body = Body::intent(Payload::Inline(text.to_owned()), false, None);
+    let entry = Entry::new(loom(), (writer, sequence), 1, entity, None, body);
     let bytes = text.as_bytes().to_vec();
     Sealed { id: crate::domain::ids::EntryId::of(&bytes), bytes, entry, blobs: Vec::new() }
 }

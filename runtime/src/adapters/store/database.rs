@@ -176,7 +176,9 @@ impl Database {
                 if let Some(parent) = &sealed.entry.parent {
                     batch.insert(&self.children, place.under_parent(parent), digest.as_slice());
                 }
-                batch.insert(&self.entities, place.under_entity(sealed.entry.entity), digest.as_slice());
+                if let Some(entity) = sealed.entry.entity {
+                    batch.insert(&self.entities, place.under_entity(entity), digest.as_slice());
+                }
                 for blob in &sealed.blobs {
                     batch.insert(&self.blobs, blob.id.digest().as_slice(), blob.bytes.as_slice());
                 }
@@ -270,7 +272,9 @@ impl Database {
                         && is_indexed_here
                     {
                         batch.remove(&self.ids, id.digest().as_slice());
-                        batch.remove(&self.entities, place.under_entity(sealed.entry.entity));
+                        if let Some(entity) = sealed.entry.entity {
+                            batch.remove(&self.entities, place.under_entity(entity));
+                        }
                         if let Some(parent) = &sealed.entry.parent {
                             batch.remove(&self.children, place.under_parent(parent));
                         }

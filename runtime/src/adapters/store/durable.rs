@@ -218,7 +218,7 @@ impl LoomStore for FjallStore {
     }
 
     fn entries_of(&self, entity: EntityId) -> Result<Vec<Sealed>, StoreError> {
-        let found = self.indexed(Space::Entities, entity.as_bytes(), |sealed| sealed.entry.entity == entity)?;
+        let found = self.indexed(Space::Entities, entity.as_bytes(), |sealed| sealed.entry.entity == Some(entity))?;
         let read = |(place, id)| match self.pending_entry(id) {
             Some(sealed) => Ok(sealed),
             None => self.database.entry_at(place, id),
@@ -232,7 +232,7 @@ impl LoomStore for FjallStore {
     }
 
     fn loom_of(&self, entity: EntityId) -> Result<Option<LoomId>, StoreError> {
-        let pending = self.committer.pending(|sealed| sealed.entry.entity == entity);
+        let pending = self.committer.pending(|sealed| sealed.entry.entity == Some(entity));
         let durable = self.database.loom_of(entity)?;
         Ok(durable.or_else(|| pending.first().map(|item| item.log.loom)))
     }

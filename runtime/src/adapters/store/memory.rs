@@ -79,7 +79,9 @@ impl Looms {
         self.chains.entry(log).or_default().push(head.chain);
         if let Entry::Vacant(free) = self.ids.entry(sealed.id) {
             free.insert(place);
-            self.entities.entry(sealed.entry.entity).or_default().push(place);
+            if let Some(entity) = sealed.entry.entity {
+                self.entities.entry(entity).or_default().push(place);
+            }
             if let Some(parent) = sealed.entry.parent {
                 self.children.entry(parent).or_default().push(place);
             }

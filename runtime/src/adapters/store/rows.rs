@@ -214,8 +214,8 @@ pub(super) struct LogLine {
     pub(super) first_us: u64,
     /// When its newest entry was made.
     pub(super) last_us: u64,
-    /// Whose its first entry is.
-    pub(super) root: EntityId,
+    /// The first entity of which it has an entry.
+    pub(super) root: Option<EntityId>,
 }
 
 impl LogLine {
@@ -223,7 +223,10 @@ impl LogLine {
     pub(super) fn after(before: Option<Self>, sealed: &Sealed, head: Head) -> Self {
         let entry = &sealed.entry;
         match before {
-            Some(before) => Self { head, last_us: before.last_us.max(entry.at_us), ..before },
+            Some(before) => {
+                let root = before.root.or(entry.entity);
+                Self { head, last_us: before.last_us.max(entry.at_us), root, ..before }
+            }
             None => Self { head, first_us: entry.at_us, last_us: entry.at_us, root: entry.entity },
         }
     }
@@ -235,7 +238,7 @@ impl LogLine {
             &self.head.chain,
             &self.first_us.to_be_bytes(),
             &self.last_us.to_be_bytes(),
-            self.root.as_bytes(),
+            self.root.as_ref().map(|root| root.as_bytes().as_slice()).unwrap_or_default(),
         ]
         .concat()
     }
@@ -249,7 +252,7 @@ impl LogLine {
             head: Head { sequence: u64::from_be_bytes(*sequence), chain: *chain },
             first_us: u64::from_be_bytes(*first_us),
             last_us: u64::from_be_bytes(*last_us),
-            root: EntityId::from_bytes(root.try_into().ok()?),
+            root: if root.is_empty() { None } else { Some(EntityId::from_bytes(root.try_into().ok()?)) },
         })
     }
 }
@@ -265,7 +268,7 @@ pub(super) fn summarise(before: Option<LoomSummary>, loom: LoomId, line: &LogLin
             entries: before.entries.saturating_add(entries),
             first_us: before.first_us.min(first_us),
             last_us: before.last_us.max(last_us),
-            root: before.root,
+            root: before.root.or(line.root),
         },
     }
 }
@@ -323,8 +326,10 @@ mod tests {
     #[test]
     fn values_parse_to_themselves_and_nothing_shorter_does() {
         let head = Head { sequence: 9, chain: [1; 32] };
-        let line = LogLine { head, first_us: 1, last_us: 2, root: EntityId::from_bytes([5; 22]) };
-        assert_eq!(LogLine::parse(&line.to_bytes()), Some(line));
+        for root in [None, Some(EntityId::from_bytes([5; 22]))] {
+            let line = LogLine { head, first_us: 1, last_us: 2, root };
+            assert_eq!(LogLine::parse(&line.to_bytes()), Some(line));
+        }
         for id in [None, Some([3; 16])] {
             let commit = Commit { number: 8, marked: 7, id };
             assert_eq!(Commit::parse(&commit.to_bytes()), Some(commit));

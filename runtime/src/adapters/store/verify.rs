@@ -84,10 +84,10 @@ impl Indexes {
 /// The rows that the indexes must have for an entry.
 fn index_rows(place: Place, sealed: &Sealed) -> Vec<(Space, Vec<u8>, Vec<u8>)> {
     let digest = sealed.id.digest();
-    let mut rows = vec![
-        (Space::Ids, digest.to_vec(), place.to_bytes()),
-        (Space::Entities, place.under_entity(sealed.entry.entity), digest.to_vec()),
-    ];
+    let mut rows = vec![(Space::Ids, digest.to_vec(), place.to_bytes())];
+    if let Some(entity) = sealed.entry.entity {
+        rows.push((Space::Entities, place.under_entity(entity), digest.to_vec()));
+    }
     if let Some(parent) = &sealed.entry.parent {
         rows.push((Space::Children, place.under_parent(parent), digest.to_vec()));
     }
@@ -380,7 +380,7 @@ fn name_wrong_rows(view: &Database, space: Space, loom: Option<LoomId>, findings
 fn belongs(space: Space, key: &[u8], sealed: &Sealed) -> bool {
     match space {
         Space::Children => sealed.entry.parent.is_some_and(|parent| key.starts_with(&parent.digest())),
-        Space::Entities => key.starts_with(sealed.entry.entity.as_bytes()),
+        Space::Entities => sealed.entry.entity.is_some_and(|entity| key.starts_with(entity.as_bytes())),
         Space::Meta | Space::Entries | Space::Ids | Space::Heads | Space::Blobs => true,
     }
 }

@@ -177,8 +177,14 @@ impl Entity {
             }
         }
         let mut payloads = Payloads::default();
-        let body =
-            Body::GateCalled { call: call.clone(), gate: gate.clone(), arguments: payloads.json(&shown), reach, place };
+        let body = Body::GateCalled {
+            call: call.clone(),
+            gate: gate.clone(),
+            arguments: payloads.json(&shown),
+            reach,
+            place,
+            asks: None,
+        };
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Tell(EventKind::GateCalled { gate: gate.clone(), arguments: shown }));
         match decision {
@@ -394,6 +400,7 @@ impl Entity {
             gate_clocks_us: running.gate_clocks_us,
             stopped_at_poll: evaluated.stopped_at_poll,
             lost: matches!(evaluated.outcome, EvaluationOutcome::Lost { .. }),
+            fuel: None,
         });
         acting.answer(&running.call, content, is_error, None);
         if let Some(guest) = &self.nature.guest {

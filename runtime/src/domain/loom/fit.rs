@@ -2,7 +2,9 @@
 
 use thiserror::Error;
 
-use super::entry::{Answer, Body, CallRecord, EvaluationRecord, Opened, Returned};
+use super::body::{Body, Decided, Intent};
+use super::opened::Opened;
+use super::said::{Answer, CallRecord, EvaluationRecord, Returned};
 use crate::domain::ids::CallId;
 use crate::domain::limits::{INLINE_TEXT_BYTES_MAX, OPENED_BYTES_MAX};
 use crate::domain::place::CallPlace;
@@ -66,15 +68,18 @@ impl Body {
         match &mut self {
             Self::Utterance(said) => {
                 name(&mut said.model);
+                said.fallback_of.iter_mut().for_each(name);
+                said.finish.iter_mut().for_each(name);
                 for CallRecord { id, gate, .. } in &mut said.calls {
                     call_id(id);
                     name(gate);
                 }
             }
-            Self::GateCalled { call, gate, place, .. } => {
+            Self::GateCalled { call, gate, place, asks, .. } => {
                 call_id(call);
                 name(gate);
                 place_name(place);
+                asks.iter_mut().for_each(|asks| name(&mut asks.rule));
             }
             Self::GateReturned { call, result, .. } => {
                 call_id(call);
@@ -93,10 +98,10 @@ impl Body {
                 }
                 seen.evaluations.iter_mut().for_each(|EvaluationRecord { call, .. }| call_id(call));
             }
-            Self::Approved { call, by, scope } | Self::Denied { call, by, scope } => {
+            Self::Decided(decided) => {
+                let Decided { call, scope, by, approver, .. } = &mut **decided;
                 call_id(call);
-                name(by);
-                name(scope);
+                [scope, by, approver].into_iter().for_each(name);
             }
             Self::Ended(ended) => {
                 ended.reason = ended.reason.clone().short();
@@ -108,9 +113,24 @@ impl Body {
                 medium.iter_mut().for_each(name);
                 difference.iter_mut().for_each(why);
             }
-            Self::Adopted { node, .. } => name(node),
+            Self::Adopted { node, by, .. } => {
+                name(node);
+                by.iter_mut().for_each(name);
+            }
+            Self::Intent(intent) => {
+                let Intent { by, model, mode, file, trace, .. } = &mut **intent;
+                [by, model, mode, file, trace].into_iter().flatten().for_each(name);
+            }
+            Self::Admitted(admitted) => admitted.by.iter_mut().for_each(name),
+            Self::Expelled(expelled) => expelled.by.iter_mut().for_each(name),
+            Self::Settled(settled) => settled.by.iter_mut().for_each(name),
             // Texts beside the entry, numbers and hashes. What opens an entity is measured before anything runs.
-            Self::Opened(_) | Self::Intent { .. } | Self::Snapshot { .. } | Self::Folded { .. } => {}
+            Self::Opened(_)
+            | Self::Snapshot { .. }
+            | Self::Folded { .. }
+            | Self::Founded { .. }
+            | Self::Keeping { .. }
+            | Self::Unknown(_) => {}
         }
         self
     }

@@ -1,21 +1,26 @@
 //! The loom: the append-only tree of everything that entities did.
 
+mod body;
 mod entry;
 mod fit;
 mod json;
+mod opened;
 mod owner;
+mod said;
 mod segment;
+mod text;
 mod view;
 
 pub use crate::domain::limits::{ENTRY_BYTES_MAX, INLINE_BYTES_MAX, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
-pub use entry::{
-    Answer, Blob, Body, CallRecord, Ended, Entry, EntryError, EvaluationRecord, FORMAT, Fork, ForkStrategy, GateRecord,
-    Head, How, Observed, Opened, PageRef, Payload, Payloads, Returned, Said, Sealed, Spent, text_ids,
-};
+pub use body::{Asks, Body, Decided, Decision, Intent, PageRef, Unknown};
+pub use entry::{Entry, EntryError, FORMAT, Head, Sealed, text_ids};
 pub use fit::OpenedTooLarge;
-pub use json::body_json;
+pub use json::{NoJson, body_json};
+pub use opened::{Fork, ForkStrategy, GateRecord, Minted, Opened, Origin, Pin, Placement, Reserve, Standing};
 pub use owner::Owners;
+pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, Returned, Said, Spent};
 pub use segment::{CheckedSegment, ForkProof, Segment, SegmentError, SignedHead};
+pub use text::{Blob, Payload, Payloads};
 pub use view::{
     Again, Aside, CutOff, EntityView, GateRun, Observation, Replay, Restored, Tail, TextOf, Tree, Turn, ViewError, Why,
 };

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::entry::{Body, Sealed};
+use super::body::Body;
+use super::entry::Sealed;
 use crate::domain::ids::{EntityId, EntryId, WriterKey};
 
 /// One owner's time: from one place of its log to another.
@@ -29,15 +30,16 @@ impl Owners {
         let mut places: HashMap<EntryId, &Sealed> = HashMap::new();
         for sealed in entries {
             let entry = &sealed.entry;
-            if matches!(entry.body, Body::Opened(_)) && !owners.opened.contains_key(&entry.entity) {
-                owners.opened.insert(entry.entity, sealed.id);
+            places.insert(sealed.id, sealed);
+            let Some(entity) = entry.entity else { continue };
+            if matches!(entry.body, Body::Opened(_)) && !owners.opened.contains_key(&entity) {
+                owners.opened.insert(entity, sealed.id);
                 let time = Time { writer: entry.writer, from: entry.sequence, to: u64::MAX };
-                owners.times.insert(entry.entity, vec![time]);
+                owners.times.insert(entity, vec![time]);
             }
             if let Body::Adopted { epoch, .. } = &entry.body {
-                adoptions.entry(entry.entity).or_default().insert((*epoch, entry.writer, sealed.id));
+                adoptions.entry(entity).or_default().insert((*epoch, entry.writer, sealed.id));
             }
-            places.insert(sealed.id, sealed);
         }
         for (entity, adoptions) in adoptions {
             owners.adopt(entity, &adoptions, &places);
@@ -62,7 +64,7 @@ impl Owners {
             let taken_over = of_epoch.into_iter().rev().find_map(|(_, writer, id)| {
                 let adopted = places.get(id)?;
                 let followed = places.get(&adopted.entry.parent?)?;
-                let fits = followed.entry.entity == entity
+                let fits = followed.entry.entity == Some(entity)
                     && followed.entry.writer == last.writer
                     && followed.entry.sequence >= last.from;
                 fits.then_some((followed.entry.sequence, *writer, adopted.entry.sequence))
@@ -85,10 +87,12 @@ impl Owners {
         if matches!(entry.body, Body::Rewarded { .. } | Body::Replayed { .. }) {
             return true;
         }
+        // What is about the loom as a whole belongs to no thread.
+        let Some(entity) = entry.entity else { return true };
         if matches!(entry.body, Body::Opened(_)) {
-            return self.opened.get(&entry.entity) == Some(&sealed.id);
+            return self.opened.get(&entity) == Some(&sealed.id);
         }
-        let times = self.times.get(&entry.entity);
+        let times = self.times.get(&entity);
         times
             .into_iter()
             .flatten()

@@ -8,7 +8,8 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::entry::{Blob, EntryError, Head, Sealed};
+use super::entry::{EntryError, Head, Sealed};
+use super::text::Blob;
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
 use crate::domain::limits::{SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
 

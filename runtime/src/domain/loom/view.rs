@@ -23,8 +23,12 @@ use crate::domain::end::EndReason;
 use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
 use crate::domain::model::{Usage, Utterance};
 
-use super::entry::{Body, Ended, Entry, EvaluationRecord, How, Opened, Payload, Sealed};
+use super::body::Body;
+use super::entry::{Entry, Sealed};
+use super::opened::Opened;
 use super::owner::Owners;
+use super::said::{Ended, EvaluationRecord, How};
+use super::text::Payload;
 
 use self::lines::{Lines, Sum};
 use self::order::in_causal_order;
@@ -107,14 +111,14 @@ impl fmt::Display for Why {
 }
 
 /// An entry that is no part of any thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
     /// The entry.
     pub entry: EntryId,
     /// Whose it says it is.
     pub entity: EntityId,
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// Why.
     pub why: Why,
 }
@@ -286,24 +290,26 @@ impl Tree {
         let mut tree = Self { owners: Owners::find(entries), ..Self::default() };
         for (position, (sealed, is_due)) in in_causal_order(entries).into_iter().enumerate() {
             crate::domain::steps::count(1);
+            // What is about the loom as a whole belongs to no thread.
+            let Some(entity) = sealed.entry.entity else { continue };
             let placed = match (tree.owners.counts(sealed), is_due) {
                 (false, _) => Err(Unplaced::Aside(Why::Writer)),
                 (true, false) => Err(Unplaced::Aside(Why::Follows)),
-                (true, true) => tree.add(position, sealed.id, &sealed.entry, text),
+                (true, true) => tree.add(position, entity, sealed, text),
             };
             match placed {
                 Ok(()) => {}
                 Err(Unplaced::View(error)) => return Err(error),
                 // What it follows has not come yet, or never will: the rest can be read all the same.
-                Err(Unplaced::Aside(why)) => tree.put_aside(sealed, why),
+                Err(Unplaced::Aside(why)) => tree.put_aside(entity, sealed, why),
             }
         }
         tree.finish();
         Ok(tree)
     }
 
-    fn put_aside(&mut self, sealed: &Sealed, why: Why) {
-        let (entity, kind) = (sealed.entry.entity, sealed.entry.body.kind());
+    fn put_aside(&mut self, entity: EntityId, sealed: &Sealed, why: Why) {
+        let kind = sealed.entry.body.kind().to_owned();
         self.aside.push(Aside { entry: sealed.id, entity, kind, why });
         if matches!(sealed.entry.body, Body::Opened(_)) && why != Why::Writer {
             self.refused.insert(entity, why);
@@ -362,7 +368,14 @@ impl Tree {
         }
     }
 
-    fn add(&mut self, position: usize, id: EntryId, entry: &Entry, text_of: TextOf<'_>) -> Result<(), Unplaced> {
+    fn add(
+        &mut self,
+        position: usize,
+        entity: EntityId,
+        Sealed { id, entry, .. }: &Sealed,
+        text_of: TextOf<'_>,
+    ) -> Result<(), Unplaced> {
+        let id = *id;
         let text = |payload: &Payload| {
             text_of(payload).ok_or_else(|| match payload {
                 Payload::Blob { id: blob, .. } => ViewError::Text { entry: id, id: blob.to_string() },
@@ -383,9 +396,9 @@ impl Tree {
             return Ok(());
         }
         if let Body::Opened(opened) = &entry.body {
-            self.may_open(entry.entity, opened).map_err(Unplaced::Aside)?;
+            self.may_open(entity, opened).map_err(Unplaced::Aside)?;
             let intent = text(&opened.intent)?;
-            self.open(id, entry, opened, intent);
+            self.open((id, entity), entry, opened, intent);
             return Ok(());
         }
         if let Body::Delegated { child, .. } = &entry.body
@@ -395,12 +408,12 @@ impl Tree {
         }
         let orphan = || Unplaced::Aside(Why::Orphan);
         let next = self.spoken.len();
-        let view = self.entities.get_mut(&entry.entity).ok_or_else(orphan)?;
+        let view = self.entities.get_mut(&entity).ok_or_else(orphan)?;
         let before = std::mem::replace(&mut view.head, id);
         let current = view.current;
         match &entry.body {
-            Body::Intent { text: payload, steer, .. } => {
-                view.steps.push(Step::Intent { text: text(payload)?, steer: *steer });
+            Body::Intent(intent) => {
+                view.steps.push(Step::Intent { text: text(&intent.text)?, steer: intent.steer });
             }
             Body::Folded { first, last, summary, usage } => {
                 view.folding_usage += *usage;
@@ -408,8 +421,8 @@ impl Tree {
             }
             Body::Ended(ended) => {
                 match ended.result.as_ref().map(text).transpose()? {
-                    Some(result) => drop(self.results.insert(entry.entity, result)),
-                    None => drop(self.results.remove(&entry.entity)),
+                    Some(result) => drop(self.results.insert(entity, result)),
+                    None => drop(self.results.remove(&entity)),
                 }
                 view.ended = Some((**ended).clone());
                 if let Some(turn) = current.and_then(|turn| self.spoken.get_mut(turn)) {
@@ -421,7 +434,7 @@ impl Tree {
                 view.steps.push(Step::Turn(next));
                 view.current = Some(next);
                 let said = (said.duration_us, utterance(said, &text)?);
-                self.spoken.push(Spoken::new(id, position, entry, said.0, said.1));
+                self.spoken.push(Spoken::new((id, entity), position, entry.at_us, said.0, said.1));
                 self.turn_of_entry.insert(id, next);
                 return Ok(());
             }
@@ -432,11 +445,16 @@ impl Tree {
             // It is of the moment that it follows, and of no other.
             Body::Snapshot { .. } if entry.parent == Some(before) => view.steps.push(Step::Snapshot(id)),
             Body::Snapshot { .. }
-            | Body::Approved { .. }
-            | Body::Denied { .. }
+            | Body::Decided(_)
             | Body::Rewarded { .. }
             | Body::Replayed { .. }
             | Body::Adopted { .. }
+            | Body::Founded { .. }
+            | Body::Admitted(_)
+            | Body::Expelled(_)
+            | Body::Settled(_)
+            | Body::Keeping { .. }
+            | Body::Unknown(_)
             | Body::Opened(_) => {}
         }
         if let Some(turn) = current {
@@ -445,7 +463,7 @@ impl Tree {
         Ok(())
     }
 
-    fn open(&mut self, id: EntryId, entry: &Entry, opened: &Opened, intent: String) {
+    fn open(&mut self, (id, entity): (EntryId, EntityId), entry: &Entry, opened: &Opened, intent: String) {
         let followed = entry.parent.and_then(|parent| self.turn_of_entry.get(&parent));
         let view = EntityView {
             id,
@@ -458,8 +476,8 @@ impl Tree {
             steps: vec![Step::Intent { text: intent, steer: false }],
             current: None,
         };
-        self.entities.insert(entry.entity, view);
-        self.order.push(entry.entity);
+        self.entities.insert(entity, view);
+        self.order.push(entity);
     }
 
     /// Entries that are no part of any thread: written by somebody who does not own their entity, behind entries that are not

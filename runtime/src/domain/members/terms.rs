@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{EntityId, EntryId, NodeName, WriterKey, hex};
+use crate::domain::loom::Payload;
 
 /// Declares a value of so many bytes, which entries keep as a byte string and people read as hexadecimal.
 macro_rules! bytes {
@@ -155,6 +156,12 @@ pub struct Admitted {
     /// The expulsions that it ends, and the admissions that ended one of the same principal before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<EntryId>,
+    /// Who wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Payload>,
 }
 
 /// Who is expelled.
@@ -192,6 +199,12 @@ pub struct Expelled {
     pub target: Target,
     /// How far its logs count. A writer that is not listed ends before its first entry.
     pub ends: Vec<LogEnd>,
+    /// Who wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Payload>,
 }
 
 /// A remote cast is over for its caller: what its host writes behind these ends is no part of it.
@@ -201,4 +214,10 @@ pub struct Settled {
     pub child: EntityId,
     /// How far each writer's entries of it count.
     pub ends: Vec<LogEnd>,
+    /// Who wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Payload>,
 }

@@ -381,7 +381,7 @@ impl Session {
             .entries()
             .iter()
             .filter(|sealed| matches!(sealed.entry.body, Body::Adopted { .. }))
-            .map(|sealed| sealed.entry.entity)
+            .filter_map(|sealed| sealed.entry.entity)
             .collect();
         match self.copies.take(checked) {
             Ok(Taken::New(_) | Taken::Known) => {

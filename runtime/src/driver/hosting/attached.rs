@@ -261,12 +261,13 @@ impl Attached {
                     By::Others => (&mut self.at.others, self.has.others),
                 };
                 *at = place;
+                let Some(entity) = sealed.entry.entity else { continue };
                 if let Body::Opened(opened) = &sealed.entry.body
                     && opened.spawned_by.is_some_and(|parent| self.family.contains(&parent))
                 {
-                    self.family.insert(sealed.entry.entity);
+                    self.family.insert(entity);
                 }
-                if place <= has || !self.family.contains(&sealed.entry.entity) {
+                if place <= has || !self.family.contains(&entity) {
                     continue;
                 }
                 self.ready.push_back((Box::new(sealed), self.at));

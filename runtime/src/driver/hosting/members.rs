@@ -58,8 +58,8 @@ impl Casts {
                 if is_own {
                     let cast_by = opened.caller.as_deref().and_then(Caller::of_record);
                     named.extend(cast_by.and_then(|by| by.peer().cloned()));
-                } else if let Ok(node) = opened.node.parse::<NodeAddress>() {
-                    ran.insert(sealed.entry.entity, node.name().clone());
+                } else if let Some((node, entity)) = opened.node.parse::<NodeAddress>().ok().zip(sealed.entry.entity) {
+                    ran.insert(entity, node.name().clone());
                 }
             } else if let Body::Delegated { place, child, .. } = &sealed.entry.body
                 && is_own

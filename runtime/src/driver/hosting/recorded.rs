@@ -47,13 +47,13 @@ impl Casts {
                     }
                     episodes.push((Some(opened.cast), None));
                 }
-                Body::Intent { steer: false, cast, .. } => episodes.push((*cast, None)),
+                Body::Intent(intent) if !intent.steer => episodes.push((intent.cast, None)),
                 Body::Ended(ended) => {
                     if let Some(last) = episodes.last_mut() {
                         last.1 = Some(ended);
                     }
                 }
-                Body::Intent { steer: true, .. }
+                Body::Intent(_)
                 | Body::Utterance(_)
                 | Body::GateCalled { .. }
                 | Body::GateReturned { .. }
@@ -61,11 +61,16 @@ impl Casts {
                 | Body::Observation(_)
                 | Body::Snapshot { .. }
                 | Body::Folded { .. }
-                | Body::Approved { .. }
-                | Body::Denied { .. }
+                | Body::Decided(_)
                 | Body::Rewarded { .. }
                 | Body::Replayed { .. }
-                | Body::Adopted { .. } => {}
+                | Body::Adopted { .. }
+                | Body::Founded { .. }
+                | Body::Admitted(_)
+                | Body::Expelled(_)
+                | Body::Settled(_)
+                | Body::Keeping { .. }
+                | Body::Unknown(_) => {}
             }
         }
         let Some((last, ended)) = episodes.last() else { return Err(theirs()) };

@@ -52,7 +52,7 @@ impl Casts {
         let own = store.writer();
         let mut open: Vec<(EntityId, Opened)> = Vec::new();
         for sealed in store.entries(loom)?.into_iter().filter(|sealed| sealed.entry.writer == own) {
-            let entity = sealed.entry.entity;
+            let Some(entity) = sealed.entry.entity else { continue };
             if matches!(sealed.entry.body, Body::Ended(_)) {
                 open.retain(|(known, _)| *known != entity);
             } else if let Body::Opened(opened) = sealed.entry.body

@@ -13,7 +13,7 @@ use crate::domain::limits::{ANSWER_CALLS_MAX, TURN_GATE_CALLS_MAX};
 use crate::domain::medium::GateAnswer;
 use crate::domain::model::{Call, Usage, Utterance};
 
-use super::super::entry::EvaluationRecord;
+use super::super::said::EvaluationRecord;
 use super::spoken::Spoken;
 use super::{GateRun, Observation, Step, Tree, ViewError};
 

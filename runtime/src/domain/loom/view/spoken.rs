@@ -11,7 +11,10 @@ use crate::domain::ids::{CallId, EntityId, EntryId};
 use crate::domain::json;
 use crate::domain::model::{Call, Utterance};
 
-use super::super::entry::{Body, CallRecord, Entry, How, Observed, Payload, Returned, Said};
+use super::super::body::Body;
+use super::super::entry::Entry;
+use super::super::said::{CallRecord, How, Observed, Returned, Said};
+use super::super::text::Payload;
 use super::{GateRun, Observation, Turn, ViewError};
 
 /// A turn with everything in it.
@@ -38,12 +41,18 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
-    pub(super) fn new(id: EntryId, position: usize, entry: &Entry, said_us: u64, said: Utterance) -> Self {
+    pub(super) fn new(
+        (id, entity): (EntryId, EntityId),
+        position: usize,
+        at_us: u64,
+        said_us: u64,
+        said: Utterance,
+    ) -> Self {
         Self {
             id,
-            entity: entry.entity,
+            entity,
             position,
-            at_us: entry.at_us,
+            at_us,
             said_us,
             said,
             gates: Vec::new(),
@@ -104,16 +113,21 @@ impl Spoken {
             }
             Body::Observation(seen) => self.observation = Some(observation(id, position, entry.at_us, seen, text)?),
             Body::Opened(_)
-            | Body::Intent { .. }
+            | Body::Intent(_)
             | Body::Utterance(_)
             | Body::Snapshot { .. }
             | Body::Folded { .. }
-            | Body::Approved { .. }
-            | Body::Denied { .. }
+            | Body::Decided(_)
             | Body::Ended(_)
             | Body::Rewarded { .. }
             | Body::Replayed { .. }
-            | Body::Adopted { .. } => {}
+            | Body::Adopted { .. }
+            | Body::Founded { .. }
+            | Body::Admitted(_)
+            | Body::Expelled(_)
+            | Body::Settled(_)
+            | Body::Keeping { .. }
+            | Body::Unknown(_) => {}
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
-    Answer, Body, CallRecord, Entry, FORMAT, Fork, ForkStrategy, GateRecord, Observed, Opened, Payload, Returned, Said,
-    Sealed, Tree, ViewError, Why,
+    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, GateRecord, Observed, Opened, Payload, Returned, Said, Sealed,
+    Tree, ViewError, Why,
 };
 use crate::domain::model::Usage;
 use crate::domain::place::CallPlace;
@@ -56,7 +56,7 @@ fn opened(fork: Option<Fork>, spawned_by: Option<EntityId>) -> Body {
         trace: None,
         spawned_by,
         fork,
-        caller: None,
+        ..Opened::default()
     }))
 }
 
@@ -69,7 +69,7 @@ impl Log {
         let sequence = self.entries.len() as u64 + 1;
         let writer = WriterKey::from_bytes([self.writer; 32]);
         let loom = LoomId::from_parts(1, [0; 16]);
-        let entry = Entry { format: FORMAT, loom, writer, sequence, at_us: sequence, entity, parent, body };
+        let entry = Entry::new(loom, (writer, sequence), sequence, entity, parent, body);
         let sealed = Sealed::new(entry, Vec::new()).map_err(|_| ViewError::NoEntity(entity))?;
         let id = sealed.id;
         self.entries.push(sealed);
@@ -81,19 +81,16 @@ impl Log {
         let call = CallId::new("c");
         let calls = vec![CallRecord { id: call.clone(), gate: "look".to_owned(), arguments: inline("{}") }];
         let said = Said {
-            content: None,
-            thinking: None,
             calls,
             usage: Usage { prompt_tokens: 1, ..Usage::default() },
             model: "scripted".to_owned(),
             duration_us: 1,
-            retries: 0,
+            ..Said::default()
         };
         let said = self.add(entity, Some(parent), Body::Utterance(Box::new(said)))?;
         let called = self.called(entity, said, call.clone())?;
         let seen = Answer { call: Some(call), content: inline("seen"), is_error: false, shown_instead: None };
-        let observed =
-            Observed { answers: vec![seen], output_dropped_bytes: 0, evaluations: Vec::new(), duration_us: 1 };
+        let observed = Observed { answers: vec![seen], duration_us: 1, ..Observed::default() };
         self.add(entity, Some(called), Body::Observation(Box::new(observed)))
     }
 
@@ -104,6 +101,7 @@ impl Log {
             arguments: inline("{}"),
             reach: Reach::Read,
             place: CallPlace::Here,
+            asks: None,
         };
         let called = self.add(entity, Some(parent), body)?;
         let result = Returned::Ok(inline("1"));
@@ -242,6 +240,7 @@ fn children_and_parents_that_point_forward_are_put_aside() -> Tested {
         child,
         proposal: inline("{}"),
         place: CallPlace::Here,
+        nonce: None,
     };
     let mut log = Log::new(1);
     let root = log.add(entity(0), None, opened(None, None))?;
