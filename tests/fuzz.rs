@@ -15,6 +15,8 @@
 mod archive;
 #[path = "fuzz/interfaces.rs"]
 mod interfaces;
+#[path = "fuzz/members.rs"]
+mod members;
 #[path = "fuzz/targets.rs"]
 mod targets;
 

@@ -32,6 +32,10 @@ mod keepers;
 mod limits;
 #[path = "hostile_input/machine.rs"]
 mod machine;
+#[path = "hostile_input/members.rs"]
+mod members;
+#[path = "hostile_input/members/kept.rs"]
+mod members_kept;
 #[path = "hostile_input/peers.rs"]
 mod peers;
 #[path = "hostile_input/providers.rs"]

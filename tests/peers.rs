@@ -19,6 +19,7 @@ use cantrip_runtime::adapters::peer::{Identity, PeerNodes, TcpNet, Way, make_aut
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Opened};
+use cantrip_runtime::domain::members::{Attestation, Vouched};
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
 use cantrip_runtime::ports::{By, Clock, LogState, LoomStore, LoomSummary, PeerError, StoreError, Verified};
@@ -625,6 +626,14 @@ impl LoomStore for Strange {
     }
     fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
         self.inner.logs(loom)
+    }
+
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        self.inner.attestations(loom)
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        self.inner.vouched(loom)
     }
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {

@@ -24,6 +24,7 @@ use cantrip_runtime::adapters::peer::{AcceptLimits, BoxIo, Net, PeerLimits, Way,
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, ForkProof, Head, Sealed};
+use cantrip_runtime::domain::members::{Attestation, Vouched};
 use cantrip_runtime::driver::HostLimits;
 use cantrip_runtime::ports::{BoxFuture, By, Clock, LogState, LoomStore, LoomSummary, StoreError, Verified};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Wards, builtin};
@@ -179,6 +180,14 @@ impl LoomStore for Disk {
 
     fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
         self.now().logs(loom)
+    }
+
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        self.now().attestations(loom)
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        self.now().vouched(loom)
     }
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {

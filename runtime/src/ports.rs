@@ -18,6 +18,7 @@ use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
 use crate::domain::loom::{EntryError, ForkProof, Head, How, Payload, Sealed, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
+use crate::domain::members::{Attestation, RecordError, Vouched};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::remote::{Order, Refusal};
 
@@ -238,6 +239,13 @@ pub trait LoomStore: Send + Sync + Debug {
     /// The proofs that writers have signed two histories.
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError>;
 
+    /// What vouches for the keys of a loom's writers, as it is kept and sent: of others what came with their entries, of this node's
+    /// own keys what belongs to its logs there.
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError>;
+
+    /// The same, checked: what decisions are made by. What does not hold is left out, and [`LoomStore::verify`] names it.
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError>;
+
     /// The looms that are kept, newest first.
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError>;
 
@@ -382,6 +390,15 @@ pub enum StoreError {
     /// More waits for the disk than copies may add to.
     #[error("the disk is behind, and takes no copies for now")]
     Behind,
+    /// Something that should vouch for a writer's key, and is not kept.
+    #[error("what should vouch for writer {writer} is not kept")]
+    Attestation {
+        /// Whose key.
+        writer: WriterKey,
+        /// Why.
+        #[source]
+        source: RecordError,
+    },
     /// A blob is missing or not what its hash says.
     #[error("the text {id} that an entry refers to is missing or damaged")]
     Blob {

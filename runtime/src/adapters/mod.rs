@@ -1,5 +1,5 @@
-//! The foreign worlds, one folder each. They never name each other; what they share is in the ports, and in `private`: the modes and
-//! owners of our own files.
+//! The foreign worlds, one folder each. They never name each other; what they share is in the ports, in `private`: the modes and
+//! owners of our own files, and in `x509`: what certificates say, without time.
 
 pub mod clock;
 pub mod llm;
@@ -7,3 +7,4 @@ pub mod peer;
 pub mod private;
 pub mod store;
 pub mod wasm;
+pub mod x509;

@@ -372,6 +372,7 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
         | StoreError::Foreign { .. }
         | StoreError::Forked { .. }
         | StoreError::Cheater { .. }
+        | StoreError::Attestation { .. }
         | StoreError::Behind => (Exit::Fault, None),
     };
     CliError { exit, source: error.into(), hint }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{LoomId, NodeName, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
+use crate::domain::members::Attestation;
 
 pub use crate::domain::limits::KEEPERS_MAX;
 
@@ -252,6 +253,13 @@ pub enum CopyMessage {
         loom: LoomId,
         /// The text.
         bytes: Vec<u8>,
+    },
+    /// What vouches for the key of a writer, or for one whose place that key takes. It comes before the entries that rely on it.
+    Attestation {
+        /// The loom.
+        loom: LoomId,
+        /// What vouches.
+        attestation: Box<Attestation>,
     },
     /// Entries.
     Segment(Box<Segment>),

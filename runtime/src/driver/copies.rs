@@ -5,6 +5,7 @@
 
 mod accuse;
 mod acks;
+mod attest;
 mod cost;
 mod link;
 mod session;
@@ -109,6 +110,8 @@ struct State {
     talking: HashMap<Keeper, usize>,
     /// Entities that another node goes on with, and under which key.
     fenced: HashMap<EntityId, WriterKey>,
+    /// How often something came that vouches for a key, in each loom.
+    attested: HashMap<LoomId, u64>,
     /// When each loom has grown, counted.
     grown: HashMap<LoomId, u64>,
 }
@@ -149,6 +152,20 @@ enum Brought {
     New,
     /// It would be one more than its share.
     TooMany,
+}
+
+/// Does work that waits for the disk, not on a thread that serves.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::runtime::Handle::try_current() {
+        // Without a runtime, as in tests of conversations, it is done where it stands.
+        Err(_) => work(),
+        Ok(runtime) => match runtime.spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => Err(StoreError::Read(Box::new(error))),
+        },
+    }
 }
 
 /// The looms that each peer has brought.
@@ -442,6 +459,7 @@ impl Copies {
                 return Ok(());
             }
         };
+        Self::carry_attestations(&**from, &**to, loom)?;
         for log in from.logs(loom)?.into_iter().filter(|log| log.writer != self.disk.writer()) {
             let mut after = 0;
             while let Some(segment) = from.segment(loom, log.writer, after)? {

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::identity::{IdentityError, unusable};
 use crate::adapters::clock::SystemClock;
+use crate::adapters::x509;
 use crate::domain::ids::{NodeName, hex};
 use crate::ports::Clock;
 
@@ -215,66 +216,10 @@ impl CertificateInfo {
     }
 }
 
-/// One element of DER: its tag, its content, and what follows it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        // Four bytes say more than a certificate can have.
-        let digits = usize::from(first & 0x7f);
-        let (digits, rest) = rest.split_at_checked(digits).filter(|(digits, _)| (1..=4).contains(&digits.len()))?;
-        (digits.iter().try_fold(0_usize, |sum, &byte| sum.checked_mul(256)?.checked_add(usize::from(byte)))?, rest)
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
-/// When a certificate holds (RFC 5280, section 4.1).
+/// When a certificate holds.
 fn period(der: &[u8]) -> Option<Period> {
-    const VERSION: u8 = 0xa0;
-    let (_, certificate, _) = element(der)?;
-    let (_, mut rest, _) = element(certificate)?;
-    if rest.first() == Some(&VERSION) {
-        rest = element(rest)?.2;
-    }
-    for _serial_algorithm_issuer in 0..3 {
-        rest = element(rest)?.2;
-    }
-    let (_, validity, _) = element(rest)?;
-    let (tag, from, rest) = element(validity)?;
-    let from_us = moment(tag, from)?;
-    let (tag, until, _) = element(rest)?;
-    Some(Period { from_us, until_us: moment(tag, until)? })
-}
-
-/// A time of a certificate, in microseconds since 1970; what is before that is 0.
-fn moment(tag: u8, text: &[u8]) -> Option<u64> {
-    const UTC: u8 = 0x17;
-    const GENERALIZED: u8 = 0x18;
-    let text = std::str::from_utf8(text).ok()?;
-    let digits = match tag {
-        UTC if text.starts_with(|c: char| c < '5') => format!("20{text}"),
-        UTC => format!("19{text}"),
-        GENERALIZED => text.to_owned(),
-        _ => return None,
-    };
-    let digits = digits.strip_suffix('Z').filter(|it| it.len() == 14 && it.bytes().all(|b| b.is_ascii_digit()))?;
-    let number = |from: usize, to: usize| digits.get(from..to)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
-    let days = days_since_1970(year, month, day);
-    let seconds = days * 86_400 + number(8, 10)? * 3_600 + number(10, 12)? * 60 + number(12, 14)?;
-    Some(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000))
-}
-
-/// The days from 1970 to a date of the Gregorian calendar. Years begin in March, so that the odd day is the last one.
-const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year - era * 400;
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    let (from_us, until_us) = x509::period(der)?;
+    Some(Period { from_us, until_us })
 }
 
 /// A day, as 2031-05-28.
@@ -389,6 +334,7 @@ pub fn is_key_of(authority_key: &str, authority: &str) -> Result<bool, IdentityE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::x509::moment;
 
     #[test]
     fn dates_are_read_and_printed_as_the_calendar_has_them() {

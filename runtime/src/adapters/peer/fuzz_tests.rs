@@ -17,6 +17,7 @@ use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId};
 use crate::domain::loom::{Body, Entry, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
+use crate::domain::members::{Attestation, CertificateSignature, Scheme};
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, Usage};
 use crate::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, Session};
@@ -244,10 +245,15 @@ fn conversations(writer: &Arc<MemoryStore>) -> Vec<Vec<u8>> {
         what: "no".to_owned(),
         proof: proof.map(Box::new),
     };
+    let own = NodeKey::from_secret(&[5; 32]);
+    let by_certificate = CertificateSignature { scheme: Scheme::EcdsaP256, bytes: vec![0x30; 70] };
+    let attestation = |it| CopyMessage::Attestation { loom: loom(), attestation: Box::new(it) };
     let messages = [
         have,
         CopyMessage::Text { loom: loom(), bytes: b"a text".to_vec() },
         CopyMessage::Segment(Box::new(segment.clone())),
+        attestation(Attestation::Succession(own.succeed(&NodeKey::from_secret(&[6; 32])))),
+        attestation(Attestation::Member(own.vouch(vec![vec![0x30; 40]; 2], by_certificate))),
         CopyMessage::Held { loom: loom(), writer: segment.signed.writer, sequence: 1, durable: true },
         refused(None),
         refused(Some(proof)),

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::SigningKey;
+use rustls::{RootCertStore, SignatureScheme};
 use thiserror::Error;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -23,8 +24,11 @@ use super::certificate::{CertificateInfo, Fingerprint};
 use super::client::chain;
 use super::guarded::{Denied, Guarded};
 use super::net::BoxIo;
+use crate::adapters::x509;
 use crate::domain::caller::Caller;
-use crate::domain::ids::{NodeName, NodeNameError};
+use crate::domain::ids::{NodeName, NodeNameError, WriterKey};
+use crate::domain::limits::CHAIN_CERTIFICATES_MAX;
+use crate::domain::members::{CertificateSignature, MemberRecord, Scheme};
 
 /// Certificates that cannot be used.
 #[derive(Debug, Error)]
@@ -83,6 +87,38 @@ struct Loaded {
     info: CertificateInfo,
     client: TlsConnector,
     server: TlsAcceptor,
+    signer: Signer,
+}
+
+/// The certificate's key, and the certificates that vouch for it.
+#[derive(Clone)]
+struct Signer {
+    /// In order, up to one that has signed itself; nothing where they do not lead there.
+    chain: Option<Vec<Vec<u8>>>,
+    key: Arc<dyn SigningKey>,
+}
+
+impl Signer {
+    fn sign(&self, key: WriterKey) -> Result<(Vec<Vec<u8>>, CertificateSignature), IdentityError> {
+        let what = "a member record from the node's certificate";
+        let chain = self.chain.clone().ok_or_else(|| {
+            let why = format!(
+                "it and the certificates beside it do not lead to an authority that has signed itself, within {CHAIN_CERTIFICATES_MAX}"
+            );
+            unusable(what)(&why)
+        })?;
+        let scheme = x509::scheme(chain.first().map_or(&[], Vec::as_slice));
+        let scheme = scheme.ok_or_else(|| unusable(what)(&"its key is none of P-256, P-384, Ed25519 and RSA"))?;
+        let offered = match scheme {
+            Scheme::EcdsaP256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+            Scheme::EcdsaP384 => SignatureScheme::ECDSA_NISTP384_SHA384,
+            Scheme::Ed25519 => SignatureScheme::ED25519,
+            Scheme::RsaPss => SignatureScheme::RSA_PSS_SHA256,
+        };
+        let signer = self.key.choose_scheme(&[offered]).ok_or_else(|| unusable(what)(&"its key does not sign"))?;
+        let bytes = signer.sign(&MemberRecord::statement(&key, &chain)).map_err(|error| unusable(what)(&error))?;
+        Ok((chain, CertificateSignature { scheme, bytes }))
+    }
 }
 
 impl fmt::Debug for Identity {
@@ -118,6 +154,14 @@ impl Identity {
     /// The certificate in use. Files that have changed are read now.
     pub fn certificate(&self) -> CertificateInfo {
         self.current().info
+    }
+
+    /// The word of the certificate's key that a writer's key is this node's, and the chain that vouches for the certificate.
+    ///
+    /// # Errors
+    /// A chain that leads to no authority, or a key that signs in no way that is understood.
+    pub fn attest(&self, key: WriterKey) -> Result<(Vec<Vec<u8>>, CertificateSignature), IdentityError> {
+        self.current().signer.sign(key)
     }
 
     /// Refuses these certificates from here on, and cuts the connections of those that have one.
@@ -224,7 +268,8 @@ fn load_pair(pems: &Pems, key: &str, stamps: [Stamp; 4]) -> Result<Loaded, Ident
         if found.is_empty() { Err(unusable(what)(&"there is no certificate in it")) } else { Ok(found) }
     };
     let mut roots = RootCertStore::empty();
-    for root in certificates("the authority's certificate", &pems.authority)? {
+    let authorities = certificates("the authority's certificate", &pems.authority)?;
+    for root in authorities.clone() {
         roots.add(root).map_err(|error| unusable("the authority's certificate")(&error))?;
     }
     let chain = certificates("the node's certificate", &pems.certificate)?;
@@ -233,6 +278,8 @@ fn load_pair(pems: &Pems, key: &str, stamps: [Stamp; 4]) -> Result<Loaded, Ident
         PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| unusable("the node's key")(&"it is not a PEM key"))
     };
     let roots = Arc::new(roots);
+    let others = chain.iter().skip(1).chain(&authorities).map(|it| it.to_vec()).collect::<Vec<_>>();
+    let path = chain.first().and_then(|node| x509::chain_of(node, &others));
     let both = unusable("the node's certificate and key");
     let client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
@@ -241,6 +288,7 @@ fn load_pair(pems: &Pems, key: &str, stamps: [Stamp; 4]) -> Result<Loaded, Ident
         .with_client_auth_cert(chain.clone(), key()?);
     let mut client = client.map_err(|error| both(&error))?;
     client.alpn_protocols = vec![b"h2".to_vec()];
+    let signing = provider.key_provider.load_private_key(key()?).map_err(|error| both(&error))?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
     let verifier = verifier.map_err(|error| unusable("the authority's certificate")(&error))?;
     let server = rustls::ServerConfig::builder_with_provider(provider)
@@ -251,5 +299,5 @@ fn load_pair(pems: &Pems, key: &str, stamps: [Stamp; 4]) -> Result<Loaded, Ident
     let mut server = server.map_err(|error| both(&error))?;
     server.alpn_protocols = vec![b"h2".to_vec()];
     let (client, server) = (TlsConnector::from(Arc::new(client)), TlsAcceptor::from(Arc::new(server)));
-    Ok(Loaded { stamps, info, client, server })
+    Ok(Loaded { stamps, info, client, server, signer: Signer { chain: path, key: signing } })
 }

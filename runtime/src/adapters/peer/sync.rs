@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::client::{PeerNodes, failed};
+use super::client::{PeerNodes, chain, failed};
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
@@ -20,6 +20,7 @@ use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers,
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX, REFUSAL_CHARS_MAX};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
+use crate::domain::members::{Attestation, MemberRecord, RecordError, Succession};
 use crate::driver::{CopyWire, Linking, weighed};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
 
@@ -45,6 +46,8 @@ enum Unreadable {
     LongProof { bytes: usize },
     #[error("the proof proves nothing")]
     Proof,
+    #[error("what should vouch for a writer: {}", chain(.0))]
+    Attestation(RecordError),
     #[error("a message is of no kind that is known here")]
     Unknown,
 }
@@ -130,6 +133,14 @@ fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
             };
             (0..count).map(part).collect()
         }
+        CopyMessage::Attestation { loom, attestation } => {
+            let bytes = Bytes::from(attestation.to_bytes());
+            let attestation = Some(match &*attestation {
+                Attestation::Member(_) => v1::copy_attestation::Attestation::Member(bytes),
+                Attestation::Succession(_) => v1::copy_attestation::Attestation::Succession(bytes),
+            });
+            one(Wire::Attestation(v1::CopyAttestation { loom: loom.to_string(), attestation }))
+        }
         CopyMessage::Segment(segment) => {
             let Segment { from, entries, signed, .. } = *segment;
             one(Wire::Segment(v1::Segment {
@@ -183,6 +194,18 @@ impl Reader {
                     return Ok(None);
                 }
                 CopyMessage::Text { loom: part.loom.parse()?, bytes: std::mem::take(&mut self.text) }
+            }
+            Wire::Attestation(it) => {
+                let attestation = match it.attestation.ok_or(Unreadable::Unknown)? {
+                    v1::copy_attestation::Attestation::Member(bytes) => {
+                        MemberRecord::parse(&bytes).map(Attestation::Member)
+                    }
+                    v1::copy_attestation::Attestation::Succession(bytes) => {
+                        Succession::parse(&bytes).map(Attestation::Succession)
+                    }
+                };
+                let attestation = Box::new(attestation.map_err(Unreadable::Attestation)?);
+                CopyMessage::Attestation { loom: it.loom.parse()?, attestation }
             }
             Wire::Segment(it) => {
                 let (loom, writer) = (it.loom.parse()?, writer(&it.writer)?);

@@ -200,6 +200,31 @@ impl Database {
         })
     }
 
+    /// Keeps several rows about the store itself, all or none. They are on disk when this returns.
+    pub(super) fn note_all(&self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DatabaseError> {
+        guarded(|| {
+            let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
+            for (key, value) in rows {
+                batch.insert(&self.meta, key.as_slice(), value.as_slice());
+            }
+            Ok(batch.commit()?)
+        })
+    }
+
+    /// Takes the rows about the store itself out whose keys begin with one of these.
+    pub(super) fn forget_notes(&self, prefixes: &[Vec<u8>]) -> Result<(), DatabaseError> {
+        guarded(|| {
+            let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
+            for prefix in prefixes {
+                self.each(Space::Meta, prefix, |key, _| {
+                    batch.remove(&self.meta, key);
+                    Ok(ControlFlow::<()>::Continue(()))
+                })?;
+            }
+            Ok(batch.commit()?)
+        })
+    }
+
     /// Keeps a large text. It is on disk with the next batch.
     pub(super) fn keep_text(&self, id: &BlobId, bytes: &[u8]) -> Result<(), DatabaseError> {
         guarded(|| Ok(self.blobs.insert(id.digest().as_slice(), bytes)?))

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::attested::{self, Checks};
 use super::check::{check_received, check_whole};
 use super::committer::{Beside, Committer};
 use super::database::{CACHE_BYTES, Database};
@@ -20,6 +21,7 @@ use super::rows::{self, Log, LogLine, Place, Space};
 use super::{durable_copies, examine, journal, manifest, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Sealed};
+use crate::domain::members::{Attestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// What can be chosen when a record is opened.
@@ -43,6 +45,7 @@ pub struct FjallStore {
     pub(super) database: Database,
     pub(super) committer: Committer,
     pub(super) receiving: Mutex<()>,
+    pub(super) checks: Checks,
     _lock: File,
 }
 
@@ -69,6 +72,7 @@ impl FjallStore {
             database,
             committer,
             receiving: Mutex::default(),
+            checks: Checks::default(),
             _lock: lock,
         }))
     }
@@ -256,6 +260,14 @@ impl LoomStore for FjallStore {
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         durable_copies::proofs(&self.database)
+    }
+
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        Ok(attested::of_loom(&self.database, loom)?)
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        Ok(self.checks.vouched(&self.attestations(loom)?))
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

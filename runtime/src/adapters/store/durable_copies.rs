@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
+use super::attested;
 use super::check::check_texts;
 use super::committer::Beside;
 use super::copies::{self, Cut, Fit, KnownLog};
@@ -12,6 +13,7 @@ use super::key::NodeKey;
 use super::rows::{self, Log};
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
+use crate::domain::members::{Attestation, MemberRecord, RecordError};
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
 impl KnownLog for (&FjallStore, Log, Head) {
@@ -191,6 +193,22 @@ impl CopyStore for FjallStore {
         self.is_cheater(writer)
     }
 
+    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
+        Ok(attested::of_key(&self.database, loom, key)?)
+    }
+
+    fn successors(&self, loom: LoomId, key: WriterKey) -> Result<Vec<WriterKey>, StoreError> {
+        Ok(attested::successors(&self.database, loom, key)?)
+    }
+
+    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError> {
+        self.keep_attested(loom, all)
+    }
+
+    fn attest_own(&self, record: &MemberRecord) -> Result<bool, StoreError> {
+        self.keep_own(record)
+    }
+
     fn is_behind(&self) -> bool {
         self.committer.is_behind()
     }
@@ -208,13 +226,17 @@ impl CopyStore for FjallStore {
         let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
         let own = self.writer();
         let logs = self.database.lines(loom.as_bytes())?.into_iter().map(|(log, _)| log);
-        let logs: Vec<Log> = logs.filter(|log| log.writer != own && !log.is_received()).collect();
-        self.committer.forget(logs)
+        let (stays, logs): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.writer == own || log.is_received());
+        self.committer.forget(logs)?;
+        if stays.is_empty() {
+            self.database.forget_notes(&rows::attested_rows(loom))?;
+        }
+        Ok(())
     }
 
     fn renew(&self) -> Result<WriterKey, StoreError> {
         let folder = super::open::Folder(&self.folder);
-        let next = super::open::renew(&folder, &self.database)?;
+        let next = super::renewal::renew(&folder, &self.database, &self.key())?;
         let writer = next.writer();
         *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(writer)

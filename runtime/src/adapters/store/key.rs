@@ -12,6 +12,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use crate::adapters::private;
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{Head, SignedHead};
+use crate::domain::members::{CertificateSignature, MemberRecord, Succession};
 
 /// The name of the file in the record's folder: 32 secret bytes.
 pub(super) const KEY_FILE: &str = "node.key";
@@ -38,6 +39,21 @@ impl NodeKey {
         let writer = self.writer();
         let signature = self.0.sign(&SignedHead::statement(loom, writer, &head)).to_bytes();
         SignedHead { loom, writer, head, signature }
+    }
+
+    /// Gives this key's word that it is of the node whose certificate's key has given its own, over the same statement.
+    pub fn vouch(&self, chain: Vec<Vec<u8>>, by_certificate: CertificateSignature) -> MemberRecord {
+        let key = self.writer();
+        let by_key = self.0.sign(&MemberRecord::statement(&key, &chain)).to_bytes();
+        MemberRecord { key, chain, by_certificate, by_key }
+    }
+
+    /// Gives the word of both keys that the next takes the place of this one.
+    pub fn succeed(&self, next: &Self) -> Succession {
+        let (old, new) = (self.writer(), next.writer());
+        let statement = Succession::statement(&old, &new);
+        let [by_old, by_new] = [self, next].map(|key| key.0.sign(&statement).to_bytes());
+        Succession { old, new, by_old, by_new }
     }
 
     /// What tells this node's commits from bytes that look like one: nobody who does not know the key can write it into a text.
@@ -88,9 +104,10 @@ impl NodeKey {
         private::sync_folder(folder)
     }
 
-    /// What tells the key's file from a copy of it: a record that was copied or restored has another.
-    pub(super) fn file_mark(folder: &Path) -> io::Result<[u8; 24]> {
-        let metadata = std::fs::metadata(folder.join(KEY_FILE))?;
+    /// What tells the key's file from a copy of it: a record that was copied or restored has another. It stays the same when the next
+    /// key becomes the present one.
+    pub(super) fn file_mark(folder: &Path, name: &str) -> io::Result<[u8; 24]> {
+        let metadata = std::fs::metadata(folder.join(name))?;
         #[cfg(unix)]
         let number = std::os::unix::fs::MetadataExt::ino(&metadata);
         #[cfg(not(unix))]

@@ -3,9 +3,10 @@
 //! Kept simple on purpose: it is what the durable store is compared with.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::attested::Checks;
 use super::check::{check_received, check_whole};
 use super::durable::{bare, in_order, order};
 use super::findings::{self, Findings};
@@ -13,6 +14,7 @@ use super::key::NodeKey;
 use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Sealed, SignedHead};
+use crate::domain::members::{Attestation, CheckedAttestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// The record in memory.
@@ -22,7 +24,11 @@ pub struct MemoryStore {
     /// Signs this node's logs; without one they cannot be copied.
     pub(super) key: Option<NodeKey>,
     looms: Mutex<Looms>,
+    pub(super) checks: Checks,
 }
+
+/// What vouches for one key, by kind and tag.
+pub(super) type Kept = BTreeMap<(u8, [u8; 32]), (Attestation, CheckedAttestation)>;
 
 #[derive(Debug, Default)]
 pub(super) struct Looms {
@@ -36,6 +42,9 @@ pub(super) struct Looms {
     pub(super) blobs: HashMap<BlobId, Vec<u8>>,
     pub(super) signed: BTreeMap<Place, SignedHead>,
     pub(super) proofs: BTreeMap<WriterKey, ForkProof>,
+    /// What vouches for keys in a loom, and for this node's own key in all of them, each with its tag.
+    pub(super) attested: BTreeMap<(LoomId, WriterKey), Kept>,
+    pub(super) own: Kept,
 }
 
 impl Looms {
@@ -128,12 +137,13 @@ impl MemoryStore {
     /// assert_eq!(store.looms().map(|looms| looms.len()).ok(), Some(0));
     /// ```
     pub fn new(writer: WriterKey) -> Arc<Self> {
-        Arc::new(Self { writer, key: None, looms: Mutex::default() })
+        Arc::new(Self { writer, key: None, looms: Mutex::default(), checks: Checks::default() })
     }
 
     /// An empty record of the node with this key, whose logs can be copied.
     pub fn with_key(key: NodeKey) -> Arc<Self> {
-        Arc::new(Self { writer: key.writer(), key: Some(key), looms: Mutex::default() })
+        let (looms, checks) = (Mutex::default(), Checks::default());
+        Arc::new(Self { writer: key.writer(), key: Some(key), looms, checks })
     }
 
     const fn log(&self, loom: LoomId) -> Log {
@@ -240,6 +250,23 @@ impl LoomStore for MemoryStore {
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         Ok(self.lock().proofs.values().cloned().collect())
+    }
+
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        let looms = self.lock();
+        let of_others = looms.attested.iter().filter(|((of, _), _)| *of == loom).flat_map(|(_, kept)| kept.values());
+        let is_own = looms.heads.contains_key(&self.log(loom));
+        let own = looms.own.values().filter(|_| is_own);
+        Ok(of_others
+            .chain(own)
+            .map(|(attestation, _)| attestation.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect())
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        Ok(self.checks.vouched(&self.attestations(loom)?))
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -12,6 +12,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the record is files: this adapter owns them")]
 
+mod attested;
 mod book;
 mod check;
 mod committer;
@@ -30,6 +31,7 @@ mod memory;
 mod memory_copies;
 mod open;
 mod reading;
+mod renewal;
 mod rows;
 mod scratch;
 mod sink;

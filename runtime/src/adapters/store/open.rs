@@ -12,7 +12,8 @@ use super::journal::{self, Scan};
 use super::key::{KEY_FILE, NodeKey};
 use super::manifest;
 use super::marks::{MARKS_FILE, Mark, MarkWriter, Marks};
-use super::rows::{self, Commit, LAYOUT, Log, LogLine, META_FILE, META_WRITER, Space};
+use super::renewal;
+use super::rows::{self, Commit, LAYOUT, Log, LogLine, META_FILE, Space};
 use super::scratch::{self, Scratch};
 use super::sink::RecordSink;
 use super::verify;
@@ -173,7 +174,7 @@ fn existing(
         // A kill came between the two steps of a new key.
         None => match NodeKey::load_next(folder.0).map_err(folder.cannot("read the node's next key"))? {
             Some(next) if next.writer() == writer => {
-                NodeKey::promote(folder.0).map_err(folder.cannot("put the node's next key in its place"))?;
+                renewal::finish(folder)?;
                 next
             }
             _ => {
@@ -186,7 +187,7 @@ fn existing(
     compare(folder, &database, &marks)?;
     let key = if is_copied(folder, &database)? {
         tracing::info!("the record was copied or restored: this node goes on under a new writer's key");
-        renew(folder, &database)?
+        renewal::renew(folder, &database, &key)?
     } else {
         key
     };
@@ -196,26 +197,13 @@ fn existing(
 /// Whether the folder is a copy of the one that was written to: the original may go on, and two that go on under one key would
 /// write two histories.
 fn is_copied(folder: &Folder<'_>, database: &Database) -> Result<bool, StoreError> {
-    let mark = NodeKey::file_mark(folder.0).map_err(folder.cannot("look at the node's key"))?;
+    let mark = NodeKey::file_mark(folder.0, KEY_FILE).map_err(folder.cannot("look at the node's key"))?;
     let known = database.get(Space::Meta, META_FILE).map_err(|error| folder.engine(error))?;
     Ok(known.is_some_and(|known| *known != mark))
 }
 
-/// Makes this node write under a new key. Its file comes last: a kill before that leaves the next key beside it.
-pub(super) fn renew(folder: &Folder<'_>, database: &Database) -> Result<NodeKey, StoreError> {
-    let engine = |error| folder.engine(error);
-    let next = NodeKey::create_next(folder.0).map_err(folder.cannot("make a new key"))?;
-    if let Some((_, former)) = database.made_by().map_err(engine)? {
-        database.note(&rows::former_key(former), &[]).map_err(engine)?;
-    }
-    database.note(META_WRITER, next.writer().as_bytes()).map_err(engine)?;
-    NodeKey::promote(folder.0).map_err(folder.cannot("put the new key in its place"))?;
-    note_file(folder, database)?;
-    Ok(next)
-}
-
 fn note_file(folder: &Folder<'_>, database: &Database) -> Result<(), StoreError> {
-    let mark = NodeKey::file_mark(folder.0).map_err(folder.cannot("look at the node's key"))?;
+    let mark = NodeKey::file_mark(folder.0, KEY_FILE).map_err(folder.cannot("look at the node's key"))?;
     database.note(META_FILE, &mark).map_err(|error| folder.engine(error))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::attested::{self, Checks};
 use super::database::Database;
 use super::durable::{in_order, order};
 use super::examine::{self, Copied};
@@ -12,6 +13,7 @@ use super::rows::{self, LAYOUT, Log, Place, Space};
 use super::{durable_copies, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{ForkProof, Head, Sealed};
+use crate::domain::members::{Attestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// A copy of a record, open for reading. It takes no entries.
@@ -21,6 +23,7 @@ pub struct ReadingStore {
     writer: WriterKey,
     copied: Copied,
     marks: Option<Marks>,
+    checks: Checks,
 }
 
 impl ReadingStore {
@@ -43,7 +46,7 @@ impl ReadingStore {
                 if layout != LAYOUT {
                     return Err(folder.refuse(rows::other_layout(layout)));
                 }
-                return Ok(Self { folder: path.to_owned(), writer, copied, marks });
+                return Ok(Self { folder: path.to_owned(), writer, copied, marks, checks: Checks::default() });
             }
             if tries == 0 {
                 let what = findings.finish().findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>();
@@ -137,6 +140,14 @@ impl LoomStore for ReadingStore {
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         durable_copies::proofs(self.database())
+    }
+
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        Ok(attested::of_loom(self.database(), loom)?)
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        Ok(self.checks.vouched(&self.attestations(loom)?))
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

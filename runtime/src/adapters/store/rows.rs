@@ -5,6 +5,7 @@
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Head, Sealed, SignedHead};
+use crate::domain::members::{Attestation, NodeId};
 use crate::ports::LoomSummary;
 
 /// The version of the layout. A reader refuses any other.
@@ -38,6 +39,15 @@ pub(super) const META_PROOF: &[u8] = b"proof";
 
 /// Rows of [`Space::Meta`]: a key under which this node has written before → nothing.
 pub(super) const META_FORMER: &[u8] = b"former";
+
+/// Rows of [`Space::Meta`]: loom, key, kind and tag → what vouches for that key in that loom, behind its kind.
+const META_ATTESTED: &[u8] = b"attested";
+/// Rows of [`Space::Meta`]: loom, node, key and tag → nothing. They count the member records that name a node.
+const META_NAMED: &[u8] = b"named";
+/// Rows of [`Space::Meta`]: loom, key, and the key that takes its place → nothing.
+const META_SUCCEEDED: &[u8] = b"succeeded";
+/// Rows of [`Space::Meta`]: key, kind and tag → what vouches for a key of this node's own, in whatever loom.
+pub(super) const META_OWN: &[u8] = b"own";
 
 /// A keyspace. Each has its own purpose, so that a range of one never meets another's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -169,6 +179,61 @@ pub(super) fn proof_key(writer: WriterKey) -> Vec<u8> {
 /// The key under which a former key of this node is kept.
 pub(super) fn former_key(writer: WriterKey) -> Vec<u8> {
     [META_FORMER, writer.as_bytes()].concat()
+}
+
+/// What vouches for keys in a loom: the beginning of all keys of rows.
+pub(super) fn attested_in(loom: LoomId) -> Vec<u8> {
+    [META_ATTESTED, loom.as_bytes()].concat()
+}
+
+/// The same of one key.
+pub(super) fn attested_of(loom: LoomId, key: WriterKey) -> Vec<u8> {
+    [META_ATTESTED, loom.as_bytes(), key.as_bytes()].concat()
+}
+
+/// The same of one kind.
+pub(super) fn attested_kind(loom: LoomId, attestation: &Attestation) -> Vec<u8> {
+    [&attested_of(loom, attestation.key()), [attestation.kind()].as_slice()].concat()
+}
+
+/// The member records that name a node.
+pub(super) fn named_in(loom: LoomId, node: &NodeId) -> Vec<u8> {
+    [META_NAMED, loom.as_bytes(), &node_tag(node)].concat()
+}
+
+/// Whoever takes the place of a key.
+pub(super) fn succeeded_in(loom: LoomId, old: WriterKey) -> Vec<u8> {
+    [META_SUCCEEDED, loom.as_bytes(), old.as_bytes()].concat()
+}
+
+/// Everything that is said of attestations in a loom.
+pub(super) fn attested_rows(loom: LoomId) -> [Vec<u8>; 3] {
+    [META_ATTESTED, META_NAMED, META_SUCCEEDED].map(|space| [space, loom.as_bytes()].concat())
+}
+
+/// What vouches for a key of this node's own.
+pub(super) fn own_of(key: WriterKey) -> Vec<u8> {
+    [META_OWN, key.as_bytes()].concat()
+}
+
+/// The key of one such row.
+pub(super) fn own_attestation(attestation: &Attestation, tag: &[u8; 32]) -> Vec<u8> {
+    [&own_of(attestation.key()), [attestation.kind()].as_slice(), tag].concat()
+}
+
+/// The value of a row with an attestation.
+pub(super) fn attestation_value(attestation: &Attestation) -> Vec<u8> {
+    [[attestation.kind()].as_slice(), &attestation.to_bytes()].concat()
+}
+
+/// An attestation from its row.
+pub(super) fn attestation(value: &[u8]) -> Option<Attestation> {
+    let (kind, bytes) = value.split_first()?;
+    Attestation::parse(*kind, bytes).ok()
+}
+
+fn node_tag(node: &NodeId) -> [u8; 32] {
+    *blake3::hash(&[node.authority.as_bytes(), node.name.as_str().as_bytes()].concat()).as_bytes()
 }
 
 /// The value of a signed head.

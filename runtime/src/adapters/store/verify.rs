@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
+use super::attested;
 use super::database::{Database, DatabaseError};
 use super::durable_copies;
 use super::findings::{self, Findings};
@@ -36,6 +37,9 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
         let known = HashSet::new();
         let has_loose = logs.contains(&Log::received(log.loom));
         Walk { view, findings, log: *log, line: None, expected: &mut expected, known, has_loose }.run(marks);
+    }
+    for loom in logs.iter().map(|log| log.loom).collect::<BTreeSet<_>>() {
+        attested::verify(view, loom, findings);
     }
     match indexes(view, loom, findings) {
         Ok(found) if found == expected => {}

@@ -116,6 +116,12 @@ cantrip_gates::limits! {
     /// 1 024 ids: as many as a segment has entries.
     pub PROOF_IDS_MAX: usize = 1_024, "entries", "entries that a proof leads over", None,
         "tests/hostile_input/copies.rs::a_proof_is_kept_only_of_a_writer_that_is_kept_here";
+    /// 1 024 member records and successions: of an honest writer there is a handful.
+    pub ATTESTATIONS_PER_WRITER_MAX: usize = 1_024, "attestations", "what vouches for one writer and is sent with its log, and what waits for the log to come", None,
+        "tests/hostile_input/members/kept.rs::what_nothing_relies_on_waits_within_a_bound_and_is_never_kept";
+    /// 4 MiB: a thousand of them, each with the usual chain.
+    pub ATTESTATION_BYTES_PER_WRITER_MAX: usize = 4 * 1024 * 1024, "bytes", "what vouches for one writer and is sent with its log, and what waits for the log to come", None,
+        "tests/hostile_input/members/kept.rs::what_nothing_relies_on_waits_within_a_bound_and_is_never_kept";
     /// 4 conversations: a node has one, and its clients have some.
     pub CONVERSATIONS_PER_PEER_MAX: usize = 4, "conversations", "conversations about copies with one peer", None,
         "tests/hostile_input/copies.rs::a_peer_has_a_few_conversations_at_once";

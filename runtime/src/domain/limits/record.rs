@@ -51,4 +51,31 @@ cantrip_gates::limits! {
     /// What an entity is made of. Identity, gates and wards of honest cantrips have some KiB.
     pub OPENED_BYTES_MAX: usize = 512 * 1024, "bytes", "identity, gates and wards of an entity together", None,
         "tests/hostile_input/record.rs::an_entity_that_cannot_be_recorded_is_refused_before_it_is_opened";
+    /// 4 certificates: the node's, the authority's, and two between them.
+    pub CHAIN_CERTIFICATES_MAX: usize = 4, "certificates", "the chain of a member record", None,
+        "tests/hostile_input/members.rs::a_member_record_is_bounded_before_it_is_checked";
+    /// 8 KiB. One with an RSA key of 4 096 bits and many names has less than 3.
+    pub CERTIFICATE_BYTES_MAX: usize = 8 * 1024, "bytes", "one certificate of a member record", None,
+        "tests/hostile_input/members.rs::a_member_record_is_bounded_before_it_is_checked";
+    /// 1 KiB: that of an RSA key of 8 192 bits.
+    pub CERTIFICATE_SIGNATURE_BYTES_MAX: usize = 1024, "bytes", "the signature of a certificate's key in a member record", None,
+        "tests/hostile_input/members.rs::a_member_record_is_bounded_before_it_is_checked";
+    /// 36 KiB: four certificates and both signatures at their limits.
+    pub MEMBER_RECORD_BYTES_MAX: usize = 36 * 1024, "bytes", "a member record", None,
+        "tests/hostile_input/members.rs::a_member_record_is_bounded_before_it_is_checked";
+    /// 512 bytes: two keys and two signatures have 230.
+    pub SUCCESSION_BYTES_MAX: usize = 512, "bytes", "a succession", None,
+        "tests/hostile_input/members.rs::a_member_record_is_bounded_before_it_is_checked";
+    /// 256 records: a certificate of 90 days that is renewed for 60 years.
+    pub RECORDS_PER_KEY_MAX: usize = 256, "records", "member records of one writer's key in a loom", None,
+        "tests/hostile_input/members/kept.rs::records_are_counted_against_their_key_and_the_node_that_they_name";
+    /// 1 024 records: four keys with all of theirs.
+    pub RECORDS_PER_NODE_MAX: usize = 1_024, "records", "member records in a loom that name one node", None,
+        "tests/hostile_input/members/kept.rs::records_are_counted_against_their_key_and_the_node_that_they_name";
+    /// 16 keys. A folder takes the place of one.
+    pub PREDECESSORS_PER_KEY_MAX: usize = 16, "keys", "keys whose place one key takes", None,
+        "tests/hostile_input/members/kept.rs::records_are_counted_against_their_key_and_the_node_that_they_name";
+    /// 1 024 keys: a folder that was restored so often.
+    pub PREDECESSORS_MAX: usize = 1_024, "keys", "keys that are followed back from a writer's", None,
+        "tests/hostile_input/members/kept.rs::what_a_writer_relies_on_comes_with_it_and_nothing_else_is_kept";
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::blocking;
 use super::cost::cost;
 use super::session::Session;
 use crate::domain::copies::CopyMessage;
@@ -52,15 +53,7 @@ impl Session {
     /// Keeps a proof. The write is synced: not on a thread that serves.
     async fn accuse(&self, proof: ForkProof) -> Result<bool, StoreError> {
         let copies = Arc::clone(&self.copies);
-        let work = move || Ok(copies.disk.accuse(&proof)? && copies.memory.accuse(&proof)?);
-        match tokio::runtime::Handle::try_current() {
-            // Without a runtime, as in tests of conversations, it is done where it stands.
-            Err(_) => work(),
-            Ok(runtime) => match runtime.spawn_blocking(work).await {
-                Ok(done) => done,
-                Err(error) => Err(StoreError::Read(Box::new(error))),
-            },
-        }
+        blocking(move || Ok(copies.disk.accuse(&proof)? && copies.memory.accuse(&proof)?)).await
     }
 
     pub(super) async fn report(&mut self, loom: LoomId, proof: Box<ForkProof>) -> Result<(), StoreError> {

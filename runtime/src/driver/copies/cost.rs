@@ -16,6 +16,7 @@ pub(super) fn weight(message: &CopyMessage) -> usize {
             logs.len().saturating_mul(size_of::<LogState>()).saturating_add(keepers.len().saturating_mul(128))
         }
         CopyMessage::Text { bytes, .. } => bytes.len(),
+        CopyMessage::Attestation { attestation, .. } => attestation.to_bytes().len(),
         CopyMessage::Segment(segment) => size(segment),
         CopyMessage::Held { .. } => 0,
         CopyMessage::Refused { what, proof, .. } => {

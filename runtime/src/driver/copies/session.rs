@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attest::Attesting;
 use super::cost::{cost, size, weight};
 use super::{Admitted, Brought, Copies};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
@@ -26,6 +27,13 @@ const TEXTS_SENT_KEPT: usize = 65_536;
 /// 50 ms, two hundred times: ten seconds in which a disk may catch up.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
 const ROOM_TRIES: u32 = 200;
+
+/// What is sent next of a loom.
+enum Next {
+    /// What vouches for a writer, which waits to be sent.
+    Attestations,
+    Segment(Box<Segment>),
+}
 
 /// How far one log is on the other side.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,7 +60,7 @@ pub struct Session {
     /// What this side has said of who keeps them.
     told: HashMap<LoomId, Keepers>,
     /// What was taken and is not acknowledged yet.
-    taken: Vec<(LoomId, WriterKey)>,
+    pub(super) taken: Vec<(LoomId, WriterKey)>,
     unanswered: VecDeque<(LoomId, WriterKey, u64, usize)>,
     unanswered_bytes: usize,
     texts_sent: HashSet<BlobId>,
@@ -63,6 +71,7 @@ pub struct Session {
     haves: HashSet<LoomId>,
     /// What was taken since the disk was waited for.
     taken_bytes: usize,
+    pub(super) attesting: Attesting,
 }
 
 impl Session {
@@ -87,6 +96,7 @@ impl Session {
             out_bytes: 0,
             haves: HashSet::new(),
             taken_bytes: 0,
+            attesting: Attesting::default(),
         };
         session.greet()?;
         session.copies.note_all(&session.peer, |state| {
@@ -175,6 +185,7 @@ impl Session {
                 }
                 self.copies.keeper(loom).0.keep_text(&bytes)
             }
+            CopyMessage::Attestation { loom, attestation } => self.attested(loom, *attestation),
             CopyMessage::Segment(segment) => self.take(*segment).await,
             CopyMessage::Held { loom, writer, sequence, durable } => {
                 self.answered(loom, Some(writer), sequence);
@@ -268,6 +279,7 @@ impl Session {
         }
         self.heard.insert(loom);
         self.dirty.insert(loom);
+        self.attesting.forget(loom);
         // What was on its way when this was said is sent again, and known there.
         self.answered(loom, None, u64::MAX);
         let there = |log: &LogState| (log.writer, There { sent: log.head.sequence, refused: false });
@@ -467,6 +479,7 @@ impl Session {
     /// # Errors
     /// A failed write.
     pub async fn flush(&mut self) -> Result<(), StoreError> {
+        self.keep_attested().await?;
         if self.taken.is_empty() {
             return Ok(());
         }
@@ -495,7 +508,7 @@ impl Session {
     /// # Errors
     /// A record that cannot be read.
     pub fn next_message(&mut self) -> Result<Option<CopyMessage>, StoreError> {
-        if let Some(message) = self.pop() {
+        if let Some(message) = self.pop().or_else(|| self.attesting.out.pop_front()) {
             return Ok(Some(message));
         }
         if self.unanswered_bytes >= UNANSWERED_BYTES_MAX {
@@ -506,27 +519,33 @@ impl Session {
             let is_kept = self.copies.of(loom).is_some_and(|copies| copies.kind(&self.peer) != CopyKind::None);
             if is_kept
                 && self.heard.contains(&loom)
-                && let Some(segment) = self.next_of(loom)?
+                && let Some(next) = self.next_of(loom)?
             {
-                return self.send(segment);
+                return match next {
+                    Next::Attestations => Ok(self.attesting.out.pop_front()),
+                    Next::Segment(segment) => self.send(*segment),
+                };
             }
             self.dirty.remove(&loom);
         }
         Ok(None)
     }
 
-    fn next_of(&self, loom: LoomId) -> Result<Option<Segment>, StoreError> {
+    fn next_of(&mut self, loom: LoomId) -> Result<Option<Next>, StoreError> {
         let own = self.copies.disk.writer();
         let mut logs = self.copies.logs(loom)?;
         // What this node wrote goes first: it waits for acknowledgements.
         logs.sort_by_key(|log| log.writer != own);
         for log in logs {
             let there = self.looms.get(&loom).and_then(|logs| logs.get(&log.writer)).copied().unwrap_or_default();
+            if !there.refused && self.attest(loom, log.writer)? {
+                return Ok(Some(Next::Attestations));
+            }
             if !there.refused
                 && there.sent < log.head.sequence
                 && let Some(segment) = self.copies.segment(loom, log.writer, there.sent)?
             {
-                return Ok(Some(segment));
+                return Ok(Some(Next::Segment(Box::new(segment))));
             }
         }
         Ok(None)

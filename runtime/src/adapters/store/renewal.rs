@@ -1,0 +1,47 @@
+//! A new key for a folder that was copied or restored: it takes the place of the old one, and says so.
+//!
+//! Nobody but the old key can make the new one its successor, so its word is on disk before its file goes. There are three steps, and
+//! after a kill between any two the next opening goes on: the next key's file, one batch that says who writes from now on and whose
+//! place it takes, and the file in its place.
+
+use super::database::Database;
+use super::key::{NEXT_FILE, NodeKey};
+use super::open::Folder;
+use super::rows::{self, META_FILE, META_WRITER};
+use crate::domain::members::Attestation;
+use crate::ports::StoreError;
+
+/// Makes this node write under a new key.
+pub(super) fn renew(folder: &Folder<'_>, database: &Database, old: &NodeKey) -> Result<NodeKey, StoreError> {
+    let next = make(folder)?;
+    switch(folder, database, old, &next)?;
+    finish(folder)?;
+    Ok(next)
+}
+
+/// The first step. Whatever an earlier try has left is replaced: it may have been copied, too.
+fn make(folder: &Folder<'_>) -> Result<NodeKey, StoreError> {
+    NodeKey::create_next(folder.0).map_err(folder.cannot("make a new key"))
+}
+
+/// The second step, whole or not at all: the word of both keys is on disk once the new one writes.
+fn switch(folder: &Folder<'_>, database: &Database, old: &NodeKey, next: &NodeKey) -> Result<(), StoreError> {
+    let mark = NodeKey::file_mark(folder.0, NEXT_FILE).map_err(folder.cannot("look at the new key"))?;
+    let succession = Attestation::Succession(old.succeed(next));
+    let rows = [
+        (rows::former_key(old.writer()), Vec::new()),
+        (rows::own_attestation(&succession, old.writer().as_bytes()), rows::attestation_value(&succession)),
+        (META_WRITER.to_vec(), next.writer().as_bytes().to_vec()),
+        (META_FILE.to_vec(), mark.to_vec()),
+    ];
+    database.note_all(&rows).map_err(|error| folder.engine(error))
+}
+
+/// The third step: the old key goes. An opening that finds the next key beside the old one does it too.
+pub(super) fn finish(folder: &Folder<'_>) -> Result<(), StoreError> {
+    NodeKey::promote(folder.0).map_err(folder.cannot("put the new key in its place"))
+}
+
+#[cfg(test)]
+#[path = "renewal_tests.rs"]
+mod tests;
