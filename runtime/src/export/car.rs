@@ -8,11 +8,15 @@ use std::io::{Read, Write};
 use cid::Cid;
 use cid::multihash::Multihash;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use thiserror::Error;
 
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::limits::{ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_HEADER_BYTES_MAX, ARCHIVE_HELD_BYTES_MAX};
+use crate::domain::limits::{
+    ARCHIVE_ATTESTATIONS_MAX, ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_HEADER_BYTES_MAX, ARCHIVE_HELD_BYTES_MAX,
+};
 use crate::domain::loom::{Head, Sealed, Segment, SegmentError, SignedHead, text_ids};
+use crate::domain::members::{Attestation, MemberRecord, RecordError, Succession};
 use crate::ports::{By, CopyStore, StoreError, Taken};
 
 /// The version of the block that says whose logs they are.
@@ -47,6 +51,15 @@ pub enum CarError {
     /// A block that the logs name and that is not there.
     #[error("the archive lacks {0}, which its logs name")]
     Missing(String),
+    /// Something that should vouch for a writer's key.
+    #[error("what should vouch for writer {writer} in the archive does not hold")]
+    Attestation {
+        /// Whose key.
+        writer: WriterKey,
+        /// What is wrong with it.
+        #[source]
+        source: RecordError,
+    },
     /// A log that is not as its writer signed it.
     #[error("the log of writer {writer} in the archive is not as it was signed")]
     Log {
@@ -85,6 +98,26 @@ struct Manifest {
     logs: Vec<Log>,
     /// Entries that are in no log here, behind what they follow.
     loose: Vec<EntryId>,
+    /// What vouches for the keys of those who wrote them: member records, and successions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<ByteBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    successions: Vec<ByteBuf>,
+}
+
+impl Manifest {
+    fn attestations(&self) -> Result<Vec<Attestation>, CarError> {
+        let count = self.members.len().saturating_add(self.successions.len());
+        if count > ARCHIVE_ATTESTATIONS_MAX {
+            return Err(CarError::Malformed(format!(
+                "it has {count} member records and successions, and the limit is {ARCHIVE_ATTESTATIONS_MAX}"
+            )));
+        }
+        let members = self.members.iter().map(|bytes| MemberRecord::parse(bytes).map(Attestation::Member));
+        let successions = self.successions.iter().map(|bytes| Succession::parse(bytes).map(Attestation::Succession));
+        let wrong = |error| CarError::Malformed(format!("what should vouch for its writers cannot be read: {error}"));
+        members.chain(successions).collect::<Result<_, _>>().map_err(wrong)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,7 +168,21 @@ fn block(out: &mut impl Write, cid: &Cid, bytes: &[u8]) -> std::io::Result<()> {
 /// # Errors
 /// A loom or a file that cannot be read or written.
 pub fn write(store: &dyn CopyStore, loom: LoomId, out: &mut impl Write) -> Result<Archived, CarError> {
-    let mut manifest = Manifest { v: VERSION, loom, logs: Vec::new(), loose: Vec::new() };
+    let mut manifest = Manifest {
+        v: VERSION,
+        loom,
+        logs: Vec::new(),
+        loose: Vec::new(),
+        members: Vec::new(),
+        successions: Vec::new(),
+    };
+    for attestation in store.attestations(loom)? {
+        let bytes = ByteBuf::from(attestation.to_bytes());
+        match attestation {
+            Attestation::Member(_) => manifest.members.push(bytes),
+            Attestation::Succession(_) => manifest.successions.push(bytes),
+        }
+    }
     let mut blocks: Vec<(EntryId, Vec<u8>)> = Vec::new();
     let mut placed = HashSet::new();
     for state in store.logs(loom)? {
@@ -313,11 +360,15 @@ struct Import<'a> {
     texts: HashMap<[u8; 32], Vec<u8>>,
     kept_texts: HashSet<[u8; 32]>,
     held_bytes: usize,
+    /// What vouches for keys: kept once everything has come that relies on it, and of whose entries there are some.
+    attestations: Vec<Attestation>,
+    writers: HashSet<WriterKey>,
 }
 
 impl<'a> Import<'a> {
     fn of(store: &'a dyn CopyStore, manifest: Manifest) -> Result<Self, CarError> {
         let loom = manifest.loom;
+        let attestations = manifest.attestations()?;
         let mut parts = VecDeque::new();
         let mut writers = HashSet::new();
         for log in manifest.logs {
@@ -355,6 +406,8 @@ impl<'a> Import<'a> {
             texts: HashMap::new(),
             kept_texts: HashSet::new(),
             held_bytes: 0,
+            attestations,
+            writers,
         })
     }
 
@@ -468,7 +521,34 @@ impl<'a> Import<'a> {
             return Err(CarError::Malformed(format!("the entry {id} is of loom {of}, and the archive is of {loom}")));
         }
         self.keep_texts(&sealed.bytes)?;
+        self.writers.insert(sealed.entry.writer);
         self.archived.new += u64::from(sealed.entry.writer != self.store.writer() && self.store.receive(sealed)?);
+        Ok(())
+    }
+
+    /// Keeps what vouches for the keys of those whose entries have come.
+    fn attest(&self) -> Result<(), CarError> {
+        let mut older: HashMap<WriterKey, Vec<WriterKey>> = HashMap::new();
+        for attestation in &self.attestations {
+            older.entry(attestation.key()).or_default().extend(attestation.predecessor());
+        }
+        let mut relied = self.writers.clone();
+        let mut keys: Vec<WriterKey> = relied.iter().copied().collect();
+        while let Some(key) = keys.pop() {
+            keys.extend(older.remove(&key).unwrap_or_default().into_iter().filter(|key| relied.insert(*key)));
+        }
+        if let Some(stray) = self.attestations.iter().find(|it| !relied.contains(&it.key())) {
+            let what = format!("nothing in it relies on what vouches for writer {}", stray.key());
+            return Err(CarError::Malformed(what));
+        }
+        let kept = self.store.attest(self.archived.loom, &self.attestations)?;
+        for (attestation, kept) in self.attestations.iter().zip(kept) {
+            match kept {
+                // The record has as many as it keeps: the rest is left out, as when a peer brings it.
+                Ok(_) | Err(RecordError::Full { .. }) => {}
+                Err(source) => return Err(CarError::Attestation { writer: attestation.key(), source }),
+            }
+        }
         Ok(())
     }
 
@@ -476,7 +556,7 @@ impl<'a> Import<'a> {
     fn end(self) -> Result<Archived, CarError> {
         let Some(part) = self.parts.front() else {
             return match self.texts.len() {
-                0 => Ok(self.archived),
+                0 => self.attest().map(|()| self.archived),
                 several => Err(CarError::Malformed(format!("{several} of its blocks are named by nothing in it"))),
             };
         };

@@ -237,3 +237,38 @@ fn what_an_archive_announces_is_bounded_before_it_is_read() {
     let block = read_bytes(&mut [].as_slice(), ARCHIVE_BLOCK_BYTES_MAX + 1).unwrap_err().to_string();
     assert!(block.contains("a block has 67108865 bytes, and the limit is 67108864"), "{block}");
 }
+
+#[test]
+fn what_vouches_for_writers_in_an_archive_is_bounded_and_has_to_be_relied_on() -> Tested {
+    let [old, new, stranger] = [1, 7, 9].map(|secret| NodeKey::from_secret(&[secret; 32]));
+    let (whole, all) = taken_apart(2)?;
+    let with = |successions: Vec<Vec<u8>>| {
+        let successions = successions.into_iter().map(ByteBuf::from).collect();
+        let (v, loom) = (VERSION, whole.loom);
+        let logs = taken_apart(2).map(|(manifest, _)| manifest.logs).unwrap_or_default();
+        made(&Manifest { v, loom, logs, loose: Vec::new(), members: Vec::new(), successions }, &all)
+    };
+    let succession = old.succeed(&new).to_bytes();
+    let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+    read(&*store, &mut with(vec![succession.clone()])?.as_slice())?;
+    assert_eq!(store.successors(loom(1), old.writer())?, [new.writer()]);
+    let mut again = Vec::new();
+    write(&*store, loom(1), &mut again)?;
+    assert_eq!(
+        blocks(&again)?.first(),
+        blocks(&with(vec![succession.clone()])?)?.first(),
+        "it goes on with the archive"
+    );
+
+    let far = stranger.succeed(&old).to_bytes();
+    assert!(refusal(&with(vec![succession.clone(), far])?).contains("taken"), "the one before it is relied on, too");
+    let stray = new.succeed(&stranger).to_bytes();
+    assert!(refusal(&with(vec![succession.clone(), stray])?).contains("nothing in it relies on"));
+    let mut wrong = old.succeed(&new);
+    wrong.by_old[0] ^= 1;
+    assert!(refusal(&with(vec![wrong.to_bytes()])?).contains("does not hold"));
+    assert!(refusal(&with(vec![b"{}".to_vec()])?).contains("cannot be read"));
+    let many = refusal(&with(vec![Vec::new(); ARCHIVE_ATTESTATIONS_MAX + 1])?);
+    assert!(many.contains("the limit is 16384"), "{many}");
+    Ok(())
+}

@@ -78,4 +78,7 @@ cantrip_gates::limits! {
     /// 1 024 keys: a folder that was restored so often.
     pub PREDECESSORS_MAX: usize = 1_024, "keys", "keys that are followed back from a writer's", None,
         "tests/hostile_input/members/kept.rs::what_a_writer_relies_on_comes_with_it_and_nothing_else_is_kept";
+    /// 16 384. Each is checked, which takes some hundred microseconds; a loom has a few for each writer.
+    pub ARCHIVE_ATTESTATIONS_MAX: usize = 16_384, "attestations", "member records and successions of one archive", None,
+        "runtime/src/export/car_tests.rs::what_vouches_for_writers_in_an_archive_is_bounded_and_has_to_be_relied_on";
 }
