@@ -6,6 +6,7 @@ mod elsewhere;
 mod file;
 mod host;
 mod init;
+mod member;
 mod serve;
 mod sockets;
 mod watch;

@@ -22,6 +22,7 @@ use crate::domain::copies::Keeper;
 use crate::driver::{Casts, Runtime};
 
 use super::host::NodeHost;
+use super::member::{self, Membership};
 use super::watch::Watch;
 use super::{file, sockets};
 
@@ -36,12 +37,6 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
     let identity = Identity::from_files(authority, certificate, key).map_err(CliError::usage)?;
     identity.deny(node.deny.clone());
     let identity = Arc::new(identity);
-    let watch = Watch {
-        identity: Arc::clone(&identity),
-        name: node.node.name().clone(),
-        key: key.clone(),
-        config: config.clone(),
-    };
     // The node file can hold headers with secrets.
     let closed = private::close_file(&config).ok().flatten();
     let mut settings = Settings::new(Some(node.data.clone()))?.closing(node.closed.iter().cloned());
@@ -61,10 +56,20 @@ pub(in crate::cli) async fn serve(settings: &Settings, config: Option<PathBuf>) 
         socket = Some(path);
     }
     let peers = node.peers.values().map(|(address, _)| address.clone()).collect();
-    let way = Way::Tls { net: Arc::new(TcpNet), identity };
+    let way = Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) };
     let peers = PeerNodes::new(peers, way, node.peer_limits);
     let name = Keeper::Node(node.node.name().clone());
     let copies = copies::open(&settings, &store, name, Arc::new(node.copy_policy()))?;
+    let membership = Membership {
+        identity: Arc::clone(&identity),
+        store: Arc::clone(&store),
+        copies: Arc::clone(&copies),
+        known: None,
+    };
+    // What is written from here on has to be this node's by name.
+    let membership = member::look(membership).await;
+    let (watched, key) = (node.node.name().clone(), key.clone());
+    let watch = Watch { identity, name: watched, key, config: config.clone(), membership };
     let runtime =
         Runtime::new(store, sandboxed.media_shared(), Arc::new(SystemClock::default()), node.node.to_string());
     let runtime = runtime.with_peers(Arc::clone(&peers) as _).with_copies(Arc::clone(&copies));

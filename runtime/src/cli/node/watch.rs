@@ -12,6 +12,7 @@ use crate::domain::ids::NodeName;
 use crate::ports::Clock;
 
 use super::file::load_tls;
+use super::member::{self, Membership};
 
 /// Watch interval: the node file and the certificates are looked at every second.
 const LOOK: Duration = Duration::from_secs(1);
@@ -65,11 +66,13 @@ pub(super) struct Watch {
     pub(super) name: NodeName,
     pub(super) key: PathBuf,
     pub(super) config: PathBuf,
+    /// Nothing once it could not be looked at any more.
+    pub(super) membership: Option<Membership>,
 }
 
 impl Watch {
     /// Watches until it is aborted. The time is the clock's, so that a year can pass in a test.
-    pub(super) async fn keep(self, clock: &dyn Clock) {
+    pub(super) async fn keep(mut self, clock: &dyn Clock) {
         let mut warned = Warned::default();
         let mut shown = None;
         let mut file = private::changed(&self.config);
@@ -78,6 +81,9 @@ impl Watch {
             if shown != Some(info.fingerprint) {
                 say(&format!("its certificate is {} until {}", info.fingerprint, info.period.last_day()));
                 shown = Some(info.fingerprint);
+            }
+            if let Some(membership) = self.membership.take() {
+                self.membership = member::look(membership).await;
             }
             let mode = private::open_to_others(&self.key).unwrap_or_default();
             let all = concerns(&info, &self.name, (&self.key, mode), clock.now_us());
