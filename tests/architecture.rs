@@ -111,6 +111,17 @@ fn adapters_name_neither_the_command_line_nor_each_other() {
 }
 
 #[test]
+fn what_a_chain_of_certificates_says_is_read_in_one_place_and_by_everybody_alike() {
+    let all = sources(&root().join("runtime/src"));
+    let readers = all.into_iter().filter(|(_, text)| code(text).contains("ChainCheck for")).map(|(file, _)| file);
+    assert_eq!(readers.collect::<Vec<_>>(), ["adapters/x509/mod.rs"]);
+    check(
+        "adapters/x509/",
+        &["adapters::peer", "adapters::store", "adapters::clock", "SystemTime", "std::fs", "Clock"],
+    );
+}
+
+#[test]
 fn a_large_crate_is_named_in_one_place() {
     check_only("adapters/wasm/", "wasmtime");
     check_only("adapters/store/", "fjall");

@@ -388,6 +388,27 @@ mod fuzz_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::store::NodeKey;
+    use crate::domain::limits::MEMBER_RECORD_BYTES_MAX;
+    use crate::domain::members::{CertificateSignature, Scheme};
+
+    #[test]
+    fn what_vouches_for_a_writer_comes_as_it_was_sent_and_no_longer_than_it_may_be() {
+        let [old, new] = [3, 4].map(|secret| NodeKey::from_secret(&[secret; 32]));
+        let by_certificate = CertificateSignature { scheme: Scheme::Ed25519, bytes: vec![1; 64] };
+        let loom = LoomId::from_parts(1, [1; 16]);
+        let member = Attestation::Member(old.vouch(vec![vec![1; 10], vec![2; 10]], by_certificate));
+        for attestation in [member, Attestation::Succession(old.succeed(&new))] {
+            let sent = CopyMessage::Attestation { loom, attestation: Box::new(attestation) };
+            let wire = to_wire(sent.clone()).pop_front();
+            let heard = Reader::default().read(v1::CopyMessage { message: wire }).unwrap();
+            assert_eq!(heard, Some(sent));
+        }
+        let attestation = Some(v1::copy_attestation::Attestation::Member(vec![0; MEMBER_RECORD_BYTES_MAX + 1].into()));
+        let long = Wire::Attestation(v1::CopyAttestation { loom: loom.to_string(), attestation });
+        let refused = Reader::default().read(v1::CopyMessage { message: Some(long) }).unwrap_err().to_string();
+        assert!(refused.contains("36865 bytes, and the limit is 36864"), "{refused}");
+    }
 
     #[test]
     fn a_text_of_a_keeper_is_bounded() {

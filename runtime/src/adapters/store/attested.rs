@@ -251,3 +251,7 @@ impl FjallStore {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+#[path = "attested_tests.rs"]
+mod tests;
