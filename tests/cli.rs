@@ -326,8 +326,8 @@ fn prod_8_an_export_holds_no_secret_unless_asked() {
     assert!(!lines.contains(&secret), "{lines}");
     let entries: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
-        (entries[0]["kind"].as_str(), entries.last().unwrap()["kind"].as_str()),
-        (Some("opened"), Some("ended"))
+        (entries[0]["kind"].as_str(), entries[1]["kind"].as_str(), entries.last().unwrap()["kind"].as_str()),
+        (Some("founded"), Some("opened"), Some("ended"))
     );
     for command in [vec!["loom", "show"], vec!["loom", "show", "--json"]] {
         assert!(!bench.run(&command).ends(0).out.contains(&secret), "{command:?}");

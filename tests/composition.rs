@@ -7,6 +7,7 @@ use cantrip_runtime::domain::circle::{Circle, CircleDraft};
 use cantrip_runtime::domain::delegation::{Grant, Proposal, Work};
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId};
 use cantrip_runtime::domain::model::Sampling;
+use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{CantripOrder, Ceiling, ModelOrder, Order};
 use cantrip_runtime::{Exposure, GateSpec, Wards, builtin};
 use proptest::prelude::*;
@@ -76,6 +77,8 @@ fn order(wards: Wards) -> Order {
         cast: CastId::from_parts(1, [0; 10]),
         loom: LoomId::from_parts(1, [0; 16]),
         entity: EntityId::from_parts(1, [0; 16]),
+        minted: None,
+        by_host: ByHost::Nothing,
         parent: None,
         spawned_by: None,
         depth: 1,

@@ -21,12 +21,13 @@ use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
 use cantrip_runtime::domain::ids::EntryId;
 use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Payload, Sealed, Segment, SegmentError, Tree};
+use cantrip_runtime::domain::loom::{Minted, Opened};
 use cantrip_runtime::driver::CopyTerms;
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
 use copy_support::{Node, OPEN, Wire, key, named, share_all};
 use proptest::prelude::*;
 use serde_json::json;
-use store_support::{copy_tree, entity, fill, loom, open, said, wait};
+use store_support::{MINTED, copy_tree, entity, fill, loom, open, said, wait};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -566,8 +567,9 @@ fn opened(store: &dyn LoomStore, of: cantrip_runtime::domain::ids::EntityId, pro
         "cast": null, "trace": null, "spawned_by": null, "fork": null
     });
     text["cast"] = json!(cantrip_runtime::domain::ids::CastId::from_parts(1, [1; 10]).to_string());
-    let body = Body::Opened(serde_json::from_value(text)?);
-    append(store, of, None, body)
+    let mut opened: Opened = serde_json::from_value(text)?;
+    opened.minted = Some(MINTED);
+    append(store, of, None, Body::Opened(Box::new(opened)))
 }
 
 fn append(
@@ -587,6 +589,62 @@ fn append(
 
 fn intent(text: &str) -> Body {
     Body::intent(Payload::Inline(text.to_owned()), false, None)
+}
+
+/// What a writer signs that founds, opens or delegates to what nobody, or somebody else, has minted.
+fn unminted(store: &dyn LoomStore) -> Vec<(Option<cantrip_runtime::domain::ids::EntityId>, Body, &'static str)> {
+    use cantrip_runtime::domain::ids::{CallId, EntityId};
+    let nonce = MINTED.nonce;
+    let opening = |minted| Body::Opened(Box::new(Opened { minted, ..Opened::default() }));
+    let ground = EntityId::from_parts(1, [0; 16]);
+    let mine = Some(Minted { by: store.writer(), nonce });
+    let delegated = Body::Delegated {
+        call: CallId::new("call"),
+        index: 0,
+        child: entity(9),
+        proposal: Payload::Inline("{}".to_owned()),
+        place: cantrip_runtime::domain::place::CallPlace::Here,
+        nonce: Some(nonce),
+    };
+    vec![
+        (Some(ground), opening(Some(MINTED)), "whose id does not commit to"),
+        (Some(entity(1)), opening(mine), "whose id does not commit to"),
+        (Some(entity(1)), opening(None), "does not say who minted"),
+        (Some(entity(1)), delegated, "whose id does not commit to"),
+        (None, Body::Founded { nonce, member: None }, "it founds the loom at place 3"),
+    ]
+}
+
+#[test]
+fn a_log_with_an_id_that_its_minter_has_not_made_is_not_copied_and_verify_names_it() -> Result<()> {
+    for number in 0..5 {
+        let store = MemoryStore::with_key(key(7));
+        let (of, body, expected) = unminted(&*store).swap_remove(number);
+        fill(&*store, loom(1), 2, 40, 1)?;
+        let entry = Entry::new(loom(1), (store.writer(), 3), 3, of, None, body);
+        store.append(Sealed::new(entry, Vec::new())?)?;
+        let segment = store.segment(loom(1), store.writer(), 0)?.expect("a segment");
+        let refused = segment.check().expect_err(expected);
+        let SegmentError::Unminted { sequence: 3, source } = refused else { anyhow::bail!("{refused}") };
+        ensure!(source.to_string().contains(expected), "{expected}: {source}");
+        let findings = store.verify(None)?.findings;
+        ensure!(findings.iter().any(|finding| finding.what.contains(expected)), "{expected}: {findings:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loom_is_founded_once_and_by_nobody_else() -> Result<()> {
+    let (founder, other) = (MemoryStore::with_key(key(7)), MemoryStore::with_key(key(8)));
+    let nonce = MINTED.nonce;
+    let id = cantrip_runtime::domain::ids::LoomId::mint(1, &founder.writer(), &nonce, None);
+    for (store, is_theirs) in [(&founder, true), (&other, false)] {
+        let founding = Entry::new(id, (store.writer(), 1), 1, None, None, Body::Founded { nonce, member: None });
+        store.append(Sealed::new(founding, Vec::new())?)?;
+        let checked = store.segment(id, store.writer(), 0)?.expect("a segment").check();
+        ensure!(checked.is_ok() == is_theirs, "{checked:?}");
+    }
+    Ok(())
 }
 
 #[test]

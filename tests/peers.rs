@@ -9,6 +9,8 @@
     reason = "a test may stop, and says what it needs in place"
 )]
 
+#[path = "peers/ids.rs"]
+mod ids;
 mod peer_support;
 
 use std::sync::Arc;
@@ -18,8 +20,11 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{Identity, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
+use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Opened};
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::members::{Attestation, Vouched};
+use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
 use cantrip_runtime::ports::{By, Clock, LogState, LoomStore, LoomSummary, PeerError, StoreError, Verified};
@@ -204,7 +209,7 @@ async fn a_remote_entity_lives_across_sends_and_can_be_forked_there() {
     let view = tree.entity(fork.entity()).unwrap();
     assert_eq!(view.opened.fork.as_ref().map(|fork| (fork.of, fork.turns)), Some((entity.entity(), 1)));
     assert_eq!(a.runtime.tree(entity.loom()).unwrap().entities().count(), 2, "both are in the loom here");
-    assert!(a.store.head(entity.loom()).unwrap().sequence == 0, "nothing of it was written here");
+    assert_eq!(a.store.head(entity.loom()).unwrap().sequence, 1, "this node has founded the loom, and written no more");
     clean(a);
     clean(b);
 }
@@ -271,7 +276,8 @@ async fn an_episode_is_only_its_own_callers() {
     let refused = cast(&c.peers, &order, &home).await.unwrap_err().to_string();
     assert!(refused.contains("is another's"), "{refused}");
     let mut beside = order.clone();
-    beside.entity = EntityId::from_parts(2, [3; 16]);
+    let minted = Minted { by: key(), nonce: Nonce::from_bytes([3; 16]) };
+    (beside.entity, beside.minted) = (EntityId::mint(2, &minted.by, &minted.nonce), Some(minted));
     let refused = cast(&c.peers, &beside, &home).await.unwrap_err().to_string();
     assert!(refused.contains("is another's") && refused.contains("rule: loom"), "{refused}");
     assert_eq!(net.nodes[1].store.looms().unwrap()[0].entries, a_few(&net.nodes[1], order.loom));
@@ -496,6 +502,10 @@ use cantrip_runtime::ports::{BoxFuture, Home, HomeError, Peers, Pieces, RemoteEn
 struct Looking(std::sync::Mutex<Vec<Sealed>>);
 
 impl Home for Looking {
+    fn named(&self, _: LoomId, _: EntityId) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
         self.0.lock().unwrap().push(sealed);
         Ok(())
@@ -532,10 +542,13 @@ fn order(cantrip: CantripOrder, intent: &str) -> Order {
     let n = number();
     let mut random = [0; 16];
     random[..8].copy_from_slice(&n.to_be_bytes());
+    let minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes(random) };
     Order {
         cast: CastId::from_parts(n, *random.first_chunk().unwrap()),
         loom: LoomId::from_parts(n, random),
-        entity: EntityId::from_parts(n, random),
+        entity: EntityId::mint(n, &minted.by, &minted.nonce),
+        minted: Some(minted),
+        by_host: ByHost::Nothing,
         parent: None,
         spawned_by: None,
         depth: 0,
@@ -661,6 +674,7 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         Sealed::new(entry, Vec::new()).unwrap()
     };
     let mine = EntityId::from_parts(77, [7; 16]);
+    let minted = std::sync::Mutex::new(None);
     let cheats: Vec<(&str, Cheat)> = vec![
         (
             "hashes to",
@@ -696,7 +710,12 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         (
             "which is open already",
             Box::new(move |sealed| {
-                let opening = Body::Opened(Box::new(an_opening(sealed.entry.entity.unwrap())));
+                if let Body::Opened(opened) = &sealed.entry.body {
+                    *minted.lock().unwrap() = opened.minted;
+                }
+                let minted = *minted.lock().unwrap();
+                let opening = Opened { minted, ..an_opening(sealed.entry.entity.unwrap()) };
+                let opening = Body::Opened(Box::new(opening));
                 if said(&sealed) { again(&|entry| entry.body = opening.clone(), &sealed) } else { sealed }
             }),
         ),

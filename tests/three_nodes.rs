@@ -93,6 +93,15 @@ impl Three {
         Served::start(command)
     }
 
+    /// The first entity of a new loom, and the loom.
+    fn found(&self, node: usize) -> (String, String) {
+        let ran = self.run(&["cast", "cantrip.toml", "go", "--node", NAMES[node], "--json", "-q"]);
+        assert!(ran.status.success(), "{}", text(&ran.stderr));
+        let printed: Value = serde_json::from_slice(&ran.stdout).unwrap();
+        let named = |key: &str| printed[key].as_str().unwrap().to_owned();
+        (named("entity"), named("loom"))
+    }
+
     /// One entity in the loom, written by a node. Returns its id if its end was acknowledged.
     fn write(&self, node: usize, loom: &str) -> Option<String> {
         let ran = self.run(&["cast", "cantrip.toml", "go", "--node", NAMES[node], "--loom", loom, "--json", "-q"]);
@@ -127,8 +136,7 @@ fn three_nodes_converge_whatever_is_cut_and_killed() {
     println!("CANTRIP_SOAK_SEED={seed} CANTRIP_SOAK_SECONDS={seconds} cargo test --test three_nodes");
     let three = Three::new();
     let mut nodes: Vec<Option<Served>> = (0..3).map(|node| Some(three.serve(node))).collect();
-    let loom = "01m80000000000000000000000000000000c".to_owned();
-    let first = three.write(0, &loom).expect("the first cast");
+    let (first, loom) = three.found(0);
     for to in [1, 2] {
         let shared = three.on(0, &["loom", "replicate", &loom, "--to", NAMES[to]]);
         assert!(shared.status.success(), "{}{}", text(&shared.stdout), text(&shared.stderr));

@@ -107,6 +107,7 @@ fn check(name: &str, told: &str) {
     settings.add_filter(r#""writer": ?"[0-9a-f]{64}""#, r#""writer": "[writer]""#);
     settings.add_filter(r"\b[0-7][0-9a-hjkmnp-tv-z]{25}([0-9a-hjkmnp-tv-z]{10})?\b", "[id]");
     settings.add_filter(r"(?m)^0[0-9a-hjkmnp-tv-z]{13} ", "[short id] ");
+    settings.add_filter(r#""(nonce|by)": ?"[0-9a-f]{32,64}""#, r#""$1": "[bytes]""#);
     settings.add_filter(r#"("(?:at|first|last)_us": ?)\d{16}"#, "$1[time]");
     settings.add_filter(r#"("duration_us": ?)\d+"#, "$1[time]");
     settings.add_filter(r"\d+(\.\d)? (µs|ms)\b", "[time]");

@@ -434,6 +434,10 @@ pub trait Peers: Send + Sync + Debug {
 
 /// What a remote episode needs of the node that it was cast from.
 pub trait Home: Send + Sync {
+    /// The host's names for a loom and an entity that it was asked to name ([`ByHost`](crate::domain::remote::ByHost)). It may be told
+    /// them again.
+    fn named(&self, loom: LoomId, entity: EntityId) -> Result<(), HomeError>;
+
     /// Takes an entry that the host wrote. It counts once [`Home::sync`] returned.
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError>;
 

@@ -12,9 +12,12 @@ use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::copies::{CopyKind, Keeper, Keepers, Keeping, LoomCopies};
 use cantrip_runtime::domain::end::EndReason;
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName, WriterKey};
+use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{How, Sealed, Spent};
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::outcome::Outcome;
+use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{GateOrder, Onward, Order};
 use cantrip_runtime::driver::{CastOptions, HostLimits};
 use cantrip_runtime::ports::{BoxFuture, Home, HomeError, LoomStore, PeerError, Peers, Pieces, RemoteEnd, Signal};
@@ -37,6 +40,10 @@ pub(crate) fn spec(name: &str) -> GateSpec {
 struct Nobody;
 
 impl Home for Nobody {
+    fn named(&self, _: LoomId, _: EntityId) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn receive(&self, _: Sealed) -> Result<(), HomeError> {
         Ok(())
     }
@@ -71,10 +78,13 @@ impl Home for Nobody {
 pub(crate) fn order(script: &Value) -> Order {
     let mut random = [7; 16];
     random[0] = u8::try_from(number() % 250).unwrap();
+    let minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes(random) };
     Order {
         cast: CastId::from_parts(1, *random.first_chunk().unwrap()),
         loom: LoomId::from_parts(1, random),
-        entity: EntityId::from_parts(1, random),
+        entity: EntityId::mint(1, &minted.by, &minted.nonce),
+        minted: Some(minted),
+        by_host: ByHost::Nothing,
         parent: None,
         spawned_by: None,
         depth: 0,

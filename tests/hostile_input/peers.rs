@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 
 use cantrip_runtime::adapters::peer::{AcceptLimits, ConnectionLimits, PeerNodes, TcpNet, Way, over_tls, v1};
 use cantrip_runtime::domain::event::Event;
+use cantrip_runtime::domain::ids::WriterKey;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, LoomId};
 use cantrip_runtime::domain::limits::{
     HANDSHAKES_PER_ADDRESS_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX, REFUSAL_SOURCES_MAX,
     REFUSED_CONNECTION_BYTES_MAX, REFUSED_CONNECTIONS_MAX,
 };
+use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{Body, Entry, Payload, Sealed};
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
+use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::Order;
 use cantrip_runtime::driver::Refusals;
 use cantrip_runtime::ports::{BoxFuture, Home, HomeError, Pieces, Signal};
@@ -312,6 +316,10 @@ struct Patient {
 }
 
 impl Home for Patient {
+    fn named(&self, _: LoomId, _: EntityId) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn receive(&self, _: Sealed) -> Result<(), HomeError> {
         Ok(())
     }
@@ -346,10 +354,13 @@ impl Home for Patient {
 
 pub(crate) fn order() -> Order {
     let (n, random) = (number(), [1; 16]);
+    let minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes(random) };
     Order {
         cast: CastId::from_parts(n, *random.first_chunk().unwrap()),
         loom: LoomId::from_parts(n, random),
-        entity: EntityId::from_parts(n, random),
+        entity: EntityId::mint(n, &minted.by, &minted.nonce),
+        minted: Some(minted),
+        by_host: ByHost::Nothing,
         parent: None,
         spawned_by: None,
         depth: 0,

@@ -13,10 +13,12 @@ use cantrip_runtime::domain::entity::{Effect, Entity, GuestNature, Input, Nature
 use cantrip_runtime::domain::guest::Shape;
 use cantrip_runtime::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::limits;
+use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{
     Answer, Body, CallRecord, Entry, Fork, ForkStrategy, Observed, Opened, Payload, Said, Sealed, Spent,
 };
 use cantrip_runtime::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, StopReason};
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, RawAnswer, RawCall, Sampling, Usage};
 use cantrip_runtime::export::car;
 use cantrip_runtime::ports::LoomStore as _;
@@ -339,12 +341,16 @@ fn opened(fork: Option<Fork>) -> Body {
         depth: 0,
         cast: CastId::from_bytes([1; 16]),
         fork,
+        minted: Some(MINTED),
         ..Opened::default()
     }))
 }
 
+/// What the ids of these entities commit to.
+const MINTED: Minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes([7; 16]) };
+
 fn entity(number: u64) -> EntityId {
-    EntityId::from_parts(number + 1, [0; 16])
+    EntityId::mint(number + 1, &MINTED.by, &MINTED.nonce)
 }
 
 /// The record of another node.

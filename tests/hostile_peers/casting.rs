@@ -8,7 +8,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::act::{Act, Answers, CAST, Call, Known, Step, call, digest};
-use super::forge::Dice;
+use super::forge::{self, Dice, MINTED};
 
 pub(crate) fn say(said: Said) -> Step {
     Step::Say(encoded(said))
@@ -59,6 +59,8 @@ fn open(dice: &mut Dice, change: impl FnOnce(&mut v1::Open, &mut v1::Cantrip)) -
         cast: dice.cast().to_string(),
         loom: dice.loom().to_string(),
         entity: dice.entity().to_string(),
+        minted_by: forge::bytes(MINTED.by.as_bytes()),
+        nonce: forge::bytes(MINTED.nonce.as_bytes()),
         intent: script(json!([{ "call": "echo", "args": { "text": MARK } }, { "done": MARK }])),
         lease_ms: 3_000,
         events: dice.once_in(2),

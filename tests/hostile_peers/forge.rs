@@ -6,10 +6,15 @@ use cantrip_runtime::adapters::peer::v1;
 use cantrip_runtime::domain::cantrip::{Folding, Identity};
 use cantrip_runtime::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{
-    Body, CallRecord, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, Opened, Payload, Said, SignedHead, Spent,
+    Body, CallRecord, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, Minted, Opened, Payload, Said,
+    SignedHead, Spent,
 };
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::Usage;
 use ed25519_dalek::{Signer, SigningKey};
+
+/// What the ids of all entities commit to that a hostile peer makes up.
+pub(crate) const MINTED: Minted = Minted { by: WriterKey::from_bytes([66; 32]), nonce: Nonce::from_bytes([66; 16]) };
 
 /// Numbers from a seed: the same on every machine.
 #[derive(Debug, Clone)]
@@ -67,7 +72,7 @@ impl Dice {
     }
 
     pub(crate) fn entity(&mut self) -> EntityId {
-        EntityId::from_parts(1_790_000_000_000 + self.below(1_000), self.bytes())
+        EntityId::mint(1_790_000_000_000 + self.below(1 << 40), &MINTED.by, &MINTED.nonce)
     }
 
     pub(crate) fn cast(&mut self) -> CastId {
@@ -95,7 +100,7 @@ impl Dice {
     }
 }
 
-fn bytes(of: &[u8]) -> Bytes {
+pub(crate) fn bytes(of: &[u8]) -> Bytes {
     Bytes::copy_from_slice(of)
 }
 
@@ -221,6 +226,7 @@ pub(crate) fn opened(dice: &mut Dice, change: impl FnOnce(&mut Opened)) -> Body 
         node: "m@m:7400".to_owned(),
         depth: 0,
         cast: dice.cast(),
+        minted: Some(MINTED),
         ..Opened::default()
     };
     change(&mut opened);

@@ -13,6 +13,14 @@ use serde_json::Value;
 pub(crate) struct Looking(pub(crate) Option<Arc<MemoryStore>>);
 
 impl Home for Looking {
+    fn named(
+        &self,
+        _: cantrip_runtime::domain::ids::LoomId,
+        _: cantrip_runtime::domain::ids::EntityId,
+    ) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
         if let Some(store) = &self.0 {
             store.receive(sealed)?;

@@ -9,7 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use cantrip_runtime::adapters::peer::v1;
 use cantrip_runtime::adapters::peer::v1::host_message::Message as Told;
+use cantrip_runtime::domain::ids::WriterKey;
 use cantrip_runtime::domain::ids::{EntityId, LoomId};
+use cantrip_runtime::domain::loom::Minted;
+use cantrip_runtime::domain::members::Nonce;
 use prost::Message as _;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -242,6 +245,9 @@ fn of_this(open: &v1::Open, dice: &mut Dice) -> Log {
     let opening = opened(dice, |opened| {
         opened.caller = Some("a@a:7400".to_owned());
         opened.depth = open.depth;
+        if let (Ok(by), Ok(nonce)) = (open.minted_by.as_ref().try_into(), open.nonce.as_ref().try_into()) {
+            opened.minted = Some(Minted { by: WriterKey::from_bytes(by), nonce: Nonce::from_bytes(nonce) });
+        }
         opened.spawned_by = open.spawned_by.parse().ok();
     });
     let root = log.push(entity, parent, opening);

@@ -16,7 +16,12 @@ use cantrip_runtime::adapters::store::{FileBook, MemoryStore, NodeKey};
 use cantrip_runtime::domain::copies::{CopyKind, Keeper};
 use cantrip_runtime::domain::end::EndReason;
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
+use cantrip_runtime::domain::loom::Body;
+use cantrip_runtime::domain::loom::Entry;
+use cantrip_runtime::domain::loom::Sealed;
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer};
+use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{GateOrder, ModelOrder, Onward, Order};
 use cantrip_runtime::driver::{Casts, Copies, CopyPolicy, CopyTerms, HostLimits};
 use cantrip_runtime::ports::{BoxFuture, Clock, Llm, LoomStore, Peers, Pieces};
@@ -27,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::act::{Known, plan};
 use super::casting::MARK;
 use super::client::{Ears, Mallory, Target, Wallet};
-use super::forge::Dice;
+use super::forge::{Dice, MINTED};
 use super::home::Looking;
 use super::host::HostileHost;
 use super::rights::{self, Later, Rights, UPLOAD_BYTES_MAX, is_promised};
@@ -346,6 +351,8 @@ fn joined(dice: &mut Dice, secret: &str) -> Order {
         cast,
         loom,
         entity,
+        minted: Some(MINTED),
+        by_host: ByHost::Nothing,
         parent: None,
         spawned_by: None,
         depth: 0,
@@ -372,7 +379,7 @@ impl World {
         let secret = self.secret(0);
         let order = joined(&mut dice, &secret);
         let is_recorded = !self.scenario.seed.is_multiple_of(8);
-        let (private, shared) = (dice.loom(), dice.loom());
+        let (private, shared) = (self.founded(&mut dice), self.founded(&mut dice));
         {
             let mut known = self.known.lock().unwrap();
             // Ids are guessed by nobody: what is known of a loom is known once there is something in it.
@@ -442,6 +449,18 @@ impl World {
         Arc::new(Noting { inner: Told(self.clock(0)), asked: Arc::clone(asked) })
     }
 
+    /// A loom of this node, which it founds once.
+    fn founded(&self, dice: &mut Dice) -> LoomId {
+        let store = &self.places[0].disk;
+        let (writer, nonce) = (LoomStore::writer(&**store), Nonce::from_bytes(dice.bytes()));
+        let loom = LoomId::mint(1_790_000_000_000, &writer, &nonce, None);
+        if store.head(loom).unwrap().sequence == 0 {
+            let founding = Entry::new(loom, (writer, 1), 1, None, None, Body::Founded { nonce, member: None });
+            store.append(Sealed::new(founding, Vec::new()).unwrap()).unwrap();
+        }
+        loom
+    }
+
     /// Something that this node itself writes into a loom.
     async fn written(&self, node: &Running, loom: LoomId, said: &str) -> Result<Option<Value>, String> {
         let cantrip = Cantrip::builder().llm(self.model(&Arc::default())).gate(builtin::echo()).gate(builtin::done());
@@ -469,8 +488,8 @@ impl World {
             cantrip.order.model =
                 ModelOrder::AtCaller { name: "told".to_owned(), context_tokens: None, can_require_calls: true };
         }
-        let options = CastOptions { loom: Some(dice.loom()), ..CastOptions::default() };
-        let ended = node.runtime.cast_at("m", cantrip, &format!("[{{\"done\": {number}}}]"), options).await;
+        let intent = format!("[{{\"done\": {number}}}]");
+        let ended = node.runtime.cast_at("m", cantrip, &intent, CastOptions::default()).await;
         if let (Ok(outcome), true) = (&ended, is_promised(Later::SpentElsewhere)) {
             let (spent, asked) = (outcome.spent.usage.total(), asked.load(Ordering::Relaxed));
             if spent < asked * TOKENS_OF_AN_ANSWER {

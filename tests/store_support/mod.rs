@@ -7,16 +7,20 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use cantrip_runtime::adapters::store::{FjallStore, StoreOptions};
-use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Entry, Payload, Payloads, Sealed};
+use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use cantrip_runtime::domain::loom::{Body, Entry, Minted, Payload, Payloads, Sealed};
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::ports::LoomStore;
 
 pub(crate) fn loom(number: u8) -> LoomId {
     LoomId::from_parts(1_790_000_000_000 + u64::from(number), [number; 16])
 }
 
+/// What the ids of all entities of these tests commit to.
+pub(crate) const MINTED: Minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes([7; 16]) };
+
 pub(crate) fn entity(number: u8) -> EntityId {
-    EntityId::from_parts(1_790_000_000_000, [number; 16])
+    EntityId::mint(1_790_000_000_000 + u64::from(number), &MINTED.by, &MINTED.nonce)
 }
 
 pub(crate) fn open(folder: &Path) -> Result<Arc<FjallStore>> {

@@ -11,7 +11,7 @@ use crate::domain::ids::LoomId;
 use crate::domain::loom::{How, Spent};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::driver::{CastError, CastOptions, Control, Fault, Runtime, Summoned};
-use crate::ports::{LoomStore, Observer};
+use crate::ports::Observer;
 
 use super::args::CastArgs;
 use super::copies;
@@ -51,7 +51,7 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     };
     let observer = observer(args.quiet, args.events);
     let control = Control::new();
-    let loom = args.loom.as_deref().map(|loom| named_loom(&**runtime.store(), loom)).transpose()?;
+    let loom = args.loom.as_deref().map(|loom| find_loom(&**runtime.store(), Some(loom))).transpose()?;
     let options = CastOptions { observer, control: Some(control.clone()), loom, ..CastOptions::default() };
     let mut entity = match &args.resume {
         Some(name) => resume(&runtime, &cantrip, name, &options)?,
@@ -74,11 +74,6 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
         keeping.end(entity.loom()).await;
     }
     finish(args.json, &entity, ended)
-}
-
-/// A loom that is there, or the whole id of one that is to be.
-fn named_loom(store: &dyn LoomStore, name: &str) -> Result<LoomId, CliError> {
-    name.parse::<LoomId>().or_else(|_| find_loom(store, Some(name)))
 }
 
 pub(super) fn resume(

@@ -205,9 +205,11 @@ fn entity(
     let Ok(tree) = runtime.tree(*loom) else { return runtime.summon(cantrip, options).map_err(CliError::fault) };
     let view = match tree.entity(*entity) {
         Ok(view) => view,
-        // It was remembered before its first intent was recorded.
+        // It was remembered before its first intent was recorded, and perhaps before its loom was founded.
         Err(ViewError::NoEntity(_)) => {
-            return runtime.summon(cantrip, CastOptions { loom: Some(*loom), ..options }).map_err(CliError::fault);
+            let is_founded = !runtime.store().logs(*loom).map_err(CliError::fault)?.is_empty();
+            let loom = Some(*loom).filter(|_| is_founded);
+            return runtime.summon(cantrip, CastOptions { loom, ..options }).map_err(CliError::fault);
         }
         Err(error) => return Err(CliError::fault(error)),
     };

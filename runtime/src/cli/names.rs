@@ -138,7 +138,7 @@ mod tests {
                 assert_eq!(pick("looms", part, ids())?, Some(id), "{part}");
             }
         }
-        assert_eq!(pick("looms", "zzzz", ids())?, None);
+        assert_eq!(pick("looms", "no id", ids())?, None);
         Ok(())
     }
 

@@ -99,10 +99,11 @@ impl Stage {
             Arc::new(SteppingClock::new(number)),
             "conform",
         );
+        let loom = runtime.found().map_err(|error| error.to_string())?;
         let mut stage = Self {
             runtime,
             store,
-            loom: LoomId::from_parts(number, [1; 16]),
+            loom,
             models: BTreeMap::new(),
             logs: Arc::default(),
             setup: setup.clone(),

@@ -14,6 +14,7 @@ use super::cantrip::{Folding, Identity};
 use super::circle::RuntimeGate;
 use super::guest::LLM_QUERY;
 use super::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, NodeName};
+use super::loom::Minted;
 use super::place::CallPlace;
 
 /// Which node runs a child.
@@ -96,6 +97,19 @@ pub struct CantripOrder {
     pub model: ModelOrder,
 }
 
+/// Which ids the host mints for a caller that has no record, and so no key, of its own. What stands in their place is not sent; the
+/// caller is told the ids when the order is accepted, and the same ones for the same cast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ByHost {
+    /// None: the caller has minted them.
+    #[default]
+    Nothing,
+    /// The entity's: the loom is there already.
+    Entity,
+    /// Both: the host founds the loom.
+    LoomAndEntity,
+}
+
 /// One episode that another node is asked to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
@@ -105,6 +119,10 @@ pub struct Order {
     pub loom: LoomId,
     /// The entity.
     pub entity: EntityId,
+    /// What the entity's id commits to; nothing where the host knows the entity.
+    pub minted: Option<Minted>,
+    /// Which of the two ids the host mints.
+    pub by_host: ByHost,
     /// What it follows; nothing for a root.
     pub parent: Option<EntryId>,
     /// Who spawned it.

@@ -13,8 +13,8 @@ use crate::domain::entity::{Effect, Entity, Input, Nature, Now, Past, StopCause}
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
-    Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, Observed, Opened, Payloads, Replay, Restored,
-    Spent,
+    Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, Minted, Observed, Opened, Payloads, Replay,
+    Restored, Spent,
 };
 use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, SnapshotPolicy};
 use crate::domain::outcome::Outcome;
@@ -24,10 +24,10 @@ use crate::ports::{Llm, Medium, Observer, Yielded};
 use super::cantrip::{Cantrip, opening};
 use super::control::Control;
 use super::fault::{Fault, chain};
+use super::host::Host;
 use super::hosting::ChildSlots;
 use super::recorder::Loom;
 use super::replay;
-use super::runtime::Host;
 use super::snapshot::{self, Taken};
 
 pub(super) struct Actor {
@@ -99,6 +99,8 @@ pub(super) struct Opening {
     pub(super) spawned_by: Option<EntityId>,
     pub(super) fork: Option<Fork>,
     pub(super) caller: Option<String>,
+    /// What the entity's id commits to.
+    pub(super) minted: Option<Minted>,
 }
 
 impl Actor {
@@ -308,8 +310,8 @@ impl Actor {
             spawned_by: opening.spawned_by,
             fork: opening.fork,
             caller: opening.caller,
-            minted: None,
-            delegated: None,
+            minted: opening.minted,
+            delegated: opening.spawned_by.and(self.head),
             origins: Vec::new(),
             standing: None,
             pins: Vec::new(),

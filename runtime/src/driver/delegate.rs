@@ -10,7 +10,7 @@ use crate::domain::budget::Ledger;
 use crate::domain::delegation::{ChildPlan, Work};
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CallId, EntityId, EntryId};
-use crate::domain::loom::{Body, Payloads, Spent};
+use crate::domain::loom::{Body, Minted, Payloads, Spent};
 use crate::domain::medium::SnapshotPolicy;
 use crate::domain::outcome::{Outcome, batch_answer};
 use crate::domain::place::CallPlace;
@@ -22,6 +22,7 @@ use super::hosting::ChildSlots;
 
 struct Child {
     entity: EntityId,
+    minted: Minted,
     delegated: EntryId,
     plan: Box<ChildPlan>,
 }
@@ -78,7 +79,7 @@ impl Actor {
         proposal: &Value,
         plan: Box<ChildPlan>,
     ) -> Result<Child, Fault> {
-        let entity = self.host.entity_id();
+        let (entity, minted) = self.host.entity_id();
         let mut payloads = Payloads::default();
         let body = Body::Delegated {
             call: call.clone(),
@@ -89,20 +90,20 @@ impl Actor {
                 Work::Here { .. } => CallPlace::Here,
                 Work::There(there) => CallPlace::from(&there.place),
             },
-            nonce: None,
+            nonce: Some(minted.nonce),
         };
         let delegated = self.record(body, payloads.into_blobs())?;
-        Ok(Child { entity, delegated, plan })
+        Ok(Child { entity, minted, delegated, plan })
     }
 
     /// Boxed, because a child may have children.
     fn run_child(&self, child: Child, shares: u64) -> BoxFuture<'_, Result<Result<Outcome, GateError>, Fault>> {
-        let Child { entity, delegated, plan } = child;
+        let Child { entity, minted, delegated, plan } = child;
         let ChildPlan { intent, identity, work } = *plan;
         let (circle, model) = match work {
             Work::Here { circle, model } => (circle, model),
             Work::There(there) => {
-                return Box::pin(self.run_there((entity, delegated), (intent, identity), *there, shares));
+                return Box::pin(self.run_there((entity, minted, delegated), (intent, identity), *there, shares));
             }
         };
         let slot = match self.children.as_ref().map(ChildSlots::take).transpose() {
@@ -142,7 +143,8 @@ impl Actor {
             trace: self.trace.clone(),
             children: self.children.clone(),
         });
-        let opening = Opening { spawned_by: Some(parent.id), trace: self.trace.clone(), ..Opening::default() };
+        let (trace, minted) = (self.trace.clone(), Some(minted));
+        let opening = Opening { spawned_by: Some(parent.id), trace, minted, ..Opening::default() };
         Box::pin(async move {
             let _slot = slot;
             match actor.open(&intent, opening) {

@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use super::copies::{AcksError, NoCopies};
 use crate::domain::entity::OutOfStep;
-use crate::domain::ids::{EntityId, WriterKey};
-use crate::domain::loom::{EntryError, OpenedTooLarge, ViewError};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::loom::{EntryError, OpenedTooLarge, Unminted, ViewError};
 use crate::ports::{MediumFault, StoreError};
 
 /// Why a run could not go on. Nothing that was recorded is lost by it.
@@ -51,6 +51,21 @@ pub enum Fault {
         /// Whose it is.
         owner: WriterKey,
     },
+    /// A loom is founded before anything is written into it: nobody founds one by naming an id.
+    #[error("there is no loom {loom} here; a new one gets its id when it is founded")]
+    NoLoom {
+        /// Which.
+        loom: LoomId,
+    },
+    /// The id of the new loom commits to a key that is not this node's any more.
+    #[error("this node took a new key before the loom {loom} was founded; cast again for another loom")]
+    NewKey {
+        /// Which.
+        loom: LoomId,
+    },
+    /// A defect of ours: an id that does not commit to who minted it.
+    #[error("the entry cannot be recorded")]
+    Unminted(#[from] Unminted),
     /// A defect of ours.
     #[error("the driver and the entity disagree")]
     OutOfStep(#[from] OutOfStep),

@@ -6,6 +6,7 @@
 
 mod attached;
 mod members;
+mod naming;
 mod recorded;
 mod resumed;
 mod run;
@@ -27,7 +28,7 @@ use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
 use crate::domain::limits::{
     ENTITY_IDLE_MS_DEFAULT, ENTITY_REST_MS_DEFAULT, HOSTED_MAX, LEASE_MS_DEFAULT, QUEUE_MS_DEFAULT,
 };
-use crate::domain::remote::{Onward, Order, Refusal};
+use crate::domain::remote::{ByHost, Onward, Order, Refusal};
 use crate::ports::{BoxFuture, Clock, RemoteEnd};
 
 pub use self::attached::{Attached, Cursor, HostItem};
@@ -336,7 +337,12 @@ impl Casts {
         line: Arc<Line>,
     ) -> Result<Arc<Hosted>, Refusal> {
         let host = &self.0.runtime.host;
-        let loom = host.open(order.loom).map_err(|error| ours(&error))?;
+        let founding = order.minted.filter(|_| order.by_host == ByHost::LoomAndEntity);
+        let loom = match founding.filter(|minted| minted.by == host.store.writer()) {
+            Some(founding) => host.open_to_found(order.loom, founding),
+            None => host.open(order.loom),
+        };
+        let loom = loom.map_err(|error| ours(&error))?;
         let entries = host.store.entries_of(order.entity).map_err(|error| ours(&error))?;
         let own = host.store.writer();
         let begins_after = match entries.iter().find(|sealed| sealed.entry.writer == own) {

@@ -75,6 +75,9 @@ impl Intake {
         if entry.loom != self.loom.id() {
             return Ok(Some(format!("it is of loom {}, and this cast is recorded in {}", entry.loom, self.loom.id())));
         }
+        if let Err(unminted) = entry.check_minted() {
+            return Ok(Some(unminted.to_string()));
+        }
         // The pages of a memory are no text; whatever else is kept beside an entry is.
         let is_text = !matches!(entry.body, Body::Snapshot { .. });
         if is_text && sealed.blobs.iter().any(|blob| std::str::from_utf8(&blob.bytes).is_err()) {
@@ -147,9 +150,12 @@ mod tests {
     use crate::adapters::store::MemoryStore;
     use crate::domain::cantrip::{Folding, Identity};
     use crate::domain::ids::{CastId, LoomId, WriterKey};
-    use crate::domain::loom::{Entry, Opened, Payload};
+    use crate::domain::loom::{Entry, Minted, Opened, Payload};
+    use crate::domain::members::Nonce;
     use crate::driver::recorder::Looms;
     use crate::ports::{Clock, LoomStore};
+
+    const MINTED: Minted = Minted { by: WriterKey::from_bytes([9; 32]), nonce: Nonce::from_bytes([9; 16]) };
 
     fn opened(loom: LoomId, entity: EntityId) -> Sealed {
         let opened = Opened {
@@ -168,6 +174,7 @@ mod tests {
             trace: None,
             spawned_by: None,
             fork: None,
+            minted: Some(MINTED),
             ..Opened::default()
         };
         let (writer, body) = (WriterKey::from_bytes([9; 32]), Body::Opened(Box::new(opened)));
@@ -179,13 +186,23 @@ mod tests {
     fn a_host_cannot_send_without_end() {
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (id, entity) = (LoomId::from_parts(1, [1; 16]), EntityId::from_parts(1, [1; 16]));
-        let loom = Looms::default().open(id, &store, &clock, None).unwrap();
+        let (id, entity) = (LoomId::from_parts(1, [1; 16]), EntityId::mint(1, &MINTED.by, &MINTED.nonce));
+        let loom = Looms::default().open(id, None, &store, &clock, None).unwrap();
         let intake = Intake::of_new(loom, (entity, None));
         intake.state.lock().unwrap().bytes = RECEIVED_BYTES_MAX;
         let refused = intake.take(opened(id, entity)).unwrap_err().to_string();
         assert!(refused.contains("more than 268435456 bytes"), "{refused}");
         intake.state.lock().unwrap().bytes = 0;
         intake.take(opened(id, entity)).unwrap();
+    }
+
+    #[test]
+    fn a_host_cannot_open_an_entity_whose_id_nobody_has_minted() {
+        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (id, ground) = (LoomId::from_parts(1, [1; 16]), EntityId::from_parts(1, [0; 16]));
+        let loom = Looms::default().open(id, None, &store, &clock, None).unwrap();
+        let refused = Intake::of_new(loom, (ground, None)).take(opened(id, ground)).unwrap_err().to_string();
+        assert!(refused.contains("whose id does not commit to"), "{refused}");
     }
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Blob, Body, Entry, Owners, Payload, Sealed, Tree};
+use crate::domain::loom::{Blob, Body, Entry, Minted, Owners, Payload, Sealed, Tree};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
-use crate::ports::{Clock, LoomStore, StoreError};
+use crate::ports::{By, Clock, LoomStore, StoreError};
 
 use super::copies::Copies;
 use super::fault::Fault;
@@ -20,10 +20,11 @@ use super::fault::Fault;
 pub(super) struct Looms(Mutex<BTreeMap<LoomId, Weak<Shared>>>);
 
 impl Looms {
-    /// Opens a loom for writing, or joins those who write it.
+    /// Opens a loom for writing, or joins those who write it. `founding` is what the id of a new one commits to.
     pub(super) fn open(
         &self,
         id: LoomId,
+        founding: Option<Minted>,
         store: &Arc<dyn LoomStore>,
         clock: &Arc<dyn Clock>,
         copies: Option<&Arc<Copies>>,
@@ -33,7 +34,7 @@ impl Looms {
             return Ok(Loom(shared));
         }
         looms.retain(|_, shared| shared.strong_count() > 0);
-        let loom = Loom::open(id, Arc::clone(store), Arc::clone(clock), copies.map(Arc::clone))?;
+        let loom = Loom::open((id, founding), Arc::clone(store), Arc::clone(clock), copies.map(Arc::clone))?;
         looms.insert(id, Arc::downgrade(&loom.0));
         Ok(loom)
     }
@@ -48,6 +49,8 @@ struct Log {
     /// The key is another than at the start: who is gone on with has to be taken over.
     renewed: bool,
     taken_over: HashSet<EntityId>,
+    /// What a new loom's id commits to, until the founding entry is written.
+    founding: Option<Minted>,
 }
 
 /// One loom of a store, shared by everybody who writes into it.
@@ -68,13 +71,14 @@ struct Shared {
 
 impl Loom {
     fn open(
-        id: LoomId,
+        (id, founding): (LoomId, Option<Minted>),
         store: Arc<dyn LoomStore>,
         clock: Arc<dyn Clock>,
         copies: Option<Arc<Copies>>,
     ) -> Result<Self, Fault> {
         let (writer, sequence) = (store.writer(), store.head(id)?.sequence);
-        let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over: HashSet::new() });
+        let founding = founding.filter(|_| sequence == 0);
+        let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over: HashSet::new(), founding });
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
         Ok(Self(Arc::new(Shared { id, store, clock, copies, log, unsynced_bytes, durable })))
     }
@@ -104,14 +108,40 @@ impl Loom {
         if log.writer != writer {
             // The node has taken a new key: it begins a new log.
             let sequence = shared.store.head(shared.id)?.sequence;
-            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new() };
+            let founding = log.founding;
+            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new(), founding };
         }
+        self.begin(&mut log)?;
         let mut parent = parent;
         let is_own = is_judgement(&body) || matches!(body, Body::Opened(_) | Body::Adopted { .. });
         if log.renewed && !is_own && log.taken_over.insert(entity) {
             parent = self.take_over(&mut log, entity, parent)?;
         }
         self.write(&mut log, entity, parent, body, blobs)
+    }
+
+    /// Writes the founding entry of a new loom, which comes before everything else. Returns whether it was not written before; it is
+    /// durable after the next [`Loom::sync`].
+    pub(super) fn found(&self) -> Result<bool, Fault> {
+        self.begin(&mut self.0.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn begin(&self, log: &mut Log) -> Result<bool, Fault> {
+        let Some(founding) = log.founding else { return Ok(false) };
+        if log.writer != founding.by {
+            return Err(Fault::NewKey { loom: self.0.id });
+        }
+        self.write(log, None, None, Body::Founded { nonce: founding.nonce, member: None }, Vec::new())?;
+        log.founding = None;
+        Ok(true)
+    }
+
+    /// Whether anything is recorded of it, or is about to be.
+    pub(super) fn is_known(&self) -> Result<bool, Fault> {
+        let shared = &*self.0;
+        let log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = log.sequence > 0 || log.founding.is_some() || !shared.store.logs(shared.id)?.is_empty();
+        Ok(begun || !shared.store.recorded(shared.id, By::Others, 0, 1)?.is_empty())
     }
 
     /// Goes on with an entity under a new key.
@@ -128,7 +158,7 @@ impl Loom {
     fn write(
         &self,
         log: &mut Log,
-        entity: EntityId,
+        entity: impl Into<Option<EntityId>>,
         parent: Option<EntryId>,
         body: Body,
         blobs: Vec<Blob>,
@@ -137,6 +167,7 @@ impl Loom {
         let body = body.fit();
         let place = (log.writer, log.sequence.saturating_add(1));
         let entry = Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body);
+        entry.check_minted()?;
         let sealed = Sealed::new(entry, blobs)?;
         let id = sealed.id;
         let bytes = sealed.bytes.len() + sealed.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
@@ -203,13 +234,15 @@ mod tests {
     use super::*;
     use crate::adapters::clock::SystemClock;
     use crate::adapters::store::MemoryStore;
+    use crate::domain::loom::Opened;
+    use crate::domain::members::Nonce;
 
     #[tokio::test]
     async fn a_turn_that_records_much_waits_for_the_store() {
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let (id, entity) = (LoomId::from_parts(1, [1; 16]), EntityId::from_parts(1, [1; 16]));
-        let loom = Looms::default().open(id, &store, &clock, None).unwrap();
+        let loom = Looms::default().open(id, None, &store, &clock, None).unwrap();
         let synced = loom.grows();
         let text = "x".repeat(16 * 1024);
         for recorded in 1..=65 {
@@ -219,5 +252,51 @@ mod tests {
             let is_much = recorded * text.len() as u64 >= UNSYNCED_BYTES_MAX;
             assert_eq!(synced.has_changed().unwrap(), is_much, "after {recorded} texts of 16 KiB");
         }
+    }
+
+    fn minted(by: WriterKey) -> (LoomId, Minted) {
+        let nonce = Nonce::from_bytes([2; 16]);
+        (LoomId::mint(1, &by, &nonce, None), Minted { by, nonce })
+    }
+
+    fn kinds(store: &dyn LoomStore, loom: LoomId) -> Vec<String> {
+        store.entries(loom).unwrap().iter().map(|sealed| sealed.entry.body.kind().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_new_loom_is_founded_with_its_first_entry_and_once() {
+        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (id, founding) = minted(store.writer());
+        let entity = EntityId::from_parts(1, [1; 16]);
+        for _ in 0..2 {
+            // Opened again as after a restart: what is founded is not founded anew.
+            let loom = Looms::default().open(id, Some(founding), &store, &clock, None).unwrap();
+            loom.append(entity, None, Body::intent(Payload::Inline("go".to_owned()), false, None), Vec::new()).unwrap();
+        }
+        assert_eq!(kinds(&*store, id), ["founded", "intent", "intent"]);
+        let founded = store.entries(id).unwrap().remove(0).entry;
+        assert_eq!((founded.sequence, founded.parent, founded.check_minted()), (1, None, Ok(())));
+    }
+
+    #[test]
+    fn a_loom_is_not_founded_with_another_key_than_its_id_commits_to() {
+        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (id, founding) = minted(WriterKey::from_bytes([9; 32]));
+        let loom = Looms::default().open(id, Some(founding), &store, &clock, None).unwrap();
+        assert!(matches!(loom.found(), Err(Fault::NewKey { .. })));
+        assert!(kinds(&*store, id).is_empty());
+    }
+
+    #[test]
+    fn an_entity_is_not_recorded_under_an_id_that_nobody_has_minted() {
+        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (id, founding) = minted(store.writer());
+        let loom = Looms::default().open(id, Some(founding), &store, &clock, None).unwrap();
+        let opened = Body::Opened(Box::new(Opened { minted: Some(founding), ..Opened::default() }));
+        let ground = loom.append(EntityId::from_parts(1, [0; 16]), None, opened, Vec::new());
+        assert!(matches!(ground, Err(Fault::Unminted(_))));
     }
 }

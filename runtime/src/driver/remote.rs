@@ -17,11 +17,11 @@ use crate::domain::circle::RuntimeGate;
 use crate::domain::delegation::{There, ThereModel};
 use crate::domain::end::EndReason;
 use crate::domain::event::Event;
-use crate::domain::ids::{CastId, EntityId, EntryId, NodeAddress};
-use crate::domain::loom::Sealed;
+use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress};
+use crate::domain::loom::{Minted, Sealed};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::{Failure, Outcome};
-use crate::domain::remote::{CantripOrder, ModelOrder, Order, Place};
+use crate::domain::remote::{ByHost, CantripOrder, ModelOrder, Order, Place as NodePlace};
 use crate::domain::short;
 use crate::ports::{BoxFuture, Home, HomeError, Llm, Observer, PeerError, Peers, Pieces, RemoteEnd, Signal};
 
@@ -29,6 +29,7 @@ use super::actor::Actor;
 use super::control::Control;
 use super::fault::Fault;
 use super::intake::Intake;
+use super::near_place::{Place, home_error};
 use super::recorder::Loom;
 use super::runtime::{CastError, CastOptions, Runtime};
 
@@ -75,8 +76,7 @@ impl Share {
 
 /// What an episode elsewhere can use of this node.
 pub(super) struct NearSide {
-    loom: Loom,
-    intake: Intake,
+    place: Place,
     depth: u32,
     observer: Option<Arc<dyn Observer>>,
     control: Control,
@@ -102,7 +102,7 @@ impl NearSide {
         }
         if gate.spec().reach != Reach::Read {
             // That it may have run has to be known here too.
-            let synced = self.loom.sync().await;
+            let synced = self.sync().await;
             synced.map_err(|_| GateError::Failed(format!("{name}: the caller cannot record that it runs")))?;
         }
         let context = CallContext {
@@ -119,17 +119,19 @@ impl NearSide {
 }
 
 impl Home for NearSide {
+    fn named(&self, loom: LoomId, entity: EntityId) -> Result<(), HomeError> {
+        self.place.named(loom, entity)
+    }
+
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
-        self.intake.take(sealed)
+        self.place.get()?.intake.take(sealed)
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
         Box::pin(async move {
-            match self.loom.sync().await {
-                Ok(()) => Ok(()),
-                Err(Fault::Store(error)) => Err(HomeError::Store(error)),
-                Err(other) => Err(HomeError::Refused(other.to_string())),
-            }
+            // What has no place yet has recorded nothing.
+            let Ok(place) = self.place.get() else { return Ok(()) };
+            place.loom.sync().await.map_err(home_error)
         })
     }
 
@@ -196,16 +198,16 @@ impl RemoteEnd {
 /// Finds the node of a place: the only one named, or the one that has least to do.
 async fn locate(
     peers: &dyn Peers,
-    place: &Place,
+    place: &NodePlace,
     known: &[NodeAddress],
     order: &Order,
 ) -> Result<NodeAddress, PeerError> {
     match place {
-        Place::OneOf(nodes) => match nodes.as_slice() {
+        NodePlace::OneOf(nodes) => match nodes.as_slice() {
             [one] => Ok(one.clone()),
             several => peers.choose(several, order).await,
         },
-        Place::Any => peers.choose(known, order).await,
+        NodePlace::Any => peers.choose(known, order).await,
     }
 }
 
@@ -213,7 +215,7 @@ impl Actor {
     /// Has a child run elsewhere. A host that cannot be had is an ordinary failure of the call.
     pub(super) async fn run_there(
         &self,
-        (entity, delegated): (EntityId, EntryId),
+        (entity, minted, delegated): (EntityId, Minted, EntryId),
         (intent, identity): (String, Identity),
         there: There,
         shares: u64,
@@ -242,8 +244,7 @@ impl Actor {
         let near_gates = near_gates.filter_map(|gate| equipped.get(&gate.name).map(Arc::clone));
         let deadline = self.time_left();
         let near = NearSide {
-            loom: self.loom.clone(),
-            intake: Intake::of_new(self.loom.clone(), (entity, Some(delegated))),
+            place: Place::known(self.loom.clone(), Intake::of_new(self.loom.clone(), (entity, Some(delegated)))),
             depth,
             observer: self.observer.clone(),
             control: self.control.child(),
@@ -260,6 +261,8 @@ impl Actor {
             cast: CastId::of_child(&entity),
             loom: self.loom.id(),
             entity,
+            minted: Some(minted),
+            by_host: ByHost::Nothing,
             parent: Some(delegated),
             spawned_by: Some(parent.id),
             depth,
@@ -349,6 +352,9 @@ pub struct RemoteEntity {
     cantrip: RemoteCantrip,
     loom: Loom,
     entity: EntityId,
+    minted: Minted,
+    /// Which of the ids are still to be had from the host: for a process without a record of its own.
+    by_host: ByHost,
     control: Control,
     observer: Option<Arc<dyn Observer>>,
     trace: Option<String>,
@@ -393,15 +399,23 @@ impl Runtime {
         for gate in &cantrip.order.gates {
             gate.check().map_err(|refusal| PeerError::Refused { node: node.to_owned(), refusal })?;
         }
-        let loom = options.loom.unwrap_or_else(|| self.host.loom_id());
-        let loom = self.host.open(loom).map_err(CastError::from)?;
+        let (loom, by_host) = match (options.loom, self.host.is_client) {
+            (None, false) => (self.host.new_loom(), ByHost::Nothing),
+            (None, true) => (self.host.new_loom(), ByHost::LoomAndEntity),
+            (Some(loom), false) => (self.host.join(loom), ByHost::Nothing),
+            (Some(loom), true) => (self.host.open(loom), ByHost::Entity),
+        };
+        let loom = loom.map_err(CastError::from)?;
+        let (entity, minted) = self.host.entity_id();
         Ok(RemoteEntity {
             runtime: self.clone(),
             peers,
             node: node.to_owned(),
             cantrip,
             loom,
-            entity: self.host.entity_id(),
+            entity,
+            minted,
+            by_host,
             control: options.control.unwrap_or_default(),
             observer: options.observer,
             trace: options.trace,
@@ -441,6 +455,11 @@ impl RemoteEntity {
         &self.node
     }
 
+    /// Whether its name and its loom are known: a process without a record is told them when its first intent is taken.
+    pub fn is_named(&self) -> bool {
+        self.by_host == ByHost::Nothing
+    }
+
     /// Its name.
     pub const fn entity(&self) -> EntityId {
         self.entity
@@ -470,10 +489,9 @@ impl RemoteEntity {
             _ => self.cast.take().unwrap_or_else(|| self.runtime.host.cast_id()),
         };
         self.pending = Some((cast, intent.to_owned()));
-        let intake = Intake::new(self.loom.clone(), (self.entity, None)).map_err(CastError::from)?;
+        let place = self.place().await?;
         let near = NearSide {
-            loom: self.loom.clone(),
-            intake,
+            place,
             depth: 0,
             observer: self.observer.clone(),
             control: self.control.clone(),
@@ -489,6 +507,8 @@ impl RemoteEntity {
             cast,
             loom: self.loom.id(),
             entity: self.entity,
+            minted: Some(self.minted).filter(|_| !self.is_open),
+            by_host: self.by_host,
             parent: None,
             spawned_by: None,
             depth: 0,
@@ -504,6 +524,9 @@ impl RemoteEntity {
         };
         let ended = self.peers.cast(&self.node, &order, &near).await;
         self.control.episode_over();
+        if let Some((loom, entity)) = near.place.told() {
+            (self.loom, self.entity, self.by_host) = (loom, entity, ByHost::Nothing);
+        }
         let end = match ended {
             Ok(end) => end,
             Err(PeerError::Store(error)) => return Err(CastError::Fault(Fault::Store(error)).into()),
@@ -518,16 +541,31 @@ impl RemoteEntity {
         }
     }
 
+    /// Where its entries go. A new loom of a node with a record is founded on its disk before anybody else hears of it.
+    async fn place(&self) -> Result<Place, CastError> {
+        if self.by_host != ByHost::Nothing {
+            return Ok(Place::asked(Arc::clone(&self.runtime.host)));
+        }
+        if self.loom.found()? {
+            self.loom.sync().await?;
+        }
+        let intake = Intake::new(self.loom.clone(), (self.entity, None))?;
+        Ok(Place::known(self.loom.clone(), intake))
+    }
+
     /// Another entity on the same node that continues this one's thread after a number of turns. The original is untouched.
     #[must_use]
     pub fn fork(&self, turns: u64) -> Self {
+        let (entity, minted) = self.runtime.host.entity_id();
         Self {
             runtime: self.runtime.clone(),
             peers: Arc::clone(&self.peers),
             node: self.node.clone(),
             cantrip: self.cantrip.clone(),
             loom: self.loom.clone(),
-            entity: self.runtime.host.entity_id(),
+            entity,
+            minted,
+            by_host: if self.runtime.host.is_client { ByHost::Entity } else { ByHost::Nothing },
             control: Control::new(),
             observer: self.observer.clone(),
             trace: self.trace.clone(),

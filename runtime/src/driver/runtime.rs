@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
-use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, hex};
-use crate::domain::loom::{Body, Fork, ForkStrategy, Tree, ViewError};
+use crate::domain::ids::{CastId, EntityId, EntryId, LoomId};
+use crate::domain::loom::{Body, Fork, ForkStrategy, Minted, Tree, ViewError};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::remote::Onward;
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
@@ -18,64 +18,11 @@ use super::cantrip::Cantrip;
 use super::control::Control;
 use super::copies::Copies;
 use super::fault::Fault;
+use super::host::Host;
 use super::hosting::ChildSlots;
 use super::recorder::{Loom, Looms, read_tree};
 use super::reexecute::Replayed;
 use super::snapshot::Images;
-
-/// What every entity of this process shares.
-#[derive(Debug)]
-pub(super) struct Host {
-    pub(super) store: Arc<dyn LoomStore>,
-    pub(super) media: Arc<dyn MediumFactory>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) node: String,
-    pub(super) peers: Option<Arc<dyn Peers>>,
-    pub(super) copies: Option<Arc<Copies>>,
-    pub(super) images: Images,
-    looms: Looms,
-}
-
-impl Host {
-    pub(super) fn open(&self, loom: LoomId) -> Result<Loom, Fault> {
-        self.looms.open(loom, &self.store, &self.clock, self.copies.as_ref())
-    }
-
-    pub(super) fn nodes(&self) -> Arc<[NodeAddress]> {
-        self.peers.as_ref().map(|peers| peers.known().into()).unwrap_or_default()
-    }
-
-    fn random<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.clock.random(&mut bytes);
-        bytes
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.clock.now_us() / 1_000
-    }
-
-    /// A new trace, as W3C trace context.
-    pub(super) fn trace(&self) -> String {
-        let mut random = [0; 24];
-        self.clock.random(&mut random);
-        let hex = hex(&random);
-        let (trace, span) = hex.split_at(32);
-        format!("00-{trace}-{span}-01")
-    }
-
-    pub(super) fn entity_id(&self) -> EntityId {
-        EntityId::from_parts(self.now_ms(), self.random())
-    }
-
-    pub(super) fn cast_id(&self) -> CastId {
-        CastId::from_parts(self.now_ms(), self.random())
-    }
-
-    pub(super) fn loom_id(&self) -> LoomId {
-        LoomId::from_parts(self.now_ms(), self.random())
-    }
-}
 
 /// Casts and summons. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -90,6 +37,8 @@ pub struct Origin {
     pub caller: String,
     /// Its name, which the caller minted.
     pub entity: EntityId,
+    /// What the name commits to.
+    pub minted: Option<Minted>,
     /// What it follows there.
     pub parent: Option<EntryId>,
     /// Who spawned it there.
@@ -113,7 +62,7 @@ pub struct CastOptions {
     pub observer: Option<Arc<dyn Observer>>,
     /// Stops and steers it from outside. Default: nobody does.
     pub control: Option<Control>,
-    /// The loom to write into. Default: a new one.
+    /// The loom to write into; it has to be there ([`Runtime::found`]). Default: a new one.
     pub loom: Option<LoomId>,
     /// The caller's name for the cast. Default: minted.
     pub cast: Option<CastId>,
@@ -209,7 +158,10 @@ impl Runtime {
         node: impl Into<String>,
     ) -> Self {
         let (peers, copies, images, looms) = (None, None, Images::default(), Looms::default());
-        Self { host: Arc::new(Host { store, media, clock, node: node.into(), peers, copies, images, looms }) }
+        let is_client = false;
+        Self {
+            host: Arc::new(Host { store, media, clock, node: node.into(), peers, copies, images, is_client, looms }),
+        }
     }
 
     /// The same parts, connected to other nodes.
@@ -224,8 +176,15 @@ impl Runtime {
         self.rebuilt(|host| host.copies = Some(copies))
     }
 
+    /// The same parts, of a process that keeps no record: the looms and the entities that it has cast elsewhere are founded and named
+    /// by the node that it asks.
+    #[must_use]
+    pub fn without_record(self) -> Self {
+        self.rebuilt(|host| host.is_client = true)
+    }
+
     fn rebuilt(self, change: impl FnOnce(&mut Host)) -> Self {
-        let Host { store, media, clock, node, peers, copies, .. } = &*self.host;
+        let Host { store, media, clock, node, peers, copies, is_client, .. } = &*self.host;
         let mut host = Host {
             store: Arc::clone(store),
             media: Arc::clone(media),
@@ -234,6 +193,7 @@ impl Runtime {
             peers: peers.clone(),
             copies: copies.clone(),
             images: Images::default(),
+            is_client: *is_client,
             looms: Looms::default(),
         };
         change(&mut host);
@@ -255,6 +215,16 @@ impl Runtime {
         &self.host.store
     }
 
+    /// Founds a loom for several casts to be recorded in.
+    ///
+    /// # Errors
+    /// A record that cannot be written.
+    pub fn found(&self) -> Result<LoomId, Fault> {
+        let loom = self.host.new_loom()?;
+        loom.found()?;
+        Ok(loom.id())
+    }
+
     /// Runs one intent to its end.
     ///
     /// # Errors
@@ -272,10 +242,15 @@ impl Runtime {
             // What is done elsewhere for it is found by this.
             options.trace.get_or_insert_with(|| self.host.trace());
         }
-        let loom = options.loom.unwrap_or_else(|| self.host.loom_id());
-        let entity = options.origin.as_ref().map_or_else(|| self.host.entity_id(), |origin| origin.entity);
+        let loom = match (options.loom, &options.origin) {
+            (None, _) => self.host.new_loom()?,
+            (Some(loom), None) => self.host.join(loom)?,
+            // It is the caller's, and may be new here.
+            (Some(loom), Some(_)) => self.host.open(loom)?,
+        };
+        let (entity, minted) = self.named(&options);
         let parts = self.parts(cantrip, loom, entity, &options)?;
-        let opening = opening(options, None);
+        let opening = opening(options, minted, None);
         Ok(Summoned { actor: Actor::new(parts), opening: Some(opening), unfinished: false, cast: None })
     }
 
@@ -293,11 +268,11 @@ impl Runtime {
         options: CastOptions,
     ) -> Result<Summoned, Fault> {
         let restored = self.tree(loom)?.restore(of, Some(turns))?;
-        let entity = options.origin.as_ref().map_or_else(|| self.host.entity_id(), |origin| origin.entity);
-        let parts = self.parts(cantrip, loom, entity, &options)?;
+        let (entity, minted) = self.named(&options);
+        let parts = self.parts(cantrip, self.host.open(loom)?, entity, &options)?;
         let actor = Actor::continuing(parts, restored, false)?;
         let strategy = if actor.has_image() { ForkStrategy::Snapshot } else { ForkStrategy::Replay };
-        let opening = opening(options, Some(Fork { of, turns, strategy }));
+        let opening = opening(options, minted, Some(Fork { of, turns, strategy }));
         Ok(Summoned { actor, opening: Some(opening), unfinished: false, cast: None })
     }
 
@@ -337,7 +312,7 @@ impl Runtime {
             });
         }
         let restored = tree.restore(entity, None)?;
-        let parts = self.parts(cantrip, loom, entity, options)?;
+        let parts = self.parts(cantrip, self.host.open(loom)?, entity, options)?;
         Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished, cast: None })
     }
 
@@ -412,7 +387,16 @@ impl Runtime {
         Ok((id, epoch))
     }
 
-    fn parts(&self, cantrip: &Cantrip, loom: LoomId, id: EntityId, options: &CastOptions) -> Result<ActorParts, Fault> {
+    /// The name of an entity that is about to be opened, and what it commits to: its caller's, or a new one.
+    fn named(&self, options: &CastOptions) -> (EntityId, Option<Minted>) {
+        let new = || {
+            let (entity, minted) = self.host.entity_id();
+            (entity, Some(minted))
+        };
+        options.origin.as_ref().map_or_else(new, |origin| (origin.entity, origin.minted))
+    }
+
+    fn parts(&self, cantrip: &Cantrip, loom: Loom, id: EntityId, options: &CastOptions) -> Result<ActorParts, Fault> {
         let circle = cantrip.circle();
         let origin = options.origin.as_ref();
         let nature = Nature {
@@ -433,7 +417,7 @@ impl Runtime {
             host: Arc::clone(&self.host),
             cantrip: cantrip.clone(),
             llm: Arc::clone(cantrip.llm()),
-            loom: self.host.open(loom)?,
+            loom,
             control: options.control.clone().unwrap_or_default(),
             observer: options.observer.clone(),
             nature,
@@ -447,9 +431,9 @@ impl Runtime {
     }
 }
 
-fn opening(options: CastOptions, fork: Option<Fork>) -> Opening {
+fn opening(options: CastOptions, minted: Option<Minted>, fork: Option<Fork>) -> Opening {
     let (spawned_by, caller) = options.origin.map(|origin| (origin.spawned_by, origin.caller)).unzip();
-    Opening { cast: options.cast, trace: options.trace, spawned_by: spawned_by.flatten(), fork, caller }
+    Opening { cast: options.cast, trace: options.trace, spawned_by: spawned_by.flatten(), fork, caller, minted }
 }
 
 /// A guest is its digest: its name may change.

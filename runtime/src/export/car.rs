@@ -520,6 +520,9 @@ impl<'a> Import<'a> {
             let (of, loom) = (sealed.entry.loom, self.archived.loom);
             return Err(CarError::Malformed(format!("the entry {id} is of loom {of}, and the archive is of {loom}")));
         }
+        if let Err(unminted) = sealed.entry.check_minted() {
+            return Err(CarError::Malformed(format!("the entry {id} is refused: {unminted}")));
+        }
         self.keep_texts(&sealed.bytes)?;
         self.writers.insert(sealed.entry.writer);
         self.archived.new += u64::from(sealed.entry.writer != self.store.writer() && self.store.receive(sealed)?);

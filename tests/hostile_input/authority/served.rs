@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use cantrip_runtime::adapters::peer::{DeployError, Deployed, Identity, Package, PeerNodes, TcpNet, Way};
+use cantrip_runtime::domain::ids::EntityId;
+use cantrip_runtime::domain::ids::LoomId;
 use cantrip_runtime::domain::ids::NodeAddress;
 use cantrip_runtime::domain::loom::{Body, Sealed};
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
@@ -36,6 +38,10 @@ impl Giving {
 }
 
 impl Home for Giving {
+    fn named(&self, _: LoomId, _: EntityId) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
         self.came.lock().unwrap().push(sealed);
         Ok(())

@@ -11,12 +11,13 @@ use serde_json::{Map, Value};
 use super::wire as v1;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::end::EndReason;
-use crate::domain::ids::CallId;
-use crate::domain::loom::{How, Spent};
+use crate::domain::ids::{CallId, EntityId, LoomId, WriterKey};
+use crate::domain::loom::{How, Minted, Spent};
+use crate::domain::members::Nonce;
 use crate::domain::model::{
     Call, Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, ToolDefinition, Usage,
 };
-use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder, Order, Refusal};
+use crate::domain::remote::{ByHost, CantripOrder, GateOrder, ModelOrder, Order, Refusal};
 use crate::ports::RemoteEnd;
 
 /// What does not parse, in words.
@@ -66,11 +67,12 @@ pub(super) fn exposure_from(it: Option<v1::Exposure>) -> Exposure {
 }
 
 pub(super) fn open(order: &Order, after: Vec<u8>, node: String, events: bool) -> v1::Open {
+    let minted = order.minted.filter(|_| order.by_host == ByHost::Nothing);
     v1::Open {
         cast: order.cast.to_string(),
         node,
-        loom: order.loom.to_string(),
-        entity: order.entity.to_string(),
+        loom: if order.by_host == ByHost::LoomAndEntity { String::new() } else { order.loom.to_string() },
+        entity: if order.by_host == ByHost::Nothing { order.entity.to_string() } else { String::new() },
         parent: order.parent.map(|id| id.to_string()).unwrap_or_default(),
         spawned_by: order.spawned_by.map(|id| id.to_string()).unwrap_or_default(),
         depth: order.depth,
@@ -85,18 +87,45 @@ pub(super) fn open(order: &Order, after: Vec<u8>, node: String, events: bool) ->
         fork: order.fork.map(|(of, turns)| v1::Fork { of: of.to_string(), turns }),
         seen: Some(exposure(order.seen)),
         events,
+        minted_by: minted.map(|minted| minted.by.as_bytes().to_vec()).unwrap_or_default().into(),
+        nonce: minted.map(|minted| minted.nonce.as_bytes().to_vec()).unwrap_or_default().into(),
+    }
+}
+
+/// What an order says that its entity's id commits to.
+fn minted(open: &v1::Open) -> Result<Option<Minted>, Off> {
+    if open.minted_by.is_empty() && open.nonce.is_empty() {
+        return Ok(None);
+    }
+    let by = open.minted_by.as_ref().try_into().map_err(|_| off("minted_by", "is no key of 32 bytes"))?;
+    let nonce = open.nonce.as_ref().try_into().map_err(|_| off("nonce", "has not 16 bytes"))?;
+    Ok(Some(Minted { by: WriterKey::from_bytes(by), nonce: Nonce::from_bytes(nonce) }))
+}
+
+/// The loom and the entity of an order, and which of them are left to the host. What stands in their place is filled in before the
+/// order is looked at ([`Casts::name`](crate::driver::Casts::name)).
+fn names(open: &v1::Open) -> Result<(LoomId, EntityId, ByHost), Off> {
+    let nobody = EntityId::from_bytes([0; 22]);
+    match (open.loom.as_str(), open.entity.as_str()) {
+        ("", "") => Ok((LoomId::from_bytes([0; 22]), nobody, ByHost::LoomAndEntity)),
+        ("", _) => Err(off("loom", "is missing, and an entity is named")),
+        (loom, "") => Ok((parsed("loom", loom)?, nobody, ByHost::Entity)),
+        (loom, entity) => Ok((parsed("loom", loom)?, parsed("entity", entity)?, ByHost::Nothing)),
     }
 }
 
 pub(super) fn order(open: v1::Open) -> Result<Order, Off> {
+    let ((loom, entity, by_host), minted) = (names(&open)?, minted(&open)?);
     let fork = match open.fork {
         None => None,
         Some(fork) => Some((parsed("fork.of", &fork.of)?, fork.turns)),
     };
     Ok(Order {
         cast: parsed("cast", &open.cast)?,
-        loom: parsed("loom", &open.loom)?,
-        entity: parsed("entity", &open.entity)?,
+        loom,
+        entity,
+        minted,
+        by_host,
         parent: optional("parent", &open.parent)?,
         spawned_by: optional("spawned_by", &open.spawned_by)?,
         depth: open.depth,
@@ -110,6 +139,11 @@ pub(super) fn order(open: v1::Open) -> Result<Order, Off> {
         fork,
         seen: exposure_from(open.seen),
     })
+}
+
+/// Where a host says that it records what it has accepted.
+pub(super) fn named(accepted: &v1::Accepted) -> Result<(LoomId, EntityId), Off> {
+    Ok((parsed("loom", &accepted.loom)?, parsed("entity", &accepted.entity)?))
 }
 
 fn cantrip(it: &CantripOrder) -> v1::Cantrip {

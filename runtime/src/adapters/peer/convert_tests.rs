@@ -30,6 +30,8 @@ fn an_order() -> Order {
         cast: CastId::from_parts(1_700_000_000_000, [1; 10]),
         loom: LoomId::from_parts(1_700_000_000_001, [2; 16]),
         entity: EntityId::from_parts(1_700_000_000_002, [3; 16]),
+        minted: Some(Minted { by: WriterKey::from_bytes([8; 32]), nonce: Nonce::from_bytes([9; 16]) }),
+        by_host: ByHost::Nothing,
         parent: Some(EntryId::of(b"parent")),
         spawned_by: Some(EntityId::from_parts(1_700_000_000_003, [4; 16])),
         depth: 2,

@@ -15,10 +15,14 @@ use crate::adapters::clock::SteppingClock;
 use crate::adapters::store::{MemoryStore, NodeKey};
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
+use crate::domain::ids::WriterKey;
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId};
+use crate::domain::loom::Minted;
 use crate::domain::loom::{Body, Entry, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
+use crate::domain::members::Nonce;
 use crate::domain::members::{Attestation, CertificateSignature, Scheme};
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, Usage};
+use crate::domain::remote::ByHost;
 use crate::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, Session};
 use crate::fuzz_targets::target_of;
@@ -38,6 +42,8 @@ fn order() -> Order {
         cast: CastId::from_parts(3, [3; 10]),
         loom: loom(),
         entity: entity(),
+        minted: Some(Minted { by: WriterKey::from_bytes([8; 32]), nonce: Nonce::from_bytes([9; 16]) }),
+        by_host: ByHost::Nothing,
         parent: Some(EntryId::of(b"parent")),
         spawned_by: Some(entity()),
         depth: 2,

@@ -23,7 +23,7 @@ use crate::domain::limits::{
     NEAR_ANSWER_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX, UNREFERRED_TEXTS_BYTES_MAX,
 };
 use crate::domain::loom::{Blob, Sealed};
-use crate::domain::remote::Order;
+use crate::domain::remote::{ByHost, Order};
 use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Signal};
 
 /// 256 messages wait to be sent.
@@ -268,7 +268,11 @@ impl<'a> Near<'a> {
     async fn hear(&mut self, told: v1::HostMessage, sender: &Sender) -> Result<Option<RemoteEnd>, Broken> {
         match told.message {
             None | Some(Told::Heartbeat(_)) => {}
-            Some(Told::Accepted(_)) => {
+            Some(Told::Accepted(accepted)) => {
+                if self.order.by_host != ByHost::Nothing {
+                    let (loom, entity) = convert::named(&accepted).map_err(|what| self.broken(what))?;
+                    self.home.named(loom, entity).map_err(|error| self.home_error(error))?;
+                }
                 self.is_accepted = true;
                 self.lost_since = None;
             }

@@ -280,7 +280,7 @@ impl NodeServer {
             [] => None,
             bytes => Some(Cursor::parse(bytes).ok_or_else(|| invalid("`after` is no cursor of this node".to_owned()))?),
         };
-        let mut order = convert::order(open).map_err(invalid)?;
+        let mut order = self.casts.name(caller, convert::order(open).map_err(invalid)?)?;
         let own = self.casts.runtime().node();
         let place = if self.is_own(&node) {
             let granted = terms.ceiling.grant(&order)?;

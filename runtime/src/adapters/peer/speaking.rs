@@ -107,13 +107,15 @@ impl Speaking {
 
     async fn tell(&self, item: HostItem) -> bool {
         match item {
-            HostItem::Accepted { wards, waiting, joined } => {
+            HostItem::Accepted { wards, waiting, joined, loom, entity } => {
                 let accepted = v1::Accepted {
                     node: self.node.clone(),
                     writer: self.writer.clone(),
                     wards: convert::wards(&wards),
                     waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
                     joined,
+                    loom: loom.to_string(),
+                    entity: entity.to_string(),
                 };
                 self.send(Told::Accepted(accepted)).await
             }

@@ -60,6 +60,9 @@ impl Looms {
         if let Some(what) = findings::misplaced(sealed, place) {
             findings.place(place, Some(sealed.id), what);
         }
+        if let Err(unminted) = sealed.entry.check_minted() {
+            findings.place(place, Some(sealed.id), unminted.to_string());
+        }
         if let Some(parent) = &sealed.entry.parent {
             let what = match self.ids.get(parent) {
                 None if findings::may_follow_what_is_elsewhere(&sealed.entry.body) => None,

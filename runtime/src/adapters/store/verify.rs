@@ -261,6 +261,9 @@ impl Walk<'_> {
         if let Some(what) = findings::misplaced(&sealed, place) {
             self.findings.place(place, Some(id), what);
         }
+        if let Err(unminted) = sealed.entry.check_minted() {
+            self.findings.place(place, Some(id), unminted.to_string());
+        }
         self.line = Some(LogLine::after(self.line, &sealed, *head));
         if !(self.has_loose && is_indexed_elsewhere(self.view, place, id)) {
             for (space, key, value) in index_rows(place, &sealed) {

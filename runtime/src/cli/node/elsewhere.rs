@@ -142,7 +142,7 @@ async fn entity(
     let store = MemoryStore::new(WriterKey::from_bytes([0; 32]));
     let media = Arc::new(crate::embed::NoMedia);
     let runtime = Runtime::new(store, media, Arc::new(SystemClock::default()), "client");
-    let runtime = runtime.with_peers(nodes as Arc<dyn Peers>);
+    let runtime = runtime.with_peers(nodes as Arc<dyn Peers>).without_record();
     runtime.summon_at(node.name().as_str(), cantrip, options).map_err(remote_error)
 }
 
@@ -192,12 +192,9 @@ pub(in crate::cli) async fn summon(settings: &Settings, args: &SummonArgs, node:
         ..CastOptions::default()
     };
     let mut entity = entity((&args.cantrip, args.llm.as_deref()), settings, node, options).await?;
-    say(&format!(
-        "entity {} on {} in loom {}; /help says what there is",
-        entity.entity(),
-        entity.node(),
-        entity.loom()
-    ));
+    // The node names the entity and the loom with the first intent.
+    say(&format!("an entity on {}; /help says what there is", entity.node()));
+    let mut is_named = false;
     let mut prompt = Prompt::new()?;
     while let Some(line) = prompt.line().await? {
         let line = line.as_str();
@@ -214,12 +211,18 @@ pub(in crate::cli) async fn summon(settings: &Settings, args: &SummonArgs, node:
             ("/fork", turns) => match turns.parse::<u64>() {
                 Ok(turns) => {
                     entity = entity.fork(turns);
-                    say(&format!("entity {} goes on after turn {turns}, with its first intent", entity.entity()));
+                    is_named = false;
+                    say(&format!("another entity goes on after turn {turns}, with its first intent"));
                 }
                 Err(_) => say("/fork takes the number of turns to keep"),
             },
             (word, _) if word.starts_with('/') => say(&format!("there is no {word}; /help says what there is")),
-            _ => send(&mut entity, line).await?,
+            _ => {
+                send(&mut entity, line).await?;
+                if entity.is_named() && !std::mem::replace(&mut is_named, true) {
+                    say(&format!("this is entity {} in loom {}", entity.entity(), entity.loom()));
+                }
+            }
         }
     }
     Ok(Exit::Done)

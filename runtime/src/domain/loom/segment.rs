@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::entry::{EntryError, Head, Sealed};
+use super::minted::Unminted;
 use super::text::Blob;
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
 use crate::domain::limits::{SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
@@ -104,6 +105,14 @@ pub enum SegmentError {
         /// Its writer.
         said_writer: WriterKey,
     },
+    /// An entry with an id that its minter has not made.
+    #[error("entry {sequence} of the segment has an id that its minter has not made")]
+    Unminted {
+        /// Where it stands.
+        sequence: u64,
+        /// Which.
+        source: Unminted,
+    },
     /// The entries are not those that were signed.
     #[error(
         "the segment ends at entry {ends}, and the signed head is of entry {signed}: entries are missing or the head is old"
@@ -197,6 +206,7 @@ impl Segment {
                     said_writer: entry.writer,
                 });
             }
+            entry.check_minted().map_err(|source| SegmentError::Unminted { sequence, source })?;
             head = head.after(&sealed.id);
             entries.push(sealed);
         }

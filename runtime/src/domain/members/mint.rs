@@ -3,6 +3,7 @@
 //! The hash in an id of a loom or an entity covers the minter's key and a nonce, and the first entry shows the nonce. So
 //! nobody can take somebody else's id for a loom or an entity of its own. Time, key and nonce come in as arguments.
 
+use crate::domain::caller::Caller;
 use crate::domain::ids::{CastId, EntityId, LoomId, WriterKey};
 
 use super::terms::Nonce;
@@ -11,6 +12,7 @@ use super::terms::Nonce;
 const LOOM: &str = "cantrip-runtime 2026 the id of a loom";
 const ENTITY: &str = "cantrip-runtime 2026 the id of an entity";
 const CHILD: &str = "cantrip-runtime 2026 the cast id of a child";
+const CALLER: &str = "cantrip-runtime 2026 the nonce of what a node mints for a caller";
 const RECORD: &str = "cantrip-runtime 2026 the member record that founds a loom";
 
 /// 128 bits of a hash in one of the domains.
@@ -50,6 +52,14 @@ impl EntityId {
     /// Whether the id commits to this key and nonce.
     pub fn is_minted_by(&self, key: &WriterKey, nonce: &Nonce) -> bool {
         *self == Self::mint(self.unix_ms(), key, nonce)
+    }
+}
+
+impl Nonce {
+    /// The nonce of what a node mints for a caller without a record of its own. It follows from who calls and from the caller's
+    /// name for the cast, so the same request gets the same ids for as long as the node has its key.
+    pub fn of_cast(caller: &Caller, cast: &CastId) -> Self {
+        Self::from_bytes(hash(CALLER, [cast.as_bytes(), caller.to_string().as_bytes()]))
     }
 }
 

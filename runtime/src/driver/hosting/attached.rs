@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio_util::sync::PollSemaphore;
 
 use crate::domain::event::Event;
-use crate::domain::ids::EntityId;
+use crate::domain::ids::{EntityId, LoomId};
 use crate::domain::loom::{Blob, Body, Sealed};
 use crate::domain::remote::Refusal;
 use crate::driver::control::Control;
@@ -56,6 +56,10 @@ pub enum HostItem {
         waiting: usize,
         /// Whether it was known.
         joined: bool,
+        /// The loom that it is recorded in.
+        loom: LoomId,
+        /// The entity.
+        entity: EntityId,
     },
     /// It does not run, or cannot go on. The last item.
     Refused(Refusal),
@@ -193,7 +197,9 @@ impl Attached {
                 };
                 if let Some(wards) = accepted {
                     self.is_accepted = true;
-                    return Ok(Some(HostItem::Accepted { wards, waiting: self.hosted.ahead, joined: self.joined }));
+                    let (loom, entity) = (self.hosted.loom.id(), self.hosted.entity);
+                    let (waiting, joined) = (self.hosted.ahead, self.joined);
+                    return Ok(Some(HostItem::Accepted { wards, waiting, joined, loom, entity }));
                 }
             }
             // Entries go before questions: what a gate is called for is with the caller before it is called.

@@ -8,7 +8,7 @@ use crate::domain::ids::{EntityId, LoomId};
 use crate::domain::limits::RESUMED_LOOMS_MAX;
 use crate::domain::loom::{Body, GateRecord, Opened, Payload};
 use crate::domain::place::CallPlace;
-use crate::domain::remote::{CantripOrder, GateOrder, ModelOrder, Order};
+use crate::domain::remote::{ByHost, CantripOrder, GateOrder, ModelOrder, Order};
 use crate::driver::fault::Fault;
 
 use super::{Casts, HostItem, Slots, Where};
@@ -96,6 +96,8 @@ impl Casts {
             cast: opened.cast,
             loom,
             entity,
+            minted: opened.minted,
+            by_host: ByHost::Nothing,
             parent: parent.and_then(|sealed| sealed.entry.parent),
             spawned_by: opened.spawned_by,
             depth: opened.depth,

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::domain::caller::Caller;
 use crate::domain::event::Event;
-use crate::domain::ids::{EntityId, NodeAddress};
+use crate::domain::ids::{EntityId, LoomId, NodeAddress};
 use crate::domain::limits::GUEST_BYTES_MAX;
 use crate::domain::loom::Sealed;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
-use crate::domain::remote::{Onward, Order, Refusal};
+use crate::domain::remote::{ByHost, Onward, Order, Refusal};
 use crate::driver::fault::Fault;
 use crate::driver::intake::Intake;
 use crate::driver::runtime::{CastError, CastOptions, Origin};
@@ -136,6 +136,7 @@ impl Run {
             origin: Some(Origin {
                 caller: hosted.caller.recorded.clone(),
                 entity: order.entity,
+                minted: order.minted,
                 parent: order.parent,
                 spawned_by: order.spawned_by,
                 depth: order.depth,
@@ -157,6 +158,10 @@ impl Run {
                 goes_on = unfinished;
                 runtime.resume(&cantrip, order.loom, order.entity, &options)
             }
+            Begin::Fresh if order.by_host == ByHost::Entity && !self.is_known()? => {
+                let what = format!("there is no loom {} here; without `loom` this node founds one", order.loom);
+                return Err(refuse("loom", GateError::NotFound(what)));
+            }
             Begin::Fresh => match order.fork {
                 None => runtime.summon(&cantrip, options),
                 Some((of, turns)) => {
@@ -166,6 +171,7 @@ impl Run {
             },
         };
         let mut summoned = summoned.map_err(|fault| ours(&fault))?;
+        self.found().await?;
         summoned.until(deadline_us);
         summoned.cast = Some(order.cast);
         hosted.stage.send_replace(Stage::Running { wards });
@@ -182,6 +188,19 @@ impl Run {
             *hosted.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(summoned);
         }
         Ok(told(outcome))
+    }
+
+    fn is_known(&self) -> Result<bool, Refusal> {
+        self.hosted.loom.is_known().map_err(|fault| ours(&fault))
+    }
+
+    /// Has a loom that this node founds for its caller on disk before the caller is told of it.
+    async fn found(&self) -> Result<(), Refusal> {
+        let loom = &self.hosted.loom;
+        if loom.found().map_err(|fault| ours(&fault))? {
+            loom.sync().await.map_err(|fault| ours(&fault))?;
+        }
+        Ok(())
     }
 
     fn may_fork(&self, order: &Order, of: EntityId) -> Result<(), Refusal> {
@@ -205,8 +224,11 @@ impl Run {
         };
         let intake = Intake::new(hosted.loom.clone(), (hosted.entity, order.parent)).map_err(|fault| ours(&fault))?;
         let home = Passing { hosted: Arc::clone(hosted), intake };
+        self.found().await?;
         hosted.stage.send_replace(Stage::Running { wards: Arc::new(order.cantrip.wards.clone()) });
-        let ended = peers.cast(node.name().as_str(), order, &home).await;
+        // Whatever was left to this node is named now.
+        let order = Order { by_host: ByHost::Nothing, ..order.clone() };
+        let ended = peers.cast(node.name().as_str(), &order, &home).await;
         ended.map_err(|error| {
             let told = error.for_entity();
             match error {
@@ -243,6 +265,11 @@ struct Passing {
 }
 
 impl Home for Passing {
+    fn named(&self, _: LoomId, _: EntityId) -> Result<(), HomeError> {
+        // This node has named them.
+        Ok(())
+    }
+
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
         self.intake.take(sealed)
     }

@@ -1,0 +1,91 @@
+//! What every entity of a process shares, and how new looms, entities and casts get their names.
+
+use std::sync::Arc;
+
+use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, hex};
+use crate::domain::loom::Minted;
+use crate::domain::members::Nonce;
+use crate::ports::{Clock, LoomStore, MediumFactory, Peers};
+
+use super::copies::Copies;
+use super::fault::Fault;
+use super::recorder::{Loom, Looms};
+use super::snapshot::Images;
+
+/// What every entity of this process shares.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) store: Arc<dyn LoomStore>,
+    pub(super) media: Arc<dyn MediumFactory>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) node: String,
+    pub(super) peers: Option<Arc<dyn Peers>>,
+    pub(super) copies: Option<Arc<Copies>>,
+    pub(super) images: Images,
+    /// Whether what it records is gone with the process: it founds and mints nothing then, and has its node do it.
+    pub(super) is_client: bool,
+    pub(super) looms: Looms,
+}
+
+impl Host {
+    /// Opens a loom for writing, known here or not.
+    pub(super) fn open(&self, loom: LoomId) -> Result<Loom, Fault> {
+        self.looms.open(loom, None, &self.store, &self.clock, self.copies.as_ref())
+    }
+
+    /// Opens a loom that is there already.
+    pub(super) fn join(&self, loom: LoomId) -> Result<Loom, Fault> {
+        let open = self.open(loom)?;
+        if open.is_known()? { Ok(open) } else { Err(Fault::NoLoom { loom }) }
+    }
+
+    /// Opens a loom whose id commits to this node's key. It is founded with the first entry that is written into it.
+    pub(super) fn open_to_found(&self, loom: LoomId, founding: Minted) -> Result<Loom, Fault> {
+        self.looms.open(loom, Some(founding), &self.store, &self.clock, self.copies.as_ref())
+    }
+
+    /// A new loom.
+    pub(super) fn new_loom(&self) -> Result<Loom, Fault> {
+        let founding = self.minted();
+        let loom = LoomId::mint(self.now_ms(), &founding.by, &founding.nonce, None);
+        self.open_to_found(loom, founding)
+    }
+
+    /// What a new id of this node commits to.
+    fn minted(&self) -> Minted {
+        Minted { by: self.store.writer(), nonce: Nonce::from_bytes(self.random()) }
+    }
+
+    pub(super) fn nodes(&self) -> Arc<[NodeAddress]> {
+        self.peers.as_ref().map(|peers| peers.known().into()).unwrap_or_default()
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.clock.random(&mut bytes);
+        bytes
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_us() / 1_000
+    }
+
+    /// A new trace, as W3C trace context.
+    pub(super) fn trace(&self) -> String {
+        let mut random = [0; 24];
+        self.clock.random(&mut random);
+        let hex = hex(&random);
+        let (trace, span) = hex.split_at(32);
+        format!("00-{trace}-{span}-01")
+    }
+
+    /// A new entity's id, and what it commits to.
+    pub(super) fn entity_id(&self) -> (EntityId, Minted) {
+        let minted = self.minted();
+        (EntityId::mint(self.now_ms(), &minted.by, &minted.nonce), minted)
+    }
+
+    pub(super) fn cast_id(&self) -> CastId {
+        CastId::from_parts(self.now_ms(), self.random())
+    }
+}
