@@ -21,6 +21,7 @@ use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{WRITERS_MAX, WRITERS_PER_PEER_MAX};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
+use crate::domain::steps;
 use crate::driver::refusals::Refusals;
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
 
@@ -112,8 +113,9 @@ struct State {
     fenced: HashMap<EntityId, WriterKey>,
     /// How often something came that vouches for a key, in each loom.
     attested: HashMap<LoomId, u64>,
-    /// When each loom has grown, counted.
+    /// When each loom has grown, counted, and which had grown when: what is asked is what has grown since.
     grown: HashMap<LoomId, u64>,
+    grown_at: BTreeMap<u64, LoomId>,
 }
 
 /// Everything that a process keeps of looms together with others.
@@ -215,7 +217,10 @@ impl Copies {
         }
         self.news.send_modify(|count| {
             *count = count.saturating_add(1);
-            state.grown.insert(loom, *count);
+            if let Some(before) = state.grown.insert(loom, *count) {
+                state.grown_at.remove(&before);
+            }
+            state.grown_at.insert(*count, loom);
         });
     }
 
@@ -229,7 +234,8 @@ impl Copies {
     /// The looms that have grown behind a count, and the count now.
     fn grown_since(&self, seen: u64) -> (Vec<LoomId>, u64) {
         let state = self.lock();
-        let grown = state.grown.iter().filter(|(_, at)| **at > seen).map(|(loom, _)| *loom).collect();
+        let grown: Vec<LoomId> = state.grown_at.range(seen.saturating_add(1)..).map(|(_, loom)| *loom).collect();
+        steps::count(grown.len() as u64);
         (grown, *self.news.borrow())
     }
 
@@ -349,7 +355,16 @@ impl Copies {
 
     /// The looms that a node keeps together with this one, or did.
     fn named_to(&self, peer: &Keeper) -> Vec<LoomCopies> {
-        self.lock().looms.values().filter(|copies| copies.keepers.contains_key(peer)).cloned().collect()
+        let state = self.lock();
+        steps::count(state.looms.len() as u64);
+        state.looms.values().filter(|copies| copies.keepers.contains_key(peer)).cloned().collect()
+    }
+
+    /// The nodes that keep one of these looms together with this one.
+    fn keepers_of(&self, looms: &[LoomId]) -> BTreeSet<Keeper> {
+        let state = self.lock();
+        let kept = looms.iter().filter_map(|loom| state.looms.get(loom));
+        kept.flat_map(|copies| copies.others(&self.node)).map(|(keeper, _)| keeper.clone()).collect()
     }
 
     /// The nodes that keep anything together with this one.

@@ -142,8 +142,10 @@ impl Copies {
         let mut running: HashSet<NodeName> = HashSet::new();
         let mut news = self.news.subscribe();
         let mut looks = 0;
+        let mut seen = 0;
+        let mut keepers = self.keepers();
         loop {
-            for keeper in self.keepers().iter().filter_map(Keeper::node).cloned() {
+            for keeper in std::mem::take(&mut keepers).iter().filter_map(Keeper::node).cloned() {
                 if links.knows(&keeper) && running.insert(keeper.clone()) {
                     tasks.spawn(Arc::clone(&self).follow(keeper, Arc::clone(&links)));
                 }
@@ -153,12 +155,17 @@ impl Copies {
                 Some(ended) = tasks.join_next() => {
                     if let Ok(keeper) = ended {
                         running.remove(&keeper);
+                        keepers = self.keepers();
                     }
                 }
                 changed = news.changed() => {
                     if changed.is_err() {
                         return;
                     }
+                    let (grown, now) = self.grown_since(seen);
+                    seen = now;
+                    // Not all looms for each that has grown: a peer may have thousands of them kept here.
+                    keepers = self.keepers_of(&grown);
                 }
                 () = self.clock.sleep(LOOK) => {
                     if let Err(error) = self.reread() {
@@ -203,5 +210,57 @@ impl Copies {
             wait = (wait * 2).min(RETRY.1);
         }
         node
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::clock::SystemClock;
+    use crate::adapters::store::{FileBook, MemoryStore, NodeKey};
+    use crate::domain::copies::CopyKind;
+    use crate::domain::ids::LoomId;
+    use crate::domain::steps;
+    use crate::driver::{CopyPolicy, CopyTerms};
+
+    #[derive(Debug)]
+    struct Everybody;
+
+    impl CopyPolicy for Everybody {
+        fn terms(&self, _: &Keeper) -> CopyTerms {
+            CopyTerms { disk: true, memory: true, bytes_max: u64::MAX, looms_max: usize::MAX }
+        }
+    }
+
+    fn store() -> Arc<MemoryStore> {
+        MemoryStore::with_key(NodeKey::from_secret(&[1; 32]))
+    }
+
+    #[test]
+    fn a_change_of_one_loom_looks_at_no_other() {
+        const LOOMS: u64 = 1_000;
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(SystemClock::default()));
+        let (disk, memory, book) = (store(), store(), FileBook::new(folder.path()));
+        let copies = Copies::new("a".parse().unwrap(), disk, memory, book, Arc::new(Everybody), clock).unwrap();
+        let peer: Keeper = "m".parse().unwrap();
+        let loom = |number| LoomId::from_parts(number, [1; 16]);
+        let share = |number, with: &Keeper| copies.share(loom(number), with, CopyKind::Disk, None).unwrap();
+        for number in 0..LOOMS {
+            share(number, &peer);
+        }
+        let mut session = Session::new(Arc::clone(&copies), peer.clone()).unwrap();
+        session.refresh().unwrap();
+        while session.next_message().unwrap().is_some() {}
+        let taken = steps::of(|| {
+            share(7, &"x".parse().unwrap());
+            session.refresh().unwrap();
+        });
+        assert!(taken < 10, "{taken} looms were looked at for one of {LOOMS}");
+        let said = std::iter::from_fn(|| session.next_message().unwrap()).count();
+        assert_eq!(said, 1, "whoever keeps it hears who else does");
+        // Of one that it did not keep before it hears, too.
+        share(LOOMS, &peer);
+        session.refresh().unwrap();
+        assert_eq!(std::iter::from_fn(|| session.next_message().unwrap()).count(), 1);
     }
 }

@@ -164,8 +164,15 @@ impl Session {
     pub fn refresh(&mut self) -> Result<(), StoreError> {
         let (grown, now) = self.copies.grown_since(self.seen);
         self.seen = now;
-        self.dirty.extend(grown);
-        self.greet()
+        for loom in grown {
+            self.dirty.insert(loom);
+            // Who keeps it may have changed, too: every change of that counts as growth.
+            let named = self.copies.of(loom).filter(|copies| copies.keepers.contains_key(&self.peer));
+            if named.is_some_and(|copies| self.told.get(&loom) != Some(&copies.keepers)) {
+                self.have(loom)?;
+            }
+        }
+        Ok(())
     }
 
     /// Hears a message. What was taken is acknowledged by [`Session::flush`].
