@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cantrip_runtime::adapters::peer::{AcceptLimits, ConnectionLimits, PeerNodes, TcpNet, Way, over_tls, v1};
+use cantrip_runtime::adapters::peer::{
+    AcceptLimits, ConnectionLimits, PeerLimits, PeerNodes, TcpNet, Way, over_tls, v1,
+};
 use cantrip_runtime::domain::event::Event;
 use cantrip_runtime::domain::ids::WriterKey;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, LoomId};
 use cantrip_runtime::domain::limits::{
-    HANDSHAKES_PER_ADDRESS_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX, REFUSAL_SOURCES_MAX,
-    REFUSED_CONNECTION_BYTES_MAX, REFUSED_CONNECTIONS_MAX,
+    HANDSHAKES_PER_ADDRESS_MAX, NEAR_QUESTION_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX,
+    REFUSAL_CHARS_MAX, REFUSAL_SOURCES_MAX, REFUSED_CONNECTION_BYTES_MAX, REFUSED_CONNECTIONS_MAX,
 };
 use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{Body, Entry, Payload, Sealed};
@@ -251,9 +253,9 @@ fn refusals_cost_one_line_a_minute_and_bounded_memory() {
     assert!(written <= REFUSAL_SOURCES_MAX + 1, "{written} lines");
 }
 
-/// A host that says what a test has it say.
+/// A host that says what a test has it say. Where its connections are counted it breaks each off then.
 #[derive(Clone)]
-struct Host(Arc<dyn Fn() -> Vec<v1::host_message::Message> + Send + Sync>);
+struct Host(Arc<dyn Fn() -> Vec<v1::host_message::Message> + Send + Sync>, Option<Arc<AtomicU64>>);
 
 type Answers<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -273,8 +275,13 @@ impl v1::node_server::Node for Host {
     async fn cast(&self, request: Request<Streaming<v1::CallerMessage>>) -> Result<Response<Self::CastStream>, Status> {
         let said = (self.0)().into_iter().map(|message| Ok(v1::HostMessage { message: Some(message) }));
         // It listens on, and never ends by itself.
+        let said = futures_util::stream::iter(said.collect::<Vec<_>>());
+        if let Some(opened) = &self.1 {
+            opened.fetch_add(1, Ordering::Relaxed);
+            return Ok(Response::new(Box::pin(said)));
+        }
         let heard = request.into_inner().filter_map(|_| std::future::ready(None));
-        Ok(Response::new(Box::pin(futures_util::stream::iter(said.collect::<Vec<_>>()).chain(heard))))
+        Ok(Response::new(Box::pin(said.chain(heard))))
     }
 
     async fn sync(&self, _: Request<Streaming<v1::CopyMessage>>) -> Result<Response<Self::SyncStream>, Status> {
@@ -378,14 +385,18 @@ pub(crate) fn order() -> Order {
 
 /// Casts on a host that says these things; returns what came of it, and how often the disk was waited for.
 async fn cast_on(said: impl Fn() -> Vec<v1::host_message::Message> + Send + Sync + 'static) -> (String, u64) {
+    cast_on_host(Host(Arc::new(said), None), limits()).await
+}
+
+async fn cast_on_host(host: Host, limits: PeerLimits) -> (String, u64) {
     let keys = Keys::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap().to_string();
     let connections = over_tls(listener, keys.identity("b")).map(|(io, _)| Ok::<_, std::io::Error>(Plain(io)));
-    let service = v1::node_server::NodeServer::new(Host(Arc::new(said)));
+    let service = v1::node_server::NodeServer::new(host);
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(Box::pin(connections)));
     let way = Way::Tls { net: Arc::new(TcpNet), identity: keys.identity("a") };
-    let peers = PeerNodes::new(vec![node("b", &at)], way, limits());
+    let peers = PeerNodes::new(vec![node("b", &at)], way, limits);
     let home = Patient::default();
     let error = cantrip_runtime::ports::Peers::cast(&*peers, "b", &order(), &home).await.unwrap_err();
     (error.to_string(), home.synced.load(Ordering::Relaxed))
@@ -409,6 +420,36 @@ async fn a_host_that_asks_and_sends_without_end_is_left() {
     })
     .await;
     assert!(error.contains(&format!("more than {NEAR_TEXTS_MAX} texts that no entry refers to")), "{error}");
+    let (error, _) = cast_on(|| {
+        let arguments = format!("\"{}\"", "x".repeat(4_000_000));
+        let call =
+            |call| Message::GateCall(v1::GateCall { call, gate: "echo".to_owned(), arguments: arguments.clone() });
+        (1..=20).map(call).collect()
+    })
+    .await;
+    assert!(error.contains(&format!("and {NEAR_QUESTION_BYTES_MAX} may be open")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_accepts_and_breaks_off_again_and_again_is_left_within_the_lease() {
+    let opened = Arc::new(AtomicU64::new(0));
+    let said = || vec![v1::host_message::Message::Accepted(v1::Accepted::default())];
+    let host = Host(Arc::new(said), Some(Arc::clone(&opened)));
+    let (error, _) = cast_on_host(host, PeerLimits { lease: Duration::from_secs(1), ..limits() }).await;
+    assert!(error.contains("the host ended the stream without an end"), "{error}");
+    let opened = opened.load(Ordering::Relaxed);
+    assert!(opened < 10, "it was asked {opened} times in a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_says_of_a_refusal_is_cut() {
+    use v1::host_message::Message;
+    let (error, _) = cast_on(|| {
+        let text = |letter: &str| letter.repeat(1_000_000);
+        vec![Message::Refused(v1::Refused { kind: "denied".to_owned(), rule: text("r"), message: text("m") })]
+    })
+    .await;
+    assert!(error.len() < 3 * REFUSAL_CHARS_MAX, "{} bytes", error.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

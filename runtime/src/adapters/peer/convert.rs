@@ -12,6 +12,7 @@ use super::wire as v1;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::end::EndReason;
 use crate::domain::ids::{CallId, EntityId, LoomId, WriterKey};
+use crate::domain::limits::REFUSAL_CHARS_MAX;
 use crate::domain::loom::{How, Minted, Spent};
 use crate::domain::members::Nonce;
 use crate::domain::model::{
@@ -286,7 +287,12 @@ pub(super) fn refused(refusal: &Refusal) -> v1::Refused {
 }
 
 pub(super) fn refusal(it: v1::Refused) -> Refusal {
-    Refusal::new(it.rule, gate_error_of(&it.kind, it.message))
+    Refusal::new(shown(it.rule), gate_error_of(&it.kind, shown(it.message)))
+}
+
+/// What a peer says of a refusal, as far as it is kept and shown.
+pub(super) fn shown(what: String) -> String {
+    if what.chars().nth(REFUSAL_CHARS_MAX).is_none() { what } else { what.chars().take(REFUSAL_CHARS_MAX).collect() }
 }
 
 fn gate_error_of(kind: &str, message: String) -> GateError {

@@ -20,7 +20,8 @@ use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use crate::domain::ids::{BlobId, EntryId, NodeAddress};
 use crate::domain::limits::{
-    NEAR_ANSWER_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX, UNREFERRED_TEXTS_BYTES_MAX,
+    NEAR_ANSWER_BYTES_MAX, NEAR_QUESTION_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX,
+    UNREFERRED_TEXTS_BYTES_MAX,
 };
 use crate::domain::loom::{Blob, Sealed};
 use crate::domain::remote::{ByHost, Order};
@@ -30,6 +31,10 @@ use crate::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, RemoteEnd, Sig
 const OUT_WAITING: usize = 256;
 /// Ten seconds. A caller that has nothing to say says so at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Two seconds. A connection that stands so long is made again, or has brought an entry: one that is accepted and broken off at once
+/// is still the one that was lost.
+const STEADY: Duration = Duration::from_secs(2);
 
 type Sender = mpsc::Sender<v1::CallerMessage>;
 /// Where messages go at the moment: the connection changes under those who answer.
@@ -47,7 +52,8 @@ pub(super) enum Broken {
 
 /// What is known of a question of the host.
 enum Asked {
-    Running,
+    /// And how many bytes it has.
+    Running(usize),
     /// What was said, and how many bytes that is.
     Answered(Vec<Said>, usize),
 }
@@ -181,7 +187,8 @@ impl<'a> Near<'a> {
             Ok(Ok(response)) => response.into_inner(),
         };
         let beat = (limits.lease / 3).min(HEARTBEAT);
-        let (mut heard, mut spoken) = (Instant::now(), Instant::now());
+        let begun = Instant::now();
+        let (mut heard, mut spoken) = (begun, begun);
         loop {
             let silence = sleep(limits.rpc.saturating_sub(heard.elapsed()));
             let due = sleep(beat.saturating_sub(spoken.elapsed()));
@@ -189,6 +196,9 @@ impl<'a> Near<'a> {
                 biased;
                 told = stream.message() => {
                     heard = Instant::now();
+                    if heard.duration_since(begun) >= STEADY {
+                        self.lost_since = None;
+                    }
                     match told {
                         Ok(Some(told)) => {
                             if let Some(end) = self.hear(told, &sender).await? {
@@ -244,12 +254,12 @@ impl<'a> Near<'a> {
 
     async fn answered(&mut self, call: u64, answers: &[Said], sender: &Sender) -> Result<(), Broken> {
         // An entity asks one thing after the other: what was answered before will not be asked again.
-        self.asked.retain(|number, asked| *number >= call || matches!(asked, Asked::Running));
+        self.asked.retain(|number, asked| *number >= call || matches!(asked, Asked::Running(_)));
         let sizes = answers.iter().map(|said| prost::Message::encoded_len(&message(said.clone())));
         let bytes = sizes.fold(256, usize::saturating_add);
         self.asked.insert(call, Asked::Answered(answers.to_vec(), bytes));
         let remembered = self.asked.values().map(|asked| match asked {
-            Asked::Running => 0,
+            Asked::Running(_) => 0,
             Asked::Answered(_, bytes) => *bytes,
         });
         self.answered_bytes = remembered.fold(0, usize::saturating_add);
@@ -274,7 +284,6 @@ impl<'a> Near<'a> {
                     self.home.named(loom, entity).map_err(|error| self.home_error(error))?;
                 }
                 self.is_accepted = true;
-                self.lost_since = None;
             }
             Some(Told::Refused(refused)) => {
                 let refusal = convert::refusal(refused);
@@ -340,6 +349,7 @@ impl<'a> Near<'a> {
         let blobs = sealed.blobs.iter().map(|blob| blob.bytes.len()).fold(0, usize::saturating_add);
         self.unsynced_bytes = self.unsynced_bytes.saturating_add(sealed.bytes.len()).saturating_add(blobs);
         self.home.receive(sealed).map_err(|error| self.home_error(error))?;
+        self.lost_since = None;
         self.after = entry.cursor.to_vec();
         if self.unsynced_bytes > NEAR_UNSYNCED_BYTES_MAX {
             // A host may send faster than this disk writes: it waits here, and not in the queue of everybody.
@@ -349,18 +359,28 @@ impl<'a> Near<'a> {
         Ok(())
     }
 
-    /// Whether a question is new. What was answered is answered again.
-    async fn is_new(&mut self, call: u64, sender: &Sender) -> Result<bool, Broken> {
+    /// Whether a question of so many bytes is new. What was answered is answered again.
+    async fn is_new(&mut self, call: u64, bytes: usize, sender: &Sender) -> Result<bool, Broken> {
         let again = match self.asked.get(&call) {
             None => {
-                let running = self.asked.values().filter(|asked| matches!(asked, Asked::Running)).count();
-                if running >= NEAR_QUESTIONS_MAX {
+                let running = self.asked.values().filter_map(|asked| match asked {
+                    Asked::Running(bytes) => Some(*bytes),
+                    Asked::Answered(..) => None,
+                });
+                let (count, open) =
+                    running.fold((0, bytes), |(count, sum), bytes| (count + 1, sum.saturating_add(bytes)));
+                if count >= NEAR_QUESTIONS_MAX {
                     return Err(self.broken(format!("it asks more than {NEAR_QUESTIONS_MAX} questions at once")));
                 }
-                self.asked.insert(call, Asked::Running);
+                if open > NEAR_QUESTION_BYTES_MAX {
+                    return Err(self.broken(format!(
+                        "it asks questions of {open} bytes at once, and {NEAR_QUESTION_BYTES_MAX} may be open"
+                    )));
+                }
+                self.asked.insert(call, Asked::Running(bytes));
                 return Ok(true);
             }
-            Some(Asked::Running) => Vec::new(),
+            Some(Asked::Running(_)) => Vec::new(),
             Some(Asked::Answered(answers, _)) => answers.clone(),
         };
         for said in again {
@@ -370,7 +390,7 @@ impl<'a> Near<'a> {
     }
 
     async fn gate(&mut self, it: v1::GateCall, sender: &Sender) -> Result<(), Broken> {
-        if !self.is_new(it.call, sender).await? {
+        if !self.is_new(it.call, prost::Message::encoded_len(&it), sender).await? {
             return Ok(());
         }
         let home = self.home;
@@ -386,7 +406,7 @@ impl<'a> Near<'a> {
     }
 
     async fn model(&mut self, it: v1::ModelCall, sender: &Sender) -> Result<(), Broken> {
-        if !self.is_new(it.call, sender).await? {
+        if !self.is_new(it.call, prost::Message::encoded_len(&it), sender).await? {
             return Ok(());
         }
         let (home, out, call) = (self.home, Arc::clone(&self.out), it.call);
@@ -400,7 +420,7 @@ impl<'a> Near<'a> {
     }
 
     async fn guest(&mut self, wanted: v1::GuestWanted, sender: &Sender) -> Result<(), Broken> {
-        if !self.is_new(wanted.call, sender).await? {
+        if !self.is_new(wanted.call, prost::Message::encoded_len(&wanted), sender).await? {
             return Ok(());
         }
         let (home, v1::GuestWanted { call, digest }) = (self.home, wanted);

@@ -13,12 +13,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::client::{PeerNodes, chain, failed};
+use super::convert::shown;
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
 use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers, Keeping, LogState, NoKeeper};
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
-use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX, REFUSAL_CHARS_MAX};
+use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
 use crate::domain::members::{Attestation, MemberRecord, RecordError, Succession};
 use crate::driver::{CopyWire, Linking, weighed};
@@ -105,11 +106,6 @@ fn log_from(loom: LoomId, log: &v1::LogHead) -> Result<LogState, Unreadable> {
         }
     };
     Ok(LogState { writer, head, signed })
-}
-
-/// What a peer says of a refusal, as far as it is kept and shown.
-fn short(what: String) -> String {
-    if what.chars().nth(REFUSAL_CHARS_MAX).is_none() { what } else { what.chars().take(REFUSAL_CHARS_MAX).collect() }
 }
 
 /// A message as it travels; a large text in parts.
@@ -232,7 +228,7 @@ impl Reader {
                     bytes => Some(Box::new(ForkProof::parse(bytes).ok_or(Unreadable::Proof)?)),
                 };
                 let writer = if it.writer.is_empty() { None } else { Some(writer(&it.writer)?) };
-                CopyMessage::Refused { loom: it.loom.parse()?, writer, what: short(it.message), proof }
+                CopyMessage::Refused { loom: it.loom.parse()?, writer, what: shown(it.message), proof }
             }
         }))
     }

@@ -161,6 +161,9 @@ cantrip_gates::limits! {
     /// 256 questions of one episode: a batch of children asks side by side.
     pub NEAR_QUESTIONS_MAX: usize = 256, "questions", "questions of a host that are open at once", None,
         "tests/hostile_input/peers.rs::a_host_that_asks_and_sends_without_end_is_left";
+    /// 64 MiB of questions that are open at once: the conversations of a few children.
+    pub NEAR_QUESTION_BYTES_MAX: usize = 64 * 1024 * 1024, "bytes", "questions of a host that are open at once", None,
+        "tests/hostile_input/peers.rs::a_host_that_asks_and_sends_without_end_is_left";
     /// 64 MiB of answers: the largest component.
     pub NEAR_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024, "bytes", "answers that are remembered for a host that asks again", None,
         "tests/hostile_input/peers.rs::a_host_that_asks_and_sends_without_end_is_left";

@@ -157,7 +157,7 @@ impl Session {
         self.out.len() > COPY_ANSWERS_WAITING_MAX || self.out_bytes > COPY_ANSWER_BYTES_MAX
     }
 
-    /// There may be more to send, or other looms.
+    /// There may be more to send, other looms, or other keepers of them: each change counts as growth.
     ///
     /// # Errors
     /// A record that cannot be read.
@@ -166,7 +166,6 @@ impl Session {
         self.seen = now;
         for loom in grown {
             self.dirty.insert(loom);
-            // Who keeps it may have changed, too: every change of that counts as growth.
             let named = self.copies.of(loom).filter(|copies| copies.keepers.contains_key(&self.peer));
             if named.is_some_and(|copies| self.told.get(&loom) != Some(&copies.keepers)) {
                 self.have(loom)?;
