@@ -45,11 +45,11 @@ cantrip_gates::limits! {
     /// 100 000 functions: the compiler takes some KiB for each. Python with its libraries has 13 500.
     pub GUEST_FUNCTIONS_MAX: u64 = 100_000, "functions", "the functions of a component", None,
         "runtime/src/adapters/wasm/guest/bulk.rs::what_takes_much_to_compile_is_refused";
-    /// 4 million: each branch of a function times the locals that may live across it, and each call times its values. The
-    /// interpreter loop of Python has 330 000; at 90 million the compiler takes 1.2 GB and 40 s.
+    /// 4 million: each branch of a function times the locals that may live across it, each call times its values, and four for each
+    /// pair of loops. The interpreter loop of Python has 365 000; at 90 million the compiler takes 1.2 GB and 40 s.
     pub GUEST_FUNCTION_VALUES_MAX: u64 = 4_000_000, "values", "the branches of one function of a component, times its locals", None,
         "runtime/src/adapters/wasm/guest/bulk.rs::what_takes_much_to_compile_is_refused";
-    /// 200 million, the same of all functions. Python with its libraries has 15 million.
+    /// 200 million, the same of all functions. Python with its libraries has 17 million.
     pub GUEST_BRANCH_VALUES_MAX: u64 = 200_000_000, "values", "the branches of all functions of a component, times their locals", None,
         "runtime/src/adapters/wasm/guest/bulk.rs::what_takes_much_to_compile_is_refused";
     /// 64. Longest name of a guest, in characters.

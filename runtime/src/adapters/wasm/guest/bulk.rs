@@ -8,6 +8,9 @@ use wasmparser::{BinaryReaderError, BlockType, FunctionBody, Operator, Parser, P
 use super::manifest::GuestError;
 use crate::domain::limits::{GUEST_BRANCH_VALUES_MAX, GUEST_FUNCTION_VALUES_MAX, GUEST_FUNCTIONS_MAX};
 
+/// 4 values. The compiler compares each loop of a function with the others.
+const LOOP_PAIR_COST: u64 = 4;
+
 /// What was counted of a component.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bulk {
@@ -77,9 +80,13 @@ fn values(body: &FunctionBody<'_>, arity: u64) -> Result<u64, BinaryReaderError>
     for group in body.get_locals_reader()? {
         locals = locals.saturating_add(u64::from(group?.0));
     }
-    let (mut plain, mut typed, mut calls) = (1_u64, 0_u64, 0_u64);
+    let (mut plain, mut typed, mut calls, mut loops) = (1_u64, 0_u64, 0_u64, 0_u64);
     for operator in body.get_operators_reader()? {
-        match operator? {
+        let operator = operator?;
+        if matches!(operator, Operator::Loop { .. }) {
+            loops = loops.saturating_add(1);
+        }
+        match operator {
             Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => match blockty {
                 BlockType::FuncType(_) => typed = typed.saturating_add(1),
                 BlockType::Empty | BlockType::Type(_) => plain = plain.saturating_add(1),
@@ -96,7 +103,8 @@ fn values(body: &FunctionBody<'_>, arity: u64) -> Result<u64, BinaryReaderError>
         }
     }
     let branches = plain.saturating_add(typed).saturating_mul(locals.max(1));
-    Ok(branches.saturating_add(calls.saturating_mul(arity)))
+    let loops = loops.saturating_mul(loops).saturating_mul(LOOP_PAIR_COST);
+    Ok(branches.saturating_add(calls.saturating_mul(arity)).saturating_add(loops))
 }
 
 #[cfg(test)]
@@ -125,6 +133,8 @@ mod tests {
         assert!(refused(&handed_on).contains("branches of one function"));
         let passed = format!("(func $f (param{values}) (result{values}) unreachable {})", "(call $f)".repeat(5_000));
         assert!(refused(&passed).contains("branches of one function"));
+        let loops = format!("(func {})", "(loop (br_if 0 (i32.const 0)))".repeat(1_001));
+        assert!(refused(&loops).contains("branches of one function"));
         let one = format!("(func (local {}) (block {}))", " i32".repeat(999), "(br_if 0 (i32.const 0))".repeat(3_000));
         let all = usize::try_from(GUEST_BRANCH_VALUES_MAX / 3_000_000).unwrap() + 1;
         assert!(refused(&one.repeat(all)).contains("branches of all functions"));
