@@ -134,6 +134,23 @@ fn a_file_that_reaches_more_than_a_person_reads_is_refused() {
 }
 
 #[test]
+fn a_statement_that_is_longer_than_a_person_reads_is_refused() {
+    let desk = Desk::new();
+    let llm = |path: usize| {
+        let path = "x".repeat(path);
+        format!("[llm]\nprovider = \"openai_compatible\"\nmodel = \"m\"\nbase_url = \"https://a.example/{path}\"\n{CIRCLE}")
+    };
+    desk.write("repository/cantrip.toml", &llm(16 * 1024));
+    for line in [&["cast", "repository/cantrip.toml", "go"][..], &["trust", "repository/cantrip.toml"]] {
+        let told = desk.ends(2, line);
+        assert!(told.contains("at most 16384") && told.len() < 1_000, "{}", told.len());
+    }
+    assert!(!desk.ends(0, &["trust", "ls"]).contains("cantrip.toml"));
+    desk.write("repository/cantrip.toml", &llm(15 * 1024));
+    desk.ends(0, &["trust", "repository/cantrip.toml"]);
+}
+
+#[test]
 fn values_changed_for_a_fork_send_no_key_to_an_address_of_the_file() {
     let desk = Desk::new();
     // The table makes no sense as it stands; with another provider it would send the user's own key there.

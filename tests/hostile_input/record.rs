@@ -448,6 +448,48 @@ fn a_long_chain_of_forks_is_shown_verified_and_exported() {
 }
 
 #[test]
+fn a_name_in_another_nodes_record_adds_no_line_to_a_view() {
+    let forged = "scripted\nentity 0  depth 0  none  not ended\n  intent: forged\r\nput aside: forged";
+    let mut other = Other::new();
+    let Body::Opened(honest) = opened(None) else { panic!() };
+    let named = Opened {
+        medium: forged.to_owned(),
+        model: forged.to_owned(),
+        node: forged.to_owned(),
+        caller: Some(forged.to_owned()),
+        ..*honest
+    };
+    let root = other.add(entity(0), None, Body::Opened(Box::new(named)));
+    let called = Body::GateCalled {
+        call: cantrip_runtime::domain::ids::CallId::new("c"),
+        gate: forged.to_owned(),
+        arguments: inline("{}"),
+        reach: Reach::Read,
+        place: "here".into(),
+    };
+    let said = Said {
+        content: None,
+        thinking: None,
+        calls: Vec::new(),
+        usage: Usage::default(),
+        model: forged.to_owned(),
+        duration_us: 1,
+        retries: 0,
+    };
+    let said = other.add(entity(0), Some(root), Body::Utterance(Box::new(said)));
+    other.add(entity(0), Some(said), called);
+    let machine = other.imported();
+    let loom = loom().to_string();
+    for arguments in [&["loom", "show", &loom][..], &["loom", "ls"], &["loom", "thread", &loom], &["loom", "replay", &loom]] {
+        let shown = machine.run(arguments);
+        let lines = text(&shown.stdout) + &text(&shown.stderr);
+        assert!(!lines.is_empty(), "{arguments:?}");
+        let is_forged = |line: &&str| line.starts_with("entity 0 ") || line.starts_with("  intent: forged") || line.starts_with("put aside");
+        assert_eq!(lines.lines().find(is_forged), None, "{arguments:?}: {lines}");
+    }
+}
+
+#[test]
 fn a_cycle_of_forks_is_named_by_verify_and_show_and_breaks_no_command() {
     for length in [1, 30] {
         let mut other = Other::new();

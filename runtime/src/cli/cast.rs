@@ -20,7 +20,8 @@ use super::familiar::model_named;
 use super::names::find_loom;
 use super::settings::Settings;
 use super::show::{EventLines, Progress, summary};
-use super::{json, print, print_result, say};
+use super::output::{json, print_json, say_text};
+use super::{print_result, say};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -131,7 +132,7 @@ pub(super) fn print_end(as_json: bool, ending: &Ending<'_>) -> Result<Exit, CliE
     let Ending { outcome, failure, loom, node } = ending;
     let loom = loom.to_string();
     if as_json {
-        print(&json(&Printed {
+        print_json(&Printed {
             loom: loom.clone(),
             entity: outcome.entity.to_string(),
             node: *node,
@@ -140,7 +141,7 @@ pub(super) fn print_end(as_json: bool, ending: &Ending<'_>) -> Result<Exit, CliE
             result: outcome.result.as_ref(),
             summary: outcome.summary.as_deref(),
             spent: outcome.spent,
-        })?)?;
+        })?;
     } else {
         match &outcome.result {
             Some(Value::String(text)) => print_result(text)?,
@@ -149,7 +150,7 @@ pub(super) fn print_end(as_json: bool, ending: &Ending<'_>) -> Result<Exit, CliE
         }
     }
     if let (None, Some(text)) = (failure, &outcome.summary) {
-        say(text);
+        say_text(text);
     }
     say(&summary(outcome, &loom));
     match failure {

@@ -1,6 +1,5 @@
 //! `check`: what an entity of a cantrip could do, before anything runs. A = (M ∪ G) − W.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use cantrip_gates::{Exposure, Reach};
@@ -13,7 +12,8 @@ use crate::driver::Cantrip;
 use super::args::CheckArgs;
 use super::exit::{CliError, Exit};
 use super::settings::{LookedAt, Settings};
-use super::{json, print, trust};
+use super::output::{Page, print_json, print_page};
+use super::trust;
 
 #[derive(Debug, Serialize)]
 struct Checked {
@@ -66,7 +66,7 @@ struct Trifecta {
 pub(super) fn run(settings: &Settings, args: &CheckArgs) -> Result<Exit, CliError> {
     let looked = settings.sandbox()?.look_at(&args.cantrip, args.strict)?;
     let checked = look(&looked.cantrip, &looked, &args.cantrip);
-    print(&if args.json { json(&checked)? } else { text(&checked) })?;
+    if args.json { print_json(&checked)? } else { print_page(&page(&checked))? }
     Ok(Exit::Done)
 }
 
@@ -132,37 +132,42 @@ fn exposes(exposure: Exposure) -> String {
     words.into_iter().filter_map(|(word, on)| on.then_some(word)).collect::<Vec<_>>().join(", ")
 }
 
-fn text(checked: &Checked) -> String {
-    let guest = checked.guest.as_ref().map(|guest| format!("guest    {guest}\n")).unwrap_or_default();
-    let mut out = format!("{guest}model    {}\nmedium   {}\n\ngates\n", checked.model, checked.medium);
+fn page(checked: &Checked) -> Page {
+    let mut page = Page::default();
+    if let Some(guest) = &checked.guest {
+        page.line(format_args!("guest    {guest}"));
+    }
+    page.line(format_args!("model    {}", checked.model));
+    page.line(format_args!("medium   {}", checked.medium));
+    page.head("gates");
     for gate in &checked.gates {
         let call = format!("{}({})", gate.name, gate.arguments.join(", "));
         let ephemeral = if gate.ephemeral { "ephemeral" } else { "" };
-        // Writing into a String cannot fail, here and below.
-        let _infallible = writeln!(out, "  {call:<40} {:<9} {:<30} {ephemeral}", gate.reach, exposes(gate.exposure));
+        page.line(format_args!("  {call:<40} {:<9} {:<30} {ephemeral}", gate.reach, exposes(gate.exposure)));
     }
     for name in &checked.removed {
-        let _infallible = writeln!(out, "  {name:<40} removed by the ward max_depth = 0");
+        page.line(format_args!("  {name:<40} removed by the ward max_depth = 0"));
     }
     if !checked.for_children.is_empty() {
-        let _infallible = writeln!(out, "  for children only: {}", checked.for_children.join(", "));
+        page.line(format_args!("  for children only: {}", checked.for_children.join(", ")));
     }
-    out.push_str("\nwards\n");
+    page.head("wards");
     for (name, value) in checked.wards.as_object().into_iter().flatten() {
         if !value.is_null() && *value != Value::Bool(false) {
-            let _infallible = writeln!(out, "  {name:<24} {value}");
+            page.line(format_args!("  {name:<24} {value}"));
         }
     }
-    let _infallible = write!(out, "\ntrifecta\n  {}", checked.trifecta.verdict);
+    page.head("trifecta");
+    page.line(format_args!("  {}", checked.trifecta.verdict));
     if !checked.reach.is_empty() {
-        out.push_str("\n\nreach, beyond its own project\n");
+        page.head("reach, beyond its own project");
     }
     for line in &checked.reach {
         let mark = if line.trusted { "" } else { " (not trusted)" };
-        let _infallible = writeln!(out, "  it {}{mark}", line.words);
+        page.line(format_args!("  it {}{mark}", line.words));
     }
     if let Some(command) = &checked.trust {
-        let _infallible = writeln!(out, "  `{command}` trusts it with that; a cast asks or refuses until then");
+        page.line(format_args!("  `{command}` trusts it with that; a cast asks or refuses until then"));
     }
-    out.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    page
 }

@@ -10,8 +10,9 @@ use super::config::PlaceSource;
 use super::exit::{CliError, Exit};
 use super::file::{Source, parse, read_toml};
 use super::settings::Settings;
-use super::trust::{self, plain};
-use super::{json, print};
+use super::trust;
+use super::output::{print_json, visible_line};
+use super::print;
 use crate::adapters::llm::{self, AddressOrigin, Destination, LlmConfig, ProviderLine};
 use crate::domain::limits::{MODEL_CONNECT_MS_MAX, MODEL_IDLE_MS_DEFAULT};
 
@@ -28,8 +29,8 @@ struct Lines(Vec<Line>);
 
 impl Lines {
     fn add(&mut self, key: impl Into<String>, value: impl Into<String>, source: impl Into<String>) {
-        let value = cantrip_gates::redact(&plain(&value.into())).into_owned();
-        self.0.push(Line { key: plain(&key.into()), value, source: plain(&source.into()) });
+        let value = cantrip_gates::redact(&visible_line(&value.into())).into_owned();
+        self.0.push(Line { key: visible_line(&key.into()).into_owned(), value, source: visible_line(&source.into()).into_owned() });
     }
 }
 
@@ -57,7 +58,7 @@ pub(super) fn show(settings: &Settings, args: &ConfigShowArgs) -> Result<Exit, C
         cantrip_lines(settings, file, &mut lines)?;
     }
     if args.json {
-        print(&json(&lines.0)?)?;
+        print_json(&lines.0)?;
         return Ok(Exit::Done);
     }
     let width = |text: fn(&Line) -> &str, most: usize| {

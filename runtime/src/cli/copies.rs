@@ -24,7 +24,8 @@ use super::exit::{CliError, Exit};
 use super::names::find_loom;
 use super::settings::{self, Sandboxed, Settings};
 use super::show::count;
-use super::{json, node, print, say};
+use super::output::print_json;
+use super::{node, print, say};
 
 /// The name of the file that says how far the others are.
 const STATUS_FILE: &str = "copies-status.json";
@@ -399,7 +400,7 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
             })
             .collect();
         let acks = copies.as_ref().map_or(0, |copies| copies.acks);
-        print(&json(&object!({ "loom": loom.to_string(), "acks": acks, "writers": logs, "keepers": keepers }))?)?;
+        print_json(&object!({ "loom": loom.to_string(), "acks": acks, "writers": logs, "keepers": keepers }))?;
         return Ok(Exit::Done);
     }
     print(&format!("loom {loom}"))?;
@@ -455,10 +456,10 @@ pub(super) async fn verify_at(settings: &Settings, loom: &str, node: &str, as_js
         })
         .sum();
     if as_json {
-        print(&json(&object!({
+        print_json(&object!({
             "loom": id.to_string(), "node": whole, "entries": verified.entries, "blobs": verified.texts,
             "lacks_entries": lacks, "findings": verified.findings,
-        }))?)?;
+        }))?;
     } else {
         for finding in &verified.findings {
             print(finding)?;

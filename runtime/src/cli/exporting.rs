@@ -14,10 +14,10 @@ use crate::ports::LoomStore;
 use super::args::Format;
 use super::exit::{CliError, Exit};
 use super::names::find_loom;
-use super::output::{Data, is_terminal, reader_is_gone, visible_json};
+use super::output::{Data, is_terminal, print_json, reader_is_gone, visible_json};
 use super::settings::Settings;
 use super::show::count;
-use super::{json, print, say};
+use super::{print, say};
 
 /// What is exported.
 pub(super) struct What {
@@ -132,9 +132,9 @@ pub(super) fn import(settings: &Settings, path: &Path, as_json: bool) -> Result<
     })?;
     store.close().map_err(CliError::fault)?;
     if as_json {
-        print(&json(&object!({
+        print_json(&object!({
             "loom": archived.loom.to_string(), "entries": archived.entries, "new": archived.new, "texts": archived.texts,
-        }))?)?;
+        }))?;
     } else {
         print(&archived.loom.to_string())?;
         say(&format!("{}, {} new; all recomputed", count(archived.entries, "entry", "entries"), archived.new));

@@ -1,6 +1,5 @@
 //! `inspect` and `guests`: what a component says about itself, and the shelf of those that are kept.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,7 +11,8 @@ use super::admit::{AdmitError, admit_guest};
 use super::args::{GuestsCommand, InspectArgs};
 use super::exit::{CliError, Exit};
 use super::settings::{Settings, guest_name, is_guest_file};
-use super::{json, print, say};
+use super::output::{Page, print_json, print_page};
+use super::{print, say};
 
 /// What `inspect --json` prints, and a line of `guests ls --json`.
 #[derive(Debug, Serialize)]
@@ -88,78 +88,75 @@ pub(super) fn inspect(settings: &Settings, args: &InspectArgs) -> Result<Exit, C
     let manifest = Guests::inspect(&name, &bytes).map_err(CliError::usage)?;
     // As a cantrip file would name it.
     let named = if is_file { args.guest.clone() } else { manifest.reference() };
-    print(&if args.json { json(&printed(&manifest, &[]))? } else { text(&manifest, &named) })?;
+    if args.json { print_json(&printed(&manifest, &[]))? } else { print_page(&page(&manifest, &named))? }
     Ok(Exit::Done)
 }
 
-fn text(manifest: &Manifest, named: &str) -> String {
-    let mut out = String::new();
-    // Writing into a String cannot fail, here and below.
-    let _infallible = writeln!(
-        out,
-        "name     {}\ndigest   {}\nsize     {} bytes\nworld    {}",
-        manifest.name,
-        manifest.digest,
-        manifest.bytes,
-        manifest.shape.world()
-    );
-    let _infallible = writeln!(out, "exports  {}", manifest.exports.join(", "));
-    out.push_str("\ngates\n");
+fn page(manifest: &Manifest, named: &str) -> Page {
+    let mut page = Page::default();
+    page.line(format_args!("name     {}", manifest.name));
+    page.line(format_args!("digest   {}", manifest.digest));
+    page.line(format_args!("size     {} bytes", manifest.bytes));
+    page.line(format_args!("world    {}", manifest.shape.world()));
+    page.line(format_args!("exports  {}", manifest.exports.join(", ")));
+    page.head("gates");
     if manifest.gates().is_empty() {
-        out.push_str("  none\n");
+        page.line("  none");
     }
     for gate in manifest.gates() {
-        let _infallible = writeln!(out, "  {gate:<18} {}", grant_line(gate));
+        page.line(format_args!("  {gate:<18} {}", grant_line(gate)));
     }
     if manifest.imports.iter().any(|import| import.interface.starts_with("cantrip:guest/gates@")) {
-        out.push_str("  any gate by its name, as far as the circle holds it\n");
+        page.line("  any gate by its name, as far as the circle holds it");
     }
     if !manifest.wasi().is_empty() {
-        out.push_str("\nwasi, answered by the host with nothing of its own\n");
+        page.head("wasi, answered by the host with nothing of its own");
         for name in manifest.wasi() {
-            let _infallible = writeln!(out, "  {name}");
+            page.line(format_args!("  {name}"));
         }
     }
     let refused = manifest.impossible();
     if !refused.is_empty() {
-        out.push_str("\nrefused: no circle can give this, so the guest cannot run\n");
+        page.head("refused: no circle can give this, so the guest cannot run");
         for missing in refused {
-            let _infallible = writeln!(out, "  {}: {}", missing.interface, missing.remedy);
+            page.line(format_args!("  {}: {}", missing.interface, missing.remedy));
         }
-        return out.trim_end().to_owned();
+        return page;
     }
-    let _infallible = write!(out, "\nits circle\n{}", indented(&circle(manifest, named)));
-    out.trim_end().to_owned()
+    page.head("its circle");
+    for line in circle(manifest, named) {
+        page.line(format_args!("  {line}"));
+    }
+    page
 }
 
-/// The least that a cantrip file has to say for the guest to run.
-fn circle(manifest: &Manifest, named: &str) -> String {
+/// The least that a cantrip file has to say for the guest to run, in its lines.
+fn circle(manifest: &Manifest, named: &str) -> Vec<String> {
     let mut gates: Vec<&str> = manifest.gates().into_iter().filter(|gate| *gate != "done").collect();
     gates.push("done");
     let gates: Vec<String> = gates.iter().map(|gate| format!("\"{gate}\"")).collect();
-    let mut text = if manifest.shape == crate::domain::guest::Shape::Medium {
-        format!("[circle]\nmedium = {{ guest = \"{named}\" }}\n")
+    let mut lines = if manifest.shape == crate::domain::guest::Shape::Medium {
+        vec!["[circle]".to_owned(), format!("medium = {{ guest = \"{named}\" }}")]
     } else {
-        format!("[guest]\ncomponent = \"{named}\"\n[circle]\n")
+        vec!["[guest]".to_owned(), format!("component = \"{named}\""), "[circle]".to_owned()]
     };
-    let _infallible = write!(text, "gates = [{}]\n[circle.wards]\nmax_turns = 10\n", gates.join(", "));
+    lines.push(format!("gates = [{}]", gates.join(", ")));
+    lines.extend(["[circle.wards]", "max_turns = 10"].map(str::to_owned));
+    let mut needs_model = false;
     for gate in manifest.gates() {
         match gate {
             "read_file" | "list_dir" | "search" | "write_file" => {
-                let _infallible = write!(text, "[gate.{gate}]\nroot = \"…\"\n");
+                lines.extend([format!("[gate.{gate}]"), "root = \"…\"".to_owned()]);
             }
-            "http_fetch" => text.push_str("[gate.http_fetch]\nhosts = [\"…\"]\n"),
-            "llm_query" | "call_entity" | "call_entity_batch" if !text.contains("[llm]") => {
-                text.push_str("[llm]\nprovider = \"…\"\nmodel = \"…\"\n");
+            "http_fetch" => lines.extend(["[gate.http_fetch]", "hosts = [\"…\"]"].map(str::to_owned)),
+            "llm_query" | "call_entity" | "call_entity_batch" if !needs_model => {
+                needs_model = true;
+                lines.extend(["[llm]", "provider = \"…\"", "model = \"…\""].map(str::to_owned));
             }
             _ => {}
         }
     }
-    text
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    lines
 }
 
 pub(super) fn run(settings: &Settings, command: GuestsCommand) -> Result<Exit, CliError> {
@@ -183,7 +180,7 @@ pub(super) fn run(settings: &Settings, command: GuestsCommand) -> Result<Exit, C
             let shelved = shelf.list().map_err(refused)?;
             if as_json {
                 let lines: Vec<Printed<'_>> = shelved.iter().map(|it| printed(&it.manifest, &it.names)).collect();
-                print(&json(&lines)?)?;
+                print_json(&lines)?;
             } else {
                 list(&shelved)?;
             }

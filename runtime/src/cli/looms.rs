@@ -1,7 +1,5 @@
 //! `loom`: what was recorded, for people and programs.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 use serde_json::{Value, json as object};
 
@@ -21,7 +19,8 @@ use super::names::{find_entity, find_loom, short_digits};
 use super::settings::{self, Settings};
 use super::show::{count, indent};
 use super::{copies, exporting, timetravel};
-use super::{json, print, say};
+use super::output::{Page, print_json, print_page};
+use super::{print, say};
 
 /// So many entries that are put aside are named; `loom verify` names up to a thousand.
 const ASIDE_NAMED: usize = 20;
@@ -48,7 +47,7 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
             let id = find_loom(&**reader.store(), loom.as_deref())?;
             let tree = reader.tree(id).map_err(CliError::fault)?;
             if !json {
-                print(&header(&id.to_string(), &tree))?;
+                print_page(&header(&id.to_string(), &tree))?;
             }
             turns(&tree.turns(), &tree, json)
         }
@@ -98,7 +97,7 @@ fn list(settings: &Settings, limit: usize, as_json: bool) -> Result<Exit, CliErr
         looms.iter().take(limit).map(|loom| loom_line(&*store, loom)).collect();
     let lines = lines?;
     if as_json {
-        print(&json(&lines)?)?;
+        print_json(&lines)?;
         return Ok(Exit::Done);
     }
     let now_us = SystemClock::default().now_us();
@@ -183,34 +182,32 @@ fn age(us: u64, now_us: u64) -> String {
     format!("{number} {unit} ago")
 }
 
-fn header(id: &str, tree: &Tree) -> String {
-    let mut out = format!("loom {id}");
+fn header(id: &str, tree: &Tree) -> Page {
+    let mut page = Page::default();
+    page.line(format_args!("loom {id}"));
     for (entity, view) in tree.entities() {
         let status = view
             .ended
             .as_ref()
             .map_or("not ended".to_owned(), |ended| format!("{} ({})", ended.how.as_str(), ended.reason));
-        // Writing into a String cannot fail.
-        let _infallible = write!(
-            out,
-            "\nentity {entity}  depth {}  {}  {}{}  {status}\n  intent: {}",
+        page.line(format_args!(
+            "entity {entity}  depth {}  {}  {}{}  {status}",
             view.opened.depth,
             view.opened.medium,
             view.opened.model,
             view.opened.caller.as_ref().map(|_| format!("  on {}", view.opened.node)).unwrap_or_default(),
-            line(&view.intent)
-        );
+        ));
+        page.line(format_args!("  intent: {}", line(&view.intent)));
     }
     let wrong: Vec<_> = tree.aside().iter().filter(|aside| aside.why.is_wrong()).collect();
     for aside in wrong.iter().take(ASIDE_NAMED) {
-        let _infallible =
-            write!(out, "\nput aside: {} {} of entity {}: {}", aside.kind, aside.entry, aside.entity, aside.why);
+        page.line(format_args!("put aside: {} {} of entity {}: {}", aside.kind, aside.entry, aside.entity, aside.why));
     }
     let more = tree.aside().len() - wrong.len().min(ASIDE_NAMED);
     if !wrong.is_empty() && more > 0 {
-        let _infallible = write!(out, "\nput aside: {more} more, such as what follows those");
+        page.line(format_args!("put aside: {more} more, such as what follows those"));
     }
-    out
+    page
 }
 
 fn line(text: &str) -> String {
@@ -220,48 +217,47 @@ fn line(text: &str) -> String {
 fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
     if as_json {
         let values: Vec<Value> = turns.iter().map(|turn| export::turn(turn, export::Redaction::Default)).collect();
-        print(&json(&values)?)?;
+        print_json(&values)?;
         return Ok(Exit::Done);
     }
     for turn in turns {
-        let depth = tree.entity(turn.entity).map_or(0, |view| view.opened.depth);
-        let indent = indent(depth);
-        let mut out = format!("{indent}{:>3}  {}", turn.sequence, turn.id);
-        if let Some(said) = &turn.said {
-            for text in said
-                .content
-                .iter()
-                .map(String::as_str)
-                .chain(said.calls.iter().filter_map(|call| call.arguments.as_ref().ok()?.get("code")?.as_str()))
-            {
-                for code in cantrip_gates::redact(text).trim().lines() {
-                    let _infallible = write!(out, "\n{indent}     | {code}");
-                }
-            }
-        }
-        for gate in &turn.gates {
-            let result = match &gate.result {
-                Some(Ok(value)) => format!("-> {}", line(&value.to_string())),
-                Some(Err(error)) => format!("failed: {}", line(error.message())),
-                None => "may or may not have run".to_owned(),
-            };
-            let _infallible =
-                write!(out, "\n{indent}     {}({}) {result}", gate.gate, line(&gate.arguments.to_string()));
-        }
-        for answer in turn.observation.iter().flat_map(|seen| &seen.answers).filter(|answer| !answer.content.is_empty())
-        {
-            let mark = if answer.is_error { "!" } else { "=" };
-            let _infallible = write!(out, "\n{indent}     {mark} {}", line(&answer.content));
-        }
-        if let Some((ended, reason)) = &turn.ended {
-            let _infallible = write!(out, "\n{indent}     {} ({reason})", ended.as_str());
-        }
-        if let Some(reward) = turn.reward {
-            let _infallible = write!(out, "\n{indent}     reward {reward}");
-        }
-        print(&out)?;
+        print_page(&turn_page(turn, tree))?;
     }
     Ok(Exit::Done)
+}
+
+fn turn_page(turn: &Turn, tree: &Tree) -> Page {
+    let indent = indent(tree.entity(turn.entity).map_or(0, |view| view.opened.depth));
+    let mut page = Page::default();
+    page.line(format_args!("{indent}{:>3}  {}", turn.sequence, turn.id));
+    let said = turn.said.iter().flat_map(|said| {
+        let code = said.calls.iter().filter_map(|call| call.arguments.as_ref().ok()?.get("code")?.as_str());
+        said.content.iter().map(String::as_str).chain(code)
+    });
+    for text in said {
+        for code in cantrip_gates::redact(text).trim().lines() {
+            page.code(format_args!("{indent}     | {code}"));
+        }
+    }
+    for gate in &turn.gates {
+        let result = match &gate.result {
+            Some(Ok(value)) => format!("-> {}", line(&value.to_string())),
+            Some(Err(error)) => format!("failed: {}", line(error.message())),
+            None => "may or may not have run".to_owned(),
+        };
+        page.line(format_args!("{indent}     {}({}) {result}", gate.gate, line(&gate.arguments.to_string())));
+    }
+    for answer in turn.observation.iter().flat_map(|seen| &seen.answers).filter(|answer| !answer.content.is_empty()) {
+        let mark = if answer.is_error { "!" } else { "=" };
+        page.line(format_args!("{indent}     {mark} {}", line(&answer.content)));
+    }
+    if let Some((ended, reason)) = &turn.ended {
+        page.line(format_args!("{indent}     {} ({reason})", ended.as_str()));
+    }
+    if let Some(reward) = turn.reward {
+        page.line(format_args!("{indent}     reward {reward}"));
+    }
+    page
 }
 
 /// What no honest node has written: entries that are whole, and refer to what comes after them.
@@ -310,9 +306,7 @@ fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exi
             .iter()
             .map(|finding| object!({ "loom": finding.loom.map(|id| id.to_string()), "sequence": finding.sequence, "entry": finding.entry.map(|id| id.to_string()), "what": finding.what }))
             .collect();
-        print(&json(
-            &object!({ "looms": verified.looms, "entries": verified.entries, "blobs": verified.blobs, "findings": findings }),
-        )?)?;
+        print_json(&object!({ "looms": verified.looms, "entries": verified.entries, "blobs": verified.blobs, "findings": findings }),)?;
     } else {
         for finding in &verified.findings {
             let place = [

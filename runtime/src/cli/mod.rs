@@ -35,7 +35,7 @@ use crate::adapters::private::Umask;
 
 use args::{Cli, ClusterCommand, Command, ConfigCommand, ConformArgs, GuestsCommand};
 use exit::{CliError, Exit};
-use output::{Data, json, print, print_result, say};
+use output::{Data, Page, print, print_json, print_page, print_result, say};
 use settings::Settings;
 
 /// Runs the command that the process was started with.
@@ -136,6 +136,12 @@ fn command(cli: Cli, umask: Umask) -> Result<Exit, CliError> {
 async fn conform(settings: &Settings, args: ConformArgs) -> Result<Exit, CliError> {
     let options = crate::conform::Options { filter: args.filter, artefacts: Some(settings.artefacts()) };
     let report = crate::conform::run(&args.file, options).await.map_err(CliError::usage)?;
-    print(&if args.json { json(&report)? } else { report.to_string() })?;
+    if args.json {
+        print_json(&report)?;
+    } else {
+        let mut page = Page::default();
+        report.lines().iter().for_each(|line| page.line(line));
+        print_page(&page)?;
+    }
     Ok(if report.failed == 0 { Exit::Done } else { Exit::Failed })
 }

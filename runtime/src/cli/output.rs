@@ -1,18 +1,22 @@
-//! The printer: the one place that writes to the standard output and the standard error.
+//! The printer: the one place that writes to the standard output, the standard error and the terminal.
 //!
 //! A model, a gate, a peer, a record and a file can say anything, control sequences included. What a person's terminal would obey
 //! or hide is shown as `\u{1b}` is here: in everything that is talk or a view of a record, and in a result where a terminal reads
 //! it. A result that goes to a file or a pipe is left as it is; JSON says the same in its own escapes. Each text is walked once.
+//!
+//! A view is made of lines, and each stays one: a name with a line break in it cannot add a row to a list, or a sentence of ours.
+//! Only `say_text`, for a text that is shown as such, keeps the breaks that it has.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::fmt::{self, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cantrip_gates::redact;
 
 use super::exit::{CliError, Exit};
-use crate::domain::limits::LOG_LINE_BYTES_MAX;
+use crate::domain::limits::{CONFIRMATION_BYTES_MAX, LOG_LINE_BYTES_MAX};
 
 /// The reader of the standard output went away: nothing more is written to it.
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
@@ -61,6 +65,11 @@ pub(super) fn visible_line(text: &str) -> Cow<'_, str> {
     escaped(text, true)
 }
 
+/// A line of code: its tabs stay.
+fn visible_code(line: &str) -> String {
+    visible(line).replace('\n', "\\u{a}")
+}
+
 fn escaped(text: &str, is_line: bool) -> Cow<'_, str> {
     let is_touched = |c: char| is_harmful(c) || is_line && matches!(c, '\n' | '\t');
     let Some(first) = text.find(is_touched) else { return Cow::Borrowed(text) };
@@ -105,9 +114,43 @@ pub(super) fn visible_json(json: String) -> String {
     out
 }
 
-/// What `--json` prints.
+/// The JSON of a value, over several lines.
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, CliError> {
     serde_json::to_string_pretty(value).map(visible_json).map_err(CliError::fault)
+}
+
+/// Prints what `--json` asks for.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    write_out(format!("{}\n", json(value)?).as_bytes()).map_err(CliError::fault)
+}
+
+/// Lines of a view that are printed together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// Adds a line. It is one, whatever a name in it holds; blanks at its end are not seen and left out.
+    pub(super) fn line(&mut self, line: impl fmt::Display) {
+        self.0.push_str(visible_line(line.to_string().trim_end()).as_ref());
+        self.0.push('\n');
+    }
+
+    /// Adds a line of code, whose tabs stay.
+    pub(super) fn code(&mut self, line: impl fmt::Display) {
+        self.0.push_str(&visible_code(&line.to_string()));
+        self.0.push('\n');
+    }
+
+    /// Begins a part of the page: its title, behind an empty line.
+    pub(super) fn head(&mut self, title: &str) {
+        self.line("");
+        self.line(title);
+    }
+}
+
+/// Prints a view of several lines.
+pub(super) fn print_page(page: &Page) -> Result<(), CliError> {
+    write_out(page.0.as_bytes()).map_err(CliError::fault)
 }
 
 /// Writes to the standard output. A reader that went away is no error of ours: the rest is for nobody.
@@ -148,9 +191,9 @@ pub(super) fn reader_is_gone() -> bool {
     READER_IS_GONE.load(Ordering::Relaxed)
 }
 
-/// Prints a view: a list, a record, an id. Never anything that a terminal obeys, wherever it goes.
-pub(super) fn print(text: &str) -> Result<(), CliError> {
-    write_out(format!("{}\n", visible(text)).as_bytes()).map_err(CliError::fault)
+/// Prints a line of a view: a row, a name, an id. It is one line, and never anything that a terminal obeys, wherever it goes.
+pub(super) fn print(line: &str) -> Result<(), CliError> {
+    write_out(format!("{}\n", visible_line(line)).as_bytes()).map_err(CliError::fault)
 }
 
 /// Prints a result: as it is for a file or a pipe, and as [`print`] does for a terminal.
@@ -163,13 +206,30 @@ fn result_text(text: &str, is_terminal: bool) -> Cow<'_, str> {
     if is_terminal { visible(text) } else { Cow::Borrowed(text) }
 }
 
+/// Asks the person at the terminal that this process is controlled from, and nobody else; without one the answer is no.
+pub(super) fn confirmed(page: &Page, question: &str) -> bool {
+    let Ok(mut terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else { return false };
+    let asked = format!("{}{}", page.0, visible_line(question));
+    if terminal.write_all(asked.as_bytes()).and_then(|()| terminal.flush()).is_err() {
+        return false;
+    }
+    let mut answer = String::new();
+    let read = BufReader::new(&terminal).take(CONFIRMATION_BYTES_MAX).read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
 fn write_err(text: &str) {
     // Nobody is helped if a closed stderr ends the work.
     let _unheard = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Talks to the person.
-pub(super) fn say(text: &str) {
+/// Talks to the person, in one line.
+pub(super) fn say(line: &str) {
+    write_err(&format!("{}\n", visible_line(line)));
+}
+
+/// Shows the person a text with the lines that it has: an answer, or instructions of ours.
+pub(super) fn say_text(text: &str) {
     write_err(&format!("{}\n", visible(text)));
 }
 
@@ -180,12 +240,23 @@ pub(super) fn say_json(value: &impl serde::Serialize) {
     }
 }
 
+/// A text whose further lines are seen to belong to its first: nothing that an error quotes begins a line, as a hint of ours does.
+fn indented(text: &str) -> String {
+    let mut lines = text.lines();
+    let mut out = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        out.push_str(if line.starts_with("  ") { "\n" } else { "\n  " });
+        out.push_str(line);
+    }
+    out
+}
+
 /// Says why a command ends, and what can be done.
 pub(super) fn report(error: &CliError) {
     let chain: Vec<String> = error.source.chain().map(ToString::to_string).collect();
-    say(&redact(&format!("error: {}", chain.join(": "))));
+    say_text(&indented(&redact(&format!("error: {}", chain.join(": ")))));
     if let Some(hint) = &error.hint {
-        say(&format!("\nhint: {hint}"));
+        say_text(&format!("\nhint: {hint}"));
     }
 }
 
@@ -245,17 +316,25 @@ impl Painted {
 
     /// Adds a line of code, whose tabs stay.
     pub(super) fn code(mut self, line: &str) -> Self {
-        self.out.push_str(&visible(line));
+        self.out.push_str(&visible_code(line));
         self
     }
 
-    /// Adds a text in a colour; its lines and tabs stay.
-    pub(super) fn paint(mut self, colour: Colour, text: &str) -> Self {
-        let text = visible(text);
+    /// Adds a text on its line in a colour.
+    pub(super) fn paint(self, colour: Colour, text: &str) -> Self {
+        self.painted(colour, &visible_line(text))
+    }
+
+    /// Adds a piece of what is being said in a colour; its lines and tabs stay.
+    pub(super) fn piece(self, colour: Colour, text: &str) -> Self {
+        self.painted(colour, &visible(text))
+    }
+
+    fn painted(mut self, colour: Colour, text: &str) -> Self {
         if self.colour && !text.is_empty() {
             let _infallible = write!(self.out, "\x1b[{}m{text}\x1b[0m", colour.code());
         } else {
-            self.out.push_str(&text);
+            self.out.push_str(text);
         }
         self
     }
@@ -349,6 +428,16 @@ mod tests {
         }
         assert_eq!(visible("100 %\rok"), "100 %\\u{d}ok", "nothing is written over");
         assert_eq!(visible_line("row\nrow\t!"), "row\\u{a}row\\u{9}!", "a list has the rows that it has");
+    }
+
+    #[test]
+    fn what_an_error_quotes_begins_no_line() {
+        assert_eq!(indented("error: two\n  of ours\r\nhint: `x`\n\n"), "error: two\n  of ours\n  hint: `x`\n  ");
+        let mut page = Page::default();
+        page.line("a\nb \u{3164}  ");
+        page.code("\tc\nd");
+        assert_eq!(page.0, "a\\u{a}b \\u{3164}\n\tc\\u{a}d\n");
+        assert_eq!(Painted::new(false).paint(Colour::Cyan, "gate\nx").out, "gate\\u{a}x");
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Observer for Progress {
         };
         if let Some(piece) = piece {
             if self.live {
-                Painted::new(self.colour).paint(Colour::Dim, piece).say_piece();
+                Painted::new(self.colour).piece(Colour::Dim, piece).say_piece();
                 *streaming = true;
             }
             return;

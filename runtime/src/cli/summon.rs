@@ -15,6 +15,7 @@ use super::cast::{resume, stop_on_signal};
 use super::copies;
 use super::exit::{CliError, Exit};
 use super::familiar::model_named;
+use super::output::say_text;
 use super::prompt::Prompt;
 use super::settings::Settings;
 use super::show::{Progress, summary};
@@ -73,7 +74,7 @@ pub(super) async fn talk(talk: Talk<'_>) -> Result<LoomId, CliError> {
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
             ("", _) => {}
             ("/quit" | "/exit", _) => return Ok(entity.loom()),
-            ("/help", _) => say(HELP),
+            ("/help", _) => say_text(HELP),
             ("/interrupt", _) => entity.control().interrupt(),
             ("/steer", text) => {
                 if !entity.control().steer(text) {
@@ -110,7 +111,7 @@ async fn send(entity: &mut Summoned, intent: Option<&str>) -> Result<(), CliErro
             match &outcome.result {
                 Some(Value::String(text)) => print_result(text)?,
                 Some(value) => print_result(&value.to_string())?,
-                None => say(outcome.summary.as_deref().unwrap_or_default()),
+                None => say_text(outcome.summary.as_deref().unwrap_or_default()),
             }
             say(&summary(&outcome, &entity.loom().to_string()));
         }

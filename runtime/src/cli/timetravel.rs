@@ -17,7 +17,8 @@ use super::exit::{CliError, Exit};
 use super::names::find_thread;
 use super::settings::Settings;
 use super::show::count;
-use super::{file, json, node, print, say};
+use super::output::print_json;
+use super::{file, node, print, say};
 
 /// 8 forks run at once: each asks a model.
 const FORKS_AT_ONCE: usize = 8;
@@ -120,7 +121,7 @@ pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, Cl
         all.push(done);
     }
     if args.json {
-        print(&json(&object!({ "loom": loom.to_string(), "of": of.to_string(), "turns": turns, "forks": all }))?)?;
+        print_json(&object!({ "loom": loom.to_string(), "of": of.to_string(), "turns": turns, "forks": all }))?;
     }
     let is_done = all.iter().all(|fork| fork.get("how").and_then(Value::as_str) == Some(How::Terminated.as_str()));
     Ok(if is_done { Exit::Done } else { Exit::Failed })
@@ -153,12 +154,12 @@ pub(super) async fn replay(settings: &Settings, args: ReplayArgs) -> Result<Exit
     if args.json {
         let difference =
             difference.map(|it| object!({ "turn": it.turn, "entry": it.entry.to_string(), "what": it.what }));
-        print(&json(&object!({
+        print_json(&object!({
             "loom": loom.to_string(), "entity": entity.to_string(), "head": replayed.head.to_string(),
             "turns": replayed.turns, "evaluations": replayed.evaluations, "gate_calls": replayed.gate_calls,
             "medium": replayed.medium, "same": difference.is_none(), "difference": difference,
             "statement": entry.map(|id| id.to_string()),
-        }))?)?;
+        }))?;
     } else {
         let ran = format!(
             "{}, {} run again, {} answered from the record",
@@ -241,15 +242,17 @@ pub(super) fn diff(settings: &Settings, args: &ThreadsArgs) -> Result<Exit, CliE
         let side = |turn: Option<&Turn>| turn.map(|turn| export::turn(turn, export::Redaction::Default));
         let differ: Vec<Value> =
             differ.iter().map(|(left, right)| object!({ "one": side(*left), "other": side(*right) })).collect();
-        print(&json(&object!({
+        print_json(&object!({
             "one": one.to_string(), "other": other.to_string(), "turns": [left.len(), right.len()],
             "same_turns": same, "differences": differ,
-        }))?)?;
+        }))?;
     } else {
         print(&format!("{} the same", count(same as u64, "turn is", "turns are")))?;
         for (left, right) in &differ {
             let number = left.or(*right).map_or(0, |turn| turn.sequence);
-            print(&format!("turn {number}\n  - {}\n  + {}", line(*left), line(*right)))?;
+            print(&format!("turn {number}"))?;
+            print(&format!("  - {}", line(*left)))?;
+            print(&format!("  + {}", line(*right)))?;
         }
     }
     Ok(if differ.is_empty() { Exit::Done } else { Exit::Failed })

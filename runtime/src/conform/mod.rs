@@ -9,7 +9,6 @@ mod check;
 mod setup;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -131,19 +130,20 @@ const DEVIATIONS: [Deviation; 7] = [
     },
 ];
 
-impl fmt::Display for Report {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for case in &self.cases {
-            match &case.failure {
-                None => writeln!(out, "ok      {:<11} {}", case.rule, case.name)?,
-                Some(why) => writeln!(out, "FAILED  {:<11} {}: {why}", case.rule, case.name)?,
-            }
-        }
-        writeln!(out, "\ndeviations")?;
+impl Report {
+    /// The report for people, line by line.
+    pub fn lines(&self) -> Vec<String> {
+        let case = |case: &CaseReport| match &case.failure {
+            None => format!("ok      {:<11} {}", case.rule, case.name),
+            Some(why) => format!("FAILED  {:<11} {}: {why}", case.rule, case.name),
+        };
+        let mut lines: Vec<String> = self.cases.iter().map(case).collect();
+        lines.extend([String::new(), "deviations".to_owned()]);
         for Deviation { what, why } in &self.deviations {
-            writeln!(out, "  {what}\n    because {why}")?;
+            lines.extend([format!("  {what}"), format!("    because {why}")]);
         }
-        write!(out, "\n{} passed, {} failed", self.passed, self.failed)
+        lines.extend([String::new(), format!("{} passed, {} failed", self.passed, self.failed)]);
+        lines
     }
 }
 

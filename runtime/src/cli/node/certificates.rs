@@ -9,7 +9,8 @@ use crate::adapters::peer::{CertificateInfo, Period, is_key_of, make_certificate
 use crate::adapters::private;
 use crate::cli::args::{ClusterRenewArgs, ClusterShowArgs};
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::{json, print, say};
+use crate::cli::output::print_json;
+use crate::cli::{print, say};
 use crate::ports::Clock;
 
 use super::file::{NodeTls, load_tls};
@@ -125,7 +126,7 @@ pub(in crate::cli) fn cluster_show(args: &ClusterShowArgs) -> Result<Exit, CliEr
         }
     }
     if args.json {
-        print(&json(&lines)?)?;
+        print_json(&lines)?;
     }
     Ok(Exit::Done)
 }

@@ -13,7 +13,8 @@ use crate::adapters::wasm::{Guests, read_guest_file};
 use crate::cli::args::DeployArgs;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::settings::{Settings, guest_name};
-use crate::cli::{json, print, say};
+use crate::cli::output::print_json;
+use crate::cli::{print, say};
 use crate::domain::ids::hex;
 
 use super::elsewhere::{node_error, reach};
@@ -55,7 +56,7 @@ pub(in crate::cli) async fn guests_of(node: &str, as_json: bool) -> Result<Exit,
                 serde_json::json!({ "name": it.name, "digest": it.digest, "bytes": it.bytes, "world": it.world, "gates": it.gates })
             })
             .collect();
-        print(&json(&lines)?)?;
+        print_json(&lines)?;
         return Ok(Exit::Done);
     }
     if guests.is_empty() {

@@ -15,6 +15,7 @@ use crate::cli::familiar::model_named;
 use crate::cli::prompt::Prompt;
 use crate::cli::settings::Settings;
 use crate::cli::show::{Progress, summary};
+use crate::cli::output::say_text;
 use crate::cli::{print_result, say};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{LoomId, NodeAddress, NodeName, WriterKey};
@@ -201,7 +202,7 @@ pub(in crate::cli) async fn summon(settings: &Settings, args: &SummonArgs, node:
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
             ("", _) => {}
             ("/quit" | "/exit", _) => return Ok(Exit::Done),
-            ("/help", _) => say(HELP),
+            ("/help", _) => say_text(HELP),
             ("/interrupt", _) => entity.control().interrupt(),
             ("/steer", text) => {
                 if !entity.control().steer(text) {
@@ -237,7 +238,7 @@ async fn send(entity: &mut RemoteEntity, intent: &str) -> Result<(), CliError> {
             match &outcome.result {
                 Some(Value::String(text)) => print_result(text)?,
                 Some(value) => print_result(&value.to_string())?,
-                None => say(outcome.summary.as_deref().unwrap_or_default()),
+                None => say_text(outcome.summary.as_deref().unwrap_or_default()),
             }
             say(&summary(&outcome, &entity.loom().to_string()));
         }

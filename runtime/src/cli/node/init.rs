@@ -11,7 +11,8 @@ use crate::adapters::peer::{CertificateInfo, Period, make_authority_for, make_ce
 use crate::adapters::private;
 use crate::cli::args::ClusterInitArgs;
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::{print_result, say};
+use crate::cli::output::say_text;
+use crate::cli::print_result;
 use crate::domain::ids::NodeAddress;
 use crate::ports::Clock;
 
@@ -57,7 +58,7 @@ pub(in crate::cli) fn cluster_init(args: &ClusterInitArgs) -> Result<Exit, CliEr
         secret(&own.join("node.toml"), &node_file(node, &nodes, &root)).map_err(io)?;
         print_result(&own.join("node.toml").display().to_string())?;
     }
-    say(&format!(
+    say_text(&format!(
         "\nStart each on its machine: cantrip-runtime serve --config {}/NAME/node.toml\nKeep {}/{AUTHORITY_KEY} away \
          from the nodes: whoever has it can make certificates.\nThe \
          certificates end on {}: `cantrip-runtime cluster renew {}` makes new ones.",

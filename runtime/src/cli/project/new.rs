@@ -10,7 +10,8 @@ use crate::cli::args::{Language, NewArgs};
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::settings::{Settings, guest_name};
 use crate::cli::trust::trust_written;
-use crate::cli::{print, say};
+use crate::cli::output::say_text;
+use crate::cli::print;
 
 /// Everything that a project is made of, and nothing that has to be fetched: the SDK is the one of this version.
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
@@ -44,7 +45,7 @@ pub(crate) fn new(settings: &Settings, args: &NewArgs) -> Result<Exit, CliError>
     trust_written(settings, &args.folder.join("cantrip.toml"))?;
     print(&args.folder.display().to_string())?;
     let prepare = prepare.map(|command| format!("  {command}\n")).unwrap_or_default();
-    say(&format!(
+    say_text(&format!(
         "\nnext:\n  cd {}\n{prepare}  {test}\n  cantrip-runtime build .\n  cantrip-runtime cast cantrip.toml \"Summarise docs/\"",
         args.folder.display()
     ));

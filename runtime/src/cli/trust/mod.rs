@@ -6,9 +6,7 @@
 mod statement;
 mod store;
 
-use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use serde_json::json as object;
@@ -18,10 +16,10 @@ use super::args::TrustCommand;
 use super::exit::{CliError, Exit};
 use super::file::{FileError, Source, read_toml};
 use super::settings::Settings;
-use super::{json, node, print, say};
-use crate::domain::limits::{CONFIRMATION_BYTES_MAX, REACHES_MAX};
+use super::output::{Page, confirmed, print_json, visible_line};
+use super::{node, print, say};
 
-pub(in crate::cli) use statement::{Project, Reaching, of_cantrip, plain, resolved};
+pub(in crate::cli) use statement::{Project, Reaching, of_cantrip, resolved};
 pub use statement::{Reach, Statement};
 pub use store::StoreError;
 pub(in crate::cli) use store::TrustStore;
@@ -42,7 +40,7 @@ fn sentence(statement: &Statement) -> String {
 
 /// What a person types to trust a file.
 pub(in crate::cli) fn command(file: &Path) -> String {
-    let text = statement::plain(&file.display().to_string());
+    let text = visible_line(&file.display().to_string()).into_owned();
     let is_bare = |letter: char| letter.is_alphanumeric() || matches!(letter, '/' | '.' | '-' | '_' | '+' | '@' | ':');
     let shown = if text.chars().all(is_bare) { text } else { format!("'{}'", text.replace('\'', r"'\''")) };
     let separator = if shown.starts_with('-') { "-- " } else { "" };
@@ -54,11 +52,7 @@ pub(in crate::cli) fn judge(settings: &Settings, file: &Path, statement: &Statem
     if statement.is_empty() {
         return Ok(());
     }
-    if statement.len() > REACHES_MAX {
-        let what = format!(
-            "{} things that it reaches are more than a person reads; at most {REACHES_MAX} can be trusted",
-            statement.len()
-        );
+    if let Some(what) = statement.is_more_than_is_read() {
         return Err(FileError::Wrong { file: file.to_owned(), line: 1, key: "the file".to_owned(), what });
     }
     let (store, trusted) = trusted(settings, file)?;
@@ -87,25 +81,17 @@ fn ask(file: &Path, beyond: &Statement, is_known: bool) -> bool {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return false;
     }
-    let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else { return false };
     let what = if is_known {
         "reaches further beyond its own project than it is trusted to"
     } else {
         "reaches beyond its own project"
     };
-    let mut question = format!("{} {what}:\n", statement::plain(&file.display().to_string()));
+    let mut page = Page::default();
+    page.line(format_args!("{} {what}:", file.display()));
     for reach in beyond.iter() {
-        // Writing into a String cannot fail.
-        let _infallible = writeln!(question, "  - it {reach}");
+        page.line(format_args!("  - it {reach}"));
     }
-    question.push_str("Trust it with that? A change that reaches no further is not asked about. [y/N] ");
-    let mut out = &terminal;
-    if out.write_all(question.as_bytes()).and_then(|()| out.flush()).is_err() {
-        return false;
-    }
-    let mut answer = String::new();
-    let read = BufReader::new(&terminal).take(CONFIRMATION_BYTES_MAX).read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    confirmed(&page, "Trust it with that? A change that reaches no further is not asked about. [y/N] ")
 }
 
 /// What a cantrip, workspace or node file reaches.
@@ -133,10 +119,8 @@ pub(in crate::cli) fn run(settings: &Settings, args: TrustArgs) -> Result<Exit, 
 
 fn trust(settings: &Settings, file: &Path, as_json: bool) -> Result<Exit, CliError> {
     let statement = statement_of(settings, file).map_err(CliError::file)?;
-    if statement.len() > REACHES_MAX {
-        let what =
-            format!("{} reaches {} things, and at most {REACHES_MAX} can be trusted", file.display(), statement.len());
-        return Err(CliError::usage(anyhow::anyhow!(what)));
+    if let Some(what) = statement.is_more_than_is_read() {
+        return Err(CliError::usage(anyhow::anyhow!("{}: {what}", file.display())));
     }
     let (store, before) = trusted(settings, file).map_err(CliError::file)?;
     let added = statement.beyond(&before);
@@ -145,14 +129,14 @@ fn trust(settings: &Settings, file: &Path, as_json: bool) -> Result<Exit, CliErr
         store.set(file, statement.clone()).map_err(store_error)?;
     }
     if as_json {
-        print(&json(&object!({ "file": store::key(file), "reach": statement, "added": added }))?)?;
+        print_json(&object!({ "file": store::key(file), "reach": statement, "added": added }))?;
         return Ok(Exit::Done);
     }
     if statement.is_empty() {
         say(&format!("{} reaches nothing beyond its own project: it needs no trust", file.display()));
         return Ok(Exit::Done);
     }
-    say(&format!("{} is trusted with this:", statement::plain(&file.display().to_string())));
+    say(&format!("{} is trusted with this:", file.display()));
     for reach in statement.iter() {
         print(&format!("  it {reach}"))?;
     }
@@ -173,14 +157,14 @@ fn list(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
     let files = settings.trust_store().and_then(|store| store.all()).map_err(store_error)?;
     if as_json {
         let lines: Vec<_> = files.iter().map(|(file, reach)| object!({ "file": file, "reach": reach })).collect();
-        print(&json(&lines)?)?;
+        print_json(&lines)?;
         return Ok(Exit::Done);
     }
     if files.is_empty() {
         say("nothing is trusted; `cantrip-runtime trust FILE` says what a file reaches and trusts it");
     }
     for (file, reach) in files {
-        print(&statement::plain(&file))?;
+        print(&file)?;
         for reach in reach.iter() {
             print(&format!("  it {reach}"))?;
         }
@@ -192,7 +176,7 @@ fn remove(settings: &Settings, file: &Path, as_json: bool) -> Result<Exit, CliEr
     let store = settings.trust_store().map_err(store_error)?;
     let was = store.remove(file).map_err(store_error)?;
     if as_json {
-        print(&json(&object!({ "file": store::key(file), "removed": was }))?)?;
+        print_json(&object!({ "file": store::key(file), "removed": was }))?;
     } else if was {
         say(&format!("{} is not trusted any more", file.display()));
     }

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::llm::{self, LlmConfig};
 use crate::cli::file::{FileError, ModelEntry, Source, folder_of, parse};
+use crate::cli::output::visible_line;
 use crate::cli::settings::is_guest_file;
+use crate::domain::limits::{REACHES_MAX, STATEMENT_BYTES_MAX};
 
 /// What marks the top of a project: what version control keeps there, or a file of that name where there is none.
 const MARKERS: [&str; 6] = [".git", ".hg", ".svn", ".jj", "_darcs", ".cantrip-root"];
@@ -150,20 +152,8 @@ impl fmt::Display for Reach {
             Self::Peer { name, address, may } => format!("lets the peer {name} at {address} {}", may.join(", ")),
             Self::Uses { path } => format!("uses {path}"),
         };
-        out.write_str(&plain(&words))
+        out.write_str(&visible_line(&words))
     }
-}
-
-/// The words of a stranger without anything that moves a terminal's cursor or hides from the eye.
-pub(in crate::cli) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        let is_hidden = letter.is_control()
-            || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if is_hidden { shown.extend(letter.escape_unicode()) } else { shown.push(letter) }
-    }
-    shown
 }
 
 /// Everything that a file reaches beyond itself. An empty statement needs no trust.
@@ -182,9 +172,18 @@ impl Statement {
         self.0.iter()
     }
 
-    /// How many.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// Says how it is more than a person reads before saying yes; nothing where it is not.
+    pub(super) fn is_more_than_is_read(&self) -> Option<String> {
+        let bytes = self.iter().map(|reach| reach.to_string().len()).fold(0, usize::saturating_add);
+        let (count, unit, most) = match (self.0.len(), bytes) {
+            (count, _) if count > REACHES_MAX => (count, "things", REACHES_MAX),
+            (_, bytes) if bytes > STATEMENT_BYTES_MAX => (bytes, "bytes of words", STATEMENT_BYTES_MAX),
+            _ => return None,
+        };
+        Some(format!(
+            "what it reaches beyond its own project is {count} {unit}, which is more than a person reads; at most {most} can be \
+             trusted: shorten it, or split it into several files"
+        ))
     }
 
     /// What is not covered by what is trusted.

@@ -20,6 +20,9 @@ cantrip_gates::limits! {
     /// 200 lines. Nobody reads a longer question before saying yes.
     pub REACHES_MAX: usize = 200, "reaches", "what one file may be trusted with", None,
         "tests/hostile_input/found.rs::a_file_that_reaches_more_than_a_person_reads_is_refused";
+    /// 16 KiB, 200 lines of a terminal. A name of any length would push what matters out of sight, and the question with it.
+    pub STATEMENT_BYTES_MAX: usize = 16 * 1024, "bytes", "the words that say what one file reaches", None,
+        "tests/hostile_input/found.rs::a_statement_that_is_longer_than_a_person_reads_is_refused";
     /// 16 bytes. Bounds what is read of an answer to a question of yes or no.
     pub CONFIRMATION_BYTES_MAX: u64 = 16, "bytes", "an answer of yes or no", None,
         "tests/hostile_input/workspace.rs::a_person_at_the_terminal_is_asked_once";
