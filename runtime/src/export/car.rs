@@ -13,7 +13,8 @@ use thiserror::Error;
 
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::{
-    ARCHIVE_ATTESTATIONS_MAX, ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_HEADER_BYTES_MAX, ARCHIVE_HELD_BYTES_MAX,
+    ARCHIVE_ATTESTATIONS_MAX, ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_BLOCK_COST_BYTES, ARCHIVE_HEADER_BYTES_MAX,
+    ARCHIVE_HELD_BYTES_MAX,
 };
 use crate::domain::loom::{Head, Sealed, Segment, SegmentError, SignedHead, text_ids};
 use crate::domain::members::{Attestation, MemberRecord, RecordError, Succession};
@@ -416,7 +417,7 @@ impl<'a> Import<'a> {
         if !self.seen.insert(digest) {
             return Err(CarError::Malformed(format!("block {number} is in it a second time")));
         }
-        self.held_bytes = self.held_bytes.saturating_add(bytes.len());
+        self.held_bytes = self.held_bytes.saturating_add(cost(&bytes));
         match (codec, self.wanted.remove(&digest)) {
             (CODEC_DAG_CBOR, Some(part)) => {
                 self.missing -= usize::from(part == self.taken_parts);
@@ -471,7 +472,7 @@ impl<'a> Import<'a> {
 
     fn entry(&mut self, id: &EntryId) -> Result<Vec<u8>, CarError> {
         let bytes = self.entries.remove(&id.digest()).ok_or_else(|| CarError::Missing(format!("the entry {id}")))?;
-        self.held_bytes = self.held_bytes.saturating_sub(bytes.len());
+        self.held_bytes = self.held_bytes.saturating_sub(cost(&bytes));
         self.archived.entries += 1;
         Ok(bytes)
     }
@@ -480,7 +481,7 @@ impl<'a> Import<'a> {
     fn keep_texts(&mut self, entry: &[u8]) -> Result<(), CarError> {
         for id in text_ids(entry) {
             let Some(text) = self.texts.remove(&id.digest()) else { continue };
-            self.held_bytes = self.held_bytes.saturating_sub(text.len());
+            self.held_bytes = self.held_bytes.saturating_sub(cost(&text));
             self.store.keep_text(&text)?;
             self.kept_texts.insert(id.digest());
             self.archived.texts += 1;
@@ -570,6 +571,11 @@ impl<'a> Import<'a> {
         let text = self.lacks(part).into_iter().next().map(BlobId::from_digest);
         Err(CarError::Missing(text.map_or_else(|| "a text".to_owned(), |id| format!("the text {id}"))))
     }
+}
+
+/// What a block that waits counts.
+const fn cost(block: &[u8]) -> usize {
+    block.len().saturating_add(ARCHIVE_BLOCK_COST_BYTES)
 }
 
 fn cut_short(what: &str, writer: WriterKey) -> CarError {

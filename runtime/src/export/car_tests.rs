@@ -127,6 +127,8 @@ fn a_block_that_comes_twice_or_that_nothing_names_is_refused() -> Tested {
 struct Endless {
     ready: Vec<u8>,
     count: u64,
+    /// The length of each.
+    bytes: usize,
 }
 
 impl Read for Endless {
@@ -134,7 +136,7 @@ impl Read for Endless {
         if self.ready.is_empty() {
             self.count += 1;
             let mut text = self.count.to_le_bytes().to_vec();
-            text.resize(1024 * 1024, 0);
+            text.resize(self.bytes, 0);
             block(&mut self.ready, &cid(CODEC_RAW, &text), &text)?;
         }
         let length = out.len().min(self.ready.len());
@@ -147,7 +149,7 @@ impl Read for Endless {
 fn blocks_that_nothing_names_are_not_gathered_without_end() -> Tested {
     let (manifest, _) = taken_apart(1)?;
     let start = made(&manifest, &[])?;
-    let mut endless = Endless { ready: Vec::new(), count: 0 };
+    let mut endless = Endless { ready: Vec::new(), count: 0, bytes: 1024 * 1024 };
     let mut input = start.as_slice().chain(&mut endless);
     let refused = read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut input);
     assert!(matches!(refused, Err(CarError::Malformed(what)) if what.contains("out of order")));
@@ -155,6 +157,18 @@ fn blocks_that_nothing_names_are_not_gathered_without_end() -> Tested {
     // A pipe of zeros ends at once.
     assert!(read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut std::io::repeat(0)).is_err());
     assert!(read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut std::io::repeat(0xff)).is_err());
+    Ok(())
+}
+
+#[test]
+fn small_blocks_that_nothing_names_count_what_they_cost() -> Tested {
+    let (manifest, _) = taken_apart(1)?;
+    let start = made(&manifest, &[])?;
+    let mut endless = Endless { ready: Vec::new(), count: 0, bytes: 8 };
+    let mut input = start.as_slice().chain(&mut endless);
+    let refused = read(&*MemoryStore::new(WriterKey::from_bytes([1; 32])), &mut input);
+    assert!(matches!(refused, Err(CarError::Malformed(what)) if what.contains("out of order")));
+    assert!(endless.count <= (ARCHIVE_HELD_BYTES_MAX / ARCHIVE_BLOCK_COST_BYTES) as u64);
     Ok(())
 }
 

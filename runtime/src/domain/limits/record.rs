@@ -45,6 +45,9 @@ cantrip_gates::limits! {
     /// Blocks of an archive that wait for others: one stretch of a log and its texts, or what is out of order.
     pub ARCHIVE_HELD_BYTES_MAX: usize = 256 * 1024 * 1024, "bytes", "blocks of an archive that wait for what they belong to", None,
         "runtime/src/export/car_tests.rs::blocks_that_nothing_names_are_not_gathered_without_end";
+    /// What a block takes in the tables of an import, about. Without it blocks of one byte would cost a hundred times what is counted.
+    pub ARCHIVE_BLOCK_COST_BYTES: usize = 256, "bytes", "what a block that waits counts beside its own bytes", None,
+        "runtime/src/export/car_tests.rs::small_blocks_that_nothing_names_count_what_they_cost";
     /// Turns of all threads of one export, those that forks repeat counted each time. With some KiB each they fit into memory.
     pub TRAJECTORY_TURNS_MAX: u64 = 200_000, "turns", "the threads of one Parquet export; of more, each thread has its newest turns", None,
         "tests/hostile_input/record.rs::a_long_chain_of_forks_is_shown_verified_and_exported";
