@@ -24,18 +24,18 @@ impl Pieces for Unheard {
 
 /// Asks a server that answers with a head and then with one piece again and again, as long as it is listened to. Returns how much
 /// it could send.
-async fn ask(name: &str, head: &str, piece: Vec<u8>) -> (Result<RawAnswer, ModelError>, u64) {
+async fn ask(name: &str, head: impl AsRef<[u8]>, piece: Vec<u8>) -> (Result<RawAnswer, ModelError>, u64) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let sent = Arc::new(AtomicU64::new(0));
-    let (count, head) = (Arc::clone(&sent), head.to_owned());
+    let (count, head) = (Arc::clone(&sent), head.as_ref().to_owned());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut asked = vec![0; 64 * 1024];
         let read = stream.read(&mut asked).await.unwrap();
         assert!(read > 0);
-        let mut begun = stream.write_all(head.as_bytes()).await;
+        let mut begun = stream.write_all(&head).await;
         while begun.is_ok() {
             begun = stream.write_all(&piece).await;
             count.fetch_add(piece.len() as u64, Ordering::Relaxed);
@@ -83,7 +83,7 @@ async fn a_refusal_of_any_length_is_told_by_its_beginning() {
 #[tokio::test]
 async fn a_line_without_an_end_is_cut() {
     for (name, begun) in [("openai", "data: a"), ("anthropic", "event: a"), ("gemini", "\0"), ("ollama", "{")] {
-        let (answer, sent) = ask(name, &format!("{STREAM}{begun}"), vec![b'a'; 256 * 1024]).await;
+        let (answer, sent) = ask(name, format!("{STREAM}{begun}"), vec![b'a'; 256 * 1024]).await;
         let Err(ModelError::Malformed { message }) = &answer else { panic!("{name}: {answer:?}") };
         assert!(message.contains("one line of it is longer"), "{name}: {message}");
         assert!(sent < limits::PROVIDER_LINE_BYTES_MAX as u64 + SLACK_BYTES, "{name}: {sent} bytes were sent");
@@ -122,4 +122,39 @@ async fn a_call_in_many_pieces_costs_its_own_length() {
     let Err(ModelError::Malformed { message }) = &answer else { panic!("{answer:?}") };
     assert!(message.contains("its calls are longer than 16777216 bytes"), "{message}");
     assert!(sent < 2 * limits::MODEL_ANSWER_BYTES_MAX as u64 + SLACK_BYTES, "{sent} bytes were sent");
+}
+
+/// A gzip stream that never ends and unpacks to one byte again and again, 159 of them for each of its own: how it begins, and the
+/// piece that goes on.
+fn bomb(byte: u8) -> (Vec<u8>, Vec<u8>) {
+    let bits = |text: &str| text.bytes().map(|bit| bit == b'1').collect::<Vec<_>>();
+    // A block with fixed codes (RFC 1951, 3.2.6), the byte, and then: 258 bytes more of what is one byte before.
+    let literal = format!("{:08b}", 0x30 + byte);
+    let again = bits("1100010100000");
+    let packed = |bits: Vec<bool>| -> Vec<u8> {
+        assert_eq!(bits.len() % 8, 0);
+        bits.chunks(8).map(|byte| (0..).zip(byte).fold(0, |sum, (at, bit)| sum | u8::from(*bit) << at)).collect()
+    };
+    let begun = packed([bits("010"), bits(&literal), again.clone()].concat());
+    let head = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], begun.as_slice()].concat();
+    (head, packed(again.repeat(8 * 1_000)))
+}
+
+#[tokio::test]
+async fn an_answer_that_unpacks_without_end_is_cut_by_what_it_unpacks_to() {
+    let packed = "content-encoding: gzip\r\n\r\n";
+    for (byte, expected) in [(0, "one line of it is longer"), (b'\n', "it is longer than 67108864 bytes")] {
+        let (begun, piece) = bomb(byte);
+        let head = [STREAM.replacen("\r\n\r\n", &format!("\r\n{packed}"), 1).as_bytes(), &begun].concat();
+        let (answer, sent) = ask("openai", head, piece).await;
+        let Err(ModelError::Malformed { message }) = &answer else { panic!("{answer:?}") };
+        assert!(message.contains(expected), "{message}");
+        assert!(sent < SLACK_BYTES, "{sent} bytes were sent");
+    }
+    let (begun, piece) = bomb(b'n');
+    let head = [format!("HTTP/1.1 400 Bad Request\r\n{packed}").as_bytes(), &begun].concat();
+    let (answer, sent) = ask("openai", head, piece).await;
+    let Err(ModelError::Status { status: 400, message, .. }) = &answer else { panic!("{answer:?}") };
+    assert!(message.contains("nnnn") && message.len() < 2_000, "{message}");
+    assert!(sent < SLACK_BYTES, "{sent} bytes were sent");
 }
