@@ -23,6 +23,8 @@ mod durable_copies;
 mod examine;
 mod files;
 mod findings;
+#[cfg(test)]
+mod fuzz_tests;
 mod journal;
 mod key;
 mod manifest;
