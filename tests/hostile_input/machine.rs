@@ -317,6 +317,33 @@ fn only_the_printer_prints() {
 }
 
 #[test]
+fn only_one_module_reads_files_whole() {
+    fn check(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                check(&path, found);
+            } else if !path.ends_with("adapters/reading.rs") && path.extension().is_some_and(|it| it == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                // What a module's own tests read is theirs.
+                if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("tests.rs")) {
+                    continue;
+                }
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                let reads = code.lines().filter(|line| {
+                    ["fs::read(", "fs::read_to_string("].iter().any(|it| line.contains(it))
+                        && !line.trim_start().starts_with("//")
+                });
+                found.extend(reads.map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.is_empty(), "adapters/reading.rs has the bounds, and these have none: {found:#?}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_fault() {
     let home = tempfile::tempdir().unwrap();
     with_compiled(home.path());

@@ -490,6 +490,45 @@ fn a_name_in_another_nodes_record_adds_no_line_to_a_view() {
 }
 
 #[test]
+fn a_record_with_a_link_or_a_pipe_in_it_is_refused_and_nothing_outside_is_touched() {
+    let mut other = Other::new();
+    other.add(entity(0), None, opened(None));
+    let machine = other.imported();
+    let cast = ["cast", "cantrip.toml", "x"];
+    std::fs::write(machine.at("turns.jsonl"), "").unwrap();
+    let circle = "[circle]\ngates = [\"done\"]\n[circle.wards]\nmax_turns = 1\n";
+    let llm = "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n";
+    std::fs::write(machine.at("cantrip.toml"), format!("{llm}{circle}")).unwrap();
+    for name in ["lock", "heads", "node.key", "db/0.jnl", "db/version", "db"] {
+        let (inside, aside) = (machine.at("data/loom").join(name), machine.at("aside"));
+        std::fs::rename(&inside, &aside).unwrap();
+        let is_folder = aside.is_dir();
+        if !is_folder {
+            // What is behind the last whole batch of a journal would be cut off.
+            std::fs::write(machine.at("precious"), [std::fs::read(&aside).unwrap().as_slice(), b"precious"].concat())
+                .unwrap();
+        }
+        for kind in ["a link", "a pipe"] {
+            if kind == "a link" {
+                let to = if is_folder { &aside } else { &machine.at("precious") };
+                std::os::unix::fs::symlink(to, &inside).unwrap();
+            } else {
+                assert!(std::process::Command::new("mkfifo").arg(&inside).status().unwrap().success());
+            }
+            for arguments in [&["loom", "ls"][..], &["loom", "verify"], &["loom", "show"], &cast] {
+                let ran = machine.run(arguments);
+                assert_eq!(ran.status.code(), Some(3), "{name} {arguments:?}: {}", text(&ran.stderr));
+                assert!(text(&ran.stderr).contains(&format!("{name} is {kind}")), "{}", text(&ran.stderr));
+            }
+            std::fs::remove_file(&inside).unwrap();
+        }
+        assert!(is_folder || std::fs::read(machine.at("precious")).unwrap().ends_with(b"precious"));
+        std::fs::rename(&aside, &inside).unwrap();
+    }
+    assert!(machine.run(&["loom", "verify"]).status.success());
+}
+
+#[test]
 fn a_cycle_of_forks_is_named_by_verify_and_show_and_breaks_no_command() {
     for length in [1, 30] {
         let mut other = Other::new();

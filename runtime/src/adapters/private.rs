@@ -140,6 +140,11 @@ const fn mode(metadata_mode: u32) -> u32 {
     metadata_mode & 0o7777
 }
 
+/// Whether a link stands there. What it leads to is not closed: whoever handed a data folder in could have it lead anywhere.
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+}
+
 fn closed(path: &Path, metadata: &Metadata) -> io::Result<bool> {
     let now = mode(metadata.mode());
     if now & OTHERS == 0 {
@@ -159,7 +164,7 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     if metadata.uid() != user() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, foreign(folder, metadata.uid())));
     }
-    closed(folder, &metadata).map(drop)
+    if is_link(folder) { Ok(()) } else { closed(folder, &metadata).map(drop) }
 }
 
 /// Makes what is missing of a folder, for nobody else to look into. What is there stays as it is.
@@ -364,15 +369,52 @@ fn close_within(folder: &Path) -> Result<Vec<String>, PrivateError> {
         if metadata.uid() != user() {
             return Err(foreign(&path, metadata.uid()));
         }
-        if closed(&path, &metadata).map_err(failed(&path, "it cannot be closed to others"))? {
+        if !is_link(&path) && closed(&path, &metadata).map_err(failed(&path, "it cannot be closed to others"))? {
             open.push(format!("{} (mode {:04o})", path.display(), mode(metadata.mode())));
         }
     }
     let key = folder.join("loom").join("node.key");
-    if let Ok(Some(mode)) = close_file(&key) {
+    if !is_link(&folder.join("loom"))
+        && !is_link(&key)
+        && let Ok(Some(mode)) = close_file(&key)
+    {
         open.push(format!("{} (mode {mode:04o})", key.display()));
     }
     Ok(open)
+}
+
+/// Looks through a folder of ours: everything in it is a folder or a file of its own. A link would be followed out of it when it is
+/// written to, and a pipe waited for.
+///
+/// # Errors
+/// The first that is something else, by name, and a folder that cannot be read.
+pub fn holds_own_files(folder: &Path) -> io::Result<()> {
+    if is_link(folder) {
+        return Err(io::Error::other(format!("{} is a link, and no folder of its own", folder.display())));
+    }
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // It was removed meanwhile, by whoever has it open.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let kind = match entry.file_type() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                kind => kind?,
+            };
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if !kind.is_file() {
+                let what = if kind.is_symlink() { "a link" } else { "a pipe or a device" };
+                return Err(io::Error::other(format!("{} is {what}, and no file of its own", entry.path().display())));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether a folder is a place for several users: one whose files are kept apart (sticky), one of a group, or the root of a mount
@@ -456,6 +498,20 @@ mod tests {
         assert!(said.contains("0755") && said.contains("2 more"), "{said}");
         assert_eq!((mode_of(&data), mode_of(&loom), mode_of(&loom.join("node.key"))), (0o700, 0o700, 0o600));
         assert_eq!(data_folder(&data).unwrap(), DataFolder { folder: data, notice: None });
+    }
+
+    #[test]
+    fn a_link_in_a_data_folder_closes_nothing_elsewhere() {
+        let parent = tempfile::tempdir().unwrap();
+        let (data, elsewhere) = (open_folder(parent.path(), "data", 0o700), open_folder(parent.path(), "web", 0o755));
+        fs::write(elsewhere.join("node.key"), "a page").unwrap();
+        fs::set_permissions(elsewhere.join("node.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        for name in WITHIN {
+            std::os::unix::fs::symlink(&elsewhere, data.join(name)).unwrap();
+        }
+        assert_eq!(data_folder(&data).unwrap().notice, None);
+        make_folder(&data.join("guests")).unwrap();
+        assert_eq!((mode_of(&elsewhere), mode_of(&elsewhere.join("node.key"))), (0o755, 0o644));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json as object;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapters::reading;
+use crate::domain::limits::STATUS_BYTES_MAX;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::{FileBook, FjallStore, MemoryStore, note_file};
 use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies};
@@ -145,8 +147,7 @@ fn write_down(copies: &Copies, folder: &Path, now_us: u64) {
 }
 
 fn read_told(settings: &Settings) -> Option<Told> {
-    #[expect(clippy::disallowed_methods, reason = "a file beside the record")]
-    let text = std::fs::read(settings.data().join(STATUS_FILE)).ok()?;
+    let text = reading::bytes(&settings.data().join(STATUS_FILE), STATUS_BYTES_MAX).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use cantrip_gates::{Wards, builtin};
 use serde::{Deserialize, Serialize};
 
+use crate::adapters::reading;
+use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::adapters::llm::{self, LlmConfig};
 use crate::adapters::store::replace_file;
 use crate::domain::circle::JAVASCRIPT;
@@ -71,7 +73,7 @@ impl Workspace {
     }
 
     fn remembered(&self) -> Result<Option<Remembered>, CliError> {
-        let text = match std::fs::read(&self.file) {
+        let text = match reading::bytes(&self.file, NOTE_BYTES_MAX) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(CliError::fault(error)),

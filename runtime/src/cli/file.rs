@@ -1,5 +1,4 @@
 //! The cantrip file: TOML to a checked cantrip, with errors that name file, line and key.
-#![expect(clippy::disallowed_methods, reason = "reads the file that a person named")]
 
 mod around;
 mod change;
@@ -7,7 +6,6 @@ mod entry;
 mod remote;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +15,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 use super::trust::{self, Statement, StoreError, UntrustedError};
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::domain::cantrip::Folding;
 use crate::domain::circle::CircleError;
 use crate::domain::delegation::At;
@@ -140,12 +138,13 @@ pub enum FileError {
         source: std::io::Error,
     },
     /// It is too long to be one.
-    #[error("{}: {bytes} bytes is no file that a person wrote; the limit is {CANTRIP_FILE_BYTES_MAX}", file.display())]
+    #[error("{}: this is no file that a person wrote", file.display())]
     Size {
         /// The file.
         file: PathBuf,
-        /// Its size.
-        bytes: u64,
+        /// How long it is.
+        #[source]
+        source: std::io::Error,
     },
     /// Something in it is wrong.
     #[error("{}:{line}: {key}: {what}", file.display())]
@@ -285,18 +284,10 @@ pub(super) fn add_models(
 
 /// Reads a file that a person wrote, up to a bound. What is no file, such as a pipe, is not waited for.
 pub(super) fn read_toml(file: &Path) -> Result<String, FileError> {
-    let read_error = |source| FileError::Read { file: file.to_owned(), source };
-    if !std::fs::metadata(file).map_err(read_error)?.is_file() {
-        return Err(read_error(std::io::Error::other("it is a folder, a pipe or a device")));
-    }
-    let opened = std::fs::File::open(file).map_err(read_error)?;
-    let mut text = String::new();
-    let bytes = opened.take(CANTRIP_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(read_error)?;
-    if bytes as u64 > CANTRIP_FILE_BYTES_MAX {
-        let bytes = std::fs::metadata(file).map_or(bytes as u64, |metadata| metadata.len());
-        return Err(FileError::Size { file: file.to_owned(), bytes });
-    }
-    Ok(text)
+    reading::text(file, CANTRIP_FILE_BYTES_MAX).map_err(|source| match source.kind() {
+        std::io::ErrorKind::FileTooLarge => FileError::Size { file: file.to_owned(), source },
+        _ => FileError::Read { file: file.to_owned(), source },
+    })
 }
 
 /// Parses a file of ours; what the parser refuses is named with its place.

@@ -9,12 +9,12 @@ use std::sync::{Arc, OnceLock};
 use tracing_subscriber::EnvFilter;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions, replace_file};
 use crate::adapters::wasm::{Guests, Javascript, Sandbox, Shelf, ShelfError, read_guest_file};
 use crate::domain::copies::LOCAL;
 use crate::domain::ids::{LoomId, WriterKey};
-use crate::domain::limits::{GUEST_NAME_CHARS_MAX, INSTANCES_MAX_DEFAULT};
+use crate::domain::limits::{GUEST_NAME_CHARS_MAX, INSTANCES_MAX_DEFAULT, NOTE_BYTES_MAX};
 use crate::driver::{Cantrip, RemoteCantrip, Runtime};
 use crate::ports::{Guest, LoomStore, MediumFactory, StoreError};
 
@@ -190,7 +190,7 @@ impl Settings {
 
     /// The cantrip file that a loom was cast from, where that is known.
     pub(super) fn origin(&self, loom: LoomId) -> Option<PathBuf> {
-        let text = std::fs::read_to_string(self.data.join("origins").join(loom.to_string())).ok()?;
+        let text = reading::text(&self.data.join("origins").join(loom.to_string()), NOTE_BYTES_MAX).ok()?;
         Some(PathBuf::from(text.trim_end()))
     }
 

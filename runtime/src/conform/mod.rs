@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::adapters::reading;
 use crate::adapters::wasm::{Javascript, Sandbox, SandboxError};
 use crate::domain::limits::{INSTANCES_MAX_DEFAULT, SUITE_BYTES_MAX};
 
@@ -163,15 +164,13 @@ pub async fn run(file: &Path, options: Options) -> Result<Report, ConformError> 
     Ok(Report { passed: reports.len() - failed, failed, cases: reports, deviations: DEVIATIONS.to_vec() })
 }
 
-#[expect(clippy::disallowed_methods, reason = "reads the suite that a person named")]
 fn read(file: &Path) -> Result<Vec<Case>, ConformError> {
     let broken = |source| ConformError::Read { file: file.to_owned(), source };
     let format = |what: String| ConformError::Format { file: file.to_owned(), what };
-    let bytes = std::fs::metadata(file).map_err(broken)?.len();
-    if bytes > SUITE_BYTES_MAX {
-        return Err(format(format!("{bytes} bytes are over the limit of {SUITE_BYTES_MAX}")));
-    }
-    let text = std::fs::read_to_string(file).map_err(broken)?;
+    let text = reading::text(file, SUITE_BYTES_MAX).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => format(error.to_string()),
+        _ => broken(error),
+    })?;
     serde_saphyr::from_str(&text).map_err(|error| format(error.to_string()))
 }
 

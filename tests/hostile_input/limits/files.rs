@@ -35,7 +35,7 @@ fn refused(output: &Output, expected: &[&str]) {
 fn a_cantrip_file_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     hole(&folder, "cantrip.toml", (1 << 20) + 1);
-    refused(&run(&folder, &["check", "cantrip.toml"]), &["cantrip.toml: 1048577 bytes", "the limit is 1048576"]);
+    refused(&run(&folder, &["check", "cantrip.toml"]), &["cantrip.toml: ", "1048577 bytes", "the limit is 1048576"]);
 }
 
 #[tokio::test]
@@ -43,7 +43,33 @@ async fn a_suite_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let suite = hole(&folder, "suite.yaml", (4 << 20) + 1);
     let error = conform::run(&suite, conform::Options::default()).await.unwrap_err();
-    assert!(error.to_string().contains("4194305 bytes are over the limit of 4194304"), "{error}");
+    assert!(error.to_string().contains("it has 4194305 bytes, and the limit is 4194304"), "{error}");
+}
+
+#[test]
+fn a_key_and_a_certificate_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    hole(&folder, "long.key", (1 << 20) + 1);
+    std::fs::write(folder.path().join("guest.wasm"), "").unwrap();
+    let limit = "it has 1048577 bytes, and the limit is 1048576";
+    refused(&run(&folder, &["guests", "sign", "guest.wasm", "--key", "long.key"]), &["long.key", limit]);
+    assert!(run(&folder, &["cluster", "init", "net", "--node", "a@127.0.0.1:1"]).status.success());
+    hole(&folder, "net/a/node.pem", (1 << 20) + 1);
+    let served = run(&folder, &["serve", "--config", "net/a/node.toml"]);
+    assert!(String::from_utf8_lossy(&served.stderr).contains(limit), "{served:?}");
+}
+
+#[test]
+fn how_far_copies_are_is_read_up_to_a_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let turns = "{\"tool_calls\": [{\"gate\": \"done\", \"args\": {\"answer\": 1}}]}\n";
+    std::fs::write(folder.path().join("turns.jsonl"), turns).unwrap();
+    let file = "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n[circle]\ngates = [\"done\"]\n[circle.wards]\nmax_turns = 1\n";
+    std::fs::write(folder.path().join("cantrip.toml"), file).unwrap();
+    assert!(run(&folder, &["cast", "cantrip.toml", "x", "-q"]).status.success());
+    hole(&folder, "data/copies-status.json", (64 << 20) + 1);
+    let status = run(&folder, &["loom", "status"]);
+    assert!(status.status.success() && status.stdout.starts_with(b"loom "), "{status:?}");
 }
 
 #[test]

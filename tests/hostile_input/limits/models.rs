@@ -83,7 +83,7 @@ fn a_script_without_end_is_not_read() {
     let path = folder.path().join("script.jsonl");
     std::fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
     let error = Scripted::from_file(&path).unwrap_err().to_string();
-    assert!(error.contains("longer than 67108864 bytes"), "{error}");
+    assert!(error.contains("the limit is 67108864"), "{error}");
 }
 
 /// A model that only ever talks, and counts how often it was asked.

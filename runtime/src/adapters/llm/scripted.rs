@@ -17,7 +17,6 @@
 //! and `tool_calls` may come together, and may be null.
 
 use std::fmt::Display;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +25,7 @@ use cantrip_gates::suggest::hint;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::adapters::reading;
 use super::failure::refusal;
 use crate::domain::limits::SCRIPT_BYTES_MAX;
 use crate::domain::model::{ModelError, ProviderResult, Question, RawAnswer, RawCall, Usage};
@@ -175,18 +175,8 @@ impl Scripted {
     pub fn from_file(path: &Path) -> Result<Self, ModelError> {
         let source = path.display().to_string();
         let broken = |what: String| ModelError::Setup { message: format!("the script {source} {what}") };
-        let mut script = String::new();
-        // What is no file, such as a pipe, would be waited for without end.
-        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(broken("cannot be read: it is a folder, a pipe or a device".to_owned()));
-        }
-        #[expect(clippy::disallowed_methods, reason = "the script is this adapter's file")]
-        let file = std::fs::File::open(path).map_err(|error| broken(format!("cannot be read: {error}")))?;
-        let read = file.take(SCRIPT_BYTES_MAX + 1).read_to_string(&mut script);
-        read.map_err(|error| broken(format!("cannot be read: {error}")))?;
-        if u64::try_from(script.len()).unwrap_or(u64::MAX) > SCRIPT_BYTES_MAX {
-            return Err(broken(format!("is longer than {SCRIPT_BYTES_MAX} bytes")));
-        }
+        let script =
+            reading::text(path, SCRIPT_BYTES_MAX).map_err(|error| broken(format!("cannot be read: {error}")))?;
         Self::parse(&source, &script)
     }
 

@@ -20,6 +20,8 @@ use rustls::{RootCertStore, SignatureScheme};
 use thiserror::Error;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::adapters::reading;
+use crate::domain::limits::NOTE_BYTES_MAX;
 use super::certificate::{CertificateInfo, Fingerprint};
 use super::client::chain;
 use super::guarded::{Denied, Guarded};
@@ -238,7 +240,7 @@ fn stamps([authority, certificate, key]: [&Path; 3]) -> [Stamp; 4] {
 
 fn read([authority, certificate, key]: [&Path; 3]) -> Result<Pems, IdentityError> {
     let text = |file: &Path| {
-        std::fs::read_to_string(file).map_err(|source| IdentityError::Read { file: file.to_owned(), source })
+        reading::text(file, NOTE_BYTES_MAX).map_err(|source| IdentityError::Read { file: file.to_owned(), source })
     };
     let (authority, certificate) = (text(authority)?, text(certificate)?);
     let mut keys = vec![text(key)?];

@@ -13,10 +13,11 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use super::wire as v1;
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::domain::ids::hex;
 use crate::domain::limits::{
-    FETCHES_PER_PEER_MAX, UPLOAD_STALE_MS, UPLOADS_KEPT_PER_PEER_MAX, UPLOADS_PARTIAL_PER_PEER_MAX,
+    FETCHES_PER_PEER_MAX, GUEST_BYTES_MAX, NOTE_BYTES_MAX, UPLOAD_STALE_MS, UPLOADS_KEPT_PER_PEER_MAX,
+    UPLOADS_PARTIAL_PER_PEER_MAX,
 };
 use crate::domain::remote::Refusal;
 use crate::ports::BoxFuture;
@@ -151,7 +152,7 @@ struct Line {
 
 impl Line {
     fn read(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
+        let text = reading::text(path, NOTE_BYTES_MAX).ok()?;
         let (bytes, publisher) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), ""));
         Some(Self { bytes: bytes.parse().ok()?, publisher: publisher.to_owned() })
     }
@@ -398,7 +399,7 @@ impl Upload {
 impl Uploads {
     /// The whole component, where it is what was announced.
     fn checked(&self, part: &Path, header: &Header) -> Result<Vec<u8>, Refusal> {
-        let bytes = fs::read(part).map_err(|error| self.disk(&error))?;
+        let bytes = reading::bytes(part, GUEST_BYTES_MAX).map_err(|error| self.disk(&error))?;
         // Whatever becomes of it now, the part has done its work.
         drop(fs::remove_file(part));
         let actual = hex(&Sha256::digest(&bytes));

@@ -4,7 +4,7 @@
 //! aside as `LOOM.json.unreadable` and reported once. One that a newer version wrote stays where it is, and is not written over.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::domain::copies::LoomCopies;
 use crate::domain::limits::BOOK_PAGE_BYTES_MAX;
 use crate::ports::{CopyBook, StoreError};
@@ -63,7 +63,7 @@ impl FileBook {
 
     fn read(path: &Path) -> Result<LoomCopies, Unreadable> {
         let mut text = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(BOOK_PAGE_BYTES_MAX + 1).read_to_end(&mut text));
+        let read = reading::open(path).and_then(|file| file.take(BOOK_PAGE_BYTES_MAX + 1).read_to_end(&mut text));
         read.map_err(|error| Unreadable::Foreign(error.to_string()))?;
         if text.len() as u64 > BOOK_PAGE_BYTES_MAX {
             return Err(Unreadable::Damaged(format!("it has more than {BOOK_PAGE_BYTES_MAX} bytes")));

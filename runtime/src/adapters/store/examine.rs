@@ -47,6 +47,7 @@ pub(super) fn copy(folder: &Folder<'_>, findings: &mut Findings) -> Result<(Opti
 
 pub(super) fn examine(path: &Path) -> Result<Verified, StoreError> {
     let folder = Folder(path);
+    folder.has_own_files()?;
     let mut tries = 1;
     loop {
         let verified = once(&folder)?;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::adapters::reading;
 use super::key::NodeKey;
 use super::rows::{Commit, META_COMMIT};
 
@@ -198,7 +199,7 @@ struct Batches {
 
 impl Batches {
     fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { reader: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), valid_bytes: 0 })
+        Ok(Self { reader: BufReader::with_capacity(BUFFER_BYTES, reading::open(path)?), valid_bytes: 0 })
     }
 
     fn back_to(&mut self, offset: u64) -> io::Result<()> {

@@ -3,13 +3,12 @@
 //! It must never be printed or leave this module.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use ed25519_dalek::{Signer, SigningKey};
 
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{Head, SignedHead};
 use crate::domain::members::{CertificateSignature, MemberRecord, Succession};
@@ -75,7 +74,7 @@ impl NodeKey {
     }
 
     fn read(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+        let file = match reading::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

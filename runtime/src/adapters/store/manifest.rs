@@ -3,12 +3,12 @@
 //! fjall deletes what its manifests do not name, and a keyspace without one altogether; so they have to be whole
 //! before it looks. It keeps a checksum of each manifest and does not compare it; we do. Never writes.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::adapters::reading;
 use crate::domain::limits::MANIFEST_BYTES_MAX;
 
 use super::rows::Space;
@@ -48,15 +48,8 @@ fn check(folder: &Path) -> io::Result<Option<&'static str>> {
 }
 
 fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let file =
-        File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    file.take(bytes_max.saturating_add(1)).read_to_end(&mut content)?;
-    if content.len() as u64 > bytes_max {
-        let what = format!("{} is longer than {bytes_max} bytes", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    }
-    Ok(content)
+    reading::bytes(path, bytes_max)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -68,8 +61,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let current = [&1_u64.to_le_bytes()[..], &[0; 16], &[0]].concat();
         std::fs::write(folder.path().join("current"), current).unwrap();
-        File::create(folder.path().join("v1")).unwrap().set_len(MANIFEST_BYTES_MAX + 1).unwrap();
+        std::fs::File::create(folder.path().join("v1")).unwrap().set_len(MANIFEST_BYTES_MAX + 1).unwrap();
         let error = check(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("v1 is longer than 67108864 bytes"), "{error}");
+        assert!(error.ends_with("v1: it has 67108865 bytes, and the limit is 67108864"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::files;
 use super::rows::Log;
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::domain::loom::Head;
 
 /// The name of the file in the record's folder.
@@ -126,7 +126,7 @@ impl Marks {
 
     /// Reads the file; nothing when there is none.
     pub(super) fn load(folder: &Path) -> io::Result<Option<Self>> {
-        let mut file = match File::open(folder.join(MARKS_FILE)) {
+        let mut file = match reading::open(&folder.join(MARKS_FILE)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

@@ -83,6 +83,11 @@ impl Folder<'_> {
         File::open(self.0.join("lock")).is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
+    /// Looks through it before anything in it is opened: whoever hands a record in may have put links and pipes into it.
+    pub(super) fn has_own_files(&self) -> Result<(), StoreError> {
+        private::holds_own_files(self.0).map_err(self.cannot("take what is in it for a record"))
+    }
+
     fn lock(&self) -> Result<File, StoreError> {
         let lock =
             private::options().truncate(true).open(self.0.join("lock")).map_err(self.cannot("make its lock file"))?;
@@ -97,6 +102,7 @@ impl Folder<'_> {
 /// Opens the record in a folder, or makes one.
 pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
     let folder = Folder(path);
+    folder.has_own_files()?;
     private::make_folder(path).map_err(folder.cannot("make the folder"))?;
     let lock = folder.lock()?;
     scratch::clean(path).map_err(folder.cannot("remove what an earlier run left"))?;

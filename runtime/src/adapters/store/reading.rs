@@ -29,6 +29,7 @@ pub struct ReadingStore {
 impl ReadingStore {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let folder = Folder(path);
+        folder.has_own_files()?;
         if !folder.has_database() {
             return Err(folder.refuse("there is no record here"));
         }

@@ -1,20 +1,23 @@
 //! Compiled code, kept by the hash of what it was compiled from: nothing is ever compiled twice.
 //!
 //! Loading machine code is the one thing in this project that trusts bytes. They are only taken from a folder that this
-//! runtime alone writes (mode 0700), only under the name of what they were compiled from, and only if they hash to what
-//! was written down beside them.
+//! runtime alone writes (mode 0700), only under the name of what they were compiled from, and only if they are as it was
+//! written down beside them, in the very file that was written then: a folder from elsewhere brings no machine code with it.
 #![expect(clippy::disallowed_methods, reason = "this adapter keeps files")]
 
 use std::fs;
 use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use thiserror::Error;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use crate::adapters::private;
+use crate::adapters::{private, reading};
+use crate::domain::limits::{ARTEFACT_BYTES_MAX, NOTE_BYTES_MAX};
 
 /// Why code could not be had.
 #[derive(Debug, Error)]
@@ -134,11 +137,11 @@ fn digest_path(path: &Path) -> PathBuf {
 }
 
 fn load<T: Compiled>(engine: &Engine, path: &Path) -> Option<T> {
-    let expected = fs::read_to_string(digest_path(path)).ok()?;
-    let bytes = fs::read(path).ok()?;
-    let actual = blake3::hash(&bytes).to_hex();
-    if expected.trim() != actual.as_str() {
-        tracing::warn!(path = %path.display(), "compiled code is damaged; compiling again");
+    let expected = reading::text(&digest_path(path), NOTE_BYTES_MAX).ok()?;
+    let bytes = reading::bytes(path, ARTEFACT_BYTES_MAX).ok()?;
+    let actual = seal(&bytes, &fs::symlink_metadata(path).ok()?);
+    if expected.trim() != actual {
+        tracing::warn!(path = %path.display(), "compiled code is damaged, or was made elsewhere; compiling again");
         return None;
     }
     deserialize(engine, path)
@@ -147,8 +150,8 @@ fn load<T: Compiled>(engine: &Engine, path: &Path) -> Option<T> {
 #[expect(unsafe_code, reason = "loading machine code is what a cache of compiled code is for")]
 fn deserialize<T: Compiled>(engine: &Engine, path: &Path) -> Option<T> {
     // SAFETY: the file was written by `keep` in this or an earlier process of this runtime, from the output of
-    // `precompile`; `load` has just compared it with the digest that `keep` wrote beside it. The folder is ours
-    // alone (mode 0700), so who could replace both files already is this user.
+    // `precompile`; `load` has just compared it with the seal that `keep` wrote beside it, which fits this very file and no
+    // copy of it. The folder is ours alone (mode 0700), so who could replace both files here already is this user.
     let found = unsafe { T::deserialize(engine, path) };
     found
         .inspect_err(
@@ -157,11 +160,22 @@ fn deserialize<T: Compiled>(engine: &Engine, path: &Path) -> Option<T> {
         .ok()
 }
 
+/// What is written down of compiled code: its hash, with the number and the birth of the very file that it is in. A folder that
+/// was handed in, or copied, has other files, so that no code in it is taken for this machine's own.
+fn seal(compiled: &[u8], file: &fs::Metadata) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("cantrip-runtime 2026 compiled code and the file that it is in");
+    let born = file.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    // Where the file system does not know of births, the last change of the file's own state has to do.
+    let born = born.map_or_else(|| i128::from(file.ctime()) << 32 | i128::from(file.ctime_nsec()), |it| i128::try_from(it.as_nanos()).unwrap_or_default());
+    hasher.update(&file.ino().to_be_bytes()).update(&born.to_be_bytes()).update(compiled);
+    hasher.finalize().to_hex().to_string()
+}
+
 fn keep(folder: &Path, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
     private::make_folder(folder)?;
-    // The digest comes last: without it the code is not looked at.
+    // The seal comes last: without it the code is not looked at.
     private::replace(path, compiled)?;
-    private::replace(&digest_path(path), blake3::hash(compiled).to_hex().as_bytes())
+    private::replace(&digest_path(path), seal(compiled, &fs::symlink_metadata(path)?).as_bytes())
 }
 
 #[cfg(test)]
@@ -183,6 +197,41 @@ mod tests {
         assert!(load::<Module>(&engine, &path).is_none());
         module(&engine, &wasm, Some(folder.path())).unwrap();
         assert_eq!(fs::read(&path).unwrap(), sound);
+    }
+
+    /// A kept artefact: its folder, its path and the engine.
+    fn kept() -> (tempfile::TempDir, PathBuf, Engine) {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::new(&super::super::config::interpreters(10, false)).unwrap();
+        let wasm = wat::parse_str("(module (func (export \"f\")))").unwrap();
+        module(&engine, &wasm, Some(folder.path())).unwrap();
+        let path = folder.path().join(format!("{}.cwasm", key(&engine, &wasm)));
+        assert!(load::<Module>(&engine, &path).is_some());
+        (folder, path, engine)
+    }
+
+    #[test]
+    fn machine_code_that_came_with_its_folder_is_not_loaded() {
+        let (folder, path, engine) = kept();
+        let copy = folder.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        let copied = copy.join(path.file_name().unwrap());
+        fs::copy(&path, &copied).unwrap();
+        fs::copy(digest_path(&path), digest_path(&copied)).unwrap();
+        assert!(load::<Module>(&engine, &copied).is_none(), "its bytes are the same, and it is another file");
+        let plain = blake3::hash(&fs::read(&path).unwrap()).to_hex();
+        fs::write(digest_path(&path), plain.as_bytes()).unwrap();
+        assert!(load::<Module>(&engine, &path).is_none(), "a hash that anybody can make says nothing");
+    }
+
+    #[test]
+    fn an_artefact_that_is_no_file_or_too_long_is_compiled_again() {
+        let (_folder, path, engine) = kept();
+        fs::File::create(&path).unwrap().set_len(ARTEFACT_BYTES_MAX + 1).unwrap();
+        assert!(load::<Module>(&engine, &path).is_none());
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        assert!(load::<Module>(&engine, &path).is_none());
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::clock::SystemClock;
+use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::adapters::peer::{CertificateInfo, Period, is_key_of, make_certificate_for, next_key};
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::cli::args::{ClusterRenewArgs, ClusterShowArgs};
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::output::print_json;
@@ -19,7 +20,7 @@ use super::init::AUTHORITY_KEY;
 const NODE_FILE: &str = "node.toml";
 
 fn read(file: &Path) -> Result<String, CliError> {
-    fs::read_to_string(file).map_err(|error| CliError::usage(anyhow::anyhow!("{}: {error}", file.display())))
+    reading::text(file, NOTE_BYTES_MAX).map_err(|error| CliError::usage(anyhow::anyhow!("{}: {error}", file.display())))
 }
 
 /// The node files that are meant.

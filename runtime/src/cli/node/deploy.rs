@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::adapters::peer::{DeployError, Deployed, Package};
-use crate::adapters::private;
+use crate::domain::limits::NOTE_BYTES_MAX;
+use crate::adapters::{private, reading};
 use crate::adapters::wasm::{Guests, read_guest_file};
 use crate::cli::args::DeployArgs;
 use crate::cli::exit::{CliError, Exit};
@@ -98,7 +99,7 @@ type Signed = ([u8; 32], [u8; 64]);
 /// The signature beside a component: two lines, the publisher's key and the signature.
 fn signature(component: &Path) -> Result<Option<Signed>, CliError> {
     let file = signature_file(component);
-    let text = match fs::read_to_string(&file) {
+    let text = match reading::text(&file, NOTE_BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(CliError::usage(anyhow::anyhow!("{}: {error}", file.display()))),
@@ -125,7 +126,7 @@ pub(in crate::cli) fn key(file: &Path) -> Result<Exit, CliError> {
 pub(in crate::cli) fn sign(component: &Path, key: &Path) -> Result<Exit, CliError> {
     let bytes = read_guest_file(component).map_err(CliError::usage)?;
     let text =
-        fs::read_to_string(key).map_err(|error| CliError::usage(anyhow::anyhow!("{}: {error}", key.display())))?;
+        reading::text(key, NOTE_BYTES_MAX).map_err(|error| CliError::usage(anyhow::anyhow!("{}: {error}", key.display())))?;
     let secret = bytes_of::<32>(&text);
     let secret =
         secret.ok_or_else(|| CliError::usage(anyhow::anyhow!("{} is no key of `guests key`", key.display())))?;

@@ -7,8 +7,9 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::adapters::clock::SystemClock;
+use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::adapters::peer::{CertificateInfo, Period, make_authority_for, make_certificate_for};
-use crate::adapters::private;
+use crate::adapters::{private, reading};
 use crate::cli::args::ClusterInitArgs;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::output::say_text;
@@ -74,7 +75,7 @@ pub(in crate::cli) fn cluster_init(args: &ClusterInitArgs) -> Result<Exit, CliEr
 fn authority(folder: &Path, now_us: u64) -> io::Result<(String, String)> {
     let (certificate, key) = (folder.join(AUTHORITY), folder.join(AUTHORITY_KEY));
     if key.exists() {
-        return Ok((fs::read_to_string(certificate)?, fs::read_to_string(key)?));
+        return Ok((reading::text(&certificate, NOTE_BYTES_MAX)?, reading::text(&key, NOTE_BYTES_MAX)?));
     }
     let (made, made_key) = make_authority_for(Period::of_authority(now_us)).map_err(io::Error::other)?;
     secret(&key, &made_key)?;

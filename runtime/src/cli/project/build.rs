@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+use crate::adapters::reading;
+use crate::domain::limits::CANTRIP_FILE_BYTES_MAX;
 use crate::adapters::wasm::{Guests, read_guest_file};
 use crate::cli::args::BuildArgs;
 use crate::cli::exit::{CliError, Exit};
@@ -157,7 +159,7 @@ fn output(args: &BuildArgs, folder: &Path) -> Result<PathBuf, CliError> {
         return std::path::absolute(output).map_err(CliError::usage);
     }
     let file = folder.join("cantrip.toml");
-    let cantrip: Cantrip = match fs::read_to_string(&file) {
+    let cantrip: Cantrip = match reading::text(&file, CANTRIP_FILE_BYTES_MAX) {
         Ok(text) => toml::from_str(&text)
             .map_err(|error| CliError::usage(anyhow::Error::new(error).context(file.display().to_string())))?,
         Err(_) => Cantrip::default(),
@@ -236,7 +238,8 @@ fn crate_name(folder: &Path) -> Result<String, CliError> {
         name: Option<String>,
     }
     let file = folder.join("Cargo.toml");
-    let text = fs::read_to_string(&file).map_err(CliError::usage)?;
+    let text = reading::text(&file, CANTRIP_FILE_BYTES_MAX)
+        .map_err(|error| CliError::usage(anyhow::Error::new(error).context(file.display().to_string())))?;
     let manifest: Manifest = toml::from_str(&text)
         .map_err(|error| CliError::usage(anyhow::Error::new(error).context(file.display().to_string())))?;
     Ok(manifest.lib.and_then(|library| library.name).unwrap_or(manifest.package.name).replace('-', "_"))

@@ -5,6 +5,15 @@ cantrip_gates::limits! {
     /// 1 MiB. Nobody writes a longer cantrip file by hand.
     pub CANTRIP_FILE_BYTES_MAX: u64 = 1024 * 1024, "bytes", "a cantrip file or a node file", None,
         "tests/hostile_input/limits/files.rs::a_cantrip_file_is_bounded";
+    /// 1 MiB. A key, a certificate or a note beside the record has some KiB.
+    pub NOTE_BYTES_MAX: u64 = 1024 * 1024, "bytes", "a key, a certificate, a signature or a note beside the record", None,
+        "tests/hostile_input/limits/files.rs::a_key_and_a_certificate_are_bounded";
+    /// 64 MiB. A node that keeps ten thousand looms writes some MiB of it.
+    pub STATUS_BYTES_MAX: u64 = 64 * 1024 * 1024, "bytes", "what a node writes down of how far copies are", None,
+        "tests/hostile_input/limits/files.rs::how_far_copies_are_is_read_up_to_a_bound";
+    /// 1 GiB. Compiled code is some ten times as long as what it was compiled from; a longer file is not looked at.
+    pub ARTEFACT_BYTES_MAX: u64 = 1024 * 1024 * 1024, "bytes", "compiled code that is kept", None,
+        "runtime/src/adapters/wasm/artefacts.rs::an_artefact_that_is_no_file_or_too_long_is_compiled_again";
     /// 4 MiB. The published suite has 46 KB.
     pub SUITE_BYTES_MAX: u64 = 4 * 1024 * 1024, "bytes", "a suite of conformance cases", None,
         "tests/hostile_input/limits/files.rs::a_suite_is_bounded";

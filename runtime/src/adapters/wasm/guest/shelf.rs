@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -17,8 +17,8 @@ use crate::domain::guest::Manifest;
 use crate::domain::ids::NodeName;
 
 use super::manifest::{self, GuestError, check_name};
-use crate::adapters::private;
-use crate::domain::limits::GUEST_BYTES_MAX;
+use crate::adapters::{private, reading};
+use crate::domain::limits::{GUEST_BYTES_MAX, NOTE_BYTES_MAX};
 
 /// Why a guest could not be kept or found.
 #[derive(Debug, Error)]
@@ -120,7 +120,7 @@ const NAMELESS: &str = "guest";
 
 /// What a name in a folder of names points to.
 fn digest_in(folder: &Path, name: &str) -> Option<String> {
-    let digest = fs::read_to_string(folder.join(name)).ok()?;
+    let digest = reading::text(&folder.join(name), NOTE_BYTES_MAX).ok()?;
     is_digest(digest.trim()).then(|| digest.trim().to_owned())
 }
 
@@ -154,18 +154,13 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, ShelfError> {
         };
         ShelfError::Files { path: path.to_owned(), what, source }
     };
-    // What is no file, such as a pipe, would be waited for without end.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("it is a folder, a pipe or a device")));
-    }
-    let file = fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(GUEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > GUEST_BYTES_MAX {
-        let all = fs::metadata(path).map_err(failed)?.len();
-        return Err(GuestError::Size { bytes: all }.into());
-    }
-    Ok(bytes)
+    reading::bytes(path, GUEST_BYTES_MAX).map_err(|error| match error.kind() {
+        // How long it is now is for the message only.
+        io::ErrorKind::FileTooLarge => {
+            GuestError::Size { bytes: fs::metadata(path).map_or(0, |found| found.len()) }.into()
+        }
+        _ => failed(error),
+    })
 }
 
 impl Shelf {
@@ -216,7 +211,7 @@ impl Shelf {
             move |source| ShelfError::Files { path, what: "the guest could not be kept", source }
         };
         private::make_folder(&self.folder).map_err(failed(&self.folder))?;
-        if fs::read(&path).map_or(true, |kept| kept != bytes) {
+        if reading::bytes(&path, GUEST_BYTES_MAX).map_or(true, |kept| kept != bytes) {
             private::replace(&path, bytes).map_err(failed(&path))?;
         }
         if self.own.starts_with(self.folder.join(PEERS)) {
