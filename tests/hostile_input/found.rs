@@ -138,7 +138,9 @@ fn a_statement_that_is_longer_than_a_person_reads_is_refused() {
     let desk = Desk::new();
     let llm = |path: usize| {
         let path = "x".repeat(path);
-        format!("[llm]\nprovider = \"openai_compatible\"\nmodel = \"m\"\nbase_url = \"https://a.example/{path}\"\n{CIRCLE}")
+        format!(
+            "[llm]\nprovider = \"openai_compatible\"\nmodel = \"m\"\nbase_url = \"https://a.example/{path}\"\n{CIRCLE}"
+        )
     };
     desk.write("repository/cantrip.toml", &llm(16 * 1024));
     for line in [&["cast", "repository/cantrip.toml", "go"][..], &["trust", "repository/cantrip.toml"]] {

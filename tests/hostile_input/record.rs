@@ -480,11 +480,15 @@ fn a_name_in_another_nodes_record_adds_no_line_to_a_view() {
     other.add(entity(0), Some(said), called);
     let machine = other.imported();
     let loom = loom().to_string();
-    for arguments in [&["loom", "show", &loom][..], &["loom", "ls"], &["loom", "thread", &loom], &["loom", "replay", &loom]] {
+    for arguments in
+        [&["loom", "show", &loom][..], &["loom", "ls"], &["loom", "thread", &loom], &["loom", "replay", &loom]]
+    {
         let shown = machine.run(arguments);
         let lines = text(&shown.stdout) + &text(&shown.stderr);
         assert!(!lines.is_empty(), "{arguments:?}");
-        let is_forged = |line: &&str| line.starts_with("entity 0 ") || line.starts_with("  intent: forged") || line.starts_with("put aside");
+        let is_forged = |line: &&str| {
+            line.starts_with("entity 0 ") || line.starts_with("  intent: forged") || line.starts_with("put aside")
+        };
         assert_eq!(lines.lines().find(is_forged), None, "{arguments:?}: {lines}");
     }
 }

@@ -384,7 +384,10 @@ fn a_person_at_the_terminal_is_asked_once() {
     let told = at_a_terminal(&desk, cast, "n\n");
     assert!(told.contains("\\u{1b}[2J\\u{202e}") && !told.contains("\u{1b}[2J"), "{told:?}");
     // Neither can they be without anything to see, or take more lines than one.
-    desk.cantrip(SCRIPTED, "[gate.write_file]\nroot = \"../a\\u3164\\u115f\\u034f\\uffa0\\U000E0101\\n  - it is harmless\"");
+    desk.cantrip(
+        SCRIPTED,
+        "[gate.write_file]\nroot = \"../a\\u3164\\u115f\\u034f\\uffa0\\U000E0101\\n  - it is harmless\"",
+    );
     let told = at_a_terminal(&desk, cast, "n\n");
     assert!(told.contains(r"a\u{3164}\u{115f}\u{34f}\u{ffa0}\u{e0101}\u{a}  - it is harmless"), "{told:?}");
     // What is piped in is not an answer.

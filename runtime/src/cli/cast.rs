@@ -18,9 +18,9 @@ use super::copies;
 use super::exit::{CliError, Exit};
 use super::familiar::model_named;
 use super::names::find_loom;
+use super::output::{json, print_json, say_text};
 use super::settings::Settings;
 use super::show::{EventLines, Progress, summary};
-use super::output::{json, print_json, say_text};
 use super::{print_result, say};
 
 /// What `--json` prints.

@@ -11,8 +11,8 @@ use crate::driver::Cantrip;
 
 use super::args::CheckArgs;
 use super::exit::{CliError, Exit};
-use super::settings::{LookedAt, Settings};
 use super::output::{Page, print_json, print_page};
+use super::settings::{LookedAt, Settings};
 use super::trust;
 
 #[derive(Debug, Serialize)]
@@ -66,7 +66,11 @@ struct Trifecta {
 pub(super) fn run(settings: &Settings, args: &CheckArgs) -> Result<Exit, CliError> {
     let looked = settings.sandbox()?.look_at(&args.cantrip, args.strict)?;
     let checked = look(&looked.cantrip, &looked, &args.cantrip);
-    if args.json { print_json(&checked)? } else { print_page(&page(&checked))? }
+    if args.json {
+        print_json(&checked)?
+    } else {
+        print_page(&page(&checked))?
+    }
     Ok(Exit::Done)
 }
 

@@ -9,10 +9,10 @@ use super::args::ConfigShowArgs;
 use super::config::PlaceSource;
 use super::exit::{CliError, Exit};
 use super::file::{Source, parse, read_toml};
-use super::settings::Settings;
-use super::trust;
 use super::output::{print_json, visible_line};
 use super::print;
+use super::settings::Settings;
+use super::trust;
 use crate::adapters::llm::{self, AddressOrigin, Destination, LlmConfig, ProviderLine};
 use crate::domain::limits::{MODEL_CONNECT_MS_MAX, MODEL_IDLE_MS_DEFAULT};
 
@@ -30,7 +30,11 @@ struct Lines(Vec<Line>);
 impl Lines {
     fn add(&mut self, key: impl Into<String>, value: impl Into<String>, source: impl Into<String>) {
         let value = cantrip_gates::redact(&visible_line(&value.into())).into_owned();
-        self.0.push(Line { key: visible_line(&key.into()).into_owned(), value, source: visible_line(&source.into()).into_owned() });
+        self.0.push(Line {
+            key: visible_line(&key.into()).into_owned(),
+            value,
+            source: visible_line(&source.into()).into_owned(),
+        });
     }
 }
 

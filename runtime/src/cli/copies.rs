@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::json as object;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapters::reading;
-use crate::domain::limits::STATUS_BYTES_MAX;
 use crate::adapters::clock::SystemClock;
+use crate::adapters::reading;
 use crate::adapters::store::{FileBook, FjallStore, MemoryStore, note_file};
 use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies};
 use crate::domain::ids::{LoomId, NodeName, WriterKey};
+use crate::domain::limits::STATUS_BYTES_MAX;
 use crate::driver::{Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime};
 use crate::ports::{Clock, CopyBook, StoreError};
 
 use super::args::{CopyChoice, ReplicateArgs, StatusArgs};
 use super::exit::{CliError, Exit};
 use super::names::find_loom;
+use super::output::print_json;
 use super::settings::{self, Sandboxed, Settings};
 use super::show::count;
-use super::output::print_json;
 use super::{node, print, say};
 
 /// The name of the file that says how far the others are.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use cantrip_gates::{Wards, builtin};
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::reading;
-use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::adapters::llm::{self, LlmConfig};
+use crate::adapters::reading;
 use crate::adapters::store::replace_file;
 use crate::domain::circle::JAVASCRIPT;
 use crate::domain::copies::CopyKind;
 use crate::domain::familiar::prompt;
 use crate::domain::ids::{EntityId, LoomId, NodeAddress};
+use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::domain::loom::ViewError;
 use crate::domain::medium::SnapshotPolicy;
 use crate::driver::{Cantrip, CantripBuilder, CastOptions, Control, Runtime, Summoned};

@@ -10,8 +10,8 @@ use crate::domain::guest::{Manifest, grant_line};
 use super::admit::{AdmitError, admit_guest};
 use super::args::{GuestsCommand, InspectArgs};
 use super::exit::{CliError, Exit};
-use super::settings::{Settings, guest_name, is_guest_file};
 use super::output::{Page, print_json, print_page};
+use super::settings::{Settings, guest_name, is_guest_file};
 use super::{print, say};
 
 /// What `inspect --json` prints, and a line of `guests ls --json`.
@@ -88,7 +88,11 @@ pub(super) fn inspect(settings: &Settings, args: &InspectArgs) -> Result<Exit, C
     let manifest = Guests::inspect(&name, &bytes).map_err(CliError::usage)?;
     // As a cantrip file would name it.
     let named = if is_file { args.guest.clone() } else { manifest.reference() };
-    if args.json { print_json(&printed(&manifest, &[]))? } else { print_page(&page(&manifest, &named))? }
+    if args.json {
+        print_json(&printed(&manifest, &[]))?
+    } else {
+        print_page(&page(&manifest, &named))?
+    }
     Ok(Exit::Done)
 }
 

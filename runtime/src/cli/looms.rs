@@ -16,10 +16,10 @@ use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
 use super::args::LoomCommand;
 use super::exit::{CliError, Exit};
 use super::names::{find_entity, find_loom, short_digits};
+use super::output::{Page, print_json, print_page};
 use super::settings::{self, Settings};
 use super::show::{count, indent};
 use super::{copies, exporting, timetravel};
-use super::output::{Page, print_json, print_page};
 use super::{print, say};
 
 /// So many entries that are put aside are named; `loom verify` names up to a thousand.
@@ -306,7 +306,9 @@ fn verify(settings: &Settings, named: Option<&str>, as_json: bool) -> Result<Exi
             .iter()
             .map(|finding| object!({ "loom": finding.loom.map(|id| id.to_string()), "sequence": finding.sequence, "entry": finding.entry.map(|id| id.to_string()), "what": finding.what }))
             .collect();
-        print_json(&object!({ "looms": verified.looms, "entries": verified.entries, "blobs": verified.blobs, "findings": findings }),)?;
+        print_json(
+            &object!({ "looms": verified.looms, "entries": verified.entries, "blobs": verified.blobs, "findings": findings }),
+        )?;
     } else {
         for finding in &verified.findings {
             let place = [

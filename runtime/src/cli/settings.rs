@@ -9,9 +9,9 @@ use std::sync::{Arc, OnceLock};
 use tracing_subscriber::EnvFilter;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::{private, reading};
 use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions, replace_file};
 use crate::adapters::wasm::{Guests, Javascript, Sandbox, Shelf, ShelfError, read_guest_file};
+use crate::adapters::{private, reading};
 use crate::domain::copies::LOCAL;
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::limits::{GUEST_NAME_CHARS_MAX, INSTANCES_MAX_DEFAULT, NOTE_BYTES_MAX};

@@ -15,9 +15,9 @@ use crate::ports::{Guest, LoomStore};
 use super::args::{ForkArgs, ReplayArgs, ThreadsArgs};
 use super::exit::{CliError, Exit};
 use super::names::find_thread;
+use super::output::print_json;
 use super::settings::Settings;
 use super::show::count;
-use super::output::print_json;
 use super::{file, node, print, say};
 
 /// 8 forks run at once: each asks a model.

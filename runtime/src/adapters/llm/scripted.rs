@@ -25,8 +25,8 @@ use cantrip_gates::suggest::hint;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::adapters::reading;
 use super::failure::refusal;
+use crate::adapters::reading;
 use crate::domain::limits::SCRIPT_BYTES_MAX;
 use crate::domain::model::{ModelError, ProviderResult, Question, RawAnswer, RawCall, Usage};
 use crate::ports::{BoxFuture, Llm, Pieces};

@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::adapters::reading;
 use super::key::NodeKey;
 use super::rows::{Commit, META_COMMIT};
+use crate::adapters::reading;
 
 const TAG_START: u8 = 1;
 const TAG_ITEM: u8 = 2;

@@ -166,7 +166,10 @@ fn seal(compiled: &[u8], file: &fs::Metadata) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("cantrip-runtime 2026 compiled code and the file that it is in");
     let born = file.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     // Where the file system does not know of births, the last change of the file's own state has to do.
-    let born = born.map_or_else(|| i128::from(file.ctime()) << 32 | i128::from(file.ctime_nsec()), |it| i128::try_from(it.as_nanos()).unwrap_or_default());
+    let born = born.map_or_else(
+        || i128::from(file.ctime()) << 32 | i128::from(file.ctime_nsec()),
+        |it| i128::try_from(it.as_nanos()).unwrap_or_default(),
+    );
     hasher.update(&file.ino().to_be_bytes()).update(&born.to_be_bytes()).update(compiled);
     hasher.finalize().to_hex().to_string()
 }

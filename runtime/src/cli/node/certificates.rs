@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::clock::SystemClock;
-use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::adapters::peer::{CertificateInfo, Period, is_key_of, make_certificate_for, next_key};
 use crate::adapters::{private, reading};
 use crate::cli::args::{ClusterRenewArgs, ClusterShowArgs};
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::output::print_json;
 use crate::cli::{print, say};
+use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::ports::Clock;
 
 use super::file::{NodeTls, load_tls};

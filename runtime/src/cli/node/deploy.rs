@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::adapters::peer::{DeployError, Deployed, Package};
-use crate::domain::limits::NOTE_BYTES_MAX;
-use crate::adapters::{private, reading};
 use crate::adapters::wasm::{Guests, read_guest_file};
+use crate::adapters::{private, reading};
 use crate::cli::args::DeployArgs;
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::settings::{Settings, guest_name};
 use crate::cli::output::print_json;
+use crate::cli::settings::{Settings, guest_name};
 use crate::cli::{print, say};
 use crate::domain::ids::hex;
+use crate::domain::limits::NOTE_BYTES_MAX;
 
 use super::elsewhere::{node_error, reach};
 
@@ -125,8 +125,8 @@ pub(in crate::cli) fn key(file: &Path) -> Result<Exit, CliError> {
 /// `guests sign`: writes the signature beside a component.
 pub(in crate::cli) fn sign(component: &Path, key: &Path) -> Result<Exit, CliError> {
     let bytes = read_guest_file(component).map_err(CliError::usage)?;
-    let text =
-        reading::text(key, NOTE_BYTES_MAX).map_err(|error| CliError::usage(anyhow::anyhow!("{}: {error}", key.display())))?;
+    let text = reading::text(key, NOTE_BYTES_MAX)
+        .map_err(|error| CliError::usage(anyhow::anyhow!("{}: {error}", key.display())))?;
     let secret = bytes_of::<32>(&text);
     let secret =
         secret.ok_or_else(|| CliError::usage(anyhow::anyhow!("{} is no key of `guests key`", key.display())))?;

@@ -7,7 +7,6 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::adapters::clock::SystemClock;
-use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::adapters::peer::{CertificateInfo, Period, make_authority_for, make_certificate_for};
 use crate::adapters::{private, reading};
 use crate::cli::args::ClusterInitArgs;
@@ -15,6 +14,7 @@ use crate::cli::exit::{CliError, Exit};
 use crate::cli::output::say_text;
 use crate::cli::print_result;
 use crate::domain::ids::NodeAddress;
+use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::ports::Clock;
 
 pub(super) const AUTHORITY: &str = "ca.pem";

@@ -10,13 +10,13 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::adapters::reading;
-use crate::domain::limits::CANTRIP_FILE_BYTES_MAX;
 use crate::adapters::wasm::{Guests, read_guest_file};
 use crate::cli::args::BuildArgs;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::settings::{guest_name, home, is_guest_file};
 use crate::cli::trust::{Project, resolved};
 use crate::cli::{print_result, say};
+use crate::domain::limits::CANTRIP_FILE_BYTES_MAX;
 
 const TARGET: &str = "wasm32-wasip2";
 /// The variables that a project's tools are given. Its build scripts run as its user, and most of an environment is not theirs: keys

@@ -8,10 +8,10 @@ use include_dir::{Dir, File, include_dir};
 
 use crate::cli::args::{Language, NewArgs};
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::settings::{Settings, guest_name};
-use crate::cli::trust::trust_written;
 use crate::cli::output::say_text;
 use crate::cli::print;
+use crate::cli::settings::{Settings, guest_name};
+use crate::cli::trust::trust_written;
 
 /// Everything that a project is made of, and nothing that has to be fetched: the SDK is the one of this version.
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");

@@ -15,8 +15,8 @@ use super::args::TrustArgs;
 use super::args::TrustCommand;
 use super::exit::{CliError, Exit};
 use super::file::{FileError, Source, read_toml};
-use super::settings::Settings;
 use super::output::{Page, confirmed, print_json, visible_line};
+use super::settings::Settings;
 use super::{node, print, say};
 
 pub(in crate::cli) use statement::{Project, Reaching, of_cantrip, resolved};
