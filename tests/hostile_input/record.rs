@@ -466,16 +466,9 @@ fn a_name_in_another_nodes_record_adds_no_line_to_a_view() {
         arguments: inline("{}"),
         reach: Reach::Read,
         place: "here".into(),
+        asks: None,
     };
-    let said = Said {
-        content: None,
-        thinking: None,
-        calls: Vec::new(),
-        usage: Usage::default(),
-        model: forged.to_owned(),
-        duration_us: 1,
-        retries: 0,
-    };
+    let said = Said { model: forged.to_owned(), duration_us: 1, ..Said::default() };
     let said = other.add(entity(0), Some(root), Body::Utterance(Box::new(said)));
     other.add(entity(0), Some(said), called);
     let machine = other.imported();
