@@ -20,16 +20,16 @@ use rustls::{RootCertStore, SignatureScheme};
 use thiserror::Error;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::adapters::reading;
-use crate::domain::limits::NOTE_BYTES_MAX;
 use super::certificate::{CertificateInfo, Fingerprint};
 use super::client::chain;
 use super::guarded::{Denied, Guarded};
 use super::net::BoxIo;
+use crate::adapters::reading;
 use crate::adapters::x509;
 use crate::domain::caller::Caller;
 use crate::domain::ids::{NodeName, NodeNameError, WriterKey};
 use crate::domain::limits::CHAIN_CERTIFICATES_MAX;
+use crate::domain::limits::NOTE_BYTES_MAX;
 use crate::domain::members::{CertificateSignature, MemberRecord, Scheme};
 
 /// Certificates that cannot be used.
