@@ -91,9 +91,9 @@ async fn a_caller_without_a_record_is_told_the_same_ids_for_the_same_cast_and_ot
     assert_eq!((opening.entity, opened.minted.map(|it| it.by)), (Some(entity), Some(writer)));
     assert_eq!(kinds(&*b.store, loom).iter().filter(|kind| *kind == "founded" || *kind == "opened").count(), 2);
 
-    let mut next = asking.clone();
-    next.cast = cantrip_runtime::domain::ids::CastId::from_parts(5, [5; 10]);
-    ended(net.nodes[0].peers.cast("b", &next, &another).await);
+    let mut later = asking.clone();
+    later.cast = cantrip_runtime::domain::ids::CastId::from_parts(5, [5; 10]);
+    ended(net.nodes[0].peers.cast("b", &later, &another).await);
     ended(net.nodes[2].peers.cast("b", &asking, &other_caller).await);
     let all = [first.told(), another.told(), other_caller.told()].concat();
     for (number, (loom, entity)) in all.iter().enumerate() {

@@ -67,8 +67,6 @@ impl Place {
 
 /// What a fault of the record means for whoever sends.
 pub(super) fn home_error(fault: Fault) -> HomeError {
-    match fault {
-        Fault::Store(error) => HomeError::Store(error),
-        other => HomeError::Refused(other.to_string()),
-    }
+    let Fault::Store(error) = fault else { return HomeError::Refused(fault.to_string()) };
+    HomeError::Store(error)
 }

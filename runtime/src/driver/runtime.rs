@@ -249,7 +249,7 @@ impl Runtime {
             (Some(loom), Some(_)) => self.host.open(loom)?,
         };
         let (entity, minted) = self.named(&options);
-        let parts = self.parts(cantrip, loom, entity, &options)?;
+        let parts = self.parts(cantrip, loom, entity, &options);
         let opening = opening(options, minted, None);
         Ok(Summoned { actor: Actor::new(parts), opening: Some(opening), unfinished: false, cast: None })
     }
@@ -269,7 +269,7 @@ impl Runtime {
     ) -> Result<Summoned, Fault> {
         let restored = self.tree(loom)?.restore(of, Some(turns))?;
         let (entity, minted) = self.named(&options);
-        let parts = self.parts(cantrip, self.host.open(loom)?, entity, &options)?;
+        let parts = self.parts(cantrip, self.host.open(loom)?, entity, &options);
         let actor = Actor::continuing(parts, restored, false)?;
         let strategy = if actor.has_image() { ForkStrategy::Snapshot } else { ForkStrategy::Replay };
         let opening = opening(options, minted, Some(Fork { of, turns, strategy }));
@@ -312,7 +312,7 @@ impl Runtime {
             });
         }
         let restored = tree.restore(entity, None)?;
-        let parts = self.parts(cantrip, self.host.open(loom)?, entity, options)?;
+        let parts = self.parts(cantrip, self.host.open(loom)?, entity, options);
         Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished, cast: None })
     }
 
@@ -396,7 +396,7 @@ impl Runtime {
         options.origin.as_ref().map_or_else(new, |origin| (origin.entity, origin.minted))
     }
 
-    fn parts(&self, cantrip: &Cantrip, loom: Loom, id: EntityId, options: &CastOptions) -> Result<ActorParts, Fault> {
+    fn parts(&self, cantrip: &Cantrip, loom: Loom, id: EntityId, options: &CastOptions) -> ActorParts {
         let circle = cantrip.circle();
         let origin = options.origin.as_ref();
         let nature = Nature {
@@ -413,7 +413,7 @@ impl Runtime {
             ledger: Ledger::new(circle.wards(), None),
             guest: cantrip.guest_nature(),
         };
-        Ok(ActorParts {
+        ActorParts {
             host: Arc::clone(&self.host),
             cantrip: cantrip.clone(),
             llm: Arc::clone(cantrip.llm()),
@@ -427,7 +427,7 @@ impl Runtime {
             trace: options.trace.clone(),
             snapshots: cantrip.snapshots(),
             children: origin.map(|origin| origin.children.clone()),
-        })
+        }
     }
 }
 

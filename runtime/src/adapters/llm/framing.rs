@@ -454,7 +454,7 @@ mod tests {
         let piece = data(&[call(0, "", "", &"a".repeat(60_000))]);
         let pieces = piece.repeat(MODEL_ANSWER_BYTES_MAX / 60_000 + 1);
         assert!(framed(Wire::OpenAi, &pieces, 100_000).unwrap_err().contains("its calls are longer"));
-        let many: Vec<Value> = (0..u64::try_from(MODEL_ANSWER_BYTES_MAX / CALL_COST_BYTES).unwrap() + 1)
+        let many: Vec<Value> = (0..=u64::try_from(MODEL_ANSWER_BYTES_MAX / CALL_COST_BYTES).unwrap())
             .map(|index| call(index, "", "", ""))
             .collect();
         assert!(framed(Wire::OpenAi, &data(&many), 100_000).unwrap_err().contains("its calls are longer"));

@@ -79,7 +79,9 @@ impl Body {
                 call_id(call);
                 name(gate);
                 place_name(place);
-                asks.iter_mut().for_each(|asks| name(&mut asks.rule));
+                if let Some(asks) = asks {
+                    name(&mut asks.rule);
+                }
             }
             Self::GateReturned { call, result, .. } => {
                 call_id(call);
