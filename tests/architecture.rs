@@ -113,7 +113,9 @@ fn adapters_name_neither_the_command_line_nor_each_other() {
 #[test]
 fn what_a_chain_of_certificates_says_is_read_in_one_place_and_by_everybody_alike() {
     let all = sources(&root().join("runtime/src"));
-    let readers = all.into_iter().filter(|(_, text)| code(text).contains("ChainCheck for")).map(|(file, _)| file);
+    // Tests may take certificates for what they say.
+    let product = all.into_iter().filter(|(file, _)| !file.contains("/tests/"));
+    let readers = product.filter(|(_, text)| code(text).contains("ChainCheck for")).map(|(file, _)| file);
     assert_eq!(readers.collect::<Vec<_>>(), ["adapters/x509/mod.rs"]);
     check(
         "adapters/x509/",

@@ -25,6 +25,8 @@
 //! - Ties go by the name in the admission that an entry relies on, not by what else is known of its key.
 #![expect(
     clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::wildcard_enum_match_arm,
@@ -37,10 +39,15 @@ mod acts;
 mod check;
 #[path = "members_model/derive.rs"]
 mod derive;
+#[path = "members_model/real.rs"]
+mod real;
 #[path = "members_model/world.rs"]
 mod world;
 
-use derive::Rules;
+use cantrip_runtime::domain::members::Reader;
+use derive::{Known, Rules, derive};
+use real::Real;
+use world::Random;
 
 /// 500 histories take seconds in a debug build; `CANTRIP_MODEL_SEEDS=100000` takes about a minute in an optimised one.
 const SEEDS: u64 = 500;
@@ -67,5 +74,49 @@ fn each_rule_is_missed_when_it_is_left_out() {
         let rules = Rules::without(name);
         let found = (0..SEEDS_WITHOUT).find(|seed| !violations(*seed, rules, 2).is_empty());
         assert!(found.is_some(), "nothing in {SEEDS_WITHOUT} histories misses {name}");
+    }
+}
+
+/// What the reader of real entries says otherwise than the model, of all of a history and of two parts of it.
+fn differences(seed: u64) -> Vec<String> {
+    let world = acts::history(seed, Rules::ALL);
+    let real = Real::of(&world.all);
+    let mut random = Random(seed);
+    let mut wrong = Vec::new();
+    for keeps in [1, 2, 5] {
+        let mut part = real.model.clone();
+        let founding = part.founding;
+        part.entries.retain(|id, _| keeps == 1 || *id == founding || !random.one_in(keeps));
+        part.proofs = proofs(&part);
+        let said = derive(&part, Rules::ALL);
+        let reader = Reader::new(&real.known(&part, |_| {}));
+        wrong.extend(real.differs(&reader, &said, &part).into_iter().map(|what| format!("kept {keeps}: {what}")));
+        let backwards = Reader::new(&real.known(&part, |ways| ways.reverse()));
+        wrong.extend(
+            real.differs(&backwards, &said, &part).into_iter().map(|what| format!("backwards {keeps}: {what}")),
+        );
+    }
+    wrong
+}
+
+/// Where two signed entries follow one and the same.
+fn proofs(known: &Known) -> std::collections::BTreeMap<derive::Key, u32> {
+    let mut proofs = std::collections::BTreeMap::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for entry in known.entries.values().filter(|entry| entry.signed) {
+        if !seen.insert((entry.writer, entry.prev)) {
+            let place = proofs.entry(entry.writer).or_insert(entry.place);
+            *place = entry.place.min(*place);
+        }
+    }
+    proofs
+}
+
+#[test]
+fn the_reader_of_real_entries_says_what_the_model_says() {
+    let seeds = std::env::var("CANTRIP_MODEL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let wrong = differences(seed);
+        assert!(wrong.is_empty(), "history {seed}: {}", wrong.join("\n"));
     }
 }

@@ -84,4 +84,22 @@ cantrip_gates::limits! {
     /// 16 384. Each is checked, which takes some hundred microseconds; a loom has a few for each writer.
     pub ARCHIVE_ATTESTATIONS_MAX: usize = 16_384, "attestations", "member records and successions of one archive", None,
         "runtime/src/export/car_tests.rs::what_vouches_for_writers_in_an_archive_is_bounded_and_has_to_be_relied_on";
+    /// 64 admissions. Members are a few steps from the founder, and each cast at another node is one more.
+    pub ADMISSION_DEPTH_MAX: u32 = 64, "admissions", "admissions that lead from a loom's founder to an entry", None,
+        "runtime/src/domain/members/tests.rs::a_chain_of_admissions_has_an_end";
+    /// 16 ends. A writer whose histories divided is expelled with the heads that were seen of them.
+    pub EXPELLED_ENDS_PER_WRITER_MAX: usize = 16, "ends", "ends of one writer that are read in one expulsion", None,
+        "runtime/src/domain/members/tests.rs::an_expulsion_is_read_with_so_many_ends_of_one_writer";
+    /// 1 024 admissions. Each names the one before it when somebody is expelled and comes back so often.
+    pub READMISSIONS_MAX: usize = 1_024, "admissions", "admissions that hand on that an expulsion is over", None,
+        "runtime/src/domain/members/tests.rs::so_many_admissions_hand_on_that_an_expulsion_is_over";
+    /// An adoption counts up to here above the epoch that it follows: twice as far as a fence, so that each fence can be passed.
+    pub EPOCH_STEP_MAX: u64 = 2_000_000, "epochs", "an adoption above the one that it follows", None,
+        "runtime/src/domain/members/tests.rs::an_epoch_is_above_the_one_it_follows_and_not_too_far";
+    /// A fence further up waits, so that nobody fences an entity for ever.
+    pub FENCE_STEP_MAX: u64 = 1_000_000, "epochs", "a fence above the epoch whose history is complete", None,
+        "runtime/src/domain/members/tests.rs::an_adopter_takes_an_epoch_above_the_fences_within_reach";
+    /// 1 024 ids, as many as a segment has entries: from where two histories divide to a head that was signed.
+    pub EQUIVOCATION_IDS_MAX: usize = 1_024, "entries", "one side of a proof that a writer signed two histories", None,
+        "runtime/src/domain/loom/equivocation.rs::a_side_of_a_proof_is_bounded";
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod entry;
+mod equivocation;
 mod fit;
 mod json;
 mod minted;
@@ -15,6 +16,7 @@ mod view;
 pub use crate::domain::limits::{ENTRY_BYTES_MAX, INLINE_BYTES_MAX, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
 pub use body::{Asks, Body, Decided, Decision, Intent, PageRef, Unknown};
 pub use entry::{Entry, EntryError, FORMAT, Head, Sealed, text_ids};
+pub use equivocation::{EquivocationProof, Side};
 pub use fit::OpenedTooLarge;
 pub use json::{NoJson, body_json};
 pub use minted::Unminted;

@@ -113,7 +113,7 @@ impl Default for Opened {
 }
 
 /// What the id of an entity commits to, beside its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Minted {
     /// Who made the id.

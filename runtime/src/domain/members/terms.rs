@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{EntityId, EntryId, NodeName, WriterKey, hex};
-use crate::domain::loom::Payload;
+use crate::domain::loom::{Minted, Payload};
 
 /// Declares a value of so many bytes, which entries keep as a byte string and people read as hexadecimal.
 macro_rules! bytes {
@@ -137,6 +137,8 @@ impl FromIterator<Right> for Rights {
 pub struct Scope {
     /// The child.
     pub entity: EntityId,
+    /// What the child's id commits to: whoever admits a host has minted what it is for.
+    pub minted: Minted,
     /// The key that opens it: the host says it when it is chosen.
     pub opener: WriterKey,
     /// How many bytes of each writer's entries of the cast count, in the order of its log.
