@@ -208,7 +208,7 @@ async fn entities_that_wait_give_their_instances_back_before_one_caller_takes_th
 async fn children_of_one_caller_take_no_more_than_its_share() {
     let (casts, clock) = host(HostLimits::default());
     let slots = Slots::within(SlotLimits { children: 2, ..SlotLimits::default() });
-    let of_casts = clock.clone();
+    let of_casts = Arc::clone(&clock);
     let build = || -> Build {
         let clock = Arc::clone(&of_casts);
         Box::new(move |_: Arc<Line>| {
@@ -262,9 +262,9 @@ async fn who_joins_and_does_not_listen_holds_a_few_large_texts() {
         let place = Where::Here(build(&host.1), Onward::All);
         let mut attached = host.0.open(&caller, &slots, order.clone(), place, None, false).await.unwrap();
         let large = loop {
-            match attached.next().await.unwrap().unwrap() {
-                entry @ HostItem::Entry { room: Some(_), .. } => break entry,
-                _ => {}
+            let item = attached.next().await.unwrap().unwrap();
+            if matches!(item, HostItem::Entry { room: Some(_), .. }) {
+                break item;
             }
         };
         deaf.push((attached, large));

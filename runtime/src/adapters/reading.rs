@@ -2,7 +2,6 @@
 //!
 //! The one place that reads a file whole. A pipe would be waited for and a device read without end, so neither is opened as if it
 //! were a file: what was opened is looked at, and not what its name led to before.
-#![expect(clippy::disallowed_methods, reason = "every file that is read whole is read here")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -53,6 +52,8 @@ pub fn text(path: &Path, bytes_max: u64) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "makes the files that are read")]
+
     use super::*;
 
     #[test]

@@ -67,9 +67,9 @@ pub(super) fn run(settings: &Settings, args: &CheckArgs) -> Result<Exit, CliErro
     let looked = settings.sandbox()?.look_at(&args.cantrip, args.strict)?;
     let checked = look(&looked.cantrip, &looked, &args.cantrip);
     if args.json {
-        print_json(&checked)?
+        print_json(&checked)?;
     } else {
-        print_page(&page(&checked))?
+        print_page(&page(&checked))?;
     }
     Ok(Exit::Done)
 }

@@ -1,8 +1,6 @@
 //! `familiar`: the coordinator of a workspace. Its node name, its loom and its thread are the workspace's: tomorrow's summoning goes
 //! on where today's ended.
 
-#![expect(clippy::disallowed_methods, reason = "reads what it has written down beside the record")]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -284,9 +284,13 @@ pub(super) fn add_models(
 
 /// Reads a file that a person wrote, up to a bound. What is no file, such as a pipe, is not waited for.
 pub(super) fn read_toml(file: &Path) -> Result<String, FileError> {
-    reading::text(file, CANTRIP_FILE_BYTES_MAX).map_err(|source| match source.kind() {
-        std::io::ErrorKind::FileTooLarge => FileError::Size { file: file.to_owned(), source },
-        _ => FileError::Read { file: file.to_owned(), source },
+    reading::text(file, CANTRIP_FILE_BYTES_MAX).map_err(|source| {
+        let file = file.to_owned();
+        if source.kind() == std::io::ErrorKind::FileTooLarge {
+            FileError::Size { file, source }
+        } else {
+            FileError::Read { file, source }
+        }
     })
 }
 

@@ -89,9 +89,9 @@ pub(super) fn inspect(settings: &Settings, args: &InspectArgs) -> Result<Exit, C
     // As a cantrip file would name it.
     let named = if is_file { args.guest.clone() } else { manifest.reference() };
     if args.json {
-        print_json(&printed(&manifest, &[]))?
+        print_json(&printed(&manifest, &[]))?;
     } else {
-        print_page(&page(&manifest, &named))?
+        print_page(&page(&manifest, &named))?;
     }
     Ok(Exit::Done)
 }

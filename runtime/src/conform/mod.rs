@@ -167,9 +167,9 @@ pub async fn run(file: &Path, options: Options) -> Result<Report, ConformError> 
 fn read(file: &Path) -> Result<Vec<Case>, ConformError> {
     let broken = |source| ConformError::Read { file: file.to_owned(), source };
     let format = |what: String| ConformError::Format { file: file.to_owned(), what };
-    let text = reading::text(file, SUITE_BYTES_MAX).map_err(|error| match error.kind() {
-        std::io::ErrorKind::FileTooLarge => format(error.to_string()),
-        _ => broken(error),
+    let text = reading::text(file, SUITE_BYTES_MAX).map_err(|error| {
+        let is_long = error.kind() == std::io::ErrorKind::FileTooLarge;
+        if is_long { format(error.to_string()) } else { broken(error) }
     })?;
     serde_saphyr::from_str(&text).map_err(|error| format(error.to_string()))
 }

@@ -2,7 +2,6 @@
 //!
 //! A private key never leaves this module. Files are looked at again at every handshake, so a certificate that was renewed is
 //! used without a restart; one that cannot be read leaves the old one in force.
-#![expect(clippy::disallowed_methods, reason = "reads the files that the node's file names")]
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -3,7 +3,6 @@
 //! Loading machine code is the one thing in this project that trusts bytes. They are only taken from a folder that this
 //! runtime alone writes (mode 0700), only under the name of what they were compiled from, and only if they are as it was
 //! written down beside them, in the very file that was written then: a folder from elsewhere brings no machine code with it.
-#![expect(clippy::disallowed_methods, reason = "this adapter keeps files")]
 
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -183,6 +182,8 @@ fn keep(folder: &Path, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "makes the files that are read")]
+
     use super::*;
 
     #[test]

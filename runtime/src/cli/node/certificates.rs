@@ -1,5 +1,4 @@
 //! `cluster renew` and `cluster show`: the certificates of nodes, on the machine that has the files.
-#![expect(clippy::disallowed_methods, reason = "reads the files of a cluster")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

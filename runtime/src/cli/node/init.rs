@@ -1,5 +1,4 @@
 //! `cluster init`: an authority, certificates and node files that can be served as they are.
-#![expect(clippy::disallowed_methods, reason = "writes the files of a new cluster")]
 
 use std::fmt::Write as _;
 use std::fs;

@@ -2,7 +2,6 @@
 //!
 //! A name belongs to whoever gave it: the machine's own user has the folder `names`, each peer one of its own. By its digest a guest
 //! is the same for everybody.
-#![expect(clippy::disallowed_methods, reason = "this adapter keeps files")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -154,12 +153,12 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, ShelfError> {
         };
         ShelfError::Files { path: path.to_owned(), what, source }
     };
-    reading::bytes(path, GUEST_BYTES_MAX).map_err(|error| match error.kind() {
-        // How long it is now is for the message only.
-        io::ErrorKind::FileTooLarge => {
-            GuestError::Size { bytes: fs::metadata(path).map_or(0, |found| found.len()) }.into()
+    reading::bytes(path, GUEST_BYTES_MAX).map_err(|error| {
+        if error.kind() != io::ErrorKind::FileTooLarge {
+            return failed(error);
         }
-        _ => failed(error),
+        // How long it is now is for the message only.
+        GuestError::Size { bytes: fs::metadata(path).map_or(0, |found| found.len()) }.into()
     })
 }
 
