@@ -44,7 +44,7 @@ pub fn bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 /// Reads a file of text whole.
 ///
 /// # Errors
-/// As [`bytes`], and a file that is no text.
+/// As [`bytes()`], and a file that is no text.
 pub fn text(path: &Path, bytes_max: u64) -> io::Result<String> {
     String::from_utf8(bytes(path, bytes_max)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
