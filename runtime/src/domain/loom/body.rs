@@ -166,7 +166,7 @@ pub enum Body {
         #[serde(default, skip_serializing_if = "is_false")]
         accept_loss: bool,
     },
-    /// What a later version wrote. It is kept, and nothing here knows what it means.
+    /// What a later version wrote. No bytes are read as one yet: an entry of an unknown kind is refused.
     #[serde(skip)]
     Unknown(Box<Unknown>),
 }

@@ -1,6 +1,7 @@
 //! Who may write a loom's record: members and their rights, as entries say it.
 //!
-//! A signature says who wrote an entry; what is here says whether that one was allowed to. Decides nothing about threads.
+//! A signature says who wrote an entry; what is here says whether that one was allowed to. Nothing is decided by it yet: what
+//! counts in a thread is still what `domain/loom/owner.rs` says.
 
 mod chains;
 mod cut;
