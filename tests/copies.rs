@@ -20,7 +20,9 @@ use anyhow::{Context as _, Result, ensure};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
 use cantrip_runtime::domain::ids::EntryId;
-use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Payload, Sealed, Segment, SegmentError, Tree};
+use cantrip_runtime::domain::loom::{
+    Body, CastStream, CastUnit, Entry, ForkProof, Head, Payload, Sealed, Segment, SegmentError, Tree,
+};
 use cantrip_runtime::domain::loom::{Minted, Opened};
 use cantrip_runtime::driver::CopyTerms;
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
@@ -487,9 +489,11 @@ fn what_came_by_a_cast_and_then_in_its_log_is_there_once() -> Result<()> {
     let entries = writer.entries(loom(1))?;
     let stores: [Arc<dyn CopyStore>; 2] = [open(folder.path())?, MemoryStore::with_key(key(1))];
     for store in stores {
-        for sealed in entries.iter().skip(2).take(2) {
-            ensure!(store.receive(sealed.clone())?);
-        }
+        let some: Vec<Sealed> = entries.iter().skip(2).take(2).cloned().collect();
+        let mut unit = CastUnit::of(entity(1));
+        ensure!(some.iter().all(|sealed| unit.takes(sealed)));
+        let head = writer.sign_cast(loom(1), entity(1), unit.at())?;
+        store.receive(CastStream::new(loom(1), store.writer(), entity(1)).check(some, vec![head])?)?;
         wait(store.sync(loom(1)))?;
         ensure!(store.take(segment.clone().check()?)? == Taken::New(5));
         wait(store.sync_logs(loom(1), vec![writer.writer()]))?;

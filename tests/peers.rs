@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{Identity, PeerNodes, TcpNet, Way, make_authority, make_certificate, over_tls};
-use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::Minted;
-use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Head, Opened};
+use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, CastUnit, Entry, ForkProof, Head, Opened};
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::members::{Attestation, Vouched};
 use cantrip_runtime::domain::remote::ByHost;
@@ -43,10 +43,10 @@ fn told() -> Arc<Told> {
     Arc::new(Told(Arc::new(SystemClock::default())))
 }
 
-fn key() -> WriterKey {
+fn key() -> NodeKey {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&number().to_be_bytes());
-    WriterKey::from_bytes(bytes)
+    NodeKey::from_secret(&bytes)
 }
 
 /// Nodes that all know each other. `change` sees each node's policies before it starts.
@@ -75,7 +75,7 @@ async fn net_with(
         change(address.name().as_str(), &mut host);
         let identity = cluster.identity(address.name().as_str());
         let parts = Parts {
-            store: store(address.name().as_str()).unwrap_or_else(|| MemoryStore::new(key())),
+            store: store(address.name().as_str()).unwrap_or_else(|| MemoryStore::with_key(key())),
             clock: Arc::new(SystemClock::default()),
             media: Arc::new(NoMedia),
             way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },
@@ -276,7 +276,7 @@ async fn an_episode_is_only_its_own_callers() {
     let refused = cast(&c.peers, &order, &home).await.unwrap_err().to_string();
     assert!(refused.contains("is another's"), "{refused}");
     let mut beside = order.clone();
-    let minted = Minted { by: key(), nonce: Nonce::from_bytes([3; 16]) };
+    let minted = Minted { by: key().writer(), nonce: Nonce::from_bytes([3; 16]) };
     (beside.entity, beside.minted) = (EntityId::mint(2, &minted.by, &minted.nonce), Some(minted));
     let refused = cast(&c.peers, &beside, &home).await.unwrap_err().to_string();
     assert!(refused.contains("is another's") && refused.contains("rule: loom"), "{refused}");
@@ -411,7 +411,7 @@ async fn who_is_down_and_who_never_answers_is_an_ordinary_error_in_time() {
     let way = Way::Tls { net: Arc::new(TcpNet), identity: net.cluster.identity("a") };
     let peers = PeerNodes::new(others, way, short);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let runtime = Runtime::new(MemoryStore::new(key()), Arc::new(NoMedia), clock, "a@here:1").with_peers(peers);
+    let runtime = Runtime::new(MemoryStore::with_key(key()), Arc::new(NoMedia), clock, "a@here:1").with_peers(peers);
     let cantrip =
         Cantrip::builder().llm(told()).delegation().gate(builtin::done()).wards(&turns(5)).build(&NoMedia).unwrap();
     let ask = |node: &str| json!({ "node": node, "intent": "[]", "gates": [] });
@@ -511,6 +511,10 @@ impl Home for Looking {
         Ok(())
     }
 
+    fn cover(&self, _: Vec<CastHead>) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -604,9 +608,18 @@ impl LoomStore for Strange {
         self.check()?;
         self.inner.append(sealed)
     }
-    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
+    fn receive(&self, batch: CastBatch) -> Result<(), StoreError> {
         self.check()?;
-        self.inner.receive(sealed)
+        self.inner.receive(batch)
+    }
+    fn sign_cast(&self, loom: LoomId, cast: EntityId, at: CastChain) -> Result<CastHead, StoreError> {
+        self.inner.sign_cast(loom, cast, at)
+    }
+    fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError> {
+        self.inner.cast_heads(loom)
+    }
+    fn covered(&self, loom: LoomId, after: u64, max: usize) -> Result<Vec<(u64, Vec<CastHead>)>, StoreError> {
+        self.inner.covered(loom, after, max)
     }
     fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
         let found = self.inner.recorded(loom, by, after, max)?;
@@ -662,7 +675,7 @@ impl LoomStore for Strange {
 }
 
 fn strange(change: impl Fn(Sealed) -> Sealed + Send + Sync + 'static) -> Arc<Strange> {
-    Arc::new(Strange { inner: MemoryStore::new(key()), change: Box::new(change), full: false.into() })
+    Arc::new(Strange { inner: MemoryStore::with_key(key()), change: Box::new(change), full: false.into() })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -735,6 +748,87 @@ async fn a_host_that_cheats_is_refused_by_entry_and_nothing_of_it_is_recorded() 
         assert!(kept.iter().all(|sealed| sealed.entry.loom == loom && sealed.entry.entity != Some(mine)));
         clean(a);
     }
+}
+
+/// A caller that shows heads of a cast.
+struct Showing(Vec<CastHead>, Looking);
+
+impl Home for Showing {
+    fn named(&self, _: LoomId, _: EntityId) -> Result<(), HomeError> {
+        Ok(())
+    }
+
+    fn heads(&self) -> Vec<CastHead> {
+        self.0.clone()
+    }
+
+    fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
+        self.1.receive(sealed)
+    }
+
+    fn cover(&self, heads: Vec<CastHead>) -> Result<(), HomeError> {
+        self.1.cover(heads)
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
+        self.1.sync()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.1.is_watched()
+    }
+
+    fn event(&self, event: Event) {
+        self.1.event(event);
+    }
+
+    fn gate<'a>(&'a self, gate: &'a str, value: Value) -> BoxFuture<'a, Result<Value, cantrip_runtime::GateError>> {
+        self.1.gate(gate, value)
+    }
+
+    fn ask<'a>(&'a self, it: &'a Question, pieces: &'a dyn Pieces) -> BoxFuture<'a, Result<RawAnswer, ModelError>> {
+        self.1.ask(it, pieces)
+    }
+
+    fn guest<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Option<Vec<u8>>> {
+        self.1.guest(digest)
+    }
+
+    fn signal(&self) -> BoxFuture<'_, Signal> {
+        self.1.signal()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_record_does_not_lead_to_the_head_that_its_caller_shows_does_not_go_on() {
+    let own = NodeKey::from_secret(&[77; 32]);
+    let store: Arc<dyn LoomStore> = MemoryStore::with_key(own.clone());
+    let net = net_with(&["a", "b"], |_, _| {}, |name| (name == "b").then(|| Arc::clone(&store))).await;
+    let peers = &net.nodes[0].peers;
+    let order = order(remote(&[], turns(3)).order, &script(json!([{ "done": "once" }])));
+    let first = Looking::default();
+    assert_eq!(cast(peers, &order, &first).await.unwrap().result, Some(json!("once")));
+    let mut unit = CastUnit::of(order.entity);
+    assert!(first.0.lock().unwrap().iter().all(|sealed| unit.takes(sealed)));
+    let shows = async |head: CastHead| {
+        let home = Showing(vec![head], Looking::default());
+        let end = peers.cast("b", &order, &home).await;
+        (end.map(|end| end.result).map_err(|error| error.to_string()), home.1.0.lock().unwrap().len())
+    };
+    // What the caller has it is not told again.
+    let sound = own.sign_cast(order.loom, order.entity, unit.at());
+    assert_eq!(shows(sound).await, (Ok(Some(json!("once"))), 0));
+    let longer = own.sign_cast(order.loom, order.entity, CastChain { place: 99, chain: [1; 32] });
+    let (refused, _) = shows(longer).await;
+    assert!(refused.unwrap_err().contains("this node has signed entry 99 of the cast"));
+    let other = own.sign_cast(order.loom, order.entity, CastChain { chain: [1; 32], ..unit.at() });
+    let (refused, _) = shows(other).await;
+    assert!(refused.unwrap_err().contains("its record does not lead there"));
+    let (refused, _) = shows(CastHead { signature: [0; 64], ..longer }).await;
+    assert!(refused.unwrap_err().contains("is not signed by it"));
+    // A head of somebody else says nothing about this node's record.
+    let others = key().sign_cast(order.loom, order.entity, longer.at);
+    assert_eq!(shows(others).await.0, Ok(Some(json!("once"))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SteppingClock;
 use cantrip_runtime::adapters::peer::{AcceptLimits, BoxIo, Net, PeerLimits, Way, accepting};
-use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
-use cantrip_runtime::domain::loom::{Body, ForkProof, Head, Sealed};
+use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
 use cantrip_runtime::domain::members::{Attestation, Vouched};
 use cantrip_runtime::driver::HostLimits;
 use cantrip_runtime::ports::{BoxFuture, By, Clock, LogState, LoomStore, LoomSummary, StoreError, Verified};
@@ -70,22 +70,38 @@ impl Net for SimNet {
     }
 }
 
+/// What was handed over in one step.
+#[derive(Debug, Clone)]
+enum Kept {
+    Own(Box<Sealed>),
+    Received(CastBatch),
+}
+
+impl Kept {
+    fn entries(&self) -> &[Sealed] {
+        match self {
+            Self::Own(sealed) => std::slice::from_ref(sealed),
+            Self::Received(batch) => batch.entries(),
+        }
+    }
+}
+
 /// A disk: what was not synced is gone when its machine is.
 #[derive(Debug)]
 struct Disk {
-    writer: WriterKey,
+    key: NodeKey,
     now: Mutex<Arc<MemoryStore>>,
-    /// In the order in which they were handed over: the entry, whether it came from elsewhere.
-    all: Mutex<Vec<(Sealed, bool)>>,
+    /// In the order in which it was handed over.
+    all: Mutex<Vec<Kept>>,
     durable: Mutex<usize>,
     ids: Mutex<HashSet<EntryId>>,
 }
 
 impl Disk {
-    fn new(writer: WriterKey) -> Arc<Self> {
+    fn new(key: NodeKey) -> Arc<Self> {
         Arc::new(Self {
-            writer,
-            now: Mutex::new(MemoryStore::new(writer)),
+            now: Mutex::new(MemoryStore::with_key(key.clone())),
+            key,
             all: Mutex::default(),
             durable: Mutex::default(),
             ids: Mutex::default(),
@@ -100,12 +116,11 @@ impl Disk {
     fn start_again(&self) {
         let mut all = self.all.lock().unwrap();
         all.truncate(*self.durable.lock().unwrap());
-        let store = MemoryStore::new(self.writer);
-        for (sealed, is_foreign) in all.iter() {
-            if *is_foreign {
-                store.receive(sealed.clone()).unwrap();
-            } else {
-                store.append(sealed.clone()).unwrap();
+        let store = MemoryStore::with_key(self.key.clone());
+        for kept in all.iter() {
+            match kept {
+                Kept::Own(sealed) => store.append((**sealed).clone()).unwrap(),
+                Kept::Received(batch) => store.receive(batch.clone()).unwrap(),
             }
         }
         *self.now.lock().unwrap() = store;
@@ -114,7 +129,7 @@ impl Disk {
 
 impl LoomStore for Disk {
     fn writer(&self) -> WriterKey {
-        self.writer
+        self.key.writer()
     }
 
     fn head(&self, loom: LoomId) -> Result<Head, StoreError> {
@@ -123,16 +138,30 @@ impl LoomStore for Disk {
 
     fn append(&self, sealed: Sealed) -> Result<(), StoreError> {
         self.now().append(sealed.clone())?;
-        self.all.lock().unwrap().push((sealed, false));
+        self.all.lock().unwrap().push(Kept::Own(Box::new(sealed)));
         Ok(())
     }
 
-    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
-        let is_new = self.now().receive(sealed.clone())?;
-        if is_new {
-            self.all.lock().unwrap().push((sealed, true));
-        }
-        Ok(is_new)
+    fn receive(&self, batch: CastBatch) -> Result<(), StoreError> {
+        self.now().receive(batch.clone())?;
+        self.all.lock().unwrap().push(Kept::Received(batch));
+        Ok(())
+    }
+
+    fn sign_cast(&self, loom: LoomId, cast: EntityId, at: CastChain) -> Result<CastHead, StoreError> {
+        self.now().sign_cast(loom, cast, at)
+    }
+
+    fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError> {
+        self.now().cast_heads(loom)
+    }
+
+    fn covered(&self, loom: LoomId, after: u64, max: usize) -> Result<Vec<(u64, Vec<CastHead>)>, StoreError> {
+        let found = self.now().covered(loom, after, max)?;
+        // A step is durable as a whole or not at all: its last entry says whether it is.
+        let is_durable =
+            |place: u64| self.recorded(loom, By::Others, place - 1, 1).is_ok_and(|found| !found.is_empty());
+        Ok(found.into_iter().take_while(|(place, _)| is_durable(*place)).collect())
     }
 
     fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
@@ -148,7 +177,9 @@ impl LoomStore for Disk {
             let mut durable = self.durable.lock().unwrap();
             let all = self.all.lock().unwrap();
             let mut ids = self.ids.lock().unwrap();
-            ids.extend(all.iter().take(handed_over).skip(*durable).map(|(sealed, _)| sealed.id));
+            for kept in all.iter().take(handed_over).skip(*durable) {
+                ids.extend(kept.entries().iter().map(|sealed| sealed.id));
+            }
             *durable = (*durable).max(handed_over);
             Ok(())
         })
@@ -222,7 +253,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Arc<Self> {
-        let key = |index: u8| WriterKey::from_bytes([index + 1; 32]);
+        let key = |index: u8| NodeKey::from_secret(&[index + 1; 32]);
         let disks = (0..3).map(|index| Disk::new(key(index))).collect();
         Arc::new(Self { cluster: Cluster::new(), deeds: Deeds::default(), disks, seed })
     }
@@ -422,7 +453,7 @@ fn run(seed: u64) -> (u64, u64) {
             answered += 1;
             let first = format!("{deed}.0");
             // Or it was cut off on its way, and the entity was told that nobody knows.
-            let is_unknown = world.disk("a").all.lock().unwrap().iter().any(|(sealed, _)| {
+            let is_unknown = world.disk("a").all.lock().unwrap().iter().flat_map(Kept::entries).any(|sealed| {
                 let said = format!("{:?}", sealed.entry.body);
                 said.contains("may or may not have run") && said.contains(&first)
             });
@@ -437,9 +468,9 @@ fn run(seed: u64) -> (u64, u64) {
     for disk in hosts {
         disk.start_again();
     }
-    for (sealed, is_foreign) in here.all.lock().unwrap().iter() {
-        if *is_foreign {
-            let host = hosts.iter().find(|host| host.writer == sealed.entry.writer).unwrap();
+    for sealed in here.all.lock().unwrap().iter().flat_map(Kept::entries) {
+        if sealed.entry.writer != here.writer() {
+            let host = hosts.iter().find(|host| host.writer() == sealed.entry.writer).unwrap();
             assert!(
                 host.entry(sealed.id).unwrap().is_some(),
                 "seed {seed}: {} was acknowledged and is lost",
@@ -536,7 +567,7 @@ fn a_caller_that_dies_leaves_no_orphan_behind() {
     steps(Duration::from_secs(10), &mut sim);
     assert_eq!(world.deeds.all().len(), done, "nothing runs on");
     let store = world.disk("b");
-    let ended = store.all.lock().unwrap().iter().find_map(|(sealed, _)| match &sealed.entry.body {
+    let ended = store.all.lock().unwrap().iter().flat_map(Kept::entries).find_map(|sealed| match &sealed.entry.body {
         Body::Ended(ended) => Some(ended.reason.to_string()),
         _ => None,
     });

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{TcpNet, Way, make_authority, make_certificate, over_tls};
-use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::adapters::wasm::{Guests, Sandbox};
-use cantrip_runtime::domain::ids::{NodeAddress, WriterKey};
+use cantrip_runtime::domain::ids::NodeAddress;
 use cantrip_runtime::domain::remote::GateOrder;
 use cantrip_runtime::driver::{HostLimits, RemoteCantrip};
 use cantrip_runtime::ports::Guest;
@@ -118,7 +118,7 @@ fn node(cluster: &Cluster, name: &str, other: &NodeAddress, listener: TcpListene
     let number = u8::try_from(peer_support::number()).unwrap();
     let parts = Parts {
         address,
-        store: MemoryStore::new(WriterKey::from_bytes([number; 32])),
+        store: MemoryStore::with_key(NodeKey::from_secret(&[number; 32])),
         clock: Arc::new(SystemClock::default()),
         media: Arc::new(NoMedia),
         way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },

@@ -2,21 +2,20 @@
 //! deterministic one.
 
 mod copies;
+mod home;
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use cantrip_gates::{Exposure, GateError};
-use serde_json::Value;
+use cantrip_gates::GateError;
 use thiserror::Error;
 
-use crate::domain::end::EndReason;
 use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
-use crate::domain::loom::{EntryError, ForkProof, Head, How, Payload, Sealed, Spent};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, EntryError, ForkProof, Head, Payload, Sealed};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
 use crate::domain::members::{Attestation, RecordError, Vouched};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -24,6 +23,10 @@ use crate::domain::remote::{Order, Refusal};
 
 pub use crate::domain::copies::LogState;
 pub use copies::{CopyBook, CopyStore, Taken};
+pub use home::{Home, HomeError, RemoteEnd, Signal};
+
+/// 256 steps of what came from others are looked for at once.
+const STEPS_READ: usize = 256;
 
 /// A future that can be sent and named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -194,11 +197,46 @@ pub trait LoomStore: Send + Sync + Debug {
     /// Hands the next entry of this node's log over. Its sequence must be the head's plus one.
     fn append(&self, sealed: Sealed) -> Result<(), StoreError>;
 
-    /// Hands over an entry that another node wrote, with its large texts unless they are here. Returns whether it is new.
+    /// Hands over what others wrote of a cast, with its large texts unless they are here, and the heads that cover it. It becomes
+    /// durable in one step: an entry is never here without the head over it.
     ///
     /// # Errors
     /// An entry that is not what its id says, in this node's own name, or without a text that it refers to.
-    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError>;
+    fn receive(&self, batch: CastBatch) -> Result<(), StoreError>;
+
+    /// Gives this node's word for its own entries of a cast.
+    ///
+    /// # Errors
+    /// A store without a key.
+    fn sign_cast(&self, loom: LoomId, cast: EntityId, at: CastChain) -> Result<CastHead, StoreError>;
+
+    /// The newest durable head of each writer of each cast of a loom, of what came from others.
+    fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError>;
+
+    /// The heads that came with what came from others, behind a place: each with the place of the last entry that came with it, as
+    /// [`LoomStore::recorded`] has it. At most `max` places.
+    fn covered(&self, loom: LoomId, after: u64, max: usize) -> Result<Vec<(u64, Vec<CastHead>)>, StoreError>;
+
+    /// Reads what is durable of what came from others in the steps in which it came: entries, and the heads over them.
+    fn steps_received(
+        &self,
+        loom: LoomId,
+        visit: &mut dyn FnMut(Vec<Sealed>, Vec<CastHead>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let steps = self.covered(loom, after, STEPS_READ)?;
+            if steps.is_empty() {
+                return Ok(());
+            }
+            for (to, heads) in steps {
+                let many = usize::try_from(to.saturating_sub(after)).unwrap_or(usize::MAX);
+                let entries = self.recorded(loom, By::Others, after, many)?;
+                visit(entries.into_iter().map(|(_, sealed)| sealed).collect(), heads)?;
+                after = to;
+            }
+        }
+    }
 
     /// What is durable of a loom behind a place: of this node's own log, or of what came from others in the order in which it
     /// came. At most `max` entries, each with its place, from 1.
@@ -430,85 +468,6 @@ pub trait Peers: Send + Sync + Debug {
         order: &'a Order,
         home: &'a dyn Home,
     ) -> BoxFuture<'a, Result<RemoteEnd, PeerError>>;
-}
-
-/// What a remote episode needs of the node that it was cast from.
-pub trait Home: Send + Sync {
-    /// The host's names for a loom and an entity that it was asked to name ([`ByHost`](crate::domain::remote::ByHost)). It may be told
-    /// them again.
-    fn named(&self, loom: LoomId, entity: EntityId) -> Result<(), HomeError>;
-
-    /// Takes an entry that the host wrote. It counts once [`Home::sync`] returned.
-    fn receive(&self, sealed: Sealed) -> Result<(), HomeError>;
-
-    /// Returns when everything taken before is durable.
-    fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>>;
-
-    /// Whether anybody wants to be told of events: what nobody sees does not travel.
-    fn is_watched(&self) -> bool;
-
-    /// Something happened.
-    fn event(&self, event: Event);
-
-    /// Runs a gate that is placed here.
-    fn gate<'a>(&'a self, gate: &'a str, arguments: Value) -> BoxFuture<'a, Result<Value, GateError>>;
-
-    /// Asks the model that is placed here.
-    fn ask<'a>(
-        &'a self,
-        question: &'a Question,
-        pieces: &'a dyn Pieces,
-    ) -> BoxFuture<'a, Result<RawAnswer, ModelError>>;
-
-    /// A guest that the host lacks.
-    fn guest<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Option<Vec<u8>>>;
-
-    /// Waits for something that the episode has to be told.
-    fn signal(&self) -> BoxFuture<'_, Signal>;
-}
-
-/// What is said to a running episode from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signal {
-    /// Heard at the next turn boundary.
-    Steer(String),
-    /// The episode ends at the next turn boundary.
-    Interrupt,
-    /// It stops at once. Whether because its parent has ended.
-    Stop {
-        /// See above.
-        parent_terminated: bool,
-    },
-}
-
-/// Why the home of a remote episode did not take what came.
-#[derive(Debug, Error)]
-pub enum HomeError {
-    /// What the host sent is not what it may send.
-    #[error("{0}")]
-    Refused(String),
-    /// Ours.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// How a remote episode ended, as the host says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RemoteEnd {
-    /// By the entity or by the circle.
-    pub how: How,
-    /// What was decisive.
-    pub reason: EndReason,
-    /// The answer.
-    pub result: Option<Value>,
-    /// What was done so far, for a truncated episode.
-    pub summary: Option<String>,
-    /// What was spent.
-    pub spent: Spent,
-    /// What was met.
-    pub seen: Exposure,
-    /// Why the model or the guest could not go on.
-    pub failure: Option<String>,
 }
 
 /// The name of the bound of a connection with its handshake.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{PeerNodes, TcpNet, Way, over_tls};
-use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::adapters::wasm::Shelf;
 use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::copies::{CopyKind, Keeper, Keepers, Keeping, LoomCopies};
 use cantrip_runtime::domain::end::EndReason;
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName, WriterKey};
 use cantrip_runtime::domain::loom::Minted;
-use cantrip_runtime::domain::loom::{How, Sealed, Spent};
+use cantrip_runtime::domain::loom::{CastHead, How, Sealed, Spent};
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::outcome::Outcome;
@@ -45,6 +45,10 @@ impl Home for Nobody {
     }
 
     fn receive(&self, _: Sealed) -> Result<(), HomeError> {
+        Ok(())
+    }
+
+    fn cover(&self, _: Vec<CastHead>) -> Result<(), HomeError> {
         Ok(())
     }
 
@@ -118,7 +122,7 @@ async fn net(names: &[&str], change: impl Fn(&str, &mut TestHost)) -> Net {
     let mut nodes = Vec::new();
     for (address, listener) in listeners {
         let others: Vec<NodeAddress> = all.iter().filter(|other| **other != address).cloned().collect();
-        let store = MemoryStore::new(WriterKey::from_bytes([u8::try_from(number() % 250).unwrap(); 32]));
+        let store = MemoryStore::with_key(NodeKey::from_secret(&[u8::try_from(number() % 250).unwrap(); 32]));
         nodes.push(node(&cluster, &deeds, (address, listener), others, store, &change));
     }
     Net { cluster, deeds, nodes }
@@ -269,7 +273,7 @@ async fn entities_of_a_peer_go_on_to_no_node_that_is_not_listed_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_has_moved_is_the_same_peer() {
     let net = net(&["a"], |_, _| {}).await;
-    let store = MemoryStore::new(WriterKey::from_bytes([251; 32]));
+    let store = MemoryStore::with_key(NodeKey::from_secret(&[251; 32]));
     let order = order(&json!([{ "call": "deed", "args": { "deed": "once" } }, { "done": 7 }]));
     let mut order = order;
     order.cantrip.gates.push(GateOrder { name: "deed".to_owned(), at_caller: None });

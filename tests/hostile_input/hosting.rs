@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
-use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::caller::{Caller, KnownCaller};
 use cantrip_runtime::domain::ids::EntityId;
 use cantrip_runtime::domain::limits::{LARGE_ENTRIES_SENT_MAX, LOOKED_AT_PER_OPENING_MAX, VERIFICATIONS_WAITING_MAX};
@@ -21,7 +20,7 @@ use futures_util::FutureExt as _;
 
 use crate::peer_support::{Told, turns};
 use crate::peers::order;
-use crate::raw::writer;
+use crate::raw::store;
 
 fn caller(name: &str) -> KnownCaller {
     let recorded = format!("{name}@127.0.0.1:1");
@@ -31,7 +30,7 @@ fn caller(name: &str) -> KnownCaller {
 /// A host with nothing in its record.
 fn host(limits: HostLimits) -> (Casts, Arc<dyn Clock>) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let store = MemoryStore::new(writer());
+    let store = store();
     let runtime = Runtime::new(store, Arc::new(NoMedia), Arc::clone(&clock), "b@127.0.0.1:1".to_owned());
     (Casts::new(runtime, limits), clock)
 }
@@ -55,7 +54,7 @@ async fn cast(
     order: Order,
 ) -> Result<RemoteEnd, Refusal> {
     let place = Where::Here(build(clock), Onward::All);
-    let mut attached = casts.open(caller, slots, order, place, None, false).await?;
+    let mut attached = casts.open(caller, slots, order, place, (None, Vec::new()), false).await?;
     loop {
         match attached.next().await.unwrap() {
             Some(HostItem::Ended(end)) => return Ok(*end),
@@ -179,8 +178,7 @@ impl MediumFactory for Counted {
 async fn entities_that_wait_give_their_instances_back_before_one_caller_takes_the_pool() {
     let (counted, clock) = (Counted::default(), Arc::new(SystemClock::default()) as Arc<dyn Clock>);
     let media: Arc<dyn MediumFactory> = Arc::new(counted.clone());
-    let runtime =
-        Runtime::new(MemoryStore::new(writer()), Arc::clone(&media), Arc::clone(&clock), "b@127.0.0.1:1".to_owned());
+    let runtime = Runtime::new(store(), Arc::clone(&media), Arc::clone(&clock), "b@127.0.0.1:1".to_owned());
     let casts = Casts::new(runtime, HostLimits::default());
     let slots = Slots::with_entities(4, 4, 100);
     for number in 0..20 {
@@ -194,7 +192,7 @@ async fn entities_that_wait_give_their_instances_back_before_one_caller_takes_th
         });
         let order = Order { intent: r#"[{ "code": "done(1)" }]"#.to_owned(), ..kept(order()) };
         let place = Where::Here(build, Onward::All);
-        let mut attached = casts.open(&caller("a"), &slots, order, place, None, false).await.unwrap();
+        let mut attached = casts.open(&caller("a"), &slots, order, place, (None, Vec::new()), false).await.unwrap();
         while let Some(item) = attached.next().await.unwrap() {
             assert!(!matches!(item, HostItem::Refused(_)), "{item:?}");
         }
@@ -229,7 +227,7 @@ async fn children_of_one_caller_take_no_more_than_its_share() {
         let order = Order { intent: script.to_string(), ..order() };
         let loom = order.loom;
         let place = Where::Here(build(), Onward::All);
-        let mut attached = casts.open(&caller("a"), &slots, order, place, None, false).await.unwrap();
+        let mut attached = casts.open(&caller("a"), &slots, order, place, (None, Vec::new()), false).await.unwrap();
         let mut end = None;
         while let Some(item) = attached.next().await.unwrap() {
             if let HostItem::Ended(ended) = item {
@@ -260,7 +258,7 @@ async fn who_joins_and_does_not_listen_holds_a_few_large_texts() {
     let mut deaf = Vec::new();
     for _ in 0..LARGE_ENTRIES_SENT_MAX {
         let place = Where::Here(build(&host.1), Onward::All);
-        let mut attached = host.0.open(&caller, &slots, order.clone(), place, None, false).await.unwrap();
+        let mut attached = host.0.open(&caller, &slots, order.clone(), place, (None, Vec::new()), false).await.unwrap();
         let large = loop {
             let item = attached.next().await.unwrap().unwrap();
             if matches!(item, HostItem::Entry { room: Some(_), .. }) {
@@ -270,7 +268,7 @@ async fn who_joins_and_does_not_listen_holds_a_few_large_texts() {
         deaf.push((attached, large));
     }
     let place = Where::Here(build(&host.1), Onward::All);
-    let mut late = host.0.open(&caller, &slots, order.clone(), place, None, false).await.unwrap();
+    let mut late = host.0.open(&caller, &slots, order.clone(), place, (None, Vec::new()), false).await.unwrap();
     let mut before = Vec::new();
     while let Some(item) = late.next().now_or_never() {
         before.push(item.unwrap().unwrap());

@@ -6,7 +6,7 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::{FileBook, MemoryStore, NodeKey};
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping};
 use cantrip_runtime::domain::ids::{EntityId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Entry, Payload, Sealed};
+use cantrip_runtime::domain::loom::{Body, CastStream, CastUnit, Entry, Payload, Sealed};
 use cantrip_runtime::driver::{Copies, CopyPolicy, CopyTerms, Session};
 use cantrip_runtime::ports::LoomStore;
 
@@ -33,7 +33,12 @@ async fn whoever_knows_the_id_of_a_loom_that_runs_elsewhere_is_not_taken_for_its
     let body = Body::intent(Payload::Inline("a secret".to_owned()), false, None);
     let (writer, entity) = (LoomStore::writer(&*host), EntityId::from_parts(1, [2; 16]));
     let entry = Entry::new(loom, (writer, 1), 1, entity, None, body);
-    assert!(caller.receive(Sealed::new(entry, Vec::new()).unwrap()).unwrap());
+    let sealed = Sealed::new(entry, Vec::new()).unwrap();
+    let mut unit = CastUnit::of(entity);
+    assert!(unit.takes(&sealed));
+    let head = host.sign_cast(loom, entity, unit.at()).unwrap();
+    let mut stream = CastStream::new(loom, LoomStore::writer(&*caller), entity);
+    caller.receive(stream.check(vec![sealed], vec![head]).unwrap()).unwrap();
     let copies = Copies::new(
         "a".parse().unwrap(),
         Arc::clone(&caller) as _,

@@ -15,7 +15,7 @@ use cantrip_runtime::domain::limits::{
     REFUSAL_CHARS_MAX, REFUSAL_SOURCES_MAX, REFUSED_CONNECTION_BYTES_MAX, REFUSED_CONNECTIONS_MAX,
 };
 use cantrip_runtime::domain::loom::Minted;
-use cantrip_runtime::domain::loom::{Body, Entry, Payload, Sealed};
+use cantrip_runtime::domain::loom::{Body, CastHead, Entry, Payload, Sealed};
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::ByHost;
@@ -331,6 +331,10 @@ impl Home for Patient {
         Ok(())
     }
 
+    fn cover(&self, _: Vec<CastHead>) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
         self.synced.fetch_add(1, Ordering::Relaxed);
         Box::pin(std::future::ready(Ok(())))
@@ -465,11 +469,12 @@ async fn a_host_that_sends_entries_without_end_waits_for_the_disk() {
             let (loom, entity) = (order.loom, order.entity);
             let entry = Entry::new(loom, (by, sequence), 1, entity, None, body);
             let sealed = Sealed::new(entry, Vec::new()).unwrap();
-            Message::Entry(v1::Entry { id: sealed.id.to_string(), bytes: sealed.bytes.into(), cursor: vec![1].into() })
+            let entry = v1::Entry { id: sealed.id.to_string(), bytes: sealed.bytes.into() };
+            [Message::Entry(entry), Message::Heads(v1::CastHeads { heads: Vec::new(), cursor: vec![1].into() })]
         };
         let questions = (1..=2 * NEAR_QUESTIONS_MAX as u64)
             .map(|call| Message::GateCall(v1::GateCall { call, gate: "echo".to_owned(), arguments: "{}".to_owned() }));
-        (1..=ENTRIES as u64).map(entry).chain(questions).collect()
+        (1..=ENTRIES as u64).flat_map(entry).chain(questions).collect()
     })
     .await;
     let expected = (ENTRIES * 500_000 / NEAR_UNSYNCED_BYTES_MAX) as u64;

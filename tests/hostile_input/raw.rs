@@ -12,7 +12,7 @@ use cantrip_runtime::adapters::peer::{
     AcceptLimits, ConnectionLimits, Identity, PeerNodes, TcpNet, Way, make_authority, make_certificate,
     over_tls_within, v1,
 };
-use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::ids::{NodeAddress, WriterKey};
 use cantrip_runtime::driver::HostLimits;
 use hyper_util::rt::TokioIo;
@@ -114,6 +114,11 @@ pub(crate) fn writer() -> WriterKey {
     WriterKey::from_bytes(number().to_be_bytes().repeat(4).try_into().unwrap())
 }
 
+/// A store of a node of its own.
+pub(crate) fn store() -> Arc<MemoryStore> {
+    MemoryStore::with_key(NodeKey::from_secret(&number().to_be_bytes().repeat(4).try_into().unwrap()))
+}
+
 pub(crate) fn node(name: &str, address: &str) -> NodeAddress {
     NodeAddress::new(name.parse().unwrap(), address).unwrap()
 }
@@ -133,7 +138,7 @@ pub(crate) async fn serve(
     change(&mut host);
     let identity = keys.identity("b");
     let parts = Parts {
-        store: MemoryStore::new(writer()),
+        store: store(),
         clock,
         media: Arc::new(NoMedia),
         way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },

@@ -6,8 +6,8 @@ use cantrip_runtime::adapters::peer::v1;
 use cantrip_runtime::domain::cantrip::{Folding, Identity};
 use cantrip_runtime::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{
-    Body, CallRecord, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, Minted, Opened, Payload, Said,
-    SignedHead, Spent,
+    Body, CallRecord, CastChain, CastHead, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, Minted, Opened,
+    Payload, Said, SignedHead, Spent,
 };
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::Usage;
@@ -115,6 +115,19 @@ pub(crate) fn signed(key: &SigningKey, loom: LoomId, head: Head) -> SignedHead {
     SignedHead { loom, writer, head, signature }
 }
 
+/// A signature over whatever somebody likes to have written of a cast.
+pub(crate) fn cast_head(key: &SigningKey, loom: LoomId, cast: EntityId, at: CastChain) -> v1::CastHead {
+    let writer = writer(key);
+    let signature = key.sign(&CastHead::statement(loom, writer, cast, &at)).to_bytes();
+    v1::CastHead {
+        writer: bytes(writer.as_bytes()),
+        cast: cast.to_string(),
+        place: at.place,
+        chain: bytes(&at.chain),
+        signature: bytes(&signature),
+    }
+}
+
 /// One writer's log of a loom, with all that its writer could say of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
@@ -154,6 +167,11 @@ impl Log {
         self.ids.push(id);
         self.heads.push(head.after(&id));
         id
+    }
+
+    /// The chain of a cast over so many of its entries, as if all were of it.
+    pub(crate) fn cast_chain(&self, entries: usize) -> CastChain {
+        (1..).zip(&self.ids).take(entries).fold(CastChain::default(), |at, (place, id)| at.after(place, id))
     }
 
     pub(crate) fn head(&self) -> Head {

@@ -25,7 +25,7 @@ use super::act::{CAST, Known, SYNC, Step, Who};
 use super::casting::MARK;
 use super::client::{Ears, Raw};
 use super::copying::as_keeper;
-use super::forge::{Dice, Log, ended, intent, opened, utterance};
+use super::forge::{Dice, Log, cast_head, ended, intent, opened, utterance};
 
 macro_rules! deeds {
     ($($name:ident),+ $(,)?) => {
@@ -43,7 +43,8 @@ deeds! {
     EndsAtOnce, SpendsEverything, FailsAtLength, AnswersNoJson, AnswersDeeply, AsksGatesNotPlaced, AsksPlacedGates, AsksBadly,
     AsksModel, AsksModelAtLength, WantsGuests, TellsOthersEntries, OpensTwice, TellsOutOfOrder, TellsDamaged, TellsAnothersLoom,
     TellsLongTexts, TextNeverEnds, TellsOddEvents, RefusesOddly, Silence, EndsStream, Fails, BeatsForever, AcceptsForever,
-    NeverAccepts, Mutates, TooLarge, GoesOnAfterItsEnd,
+    NeverAccepts, Mutates, TooLarge, GoesOnAfterItsEnd, SignsNothing, SignsForAnother, LeavesOutWhatItSigned, MovesWhatItSigned,
+    SignsAnothersCast, SignsAnothersLoom, ReplaysAHead, CutsWhatItSigned, SignsTwoHistories, SignsWithoutEnd,
 }
 
 /// How often each was done, over all seeds of the process.
@@ -228,12 +229,56 @@ fn question(call: u64, text: &str) -> Told {
 }
 
 fn entries(log: &Log) -> Vec<Told> {
-    let each = log.entries.iter().zip(&log.ids).enumerate();
-    each.map(|(at, (bytes, id))| {
-        let cursor = (at as u64).to_be_bytes().repeat(2).into();
-        Told::Entry(v1::Entry { id: id.to_string(), bytes: bytes.clone(), cursor })
-    })
-    .collect()
+    let each = log.entries.iter().zip(&log.ids);
+    each.map(|(bytes, id)| Told::Entry(v1::Entry { id: id.to_string(), bytes: bytes.clone() })).collect()
+}
+
+fn heads(heads: Vec<v1::CastHead>) -> Told {
+    Told::Heads(v1::CastHeads { heads, cursor: vec![1; 16].into() })
+}
+
+/// A log's entries, and its writer's word for all of them.
+fn covered(log: &Log, cast: EntityId) -> Vec<Told> {
+    let mut told = entries(log);
+    told.push(heads(vec![cast_head(&log.key, log.loom, cast, log.cast_chain(log.ids.len()))]));
+    told
+}
+
+/// A cast whose head is not what it should be.
+fn under_another_head(deed: Deed, log: &Log, cast: EntityId, dice: &mut Dice) -> Vec<Told> {
+    let (mut told, all) = (entries(log), log.ids.len());
+    let sound = |entries: usize| cast_head(&log.key, log.loom, cast, log.cast_chain(entries));
+    let head = match deed {
+        Deed::SignsForAnother => v1::CastHead { signature: sound(all - 1).signature, ..sound(all) },
+        Deed::LeavesOutWhatItSigned => {
+            told.remove(1);
+            sound(all)
+        }
+        Deed::MovesWhatItSigned => {
+            told.swap(0, 1);
+            sound(all)
+        }
+        Deed::SignsAnothersCast => cast_head(&log.key, log.loom, dice.entity(), log.cast_chain(all)),
+        Deed::SignsAnothersLoom => cast_head(&log.key, dice.loom(), cast, log.cast_chain(all)),
+        Deed::ReplaysAHead => {
+            told.insert(1, heads(vec![sound(1)]));
+            sound(1)
+        }
+        Deed::CutsWhatItSigned => {
+            told.truncate(1);
+            sound(all)
+        }
+        Deed::SignsTwoHistories => {
+            told.push(heads(vec![sound(all)]));
+            let mut other = log.clone();
+            other.push(cast, other.ids.last().copied(), ended("another end"));
+            told.extend(entries(&other));
+            cast_head(&other.key, other.loom, cast, other.cast_chain(all + 1))
+        }
+        _ => return told,
+    };
+    told.push(heads(vec![head]));
+    told
 }
 
 /// What a host would tell of this cast, in a log of its own.
@@ -348,23 +393,26 @@ fn told(deed: Deed, open: &v1::Open, dice: &mut Dice, known: &Known) -> Vec<Say>
                 others.push(*other, None, ended("forged by mallory"));
                 others.push(*other, None, intent("go on for mallory"));
             }
-            said.extend(entries(&others).into_iter().chain(entries(&log)).map(Say::Told));
+            said.extend(covered(&others, entity).into_iter().chain(covered(&log, entity)).map(Say::Told));
             said.push(ending());
         }
         Deed::OpensTwice => {
             let again = opened(dice, |opened| opened.caller = Some("c@c:1".to_owned()));
             log.push(entity, None, again);
-            said.extend(entries(&log).into_iter().map(Say::Told));
+            said.extend(covered(&log, entity).into_iter().map(Say::Told));
             said.push(ending());
         }
         Deed::TellsOutOfOrder => {
             let told = entries(&log);
-            said.extend(told.clone().into_iter().rev().chain(told).map(Say::Told));
+            said.extend(told.into_iter().rev().chain(covered(&log, entity)).map(Say::Told));
             said.push(ending());
         }
         Deed::TellsDamaged => {
-            for told in entries(&log) {
-                let Told::Entry(mut entry) = told else { continue };
+            for told in covered(&log, entity) {
+                let Told::Entry(mut entry) = told else {
+                    said.push(Say::Told(told));
+                    continue;
+                };
                 entry.bytes = dice.mutate(&entry.bytes);
                 if dice.once_in(2) {
                     entry.id = cantrip_runtime::domain::ids::EntryId::of(&entry.bytes).to_string();
@@ -377,7 +425,7 @@ fn told(deed: Deed, open: &v1::Open, dice: &mut Dice, known: &Known) -> Vec<Say>
             let mut other = Log::new(dice.key(), known.loom(dice));
             let opening = opened(dice, |_| {});
             other.push(entity, None, opening);
-            said.extend(entries(&other).into_iter().map(Say::Told));
+            said.extend(covered(&other, entity).into_iter().map(Say::Told));
             said.push(ending());
         }
         Deed::TellsLongTexts | Deed::TextNeverEnds => {
@@ -385,7 +433,7 @@ fn told(deed: Deed, open: &v1::Open, dice: &mut Dice, known: &Known) -> Vec<Say>
             let last = deed == Deed::TellsLongTexts;
             let part = |id: String| Told::TextPart(v1::TextPart { id, bytes: vec![0x74; 500_000].into(), last });
             said.extend((0..20).map(|number| Say::Told(part(if last { format!("{id}{number}") } else { id.clone() }))));
-            said.extend(entries(&log).into_iter().map(Say::Told));
+            said.extend(covered(&log, entity).into_iter().map(Say::Told));
             said.push(ending());
         }
         Deed::TellsOddEvents => {
@@ -409,15 +457,33 @@ fn told(deed: Deed, open: &v1::Open, dice: &mut Dice, known: &Known) -> Vec<Say>
             said.extend((0..30).flat_map(|_| [Say::Told(accepted()), Say::Wait(1_000)]));
         }
         Deed::Mutates => {
-            said.extend(entries(&log).into_iter().map(Say::Told));
+            said.extend(covered(&log, entity).into_iter().map(Say::Told));
             said.extend([Say::Told(gate_call(3, "near")), Say::Told(question(4, MARK)), ending()]);
         }
         Deed::TooLarge => said.push(Say::Bytes(vec![0x0a; 17 * 1024 * 1024].into())),
         Deed::GoesOnAfterItsEnd => {
             said.push(ending());
             said.push(ending());
-            said.extend(entries(&log).into_iter().map(Say::Told));
+            said.extend(covered(&log, entity).into_iter().map(Say::Told));
             said.push(Say::Told(gate_call(1, "near")));
+        }
+        Deed::SignsWithoutEnd => {
+            let sound = cast_head(&log.key, log.loom, entity, log.cast_chain(log.ids.len()));
+            said.extend(entries(&log).into_iter().map(Say::Told));
+            said.extend((0..20).map(|_| Say::Told(heads(vec![sound.clone(); 5_000]))));
+            said.push(ending());
+        }
+        Deed::SignsNothing
+        | Deed::SignsForAnother
+        | Deed::LeavesOutWhatItSigned
+        | Deed::MovesWhatItSigned
+        | Deed::SignsAnothersCast
+        | Deed::SignsAnothersLoom
+        | Deed::ReplaysAHead
+        | Deed::CutsWhatItSigned
+        | Deed::SignsTwoHistories => {
+            said.extend(under_another_head(deed, &log, entity, dice).into_iter().map(Say::Told));
+            said.push(ending());
         }
     }
     said

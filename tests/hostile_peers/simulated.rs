@@ -398,7 +398,11 @@ impl World {
         let join = async {
             // A caller that keeps no record of its own loom has others ask for it: what that opens is not closed yet.
             let keeps = is_recorded.then(|| Arc::clone(&self.places[0].disk));
-            let ended = node.peers.cast("b", &order, &Looking(keeps)).await.map_err(|error| error.to_string())?;
+            let ended = node
+                .peers
+                .cast("b", &order, &Looking::new(keeps, order.loom, order.entity))
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(ended.result)
         };
         self.expect("a cast on b", Some(Some(json!(secret))), join).await;

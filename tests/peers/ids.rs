@@ -37,6 +37,10 @@ impl Home for Client {
         Ok(())
     }
 
+    fn cover(&self, _: Vec<cantrip_runtime::domain::loom::CastHead>) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
         Box::pin(std::future::ready(Ok(())))
     }

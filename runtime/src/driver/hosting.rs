@@ -28,6 +28,7 @@ use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
 use crate::domain::limits::{
     ENTITY_IDLE_MS_DEFAULT, ENTITY_REST_MS_DEFAULT, HOSTED_MAX, LEASE_MS_DEFAULT, QUEUE_MS_DEFAULT,
 };
+use crate::domain::loom::CastHead;
 use crate::domain::remote::{ByHost, Onward, Order, Refusal};
 use crate::ports::{BoxFuture, Clock, RemoteEnd};
 
@@ -215,8 +216,8 @@ impl Casts {
         (all.len(), all.looked_at())
     }
 
-    /// Runs an episode, or joins it where it is known. `after` is how far the caller has its entries already, `events` whether
-    /// it wants to be told of events.
+    /// Runs an episode, or joins it where it is known. `after` is how far the caller has its entries already, `shown` the heads
+    /// over them, `events` whether it wants to be told of events.
     ///
     /// # Errors
     /// An entity or a loom of somebody else, an episode that cannot be begun, or too many of them.
@@ -226,12 +227,12 @@ impl Casts {
         slots: &Arc<Slots>,
         order: Order,
         place: Where,
-        after: Option<Cursor>,
+        (after, shown): (Option<Cursor>, Vec<CastHead>),
         events: bool,
     ) -> Result<Attached, Refusal> {
         self.tidy();
         if let Found::Same(known) = self.find(caller, &order)? {
-            return Ok(Attached::new(self, slots, known, true, (after, events)));
+            return Ok(Attached::new(self, slots, known, true, (after, &shown, events)));
         }
         // One opening of an entity after the other; those of others go on meanwhile, however long the record of this one is.
         let turn = Turn::wait(&self.0.opening, order.entity).await;
@@ -240,7 +241,7 @@ impl Casts {
         // Microseconds: nobody asks so often that a later start would not be above what an earlier one had asked.
         let mut line = Arc::new(Line::new(now_us));
         match self.find(caller, &order)? {
-            Found::Same(known) => return Ok(Attached::new(self, slots, known, true, (after, events))),
+            Found::Same(known) => return Ok(Attached::new(self, slots, known, true, (after, &shown, events))),
             Found::Waits(known) => {
                 let kept = known.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(summoned) = kept.filter(|_| order.again) {
@@ -263,7 +264,7 @@ impl Casts {
                 Known::Over(end) => {
                     let hosted = self.hosted(caller, &order, now_us, 0, line)?;
                     hosted.stage.send_replace(Stage::Ended(Arc::new(Ok(*end))));
-                    return Ok(Attached::new(self, slots, hosted, true, (after, events)));
+                    return Ok(Attached::new(self, slots, hosted, true, (after, &shown, events)));
                 }
             }
         }
@@ -275,7 +276,7 @@ impl Casts {
         let is_joined = matches!(begin, Begin::Recorded { unfinished: true });
         let hosted = self.hosted(caller, &order, now_us, waiting, line)?;
         self.take_in(&hosted, slots)?;
-        let attached = Attached::new(self, slots, Arc::clone(&hosted), is_joined, (after, events));
+        let attached = Attached::new(self, slots, Arc::clone(&hosted), is_joined, (after, &shown, events));
         let run = Run { casts: self.clone(), hosted, slots: Arc::clone(slots) };
         slots.waiting.fetch_add(1, Ordering::Relaxed);
         self.0.tasks.spawn(run.finish(order, place, begin));

@@ -2,11 +2,11 @@
 //! loom here unreadable. A host is not trusted: it writes in its own name, about its own entities, and about nothing else.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::ids::{EntityId, EntryId};
-use crate::domain::limits::RECEIVED_BYTES_MAX;
-use crate::domain::loom::{Body, Sealed};
+use crate::domain::limits::{NEAR_UNCOVERED_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX, RECEIVED_BYTES_MAX};
+use crate::domain::loom::{Body, CastFamily, CastHead, CastHeadError, CastStream, Opened, Sealed};
 use crate::ports::HomeError;
 
 use super::fault::Fault;
@@ -21,9 +21,15 @@ pub(super) struct Intake {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// The entity and everybody below it, as far as they have been opened.
+    /// What came and is under no head of its writer yet. Nothing of it is believed.
+    waiting: Vec<Sealed>,
+    waiting_bytes: usize,
+    stream: CastStream,
+    /// The entity, everybody below it, and whom they delegated to.
+    kin: CastFamily,
+    /// Those of them that have been opened.
     family: BTreeSet<EntityId>,
     /// Those of them that have spoken: what belongs to a turn needs one.
     spoken: BTreeSet<EntityId>,
@@ -34,39 +40,117 @@ struct State {
 impl Intake {
     /// For a cast of this entity, with what is recorded of it already.
     pub(super) fn new(loom: Loom, root: (EntityId, Option<EntryId>)) -> Result<Self, Fault> {
-        let mut state = State::default();
-        for sealed in loom.store().entries(loom.id())? {
+        let intake = Self::of_new(loom, root);
+        let mut state = intake.lock();
+        let store = intake.loom.store();
+        for sealed in store.entries(intake.loom.id())? {
             state.note(&sealed, root.0);
         }
-        Ok(Self { loom, root, state: Mutex::new(state) })
+        store.steps_received(intake.loom.id(), &mut |entries, heads| {
+            state.stream.restore(&entries, &heads);
+            Ok(())
+        })?;
+        drop(state);
+        Ok(intake)
     }
 
     /// For a cast whose entity is new: nothing of it can be recorded yet.
     pub(super) fn of_new(loom: Loom, root: (EntityId, Option<EntryId>)) -> Self {
-        Self { loom, root, state: Mutex::default() }
+        let state = State {
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            stream: CastStream::new(loom.id(), loom.store().writer(), root.0),
+            kin: CastFamily::of(root.0),
+            family: BTreeSet::new(),
+            spoken: BTreeSet::new(),
+            ids: HashSet::new(),
+            bytes: 0,
+        };
+        Self { loom, root, state: Mutex::new(state) }
     }
 
-    /// Checks an entry and hands it to the record.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection begins: what was under no head yet comes again.
+    pub(super) fn connected(&self) {
+        let mut state = self.lock();
+        state.waiting.clear();
+        state.waiting_bytes = 0;
+        state.stream.connected();
+    }
+
+    /// The newest heads of the cast itself.
+    pub(super) fn heads(&self) -> Vec<CastHead> {
+        self.lock().stream.shown()
+    }
+
+    /// Whether something waits for a head.
+    pub(super) fn is_uncovered(&self) -> bool {
+        !self.lock().waiting.is_empty()
+    }
+
+    /// Keeps an entry until a head of its writer covers it.
     pub(super) fn take(&self, sealed: Sealed) -> Result<(), HomeError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        let (entries, bytes) = (state.waiting.len(), state.waiting_bytes);
+        if entries >= NEAR_UNCOVERED_ENTRIES_MAX || bytes > NEAR_UNCOVERED_BYTES_MAX {
+            return Err(HomeError::Refused(format!(
+                "{entries} entries with {bytes} bytes came under no cast head, and at most {NEAR_UNCOVERED_ENTRIES_MAX} with \
+                 {NEAR_UNCOVERED_BYTES_MAX} may wait for one"
+            )));
+        }
+        state.waiting_bytes = bytes.saturating_add(size(&sealed));
+        state.waiting.push(sealed);
+        Ok(())
+    }
+
+    /// Checks what waits, and the heads over it, and hands it to the record.
+    pub(super) fn cover(&self, heads: Vec<CastHead>) -> Result<(), HomeError> {
+        let mut state = self.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        state.waiting_bytes = 0;
+        for sealed in &waiting {
+            self.admit(&mut state, sealed)?;
+        }
+        let batch = state.stream.check(waiting, heads).map_err(|error| broken(&error))?;
+        self.loom.receive(batch)?;
+        Ok(())
+    }
+
+    /// Says that nothing more comes.
+    pub(super) fn finish(&self) -> Result<(), HomeError> {
+        let state = self.lock();
+        if let Some(first) = state.waiting.first() {
+            return Err(broken(&CastHeadError::Uncovered { id: first.id, writer: first.entry.writer }));
+        }
+        state.stream.finish().map_err(|error| broken(&error))
+    }
+
+    fn admit(&self, state: &mut State, sealed: &Sealed) -> Result<(), HomeError> {
         if state.ids.contains(&sealed.id) {
             return Ok(());
         }
-        if self.loom.store().entry(sealed.id)?.is_some() {
-            // This node's own writing comes back from where it has worked for others.
-            state.note(&sealed, self.root.0);
+        let store = self.loom.store();
+        if store.entry(sealed.id)?.is_some() {
+            // This node's own writing comes back from where it has worked for others, or a copy of the log was faster.
+            state.note(sealed, self.root.0);
             return Ok(());
         }
-        if let Some(what) = self.refusal(&state, &sealed)? {
+        let refused = if sealed.entry.writer == store.writer() {
+            Some("it says that this node has written it, whose record does not have it".to_owned())
+        } else {
+            self.refusal(state, sealed)?
+        };
+        if let Some(what) = refused {
             return Err(HomeError::Refused(format!("entry {}: {what}", sealed.id)));
         }
-        let size = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
-        state.bytes = state.bytes.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
+        state.bytes = state.bytes.saturating_add(u64::try_from(size(sealed)).unwrap_or(u64::MAX));
         if state.bytes > RECEIVED_BYTES_MAX {
             return Err(HomeError::Refused(format!("the cast has recorded more than {RECEIVED_BYTES_MAX} bytes")));
         }
-        state.note(&sealed, self.root.0);
-        self.loom.receive(sealed)?;
+        state.note(sealed, self.root.0);
         Ok(())
     }
 
@@ -78,6 +162,9 @@ impl Intake {
         if let Err(unminted) = entry.check_minted() {
             return Ok(Some(unminted.to_string()));
         }
+        if let Body::Unknown(unknown) = &entry.body {
+            return Ok(Some(format!("a `{}` is of a kind that this version does not know", unknown.kind)));
+        }
         // The pages of a memory are no text; whatever else is kept beside an entry is.
         let is_text = !matches!(entry.body, Body::Snapshot { .. });
         if is_text && sealed.blobs.iter().any(|blob| std::str::from_utf8(&blob.bytes).is_err()) {
@@ -87,8 +174,12 @@ impl Intake {
             |parent: &EntryId| Ok::<_, HomeError>(state.ids.contains(parent) || store.entry(*parent)?.is_some());
         // What the entity itself follows is with whoever cast it: a node that passes the cast on need not have it.
         let is_its_root = entry.entity == Some(self.root.0) && entry.parent == self.root.1;
+        // What a node runs for a host of its own may come before what that host has said of it.
+        let is_onward =
+            |opened: &Opened| opened.caller.is_some() && opened.spawned_by.is_some_and(|it| state.kin.has(it));
+        let may_run_ahead = matches!(&entry.body, Body::Opened(opened) if is_its_root || is_onward(opened));
         if let Some(parent) = &entry.parent
-            && !(is_its_root && matches!(entry.body, Body::Opened(_)))
+            && !may_run_ahead
             && !follows(parent)?
         {
             return Ok(Some(format!("it follows {parent}, which has not come")));
@@ -98,7 +189,7 @@ impl Intake {
         };
         if let Body::Opened(opened) = &entry.body {
             let is_root = entity == self.root.0 && (opened.fork.is_some() || entry.parent == self.root.1);
-            let is_below = opened.spawned_by.is_some_and(|parent| state.family.contains(&parent));
+            let is_below = opened.spawned_by.is_some_and(|parent| state.kin.has(parent));
             // Whoever is known here already is somebody else, or opened twice.
             let is_taken = state.family.contains(&entity) || store.loom_of(entity)?.is_some();
             return Ok(match (is_root || is_below, is_taken) {
@@ -121,12 +212,19 @@ impl Intake {
     }
 }
 
+fn broken(error: &CastHeadError) -> HomeError {
+    HomeError::Refused(error.to_string())
+}
+
+fn size(sealed: &Sealed) -> usize {
+    sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()))
+}
+
 impl State {
     fn note(&mut self, sealed: &Sealed, root: EntityId) {
+        let is_kin = self.kin.takes(&sealed.entry);
         let Some(entity) = sealed.entry.entity else { return };
-        if let Body::Opened(opened) = &sealed.entry.body
-            && (entity == root || opened.spawned_by.is_some_and(|parent| self.family.contains(&parent)))
-        {
+        if matches!(sealed.entry.body, Body::Opened(_)) && (entity == root || is_kin) {
             self.family.insert(entity);
         }
         if !self.family.contains(&entity) {
@@ -147,18 +245,30 @@ mod tests {
 
     use super::*;
     use crate::adapters::clock::SystemClock;
-    use crate::adapters::store::MemoryStore;
+    use crate::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
     use crate::domain::cantrip::{Folding, Identity};
     use crate::domain::ids::{CastId, LoomId, WriterKey};
-    use crate::domain::loom::{Entry, Minted, Opened, Payload};
+    use crate::domain::loom::{Blob, CastUnit, Entry, Minted, Payload};
     use crate::domain::members::Nonce;
     use crate::driver::recorder::Looms;
     use crate::ports::{Clock, LoomStore};
 
     const MINTED: Minted = Minted { by: WriterKey::from_bytes([9; 32]), nonce: Nonce::from_bytes([9; 16]) };
 
-    fn opened(loom: LoomId, entity: EntityId) -> Sealed {
-        let opened = Opened {
+    fn loom() -> LoomId {
+        LoomId::from_parts(1, [1; 16])
+    }
+
+    fn entity() -> EntityId {
+        EntityId::mint(1, &MINTED.by, &MINTED.nonce)
+    }
+
+    fn host() -> NodeKey {
+        NodeKey::from_secret(&[9; 32])
+    }
+
+    fn opening() -> Body {
+        Body::Opened(Box::new(Opened {
             identity: Identity::default(),
             medium: "conversation".to_owned(),
             medium_digest: None,
@@ -176,33 +286,185 @@ mod tests {
             fork: None,
             minted: Some(MINTED),
             ..Opened::default()
-        };
-        let (writer, body) = (WriterKey::from_bytes([9; 32]), Body::Opened(Box::new(opened)));
-        let entry = Entry::new(loom, (writer, 1), 1, entity, None, body);
+        }))
+    }
+
+    fn entry(sequence: u64, parent: Option<EntryId>, body: Body) -> Sealed {
+        let entry = Entry::new(loom(), (host().writer(), sequence), 1, entity(), parent, body);
         Sealed::new(entry, Vec::new()).unwrap()
+    }
+
+    /// What the host tells: so many entries of the cast.
+    fn told(entries: u64) -> Vec<Sealed> {
+        let mut told = vec![entry(1, None, opening())];
+        while (told.len() as u64) < entries {
+            let text = Payload::Inline(told.len().to_string());
+            let parent = told.last().map(|sealed| sealed.id);
+            told.push(entry(told.len() as u64 + 1, parent, Body::intent(text, false, None)));
+        }
+        told
+    }
+
+    /// The host's word for all of these.
+    fn head(told: &[Sealed]) -> CastHead {
+        let mut unit = CastUnit::of(entity());
+        assert!(told.iter().all(|sealed| unit.takes(sealed)));
+        host().sign_cast(loom(), entity(), unit.at())
+    }
+
+    fn memory() -> Arc<dyn LoomStore> {
+        MemoryStore::new(WriterKey::from_bytes([1; 32]))
+    }
+
+    fn written(store: &Arc<dyn LoomStore>) -> Loom {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        Looms::default().open(loom(), None, store, &clock, None).unwrap()
+    }
+
+    fn intake(store: &Arc<dyn LoomStore>) -> Intake {
+        Intake::new(written(store), (entity(), None)).unwrap()
+    }
+
+    fn take(intake: &Intake, told: &[Sealed]) {
+        for sealed in told {
+            intake.take(sealed.clone()).unwrap();
+        }
     }
 
     #[test]
     fn a_host_cannot_send_without_end() {
-        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (id, entity) = (LoomId::from_parts(1, [1; 16]), EntityId::mint(1, &MINTED.by, &MINTED.nonce));
-        let loom = Looms::default().open(id, None, &store, &clock, None).unwrap();
-        let intake = Intake::of_new(loom, (entity, None));
-        intake.state.lock().unwrap().bytes = RECEIVED_BYTES_MAX;
-        let refused = intake.take(opened(id, entity)).unwrap_err().to_string();
+        let intake = intake(&memory());
+        intake.lock().bytes = RECEIVED_BYTES_MAX;
+        take(&intake, &told(1));
+        let refused = intake.cover(vec![head(&told(1))]).unwrap_err().to_string();
         assert!(refused.contains("more than 268435456 bytes"), "{refused}");
-        intake.state.lock().unwrap().bytes = 0;
-        intake.take(opened(id, entity)).unwrap();
+        intake.lock().bytes = 0;
+        take(&intake, &told(1));
+        intake.cover(vec![head(&told(1))]).unwrap();
+    }
+
+    #[test]
+    fn entries_that_no_head_covers_are_bounded_and_never_recorded() {
+        let store = memory();
+        let many = intake(&store);
+        let told = told(NEAR_UNCOVERED_ENTRIES_MAX as u64 + 1);
+        take(&many, &told[..NEAR_UNCOVERED_ENTRIES_MAX]);
+        let refused = many.take(told[NEAR_UNCOVERED_ENTRIES_MAX].clone()).unwrap_err().to_string();
+        assert!(refused.contains("1024 entries"), "{refused}");
+        assert!(many.finish().unwrap_err().to_string().contains("under no cast head"));
+        let long = intake(&store);
+        let mut sealed = told[0].clone();
+        let bytes = vec![0; NEAR_UNCOVERED_BYTES_MAX];
+        sealed.blobs.push(Blob { id: crate::domain::ids::BlobId::of(&bytes), bytes });
+        long.take(sealed).unwrap();
+        let refused = long.take(told[1].clone()).unwrap_err().to_string();
+        assert!(refused.contains("with 2097152 may wait for one"), "{refused}");
+        assert!(store.entries(loom()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_told_is_recorded_with_the_head_over_it_and_not_before() {
+        let (store, told) = (memory(), told(4));
+        let intake = intake(&store);
+        take(&intake, &told);
+        assert!(intake.is_uncovered() && store.entries(loom()).unwrap().is_empty());
+        intake.cover(vec![head(&told)]).unwrap();
+        assert!(!intake.is_uncovered());
+        assert_eq!((intake.heads(), store.cast_heads(loom()).unwrap()), (vec![head(&told)], vec![head(&told)]));
+        intake.finish().unwrap();
+        assert!(store.verify(None).unwrap().findings.is_empty());
+    }
+
+    #[test]
+    fn what_came_before_a_connection_broke_and_was_under_no_head_comes_again() {
+        let (store, told) = (memory(), told(6));
+        for cut in 0..told.len() {
+            let intake = intake(&store);
+            take(&intake, &told[..cut]);
+            // It breaks here, and everything comes from its beginning.
+            intake.connected();
+            for step in told.chunks(2) {
+                take(&intake, step);
+                let to = told.iter().position(|sealed| sealed.id == step[1].id).unwrap() + 1;
+                intake.cover(vec![head(&told[..to])]).unwrap();
+            }
+            intake.finish().unwrap();
+            assert_eq!(store.entries(loom()).unwrap().len(), told.len(), "each once");
+        }
+        assert_eq!(store.covered(loom(), 0, 99).unwrap().len(), 3, "what comes again is not kept again");
+    }
+
+    #[test]
+    fn a_host_that_contradicts_what_it_signed_before_the_caller_stopped_is_refused() {
+        let (store, told) = (memory(), told(4));
+        let before = intake(&store);
+        take(&before, &told);
+        before.cover(vec![head(&told)]).unwrap();
+        // The caller starts again: what it has of the cast is in its record.
+        let after = intake(&store);
+        assert_eq!(after.heads(), vec![head(&told)]);
+        let mut other = told[..3].to_vec();
+        let text = Payload::Inline("another history".to_owned());
+        other.push(entry(4, Some(other[2].id), Body::intent(text, false, None)));
+        take(&after, &other);
+        let refused = after.cover(vec![head(&other)]).unwrap_err().to_string();
+        assert!(refused.contains("has signed two histories of this cast"), "{refused}");
+        let short = intake(&store);
+        take(&short, &told[..2]);
+        short.cover(vec![head(&told[..2])]).unwrap();
+        let refused = short.finish().unwrap_err().to_string();
+        assert!(refused.contains("ends the cast at entry 2 of its log, and has signed it up to entry 4"), "{refused}");
+    }
+
+    #[test]
+    fn an_entry_in_the_name_of_this_node_that_its_record_does_not_have_is_refused() {
+        let store: Arc<dyn LoomStore> = MemoryStore::with_key(host());
+        let intake = intake(&store);
+        take(&intake, &told(1));
+        let refused = intake.cover(vec![head(&told(1))]).unwrap_err().to_string();
+        assert!(refused.contains("it says that this node has written it"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_stops_at_any_moment_has_each_entry_under_a_head_or_not_at_all() {
+        let told = told(6);
+        for synced in 0..=3 {
+            let folder = tempfile::tempdir().unwrap();
+            {
+                let store = FjallStore::open(folder.path(), StoreOptions::default()).unwrap();
+                let store: Arc<dyn LoomStore> = store;
+                let intake = intake(&store);
+                for step in 1..=3 {
+                    take(&intake, &told[(step - 1) * 2..step * 2]);
+                    intake.cover(vec![head(&told[..step * 2])]).unwrap();
+                    if step <= synced {
+                        store.sync(loom()).await.unwrap();
+                    }
+                }
+                take(&intake, &told[4..]);
+            }
+            let store: Arc<dyn LoomStore> = FjallStore::open(folder.path(), StoreOptions::default()).unwrap();
+            let kept = store.entries(loom()).unwrap().len();
+            assert!(kept >= synced * 2 && kept.is_multiple_of(2), "{kept} after {synced} steps on disk");
+            assert_eq!(store.cast_heads(loom()).unwrap(), vec![head(&told[..kept])]);
+            assert!(store.verify(None).unwrap().findings.is_empty());
+            // All of it comes again, and is taken as far as it is new.
+            let intake = intake(&store);
+            take(&intake, &told);
+            intake.cover(vec![head(&told)]).unwrap();
+            store.sync(loom()).await.unwrap();
+            assert_eq!(store.entries(loom()).unwrap().len(), told.len());
+            assert!(store.verify(None).unwrap().findings.is_empty());
+        }
     }
 
     #[test]
     fn a_host_cannot_open_an_entity_whose_id_nobody_has_minted() {
-        let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (id, ground) = (LoomId::from_parts(1, [1; 16]), EntityId::from_parts(1, [0; 16]));
-        let loom = Looms::default().open(id, None, &store, &clock, None).unwrap();
-        let refused = Intake::of_new(loom, (ground, None)).take(opened(id, ground)).unwrap_err().to_string();
+        let (store, ground) = (memory(), EntityId::from_parts(1, [0; 16]));
+        let intake = Intake::of_new(written(&store), (ground, None));
+        let entry = Entry::new(loom(), (host().writer(), 1), 1, ground, None, opening());
+        take(&intake, &[Sealed::new(entry, Vec::new()).unwrap()]);
+        let refused = intake.cover(Vec::new()).unwrap_err().to_string();
         assert!(refused.contains("whose id does not commit to"), "{refused}");
     }
 }

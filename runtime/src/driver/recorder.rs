@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Blob, Body, Entry, Minted, Owners, Payload, Sealed, Tree};
+use crate::domain::loom::{Blob, Body, CastBatch, CastChain, CastHead, Entry, Minted, Owners, Payload, Sealed, Tree};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -189,9 +189,14 @@ impl Loom {
         Ok(())
     }
 
-    /// Takes an entry that another node wrote. It is durable after the next [`Loom::sync`].
-    pub(super) fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
-        self.0.store.receive(sealed)
+    /// Takes what other nodes wrote. It is durable after the next [`Loom::sync`].
+    pub(super) fn receive(&self, batch: CastBatch) -> Result<(), StoreError> {
+        self.0.store.receive(batch)
+    }
+
+    /// Gives this node's word for its own entries of a cast.
+    pub(super) fn sign_cast(&self, cast: EntityId, at: CastChain) -> Result<CastHead, StoreError> {
+        self.0.store.sign_cast(self.0.id, cast, at)
     }
 
     /// Is told whenever more of it is durable.

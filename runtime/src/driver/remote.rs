@@ -18,7 +18,7 @@ use crate::domain::delegation::{There, ThereModel};
 use crate::domain::end::EndReason;
 use crate::domain::event::Event;
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress};
-use crate::domain::loom::{Minted, Sealed};
+use crate::domain::loom::{CastHead, Minted, Sealed};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::remote::{ByHost, CantripOrder, ModelOrder, Order, Place as NodePlace};
@@ -123,8 +123,31 @@ impl Home for NearSide {
         self.place.named(loom, entity)
     }
 
+    fn connected(&self) {
+        if let Ok(place) = self.place.get() {
+            place.intake.connected();
+        }
+    }
+
+    fn heads(&self) -> Vec<CastHead> {
+        self.place.get().map(|place| place.intake.heads()).unwrap_or_default()
+    }
+
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
         self.place.get()?.intake.take(sealed)
+    }
+
+    fn cover(&self, heads: Vec<CastHead>) -> Result<(), HomeError> {
+        self.place.get()?.intake.cover(heads)
+    }
+
+    fn is_uncovered(&self) -> bool {
+        self.place.get().is_ok_and(|place| place.intake.is_uncovered())
+    }
+
+    fn finish(&self) -> Result<(), HomeError> {
+        // What has no place yet has recorded nothing.
+        self.place.get().map_or(Ok(()), |place| place.intake.finish())
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
@@ -549,6 +572,8 @@ impl RemoteEntity {
         if self.loom.found()? {
             self.loom.sync().await?;
         }
+        // What came before is read from what is durable.
+        self.loom.sync().await?;
         let intake = Intake::new(self.loom.clone(), (self.entity, None))?;
         Ok(Place::known(self.loom.clone(), intake))
     }

@@ -2,6 +2,7 @@
 //! text under the hash that names it, and one block that says whose logs they are, with the writers' signatures. Whoever imports
 //! it recomputes everything.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Write};
 
@@ -14,20 +15,20 @@ use thiserror::Error;
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::{
     ARCHIVE_ATTESTATIONS_MAX, ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_BLOCK_COST_BYTES, ARCHIVE_HEADER_BYTES_MAX,
-    ARCHIVE_HELD_BYTES_MAX,
+    ARCHIVE_HELD_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX,
 };
-use crate::domain::loom::{Head, Sealed, Segment, SegmentError, SignedHead, text_ids};
+use crate::domain::loom::{
+    CastHead, CastHeadError, CastStream, Head, Sealed, Segment, SegmentError, SignedHead, text_ids,
+};
 use crate::domain::members::{Attestation, MemberRecord, RecordError, Succession};
-use crate::ports::{By, CopyStore, StoreError, Taken};
+use crate::ports::{CopyStore, StoreError, Taken};
 
 /// The version of the block that says whose logs they are.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// DAG-CBOR and bytes without structure in the multicodec table, and BLAKE3.
 const CODEC_DAG_CBOR: u64 = 0x71;
 const CODEC_RAW: u64 = 0x55;
 const HASH_BLAKE3: u64 = 0x1e;
-/// So many entries outside of logs are read at once.
-const LOOSE_READ: usize = 1_000;
 
 /// Why an archive could not be written or read.
 #[derive(Debug, Error)]
@@ -61,6 +62,9 @@ pub enum CarError {
         #[source]
         source: RecordError,
     },
+    /// Entries of a cast that are not as their writers signed them.
+    #[error("what came with a cast is not as it was signed")]
+    Cast(#[source] CastHeadError),
     /// A log that is not as its writer signed it.
     #[error("the log of writer {writer} in the archive is not as it was signed")]
     Log {
@@ -97,8 +101,8 @@ struct Manifest {
     v: u16,
     loom: LoomId,
     logs: Vec<Log>,
-    /// Entries that are in no log here, behind what they follow.
-    loose: Vec<EntryId>,
+    /// What came by casts, in the steps in which it came.
+    casts: Vec<Step>,
     /// What vouches for the keys of those who wrote them: member records, and successions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     members: Vec<ByteBuf>,
@@ -119,6 +123,14 @@ impl Manifest {
         let wrong = |error| CarError::Malformed(format!("what should vouch for its writers cannot be read: {error}"));
         members.chain(successions).collect::<Result<_, _>>().map_err(wrong)
     }
+}
+
+/// Entries that came by a cast, and the heads of their writers over them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Step {
+    #[serde(with = "serde_bytes")]
+    heads: Vec<u8>,
+    entries: Vec<EntryId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -173,7 +185,7 @@ pub fn write(store: &dyn CopyStore, loom: LoomId, out: &mut impl Write) -> Resul
         v: VERSION,
         loom,
         logs: Vec::new(),
-        loose: Vec::new(),
+        casts: Vec::new(),
         members: Vec::new(),
         successions: Vec::new(),
     };
@@ -205,18 +217,13 @@ pub fn write(store: &dyn CopyStore, loom: LoomId, out: &mut impl Write) -> Resul
         }
         manifest.logs.push(log);
     }
-    let mut after = 0;
-    loop {
-        let loose = store.recorded(loom, By::Others, after, LOOSE_READ)?;
-        let Some((last, _)) = loose.last() else { break };
-        after = *last;
-        for (_, sealed) in loose {
-            if placed.insert(sealed.id) {
-                manifest.loose.push(sealed.id);
-                blocks.push((sealed.id, sealed.bytes));
-            }
-        }
-    }
+    store.steps_received(loom, &mut |entries, heads| {
+        let ids = entries.iter().map(|sealed| sealed.id).collect();
+        manifest.casts.push(Step { heads: CastHead::to_bytes(&heads), entries: ids });
+        let new = entries.into_iter().filter(|sealed| placed.insert(sealed.id));
+        blocks.extend(new.map(|sealed| (sealed.id, sealed.bytes)));
+        Ok(())
+    })?;
     let encode = |error| CarError::Malformed(format!("it cannot be encoded: {error}"));
     let root = serde_ipld_dagcbor::to_vec(&manifest).map_err(|error| encode(error.to_string()))?;
     let root_cid = cid(CODEC_DAG_CBOR, &root);
@@ -327,17 +334,25 @@ fn read_block(input: &mut impl Read, number: u64) -> Result<Option<(Cid, Vec<u8>
     Ok(Some((name, bytes)))
 }
 
-/// What is taken in one step: the stretch of a log, or one entry that is in none.
+/// What is taken in one step: the stretch of a log, or what came by a cast with the heads over it.
 enum Part {
-    Stretch { writer: WriterKey, from: Head, stretch: Stretch },
-    Loose(EntryId),
+    Stretch {
+        writer: WriterKey,
+        from: Head,
+        stretch: Stretch,
+    },
+    Cast {
+        step: Step,
+        /// Those of its entries that no part before has.
+        own: Vec<EntryId>,
+    },
 }
 
 impl Part {
     fn entries(&self) -> &[EntryId] {
         match self {
             Self::Stretch { stretch, .. } => &stretch.entries,
-            Self::Loose(id) => std::slice::from_ref(id),
+            Self::Cast { own, .. } => own,
         }
     }
 }
@@ -347,6 +362,8 @@ impl Part {
 struct Import<'a> {
     store: &'a dyn CopyStore,
     archived: Archived,
+    /// What the store has of casts, and what has come.
+    casts: CastStream,
     /// What is left to take, the next one first.
     parts: VecDeque<Part>,
     /// How many of the entries of the next part have not come.
@@ -384,7 +401,6 @@ impl<'a> Import<'a> {
                 from = head;
             }
         }
-        parts.extend(manifest.loose.into_iter().map(Part::Loose));
         let mut wanted = HashMap::new();
         for (number, part) in (0..).zip(&parts) {
             for id in part.entries() {
@@ -393,10 +409,34 @@ impl<'a> Import<'a> {
                 }
             }
         }
+        for step in manifest.casts {
+            if step.entries.is_empty() || step.entries.len() > NEAR_UNCOVERED_ENTRIES_MAX {
+                let entries = step.entries.len();
+                return Err(CarError::Malformed(format!(
+                    "a step of a cast has {entries} entries, and it may have 1 to {NEAR_UNCOVERED_ENTRIES_MAX}"
+                )));
+            }
+            let number = parts.len() as u64;
+            let mut own = Vec::new();
+            for id in &step.entries {
+                if let Slot::Vacant(free) = wanted.entry(id.digest()) {
+                    free.insert(number);
+                    own.push(*id);
+                }
+            }
+            parts.push_back(Part::Cast { step, own });
+        }
+        let mut casts = CastStream::of_all(loom, store.writer());
+        store.steps_received(loom, &mut |entries, heads| {
+            casts.restore(&entries, &heads);
+            Ok(())
+        })?;
+        casts.connected();
         let missing = parts.front().map_or(0, |part| part.entries().len());
         Ok(Self {
             store,
             archived: Archived { loom, entries: 0, new: 0, texts: 0 },
+            casts,
             parts,
             missing,
             lacking: None,
@@ -453,7 +493,7 @@ impl<'a> Import<'a> {
             let Some(part) = self.parts.pop_front() else { return Ok(()) };
             match part {
                 Part::Stretch { writer, from, stretch } => self.stretch(writer, from, &stretch)?,
-                Part::Loose(id) => self.loose(id)?,
+                Part::Cast { step, own } => self.cast(&step, &own)?,
             }
             self.taken_parts += 1;
             let next = self.parts.front();
@@ -514,20 +554,42 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    fn loose(&mut self, id: EntryId) -> Result<(), CarError> {
-        let bytes = self.entry(&id)?;
-        let sealed = Sealed::open(id, bytes).map_err(|source| StoreError::Entry { id, source })?;
-        if sealed.entry.loom != self.archived.loom {
-            let (of, loom) = (sealed.entry.loom, self.archived.loom);
-            return Err(CarError::Malformed(format!("the entry {id} is of loom {of}, and the archive is of {loom}")));
+    fn cast(&mut self, step: &Step, own: &[EntryId]) -> Result<(), CarError> {
+        let loom = self.archived.loom;
+        let heads = CastHead::parse(&step.heads);
+        let heads = heads.ok_or_else(|| CarError::Malformed("the heads of a cast cannot be read".to_owned()))?;
+        let mut entries = Vec::with_capacity(step.entries.len());
+        let mut left: HashSet<EntryId> = own.iter().copied().collect();
+        let mut came = Vec::with_capacity(own.len());
+        for id in &step.entries {
+            let sealed = if left.remove(id) {
+                let bytes = self.entry(id)?;
+                came.push(bytes.clone());
+                Sealed::open(*id, bytes).map_err(|source| StoreError::Entry { id: *id, source })?
+            } else {
+                self.store.entry(*id)?.ok_or_else(|| CarError::Missing(format!("the entry {id}")))?
+            };
+            if sealed.entry.loom != loom {
+                let of = sealed.entry.loom;
+                return Err(CarError::Malformed(format!(
+                    "the entry {id} is of loom {of}, and the archive is of {loom}"
+                )));
+            }
+            if let Err(unminted) = sealed.entry.check_minted() {
+                return Err(CarError::Malformed(format!("the entry {id} is refused: {unminted}")));
+            }
+            entries.push(sealed);
         }
-        if let Err(unminted) = sealed.entry.check_minted() {
-            return Err(CarError::Malformed(format!("the entry {id} is refused: {unminted}")));
+        self.writers.extend(entries.iter().map(|sealed| sealed.entry.writer));
+        // The texts of what is not as it was signed are not kept either.
+        let batch = self.casts.check(entries, heads).map_err(CarError::Cast)?;
+        for bytes in &came {
+            self.keep_texts(bytes)?;
         }
-        self.keep_texts(&sealed.bytes)?;
-        self.writers.insert(sealed.entry.writer);
-        self.archived.new += u64::from(sealed.entry.writer != self.store.writer() && self.store.receive(sealed)?);
-        Ok(())
+        for sealed in batch.entries() {
+            self.archived.new += u64::from(self.store.entry(sealed.id)?.is_none());
+        }
+        Ok(self.store.receive(batch)?)
     }
 
     /// Keeps what vouches for the keys of those whose entries have come.

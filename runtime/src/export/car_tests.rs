@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::*;
 use crate::adapters::store::{MemoryStore, NodeKey};
 use crate::domain::ids::{EntityId, WriterKey};
-use crate::domain::loom::{Body, Entry, Payload, Payloads};
+use crate::domain::loom::{Blob, Body, CastUnit, Entry, Payload, Payloads};
 use crate::domain::steps;
-use crate::ports::LoomStore as _;
+use crate::ports::LoomStore;
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -99,12 +99,96 @@ fn an_archive_is_taken_whole_in_whatever_order_its_blocks_come() -> Tested {
 fn an_entry_that_is_named_twice_is_refused_before_anything_is_read() -> Tested {
     let (mut manifest, all) = taken_apart(3)?;
     let named = manifest.logs[0].stretches[0].entries[0];
-    manifest.loose = vec![named; 6_000];
-    let bytes = made(&manifest, &all)?;
-    assert!(refusal(&bytes).contains("twice"), "{}", refusal(&bytes));
-    manifest.loose = Vec::new();
+    for (many, expected) in
+        [(6_000, "and it may have 1 to 1024"), (0, "and it may have 1 to 1024"), (2, "as it was signed")]
+    {
+        manifest.casts = vec![Step { heads: CastHead::to_bytes(&[]), entries: vec![named; many] }];
+        let bytes = made(&manifest, &all)?;
+        assert!(refusal(&bytes).contains(expected), "{}", refusal(&bytes));
+    }
+    manifest.casts = Vec::new();
     manifest.logs[0].stretches[0].entries.push(named);
     assert!(refusal(&made(&manifest, &all)?).contains("twice"));
+    Ok(())
+}
+
+/// A host's log, and a caller's record of its cast in two steps.
+fn cast_elsewhere() -> Result<(Arc<MemoryStore>, Vec<Sealed>), Box<dyn std::error::Error>> {
+    let (host, caller) = (store(5)?, MemoryStore::with_key(NodeKey::from_secret(&[8; 32])));
+    let cast = EntityId::from_parts(1, [0; 16]);
+    let (mut unit, mut stream) = (CastUnit::of(cast), CastStream::new(loom(1), LoomStore::writer(&*caller), cast));
+    let mut entries = host.entries(loom(1))?;
+    for sealed in &mut entries {
+        let texts = sealed.text_ids();
+        for id in texts {
+            sealed.blobs.extend(host.blob(id)?.map(|bytes| Blob { id, bytes }));
+        }
+    }
+    for step in entries.chunks(3) {
+        assert!(step.iter().all(|sealed| unit.takes(sealed)));
+        let head = host.sign_cast(loom(1), cast, unit.at())?;
+        caller.receive(stream.check(step.to_vec(), vec![head])?)?;
+    }
+    Ok((caller, entries))
+}
+
+#[test]
+fn what_came_by_a_cast_is_archived_and_imported_with_its_writers_word() -> Tested {
+    let (caller, entries) = cast_elsewhere()?;
+    let mut bytes = Vec::new();
+    write(&*caller, loom(1), &mut bytes)?;
+    let into = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+    let whole = Archived { loom: loom(1), entries: 5, new: 5, texts: 5 };
+    assert_eq!(read(&*into, &mut bytes.as_slice())?, whole);
+    assert_eq!(into.cast_heads(loom(1))?, caller.cast_heads(loom(1))?);
+    assert_eq!(into.covered(loom(1), 0, 9)?.len(), 2);
+    assert!(into.verify(None)?.findings.is_empty());
+    // Again it brings nothing new.
+    assert_eq!(read(&*into, &mut bytes.as_slice())?, Archived { new: 0, ..whole });
+    assert_eq!(into.entries(loom(1))?.len(), entries.len());
+    // Into a record that has the log it brings the heads over it.
+    let has_log = store(5)?;
+    let with_log = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+    let segment = has_log.segment(loom(1), LoomStore::writer(&*has_log), 0)?.ok_or("a log")?;
+    for sealed in &entries {
+        for blob in &sealed.blobs {
+            with_log.keep_text(&blob.bytes)?;
+        }
+    }
+    with_log.take(segment.check()?)?;
+    assert_eq!(read(&*with_log, &mut bytes.as_slice())?, Archived { new: 0, ..whole });
+    assert_eq!(with_log.cast_heads(loom(1))?, caller.cast_heads(loom(1))?);
+    assert!(with_log.verify(None)?.findings.is_empty());
+    with_log.forget(loom(1))?;
+    assert_eq!(with_log.entries(loom(1))?.len(), entries.len(), "what came by a cast stays");
+    assert!(with_log.entry(entries[0].id)?.is_some() && with_log.verify(None)?.findings.is_empty());
+    Ok(())
+}
+
+#[test]
+fn entries_of_a_cast_that_are_not_as_they_were_signed_are_not_imported() -> Tested {
+    let (caller, _) = cast_elsewhere()?;
+    let mut bytes = Vec::new();
+    write(&*caller, loom(1), &mut bytes)?;
+    let mut all = blocks(&bytes)?;
+    let (_, manifest) = all.remove(0);
+    let of = || -> Result<Manifest, Box<dyn std::error::Error>> { Ok(serde_ipld_dagcbor::from_slice(&manifest)?) };
+    let changes: [fn(&mut Manifest); 4] = [
+        |manifest| manifest.casts[0].entries.swap(0, 1),
+        |manifest| manifest.casts.swap(0, 1),
+        |manifest| manifest.casts[1].heads = CastHead::to_bytes(&[]),
+        |manifest| {
+            let mut heads = CastHead::parse(&manifest.casts[1].heads).unwrap_or_default();
+            heads[0].signature[0] ^= 1;
+            manifest.casts[1].heads = CastHead::to_bytes(&heads);
+        },
+    ];
+    for change in changes {
+        let mut manifest = of()?;
+        change(&mut manifest);
+        let refused = refusal(&made(&manifest, &all)?);
+        assert!(refused.contains("what came with a cast is not as it was signed"), "{refused}");
+    }
     Ok(())
 }
 
@@ -176,11 +260,11 @@ fn small_blocks_that_nothing_names_count_what_they_cost() -> Tested {
 fn entries_of_another_loom_are_refused() -> Tested {
     let (mut manifest, mut all) = taken_apart(1)?;
     let other = entry(loom(2), WriterKey::from_bytes([9; 32]), 2)?;
-    manifest.loose = vec![other.id];
+    manifest.casts = vec![Step { heads: CastHead::to_bytes(&[]), entries: vec![other.id] }];
     all.extend(other.blobs.iter().map(|blob| (cid(CODEC_RAW, &blob.bytes), blob.bytes.clone())));
     all.push((cid(CODEC_DAG_CBOR, &other.bytes), other.bytes));
     assert!(refusal(&made(&manifest, &all)?).contains("and the archive is of"));
-    manifest.loose = Vec::new();
+    manifest.casts = Vec::new();
     manifest.loom = loom(2);
     assert!(import(&made(&manifest, &all)?).is_err());
     Ok(())
@@ -208,7 +292,7 @@ fn lengths_that_lie_and_bytes_that_nest_deeply_are_refused() -> Tested {
         block(&mut bytes, &root, nested)?;
         given.push(bytes);
         let (mut manifest, all) = taken_apart(1)?;
-        manifest.loose = vec![EntryId::of(nested)];
+        manifest.casts = vec![Step { heads: vec![0x80], entries: vec![EntryId::of(nested)] }];
         let all: Vec<_> = all.into_iter().chain([(root, nested.clone())]).collect();
         given.push(made(&manifest, &all)?);
         let mut header = Vec::new();
@@ -260,7 +344,7 @@ fn what_vouches_for_writers_in_an_archive_is_bounded_and_has_to_be_relied_on() -
         let successions = successions.into_iter().map(ByteBuf::from).collect();
         let (v, loom) = (VERSION, whole.loom);
         let logs = taken_apart(2).map(|(manifest, _)| manifest.logs).unwrap_or_default();
-        made(&Manifest { v, loom, logs, loose: Vec::new(), members: Vec::new(), successions }, &all)
+        made(&Manifest { v, loom, logs, casts: Vec::new(), members: Vec::new(), successions }, &all)
     };
     let succession = old.succeed(&new).to_bytes();
     let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));

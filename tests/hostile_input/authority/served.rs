@@ -7,7 +7,7 @@ use cantrip_runtime::adapters::peer::{DeployError, Deployed, Identity, Package, 
 use cantrip_runtime::domain::ids::EntityId;
 use cantrip_runtime::domain::ids::LoomId;
 use cantrip_runtime::domain::ids::NodeAddress;
-use cantrip_runtime::domain::loom::{Body, Sealed};
+use cantrip_runtime::domain::loom::{Body, CastHead, Sealed};
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::{GateOrder, Order};
 use cantrip_runtime::ports::{BoxFuture, Home, HomeError, PeerError, Peers, Pieces, Signal};
@@ -44,6 +44,10 @@ impl Home for Giving {
 
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
         self.came.lock().unwrap().push(sealed);
+        Ok(())
+    }
+
+    fn cover(&self, _: Vec<CastHead>) -> Result<(), HomeError> {
         Ok(())
     }
 

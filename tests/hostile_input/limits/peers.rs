@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use cantrip_runtime::adapters::clock::SystemClock;
-use cantrip_runtime::adapters::store::MemoryStore;
+use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::cantrip::{Folding, Identity};
-use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, WriterKey};
+use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId};
 use cantrip_runtime::domain::loom::{Body, Entry, Opened, Payload, Sealed};
 use cantrip_runtime::driver::{Casts, HostLimits};
 use cantrip_runtime::ports::LoomStore;
@@ -32,7 +32,7 @@ fn opened(number: u64) -> Opened {
 
 #[test]
 fn a_node_looks_through_so_many_looms_for_what_was_cut_off() {
-    let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+    let store = MemoryStore::with_key(NodeKey::from_secret(&[1; 32]));
     for number in 1..=1_003 {
         let (loom, entity) = (LoomId::from_parts(number, [1; 16]), EntityId::from_parts(number, [2; 16]));
         let (writer, body) = (store.writer(), Body::Opened(Box::new(opened(number))));

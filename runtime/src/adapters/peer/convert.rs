@@ -12,8 +12,8 @@ use super::wire as v1;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::end::EndReason;
 use crate::domain::ids::{CallId, EntityId, LoomId, WriterKey};
-use crate::domain::limits::REFUSAL_CHARS_MAX;
-use crate::domain::loom::{How, Minted, Spent};
+use crate::domain::limits::{REFUSAL_CHARS_MAX, SHOWN_HEADS_MAX};
+use crate::domain::loom::{CastChain, CastHead, How, Minted, Spent};
 use crate::domain::members::Nonce;
 use crate::domain::model::{
     Call, Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, ToolDefinition, Usage,
@@ -67,6 +67,38 @@ pub(super) fn exposure_from(it: Option<v1::Exposure>) -> Exposure {
     Exposure { private: it.private, untrusted: it.untrusted, outbound: it.outbound }
 }
 
+pub(super) fn cast_head(head: &CastHead) -> v1::CastHead {
+    v1::CastHead {
+        writer: head.writer.as_bytes().to_vec().into(),
+        cast: head.cast.to_string(),
+        place: head.at.place,
+        chain: head.at.chain.to_vec().into(),
+        signature: head.signature.to_vec().into(),
+    }
+}
+
+/// A head of a cast in this loom. Whether it is signed is not looked at.
+pub(super) fn cast_head_from(loom: LoomId, it: &v1::CastHead) -> Result<CastHead, Off> {
+    let length = |field: &str| off(field, "has another length");
+    let writer = WriterKey::from_bytes((&*it.writer).try_into().map_err(|_| length("heads.writer"))?);
+    let chain = (&*it.chain).try_into().map_err(|_| length("heads.chain"))?;
+    let signature = (&*it.signature).try_into().map_err(|_| length("heads.signature"))?;
+    let (cast, at) = (parsed("heads.cast", &it.cast)?, CastChain { place: it.place, chain });
+    Ok(CastHead { loom, writer, cast, at, signature })
+}
+
+/// The heads that a caller shows.
+pub(super) fn shown_heads(open: &v1::Open) -> Result<Vec<CastHead>, Off> {
+    if open.heads.len() > SHOWN_HEADS_MAX {
+        return Err(off("heads", format!("{} are shown, and at most {SHOWN_HEADS_MAX} may be", open.heads.len())));
+    }
+    if open.heads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let loom = parsed("loom", &open.loom)?;
+    open.heads.iter().map(|head| cast_head_from(loom, head)).collect()
+}
+
 pub(super) fn open(order: &Order, after: Vec<u8>, node: String, events: bool) -> v1::Open {
     let minted = order.minted.filter(|_| order.by_host == ByHost::Nothing);
     v1::Open {
@@ -88,6 +120,7 @@ pub(super) fn open(order: &Order, after: Vec<u8>, node: String, events: bool) ->
         fork: order.fork.map(|(of, turns)| v1::Fork { of: of.to_string(), turns }),
         seen: Some(exposure(order.seen)),
         events,
+        heads: Vec::new(),
         minted_by: minted.map(|minted| minted.by.as_bytes().to_vec()).unwrap_or_default().into(),
         nonce: minted.map(|minted| minted.nonce.as_bytes().to_vec()).unwrap_or_default().into(),
     }

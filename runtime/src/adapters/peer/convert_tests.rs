@@ -150,3 +150,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn heads_that_a_caller_shows_are_bounded() {
+    let order = an_order();
+    let at = CastChain { place: 7, chain: [1; 32] };
+    let head = crate::adapters::store::NodeKey::from_secret(&[1; 32]).sign_cast(order.loom, order.entity, at);
+    let mut open = open(&order, Vec::new(), String::new(), false);
+    open.heads = vec![cast_head(&head); SHOWN_HEADS_MAX];
+    assert_eq!(shown_heads(&open), Ok(vec![head; SHOWN_HEADS_MAX]));
+    open.heads.push(cast_head(&head));
+    assert!(shown_heads(&open).unwrap_err().contains("17 are shown, and at most 16 may be"));
+    open.heads = vec![v1::CastHead { chain: vec![0; 31].into(), ..cast_head(&head) }];
+    assert!(shown_heads(&open).unwrap_err().contains("has another length"));
+}

@@ -18,7 +18,7 @@ use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
 use crate::domain::ids::WriterKey;
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId};
 use crate::domain::loom::Minted;
-use crate::domain::loom::{Body, Entry, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
+use crate::domain::loom::{Body, CastUnit, Entry, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
 use crate::domain::members::Nonce;
 use crate::domain::members::{Attestation, CertificateSignature, Scheme};
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, Usage};
@@ -166,7 +166,11 @@ fn messages_of_hosts() {
         failure: None,
     };
     let (_, sealed) = log(1);
-    let entry = v1::Entry { id: sealed.id.to_string(), bytes: sealed.bytes.clone().into(), cursor: vec![0; 16].into() };
+    let entry = v1::Entry { id: sealed.id.to_string(), bytes: sealed.bytes.clone().into() };
+    let mut unit = CastUnit::of(entity());
+    assert!(unit.takes(&sealed), "it is of its own cast");
+    let head = NodeKey::from_secret(&[1; 32]).sign_cast(loom(), entity(), unit.at());
+    let heads = v1::CastHeads { heads: vec![convert::cast_head(&head)], cursor: vec![0; 16].into() };
     let refusal = Refusal::new("peers.a.gates", GateError::Denied("no".to_owned()));
     let told = [
         Told::Ended(convert::ended(end)),
@@ -174,6 +178,7 @@ fn messages_of_hosts() {
         Told::ModelCall(convert::model_call(3, &question())),
         Told::GateCall(v1::GateCall { call: 1, gate: "near".to_owned(), arguments: "{\"a\": 1}".to_owned() }),
         Told::Entry(entry),
+        Told::Heads(heads),
         Told::Event("{\"depth\": 0}".to_owned()),
     ];
     let seeds: Vec<Vec<u8>> =
@@ -187,6 +192,9 @@ fn messages_of_hosts() {
             Some(Told::GateCall(call)) => convert::json("arguments", &call.arguments).is_ok(),
             Some(Told::Entry(entry)) => {
                 entry.id.parse().is_ok_and(|id: EntryId| Sealed::open(id, entry.bytes.to_vec()).is_ok())
+            }
+            Some(Told::Heads(heads)) => {
+                heads.heads.iter().all(|head| convert::cast_head_from(loom(), head).is_ok_and(|head| head.is_signed()))
             }
             Some(Told::Event(line)) => serde_json::from_str::<crate::domain::event::Event>(&line).is_ok(),
             _ => false,

@@ -18,10 +18,10 @@ use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
-use crate::domain::ids::{BlobId, EntryId, NodeAddress};
+use crate::domain::ids::{BlobId, EntryId, LoomId, NodeAddress};
 use crate::domain::limits::{
-    NEAR_ANSWER_BYTES_MAX, NEAR_QUESTION_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX,
-    UNREFERRED_TEXTS_BYTES_MAX,
+    NEAR_ANSWER_BYTES_MAX, NEAR_QUESTION_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNCOVERED_ENTRIES_MAX,
+    NEAR_UNSYNCED_BYTES_MAX, SHOWN_HEADS_MAX, UNREFERRED_TEXTS_BYTES_MAX,
 };
 use crate::domain::loom::{Blob, Sealed};
 use crate::domain::remote::{ByHost, Order};
@@ -64,7 +64,9 @@ pub(super) struct Near<'a> {
     peer: &'a NodeAddress,
     order: &'a Order,
     home: &'a dyn Home,
-    /// The cursor of the last entry that was taken.
+    /// The loom, as soon as it has a name.
+    loom: LoomId,
+    /// The cursor of the last heads that were taken.
     after: Vec<u8>,
     /// Whether the host has it: from then on it may run, whatever becomes of the connection.
     pub(super) is_accepted: bool,
@@ -118,6 +120,7 @@ impl<'a> Near<'a> {
             peer,
             order,
             home,
+            loom: order.loom,
             after: Vec::new(),
             is_accepted: false,
             stopping: None,
@@ -162,7 +165,9 @@ impl<'a> Near<'a> {
         let (sender, receiver) = mpsc::channel(OUT_WAITING);
         let mut order = self.order.clone();
         order.lease.get_or_insert(limits.lease);
-        let open = Said::Open(convert::open(&order, self.after.clone(), node, self.home.is_watched()));
+        let mut open = convert::open(&order, self.after.clone(), node, self.home.is_watched());
+        open.heads = self.home.heads().iter().take(SHOWN_HEADS_MAX).map(convert::cast_head).collect();
+        let open = Said::Open(open);
         let cancel = self.stopping.map(|(parent_terminated, _)| Said::Cancel(v1::Cancel { parent_terminated }));
         for said in std::iter::once(open).chain(cancel) {
             // The channel is new and has room for both.
@@ -180,6 +185,7 @@ impl<'a> Near<'a> {
             Err(error) if self.is_accepted => return Err(Broken::Connection(error.to_string())),
             Err(error) => return Err(Broken::Final(error)),
         };
+        self.home.connected();
         let (sender, receiver) = self.opening();
         let mut stream = match timeout(limits.rpc, client.cast(ReceiverStream::new(receiver))).await {
             Err(_) => return Err(Broken::Silence),
@@ -282,6 +288,7 @@ impl<'a> Near<'a> {
                 if self.order.by_host != ByHost::Nothing {
                     let (loom, entity) = convert::named(&accepted).map_err(|what| self.broken(what))?;
                     self.home.named(loom, entity).map_err(|error| self.home_error(error))?;
+                    self.loom = loom;
                 }
                 self.is_accepted = true;
             }
@@ -290,7 +297,8 @@ impl<'a> Near<'a> {
                 return Err(Broken::Final(PeerError::Refused { node: self.peer.to_string(), refusal }));
             }
             Some(Told::TextPart(part)) => self.text(&part)?,
-            Some(Told::Entry(entry)) => self.entry(&entry).await?,
+            Some(Told::Entry(entry)) => self.entry(&entry)?,
+            Some(Told::Heads(heads)) => self.heads(&heads).await?,
             Some(Told::Event(line)) => {
                 // What is no event of this version is not shown.
                 if let Some(event) =
@@ -299,11 +307,15 @@ impl<'a> Near<'a> {
                     self.home.event(event);
                 }
             }
+            Some(Told::GateCall(_) | Told::ModelCall(_)) if self.home.is_uncovered() => {
+                return Err(self.broken("it asks before a cast head covers what it has told"));
+            }
             Some(Told::GateCall(call)) => self.gate(call, sender).await?,
             Some(Told::ModelCall(call)) => self.model(call, sender).await?,
             Some(Told::GuestWanted(wanted)) => self.guest(wanted, sender).await?,
             Some(Told::Ended(ended)) => {
                 let end = convert::end(ended).map_err(|what| self.broken(what))?;
+                self.home.finish().map_err(|error| self.home_error(error))?;
                 self.home.sync().await.map_err(|error| self.home_error(error))?;
                 return Ok(Some(end));
             }
@@ -334,7 +346,7 @@ impl<'a> Near<'a> {
         Ok(())
     }
 
-    async fn entry(&mut self, entry: &v1::Entry) -> Result<(), Broken> {
+    fn entry(&mut self, entry: &v1::Entry) -> Result<(), Broken> {
         let id: EntryId = entry.id.parse().map_err(|error| self.broken(format!("`{}` is no id: {error}", entry.id)))?;
         let opened = Sealed::open(id, entry.bytes.to_vec());
         let mut sealed = opened.map_err(|error| self.broken(format!("entry {id}: {}", chain(&error))))?;
@@ -348,9 +360,20 @@ impl<'a> Near<'a> {
         }
         let blobs = sealed.blobs.iter().map(|blob| blob.bytes.len()).fold(0, usize::saturating_add);
         self.unsynced_bytes = self.unsynced_bytes.saturating_add(sealed.bytes.len()).saturating_add(blobs);
-        self.home.receive(sealed).map_err(|error| self.home_error(error))?;
+        self.home.receive(sealed).map_err(|error| self.home_error(error))
+    }
+
+    /// What came before is the cast's once its writers' heads cover it.
+    async fn heads(&mut self, it: &v1::CastHeads) -> Result<(), Broken> {
+        if it.heads.len() > NEAR_UNCOVERED_ENTRIES_MAX {
+            return Err(self.broken(format!("more than {NEAR_UNCOVERED_ENTRIES_MAX} cast heads at once")));
+        }
+        let loom = self.loom;
+        let heads = it.heads.iter().map(|head| convert::cast_head_from(loom, head)).collect::<Result<_, _>>();
+        let heads = heads.map_err(|what| self.broken(what))?;
+        self.home.cover(heads).map_err(|error| self.home_error(error))?;
         self.lost_since = None;
-        self.after = entry.cursor.to_vec();
+        self.after = it.cursor.to_vec();
         if self.unsynced_bytes > NEAR_UNSYNCED_BYTES_MAX {
             // A host may send faster than this disk writes: it waits here, and not in the queue of everybody.
             self.unsynced_bytes = 0;

@@ -280,6 +280,7 @@ impl NodeServer {
             [] => None,
             bytes => Some(Cursor::parse(bytes).ok_or_else(|| invalid("`after` is no cursor of this node".to_owned()))?),
         };
+        let shown = convert::shown_heads(&open).map_err(invalid)?;
         let mut order = self.casts.name(caller, convert::order(open).map_err(invalid)?)?;
         let own = self.casts.runtime().node();
         let place = if self.is_own(&node) {
@@ -298,7 +299,7 @@ impl NodeServer {
             return Err(Refusal::new("node", cantrip_gates::GateError::Denied(what)));
         };
         let caller = KnownCaller { caller: caller.clone(), recorded: self.hosting.known_as(caller) };
-        self.casts.open(&caller, &terms.slots, order, place, after, events).await
+        self.casts.open(&caller, &terms.slots, order, place, (after, shown), events).await
     }
 }
 

@@ -121,18 +121,17 @@ impl Speaking {
             }
             HostItem::Refused(refusal) => self.send(Told::Refused(convert::refused(&refusal))).await,
             // The room is given back when all of it is on its way.
-            HostItem::Entry { sealed, cursor, room: _room } => {
+            HostItem::Entry { sealed, room: _room } => {
                 for blob in &sealed.blobs {
                     if !self.send_text(&blob.id.to_string(), &blob.bytes).await {
                         return false;
                     }
                 }
-                let entry = v1::Entry {
-                    id: sealed.id.to_string(),
-                    bytes: sealed.bytes.into(),
-                    cursor: cursor.to_bytes().to_vec().into(),
-                };
-                self.send(Told::Entry(entry)).await
+                self.send(Told::Entry(v1::Entry { id: sealed.id.to_string(), bytes: sealed.bytes.into() })).await
+            }
+            HostItem::Heads { heads, cursor } => {
+                let heads = heads.iter().map(convert::cast_head).collect();
+                self.send(Told::Heads(v1::CastHeads { heads, cursor: cursor.to_bytes().to_vec().into() })).await
             }
             HostItem::Event(event) => {
                 // A record type of ours: it always is JSON.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::rows::{Log, Place};
 use crate::domain::limits::{COPIES_QUEUE_BYTES_MAX, QUEUE_BYTES_MAX};
-use crate::domain::loom::{Head, Sealed};
+use crate::domain::loom::{CastHead, Head, Sealed};
 use crate::ports::StoreError;
 
 /// 1 MiB. So much is written without being asked for.
@@ -55,10 +55,12 @@ pub(super) struct Item {
 }
 
 /// What goes with an entry.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Beside {
     /// The writer's signature of the head.
     pub(super) signature: Option<[u8; 64]>,
+    /// The cast heads over what was received up to here.
+    pub(super) casts: Vec<CastHead>,
     /// It is here already, in another log: the indexes lead to it there.
     pub(super) indexed: bool,
 }
@@ -269,21 +271,36 @@ impl Committer {
         beside: Beside,
         load: impl FnOnce() -> Result<Head, StoreError>,
     ) -> Result<(), StoreError> {
-        let bytes = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
+        self.append_all(log, vec![(sealed, beside)], load)
+    }
+
+    /// Puts entries on the queue that are on disk together or not at all.
+    pub(super) fn append_all(
+        &self,
+        log: Log,
+        entries: Vec<(Sealed, Beside)>,
+        load: impl FnOnce() -> Result<Head, StoreError>,
+    ) -> Result<(), StoreError> {
         let mut state = self.shared.lock();
         state.check()?;
         if state.closing {
             return Err(StoreError::Poisoned { what: "the record was closed".to_owned() });
         }
-        let progress = state.progress(log, load)?;
-        let head = progress.head.after(&sealed.id);
-        if sealed.entry.sequence != head.sequence && !log.is_received() {
-            let got = sealed.entry.sequence;
-            return Err(StoreError::Sequence { loom: log.loom, head: progress.head.sequence, got });
+        let mut head = state.progress(log, load)?.head;
+        for (sealed, beside) in entries {
+            let after = head.after(&sealed.id);
+            if sealed.entry.sequence != after.sequence && !log.is_received() {
+                let got = sealed.entry.sequence;
+                return Err(StoreError::Sequence { loom: log.loom, head: head.sequence, got });
+            }
+            head = after;
+            let bytes = sealed.blobs.iter().fold(sealed.bytes.len(), |sum, blob| sum.saturating_add(blob.bytes.len()));
+            state.queue.push(Item { log, sealed: Arc::new(sealed), head, beside });
+            state.queue_bytes = state.queue_bytes.saturating_add(bytes).saturating_add(ITEM_BYTES);
+            if let Some(progress) = state.logs.get_mut(&log) {
+                progress.head = head;
+            }
         }
-        progress.head = head;
-        state.queue.push(Item { log, sealed: Arc::new(sealed), head, beside });
-        state.queue_bytes = state.queue_bytes.saturating_add(bytes).saturating_add(ITEM_BYTES);
         let too_many = state.queue_bytes > QUEUE_BYTES_MAX;
         let wake = state.asleep || state.queue_bytes > EAGER_BYTES;
         drop(state);

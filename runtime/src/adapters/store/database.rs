@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of marks or queues. A panic inside fjall, as damage can cause, becomes an error here.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,7 @@ use thiserror::Error;
 use super::committer::Item;
 use super::rows::{self, Commit, Log, LogLine, META_COMMIT, META_LAYOUT, META_WRITER, Place, Space};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Head, Sealed, SignedHead};
+use crate::domain::loom::{CastHead, Head, Sealed, SignedHead};
 use crate::ports::StoreError;
 
 /// The name of the database's folder in the record's folder.
@@ -169,6 +170,12 @@ impl Database {
                 if let Some(signature) = &item.beside.signature {
                     batch.insert(&self.meta, place.as_signed(), rows::signed_value(&item.head.chain, signature));
                 }
+                if !item.beside.casts.is_empty() {
+                    batch.insert(&self.meta, place.as_covered(), CastHead::to_bytes(&item.beside.casts));
+                }
+                for head in &item.beside.casts {
+                    batch.insert(&self.meta, rows::cast_key(head), CastHead::to_bytes(std::slice::from_ref(head)));
+                }
                 if item.beside.indexed {
                     continue;
                 }
@@ -238,6 +245,38 @@ impl Database {
         })
     }
 
+    /// The newest cast heads of a loom.
+    pub(super) fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, DatabaseError> {
+        let mut heads = Vec::new();
+        self.each(Space::Meta, &rows::casts_of(loom), |_, value| {
+            heads.extend(CastHead::parse(value).ok_or(DatabaseError::Row { space: "meta" })?);
+            Ok(ControlFlow::<()>::Continue(()))
+        })?;
+        Ok(heads)
+    }
+
+    /// The cast heads that came with what was received, behind a place.
+    pub(super) fn covered(
+        &self,
+        loom: LoomId,
+        after: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, Vec<CastHead>)>, DatabaseError> {
+        let log = Log::received(loom);
+        let (from, to) = (log.at(after.saturating_add(1)).as_covered(), log.at(u64::MAX).as_covered());
+        let rows = match &self.moment {
+            Some(moment) => moment.range(&self.meta, from..=to),
+            None => self.meta.range(from..=to),
+        };
+        let row = |row: fjall::Guard| {
+            let (key, value) = row.into_inner()?;
+            let found = rows::covered_place(&key).zip(CastHead::parse(&value));
+            let (place, heads) = found.ok_or(DatabaseError::Row { space: "meta" })?;
+            Ok((place.sequence, heads))
+        };
+        rows.take(max).map(row).collect()
+    }
+
     /// The newest signed head of a log at or before a place.
     pub(super) fn signed_until(&self, log: Log, sequence: u64) -> Result<Option<SignedHead>, DatabaseError> {
         let (from, to) = (rows::signed_of(log), log.at(sequence).as_signed());
@@ -286,6 +325,7 @@ impl Database {
     pub(super) fn forget(&self, logs: &[Log], commit: Commit) -> Result<(), DatabaseError> {
         guarded(|| {
             let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
+            let received = self.received_of(logs)?;
             for log in logs {
                 self.each(Space::Entries, &log.to_bytes(), |key, value| {
                     let unreadable = || DatabaseError::Row { space: "entries" };
@@ -303,6 +343,16 @@ impl Database {
                         if let Some(parent) = &sealed.entry.parent {
                             batch.remove(&self.children, place.under_parent(parent));
                         }
+                        // It came with a cast too, and stays there.
+                        if let Some(place) = received.get(&id) {
+                            batch.insert(&self.ids, id.digest().as_slice(), place.to_bytes());
+                            if let Some(entity) = sealed.entry.entity {
+                                batch.insert(&self.entities, place.under_entity(entity), id.digest().as_slice());
+                            }
+                            if let Some(parent) = &sealed.entry.parent {
+                                batch.insert(&self.children, place.under_parent(parent), id.digest().as_slice());
+                            }
+                        }
                     }
                     Ok(ControlFlow::<()>::Continue(()))
                 })?;
@@ -314,6 +364,20 @@ impl Database {
             batch.insert(&self.meta, META_COMMIT, commit.to_bytes());
             Ok(batch.commit()?)
         })
+    }
+
+    /// Where the entries are that came outside of logs, in the looms of these logs.
+    fn received_of(&self, logs: &[Log]) -> Result<HashMap<EntryId, Place>, DatabaseError> {
+        let looms: BTreeSet<LoomId> = logs.iter().map(|log| log.loom).collect();
+        let mut places = HashMap::new();
+        for loom in looms {
+            let log = Log::received(loom);
+            self.raw_from(log, 1, |sequence, id, _| {
+                places.entry(id).or_insert(log.at(sequence));
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(places)
     }
 
     /// The database as it is now, whatever is written later.

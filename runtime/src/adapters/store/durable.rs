@@ -20,7 +20,7 @@ use super::reading::ReadingStore;
 use super::rows::{self, Log, LogLine, Place, Space};
 use super::{durable_copies, examine, journal, manifest, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{ForkProof, Head, Sealed};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
 use crate::domain::members::{Attestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
@@ -179,19 +179,37 @@ impl LoomStore for FjallStore {
         self.committer.append(log, sealed, Beside::default(), || self.durable_head(log))
     }
 
-    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
-        // One after the other, so that an entry that comes twice at the same time is taken once.
+    fn receive(&self, batch: CastBatch) -> Result<(), StoreError> {
+        // One after the other, so that an entry that comes twice at the same time is indexed once.
         let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_known(sealed.id)? {
-            return Ok(false);
+        let CastBatch { loom, entries, heads } = batch;
+        let log = Log::received(loom);
+        let mut items = Vec::with_capacity(entries.len());
+        for sealed in entries {
+            let indexed = self.is_known(sealed.id)?;
+            if !indexed {
+                check_received(&sealed, self.writer(), &|id| Ok(self.blob(id)?.is_some()))?;
+            }
+            if self.is_cheater(sealed.entry.writer)? {
+                return Err(StoreError::Cheater { loom, writer: sealed.entry.writer });
+            }
+            items.push((sealed, Beside { indexed, ..Beside::default() }));
         }
-        check_received(&sealed, self.writer(), &|id| Ok(self.blob(id)?.is_some()))?;
-        if self.is_cheater(sealed.entry.writer)? {
-            return Err(StoreError::Cheater { loom: sealed.entry.loom, writer: sealed.entry.writer });
-        }
-        let log = Log::received(sealed.entry.loom);
-        self.committer.append(log, sealed, Beside::default(), || self.durable_head(log))?;
-        Ok(true)
+        let Some((_, beside)) = items.last_mut() else { return Ok(()) };
+        beside.casts = heads;
+        self.committer.append_all(log, items, || self.durable_head(log))
+    }
+
+    fn sign_cast(&self, loom: LoomId, cast: EntityId, at: CastChain) -> Result<CastHead, StoreError> {
+        Ok(self.key().sign_cast(loom, cast, at))
+    }
+
+    fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError> {
+        Ok(self.database.cast_heads(loom)?)
+    }
+
+    fn covered(&self, loom: LoomId, after: u64, max: usize) -> Result<Vec<(u64, Vec<CastHead>)>, StoreError> {
+        Ok(self.database.covered(loom, after, max)?)
     }
 
     fn sync(&self, loom: LoomId) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -171,7 +171,7 @@ impl CopyStore for FjallStore {
                 sealed.blobs = std::mem::take(&mut blobs);
             }
             let signature = (index + 1 == new).then_some(segment.signed.signature);
-            let beside = Beside { signature, indexed: has_loose && self.is_known(sealed.id)? };
+            let beside = Beside { signature, indexed: has_loose && self.is_known(sealed.id)?, ..Beside::default() };
             self.committer.append(log, sealed, beside, || self.durable_head(log))?;
         }
         Ok(Taken::New(new as u64))

@@ -9,8 +9,8 @@ use std::path::Path;
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::adapters::{private, reading};
-use crate::domain::ids::{LoomId, WriterKey};
-use crate::domain::loom::{Head, SignedHead};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::loom::{CastChain, CastHead, Head, SignedHead};
 use crate::domain::members::{CertificateSignature, MemberRecord, Succession};
 
 /// The name of the file in the record's folder: 32 secret bytes.
@@ -53,6 +53,13 @@ impl NodeKey {
         let statement = Succession::statement(&old, &new);
         let [by_old, by_new] = [self, next].map(|key| key.0.sign(&statement).to_bytes());
         Succession { old, new, by_old, by_new }
+    }
+
+    /// Gives this node's word for its entries of a cast.
+    pub fn sign_cast(&self, loom: LoomId, cast: EntityId, at: CastChain) -> CastHead {
+        let writer = self.writer();
+        let signature = self.0.sign(&CastHead::statement(loom, writer, cast, &at)).to_bytes();
+        CastHead { loom, writer, cast, at, signature }
     }
 
     /// What tells this node's commits from bytes that look like one: nobody who does not know the key can write it into a text.

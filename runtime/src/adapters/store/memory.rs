@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attested::Checks;
+use super::casts;
 use super::check::{check_received, check_whole};
 use super::durable::{bare, in_order, order};
 use super::findings::{self, Findings};
 use super::key::NodeKey;
 use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{ForkProof, Head, Sealed, SignedHead};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed, SignedHead};
 use crate::domain::members::{Attestation, CheckedAttestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
@@ -45,6 +46,9 @@ pub(super) struct Looms {
     /// What vouches for keys in a loom, and for this node's own key in all of them, each with its tag.
     pub(super) attested: BTreeMap<(LoomId, WriterKey), Kept>,
     pub(super) own: Kept,
+    /// The heads that came with what was received, by the place of the last entry that came with them.
+    covered: BTreeMap<Place, Vec<CastHead>>,
+    casts: BTreeMap<(LoomId, WriterKey, EntityId), CastHead>,
 }
 
 impl Looms {
@@ -109,11 +113,45 @@ impl Looms {
         self.chains.retain(|log, _| !gone(log));
         self.signed.retain(|place, _| !gone(&place.log));
         self.ids.retain(|_, place| !gone(&place.log));
+        self.index_received();
         for places in self.entities.values_mut().chain(self.children.values_mut()) {
             places.retain(|place| !gone(&place.log));
         }
         self.entities.retain(|_, places| !places.is_empty());
         self.children.retain(|_, places| !places.is_empty());
+    }
+
+    /// What came by casts, against the heads that came with it.
+    fn check_casts(&self, loom: LoomId, findings: &mut Findings) {
+        let log = Log::received(loom);
+        let entries = self.logs.get(&log).map(Vec::as_slice).unwrap_or_default();
+        let newest: Vec<CastHead> = self.casts.values().filter(|head| head.loom == loom).copied().collect();
+        let next = |after: u64| {
+            let mut rows = self.covered.range(log.at(after.saturating_add(1))..=log.at(u64::MAX));
+            let Some((place, heads)) = rows.next() else { return Ok(None) };
+            let [from, to] = [after, place.sequence].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+            let step = entries.get(from..to).unwrap_or_default().iter().map(bare).collect();
+            Ok(Some((place.sequence, step, heads.clone())))
+        };
+        casts::check(loom, entries.len() as u64, &newest, next, findings);
+    }
+
+    /// Leads to what was received and was indexed in a log that is gone.
+    fn index_received(&mut self) {
+        let Self { logs, ids, entities, children, .. } = self;
+        for (log, entries) in logs.iter().filter(|(log, _)| log.is_received()) {
+            for (place, sealed) in (1..).map(|sequence| log.at(sequence)).zip(entries) {
+                if let Entry::Vacant(free) = ids.entry(sealed.id) {
+                    free.insert(place);
+                    if let Some(entity) = sealed.entry.entity {
+                        entities.entry(entity).or_default().push(place);
+                    }
+                    if let Some(parent) = sealed.entry.parent {
+                        children.entry(parent).or_default().push(place);
+                    }
+                }
+            }
+        }
     }
 
     /// The chained hash after so many entries of a log.
@@ -181,19 +219,51 @@ impl LoomStore for MemoryStore {
         Ok(())
     }
 
-    fn receive(&self, sealed: Sealed) -> Result<bool, StoreError> {
+    fn receive(&self, batch: CastBatch) -> Result<(), StoreError> {
         let mut looms = self.lock();
-        if looms.ids.contains_key(&sealed.id) {
-            return Ok(false);
+        let CastBatch { loom, entries, heads } = batch;
+        for sealed in &entries {
+            if !looms.ids.contains_key(&sealed.id) {
+                check_received(sealed, self.writer, &|id| Ok(looms.blobs.contains_key(&id)))?;
+            }
+            if looms.proofs.contains_key(&sealed.entry.writer) {
+                return Err(StoreError::Cheater { loom, writer: sealed.entry.writer });
+            }
         }
-        check_received(&sealed, self.writer, &|id| Ok(looms.blobs.contains_key(&id)))?;
-        if looms.proofs.contains_key(&sealed.entry.writer) {
-            return Err(StoreError::Cheater { loom: sealed.entry.loom, writer: sealed.entry.writer });
+        if entries.is_empty() {
+            return Ok(());
         }
-        let log = Log::received(sealed.entry.loom);
-        let after = looms.after(log, sealed.id);
-        looms.add(log, after, sealed);
-        Ok(true)
+        let log = Log::received(loom);
+        for sealed in entries {
+            let after = looms.after(log, sealed.id);
+            looms.add(log, after, sealed);
+        }
+        let end = looms.heads.get(&log).copied().unwrap_or_default();
+        for head in &heads {
+            looms.casts.insert((loom, head.writer, head.cast), *head);
+        }
+        if !heads.is_empty() {
+            looms.covered.insert(log.at(end.sequence), heads);
+        }
+        Ok(())
+    }
+
+    fn sign_cast(&self, loom: LoomId, cast: EntityId, at: CastChain) -> Result<CastHead, StoreError> {
+        let key =
+            self.key.as_ref().ok_or_else(|| StoreError::Read("this store in memory has no key to sign with".into()))?;
+        Ok(key.sign_cast(loom, cast, at))
+    }
+
+    fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError> {
+        let looms = self.lock();
+        Ok(looms.casts.values().filter(|head| head.loom == loom).copied().collect())
+    }
+
+    fn covered(&self, loom: LoomId, after: u64, max: usize) -> Result<Vec<(u64, Vec<CastHead>)>, StoreError> {
+        let log = Log::received(loom);
+        let looms = self.lock();
+        let rows = looms.covered.range(log.at(after.saturating_add(1))..=log.at(u64::MAX));
+        Ok(rows.take(max).map(|(place, heads)| (place.sequence, heads.clone())).collect())
     }
 
     fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {
@@ -295,6 +365,9 @@ impl LoomStore for MemoryStore {
             }
             if looms.heads.get(log) != Some(&head) {
                 findings.loom(log.loom, "the head is not what its entries say");
+            }
+            if log.is_received() {
+                looms.check_casts(log.loom, &mut findings);
             }
         }
         if loom.is_none() {

@@ -14,6 +14,7 @@
 
 mod attested;
 mod book;
+mod casts;
 mod check;
 mod committer;
 mod copies;

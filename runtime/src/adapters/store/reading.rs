@@ -12,7 +12,7 @@ use super::open::Folder;
 use super::rows::{self, LAYOUT, Log, Place, Space};
 use super::{durable_copies, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{ForkProof, Head, Sealed};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
 use crate::domain::members::{Attestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
@@ -90,8 +90,20 @@ impl LoomStore for ReadingStore {
         Err(self.refused())
     }
 
-    fn receive(&self, _: Sealed) -> Result<bool, StoreError> {
+    fn receive(&self, _: CastBatch) -> Result<(), StoreError> {
         Err(self.refused())
+    }
+
+    fn sign_cast(&self, _: LoomId, _: EntityId, _: CastChain) -> Result<CastHead, StoreError> {
+        Err(self.refused())
+    }
+
+    fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError> {
+        Ok(self.database().cast_heads(loom)?)
+    }
+
+    fn covered(&self, loom: LoomId, after: u64, max: usize) -> Result<Vec<(u64, Vec<CastHead>)>, StoreError> {
+        Ok(self.database().covered(loom, after, max)?)
     }
 
     fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError> {

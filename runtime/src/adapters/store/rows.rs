@@ -4,7 +4,7 @@
 //! big-endian, so that keys sort as the log runs. A row that does not parse is `None`: damage, never a panic.
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Head, Sealed, SignedHead};
+use crate::domain::loom::{CastHead, Head, Sealed, SignedHead};
 use crate::domain::members::{Attestation, NodeId};
 use crate::ports::LoomSummary;
 
@@ -48,6 +48,10 @@ const META_NAMED: &[u8] = b"named";
 const META_SUCCEEDED: &[u8] = b"succeeded";
 /// Rows of [`Space::Meta`]: key, kind and tag → what vouches for a key of this node's own, in whatever loom.
 pub(super) const META_OWN: &[u8] = b"own";
+/// Rows of [`Space::Meta`]: a loom, a writer and a cast → the newest cast head of that writer.
+const META_CAST: &[u8] = b"cast";
+/// Rows of [`Space::Meta`]: a place among what was received → the cast heads that came with the entries up to there.
+const META_CASTS: &[u8] = b"heads";
 
 /// A keyspace. Each has its own purpose, so that a range of one never meets another's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,6 +155,11 @@ impl Place {
         self.after(META_SIGNED)
     }
 
+    /// The key in [`Space::Meta`] of the cast heads that came with what was received up to here.
+    pub(super) fn as_covered(self) -> Vec<u8> {
+        self.after(META_CASTS)
+    }
+
     /// The key in [`Space::Children`].
     pub(super) fn under_parent(self, parent: &EntryId) -> Vec<u8> {
         self.after(&parent.digest())
@@ -169,6 +178,21 @@ impl Place {
 /// What the signed heads of a log have in common as keys.
 pub(super) fn signed_of(log: Log) -> Vec<u8> {
     [META_SIGNED, &log.to_bytes()].concat()
+}
+
+/// What the newest cast heads of a loom have in common as keys.
+pub(super) fn casts_of(loom: LoomId) -> Vec<u8> {
+    [META_CAST, loom.as_bytes().as_slice()].concat()
+}
+
+/// The key of the newest cast head of a writer's entries of a cast.
+pub(super) fn cast_key(head: &CastHead) -> Vec<u8> {
+    [casts_of(head.loom).as_slice(), head.writer.as_bytes(), head.cast.as_bytes()].concat()
+}
+
+/// The place among what was received that a row of cast heads is about.
+pub(super) fn covered_place(key: &[u8]) -> Option<Place> {
+    Place::parse(key.strip_prefix(META_CASTS)?)
 }
 
 /// The key under which the proof against a writer is kept.

@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 
 use super::attested;
 use super::database::{Database, DatabaseError};
-use super::durable_copies;
 use super::findings::{self, Findings};
 use super::marks::{MARKS_FILE, Marks};
 use super::rows::{self, Log, LogLine, Place, Space};
+use super::{casts, durable_copies};
 use crate::domain::ids::{EntryId, LoomId};
 use crate::domain::loom::{Head, Sealed, SignedHead};
 
@@ -37,6 +37,9 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
         let known = HashSet::new();
         let has_loose = logs.contains(&Log::received(log.loom));
         Walk { view, findings, log: *log, line: None, expected: &mut expected, known, has_loose }.run(marks);
+        if log.is_received() {
+            check_casts(view, log.loom, findings);
+        }
     }
     for loom in logs.iter().map(|log| log.loom).collect::<BTreeSet<_>>() {
         attested::verify(view, loom, findings);
@@ -58,6 +61,22 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
     {
         findings.store(unreadable("blobs", &error));
     }
+}
+
+/// What came by casts, against the heads that came with it.
+fn check_casts(view: &Database, loom: LoomId, findings: &mut Findings) {
+    let log = Log::received(loom);
+    let (end, newest) = match (view.head(log), view.cast_heads(loom)) {
+        (Ok(head), Ok(newest)) => (head.sequence, newest),
+        (Err(error), _) | (_, Err(error)) => return findings.loom(loom, unreadable("the cast heads", &error)),
+    };
+    let next = |after: u64| {
+        let Some((to, heads)) = view.covered(loom, after, 1)?.pop() else { return Ok(None) };
+        let many = usize::try_from(to.saturating_sub(after)).unwrap_or(usize::MAX);
+        let entries = view.entries_after(log, after, many)?;
+        Ok(Some((to, entries.into_iter().map(|(_, sealed)| sealed).collect(), heads)))
+    };
+    casts::check(loom, end, &newest, next, findings);
 }
 
 /// The spaces that only say in another order what the entries say.

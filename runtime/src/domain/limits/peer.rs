@@ -170,6 +170,15 @@ cantrip_gates::limits! {
     /// 4 MiB of entries of one host, then the disk is waited for.
     pub NEAR_UNSYNCED_BYTES_MAX: usize = 4 * 1024 * 1024, "bytes", "a host's entries that are taken before the disk is waited for", None,
         "tests/hostile_input/peers.rs::a_host_that_sends_entries_without_end_waits_for_the_disk";
+    /// 1 024 entries: four times what a host says before it signs.
+    pub NEAR_UNCOVERED_ENTRIES_MAX: usize = 1_024, "entries", "a host's entries that wait for a cast head over them", None,
+        "runtime/src/driver/intake.rs::entries_that_no_head_covers_are_bounded_and_never_recorded";
+    /// 2 MiB before the newest entry: a host signs after one.
+    pub NEAR_UNCOVERED_BYTES_MAX: usize = 2 * 1024 * 1024, "bytes", "a host's entries that wait for a cast head over them, before the last", None,
+        "runtime/src/driver/intake.rs::entries_that_no_head_covers_are_bounded_and_never_recorded";
+    /// 16 heads: a caller shows those of the cast's own root, of which each owner has one.
+    pub SHOWN_HEADS_MAX: usize = 16, "heads", "cast heads that a caller shows when it joins a cast", None,
+        "runtime/src/adapters/peer/convert_tests.rs::heads_that_a_caller_shows_are_bounded";
     /// 10 000 entities, each with what its medium takes until it rests.
     pub HOSTED_MAX: usize = 10_000, "entities", "entities that are hosted in memory at once", None,
         "tests/hostile_input/hosting.rs::entities_that_wait_make_room_and_those_at_work_do_not";

@@ -1,6 +1,7 @@
 //! The loom: the append-only tree of everything that entities did.
 
 mod body;
+mod cast_head;
 mod entry;
 mod equivocation;
 mod fit;
@@ -15,6 +16,7 @@ mod view;
 
 pub use crate::domain::limits::{ENTRY_BYTES_MAX, INLINE_BYTES_MAX, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
 pub use body::{Asks, Body, Decided, Decision, Intent, PageRef, Unknown};
+pub use cast_head::{CastBatch, CastChain, CastFamily, CastHead, CastHeadError, CastStream, CastUnit};
 pub use entry::{Entry, EntryError, FORMAT, Head, Sealed, text_ids};
 pub use equivocation::{EquivocationProof, Side};
 pub use fit::OpenedTooLarge;

@@ -1,25 +1,28 @@
 //! A caller's view of an episode: what comes of it, in order, from the record and from those who ask.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cantrip_gates::Wards;
+use cantrip_gates::{GateError, Wards};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio_util::sync::PollSemaphore;
 
 use crate::domain::event::Event;
-use crate::domain::ids::{EntityId, LoomId};
-use crate::domain::loom::{Blob, Body, Sealed};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::limits::SEGMENT_BYTES;
+use crate::domain::loom::{Blob, CastChain, CastFamily, CastHead, CastUnit, Sealed};
 use crate::domain::remote::Refusal;
 use crate::driver::control::Control;
 use crate::driver::line::{Ask, Line};
 use crate::ports::{By, RemoteEnd, StoreError};
 
-use super::{Casts, Hosted, Slots, Stage};
+use super::{Casts, Hosted, Slots, Stage, refuse};
 
-/// 256 entries are read at once for a caller.
+/// 256 entries are read at once for a caller, and signed together.
 pub(super) const ENTRIES_READ: usize = 256;
+/// 16 steps of what came from others are looked for at once.
+const STEPS_READ: usize = 16;
 
 /// How far somebody has the entries of an episode: a place in the host's own log, and one in what it received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -67,10 +70,15 @@ pub enum HostItem {
     Entry {
         /// The entry, with its large texts.
         sealed: Box<Sealed>,
-        /// How far the caller is with it.
-        cursor: Cursor,
         /// Where it has large texts: the room that they take until it is dropped.
         room: Option<OwnedSemaphorePermit>,
+    },
+    /// Heads over all entries since the heads before.
+    Heads {
+        /// One for each writer and cast.
+        heads: Vec<CastHead>,
+        /// How far the caller is with them.
+        cursor: Cursor,
     },
     /// Something happened.
     Event(Arc<Event>),
@@ -90,6 +98,14 @@ async fn heard(
     }
 }
 
+/// What was read for the caller, in the order in which it is told.
+#[derive(Debug)]
+enum Ready {
+    /// An entry, without its large texts.
+    Entry(Box<Sealed>),
+    Heads(Vec<CastHead>, Cursor),
+}
+
 /// One caller's view of an episode.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing that has been seen to, and any may come first")]
@@ -102,9 +118,19 @@ pub struct Attached {
     /// What has been looked at, and what the caller has.
     at: Cursor,
     has: Cursor,
-    family: BTreeSet<EntityId>,
-    /// Entries that were read, without their large texts.
-    ready: VecDeque<(Box<Sealed>, Cursor)>,
+    /// This node's own entries of the cast.
+    own: CastUnit,
+    /// So many bytes of them are under no head yet.
+    unsigned_bytes: usize,
+    /// The head of this node that the caller has shown, until its place has been passed.
+    shown: Option<CastHead>,
+    /// What others wrote of it and of casts below it.
+    others: BTreeMap<(WriterKey, EntityId), CastUnit>,
+    /// Steps of it that were found, and are told once all that this node wrote before has been.
+    steps: VecDeque<(u64, Vec<CastHead>)>,
+    /// The entity and everybody below it, whoever runs them.
+    kin: CastFamily,
+    ready: VecDeque<Ready>,
     /// Room for the entries of this caller that have large texts.
     large: PollSemaphore,
     asked: u64,
@@ -123,9 +149,14 @@ impl Attached {
         slots: &Slots,
         hosted: Arc<Hosted>,
         joined: bool,
-        (after, events): (Option<Cursor>, bool),
+        (after, shown, events): (Option<Cursor>, &[CastHead], bool),
     ) -> Self {
         let at = Cursor { own: hosted.begins_after, others: 0 };
+        let writer = casts.0.runtime.host.store.writer();
+        let is_of_this = |head: &&CastHead| (head.writer, head.cast) == (writer, hosted.entity);
+        let shown = shown.iter().find(is_of_this).copied();
+        let mut has = after.unwrap_or_default();
+        has.own = has.own.max(shown.map_or(0, |head| head.at.place));
         let (stage, grows) = (hosted.stage.subscribe(), hosted.loom.grows());
         let (asks, events) = (hosted.line.asks(), events.then(|| hosted.line.events()));
         Self {
@@ -134,8 +165,13 @@ impl Attached {
             is_accepted: false,
             is_over: false,
             at,
-            has: after.unwrap_or_default(),
-            family: BTreeSet::from([hosted.entity]),
+            has,
+            own: CastUnit::of(hosted.entity),
+            unsigned_bytes: 0,
+            shown,
+            others: BTreeMap::new(),
+            steps: VecDeque::new(),
+            kin: CastFamily::of(hosted.entity),
             ready: VecDeque::new(),
             large: PollSemaphore::new(slots.large()),
             asked: 0,
@@ -175,10 +211,10 @@ impl Attached {
     /// A record that cannot be read.
     pub async fn next(&mut self) -> Result<Option<HostItem>, StoreError> {
         loop {
-            if let Some((sealed, _)) = self.ready.front() {
-                let has_texts = !sealed.text_ids().is_empty();
+            if let Some(ready) = self.ready.front() {
+                let has_texts = matches!(ready, Ready::Entry(sealed) if !sealed.text_ids().is_empty());
                 let room = if has_texts { self.room().await } else { None };
-                return self.entry(room);
+                return self.told(room);
             }
             if self.is_over {
                 return Ok(None);
@@ -205,6 +241,10 @@ impl Attached {
             // Entries go before questions: what a gate is called for is with the caller before it is called.
             if self.is_behind {
                 self.is_behind = self.read()?;
+                if let Some(refusal) = self.contradicted() {
+                    self.is_over = true;
+                    return Ok(Some(HostItem::Refused(refusal)));
+                }
                 continue;
             }
             if let Some((number, ask)) = self.hosted.line.open_after(self.asked) {
@@ -241,44 +281,118 @@ impl Attached {
         std::future::poll_fn(|ctx| self.large.poll_acquire(ctx)).await
     }
 
-    /// The next entry that was read, with its large texts.
-    fn entry(&mut self, room: Option<OwnedSemaphorePermit>) -> Result<Option<HostItem>, StoreError> {
-        let Some((mut sealed, cursor)) = self.ready.pop_front() else { return Ok(None) };
+    /// The next thing that was read; an entry with its large texts.
+    fn told(&mut self, room: Option<OwnedSemaphorePermit>) -> Result<Option<HostItem>, StoreError> {
+        let mut sealed = match self.ready.pop_front() {
+            None => return Ok(None),
+            Some(Ready::Heads(heads, cursor)) => return Ok(Some(HostItem::Heads { heads, cursor })),
+            Some(Ready::Entry(sealed)) => sealed,
+        };
         let store = &self.casts.0.runtime.host.store;
         for id in sealed.text_ids() {
             if let Some(bytes) = store.blob(id)? {
                 sealed.blobs.push(Blob { id, bytes });
             }
         }
-        Ok(Some(HostItem::Entry { sealed, cursor, room }))
+        Ok(Some(HostItem::Entry { sealed, room }))
     }
 
-    /// Reads what is new of the loom, and whether there was anything.
+    /// Reads what is new of the loom, and whether there was anything. What came from others is looked for first and told last: what
+    /// it follows of this node's own is told before.
     fn read(&mut self) -> Result<bool, StoreError> {
         let store = Arc::clone(&self.casts.0.runtime.host.store);
         let loom = self.hosted.loom.id();
-        let mut found = false;
-        for by in [By::ThisNode, By::Others] {
-            let after = if by == By::ThisNode { self.at.own } else { self.at.others };
-            for (place, sealed) in store.recorded(loom, by, after, ENTRIES_READ)? {
-                found = true;
-                let (at, has) = match by {
-                    By::ThisNode => (&mut self.at.own, self.has.own),
-                    By::Others => (&mut self.at.others, self.has.others),
-                };
-                *at = place;
-                let Some(entity) = sealed.entry.entity else { continue };
-                if let Body::Opened(opened) = &sealed.entry.body
-                    && opened.spawned_by.is_some_and(|parent| self.family.contains(&parent))
-                {
-                    self.family.insert(entity);
-                }
-                if place <= has || !self.family.contains(&entity) {
-                    continue;
-                }
-                self.ready.push_back((Box::new(sealed), self.at));
-            }
+        if self.steps.is_empty() {
+            self.steps = store.covered(loom, self.at.others, STEPS_READ)?.into();
         }
-        Ok(found)
+        let page = store.recorded(loom, By::ThisNode, self.at.own, ENTRIES_READ)?;
+        if page.is_empty() {
+            let Some((to, heads)) = self.steps.pop_front() else { return Ok(false) };
+            let many = usize::try_from(to.saturating_sub(self.at.others)).unwrap_or(usize::MAX);
+            let entries = store.recorded(loom, By::Others, self.at.others, many)?;
+            self.at.others = to;
+            self.step(entries, heads);
+            return Ok(true);
+        }
+        for (place, sealed) in page {
+            self.at.own = place;
+            self.own_entry(place, sealed)?;
+        }
+        self.sign()?;
+        Ok(true)
+    }
+
+    fn own_entry(&mut self, place: u64, sealed: Sealed) -> Result<(), StoreError> {
+        if !self.own.takes(&sealed) {
+            return Ok(());
+        }
+        self.kin.takes(&sealed.entry);
+        self.shown.take_if(|head| head.at == self.own.at());
+        if place <= self.has.own {
+            return Ok(());
+        }
+        // A text can be as long as whatever else is told under one head.
+        let size = if sealed.text_ids().is_empty() { sealed.bytes.len() } else { SEGMENT_BYTES };
+        self.unsigned_bytes = self.unsigned_bytes.saturating_add(size);
+        self.ready.push_back(Ready::Entry(Box::new(sealed)));
+        if self.unsigned_bytes >= SEGMENT_BYTES {
+            self.sign()?;
+        }
+        Ok(())
+    }
+
+    /// Signs this node's own entries of the cast as far as they have been told.
+    fn sign(&mut self) -> Result<(), StoreError> {
+        if self.unsigned_bytes > 0 {
+            let head = self.hosted.loom.sign_cast(self.hosted.entity, self.own.at())?;
+            self.unsigned_bytes = 0;
+            self.ready.push_back(Ready::Heads(vec![head], self.at));
+        }
+        Ok(())
+    }
+
+    /// One step of what came from others, with the heads that came with it. A cast that comes round in a ring of nodes comes by
+    /// several ways, and is told once.
+    fn step(&mut self, entries: Vec<(u64, Sealed)>, mut heads: Vec<CastHead>) {
+        let mut is_new = vec![false; entries.len()];
+        heads.retain(|head| {
+            if !self.kin.has(head.cast) {
+                return false;
+            }
+            let unit = self.others.entry((head.writer, head.cast)).or_insert_with(|| CastUnit::of(head.cast));
+            let before = unit.at();
+            for ((_, sealed), is_new) in entries.iter().zip(&mut is_new) {
+                let is_next = sealed.entry.writer == head.writer && sealed.entry.sequence > unit.at().place;
+                if is_next && unit.takes(sealed) {
+                    self.kin.takes(&sealed.entry);
+                    *is_new = true;
+                }
+            }
+            unit.at() != before
+        });
+        if self.at.others <= self.has.others || heads.is_empty() {
+            return;
+        }
+        let new = entries.into_iter().zip(is_new).filter(|(_, is_new)| *is_new);
+        self.ready.extend(new.map(|((_, sealed), _)| Ready::Entry(Box::new(sealed))));
+        self.ready.push_back(Ready::Heads(heads, self.at));
+    }
+
+    /// Says where the caller has more of this node's word than this node, or another.
+    fn contradicted(&mut self) -> Option<Refusal> {
+        let CastChain { place, .. } = self.shown.as_ref()?.at;
+        if self.own.at().place < place && self.is_behind {
+            return None;
+        }
+        let shown = self.shown.take()?;
+        if !shown.is_signed() {
+            let what = "the cast head that the caller shows as this node's is not signed by it".to_owned();
+            return Some(refuse("cast_head", GateError::Invalid(what)));
+        }
+        let what = format!(
+            "this node has signed entry {place} of the cast, as the caller shows, and its record does not lead there: the record was \
+             restored from an older copy, or is another's; the cast cannot go on here"
+        );
+        Some(refuse("cast_head", GateError::Failed(what)))
     }
 }

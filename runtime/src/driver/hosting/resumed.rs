@@ -128,7 +128,7 @@ impl Casts {
         let (entity, loom) = (order.entity, order.loom);
         let (casts, slots, caller) = (self.clone(), Arc::clone(slots), caller.clone());
         self.0.tasks.spawn(async move {
-            let opened = casts.open(&caller, &slots, order, place, None, false).await;
+            let opened = casts.open(&caller, &slots, order, place, (None, Vec::new()), false).await;
             let mut attached = match opened {
                 Ok(attached) => attached,
                 Err(refusal) => {

@@ -11,7 +11,7 @@ use crate::domain::caller::Caller;
 use crate::domain::event::Event;
 use crate::domain::ids::{EntityId, LoomId, NodeAddress};
 use crate::domain::limits::GUEST_BYTES_MAX;
-use crate::domain::loom::Sealed;
+use crate::domain::loom::{CastHead, Sealed};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
 use crate::domain::remote::{ByHost, Onward, Order, Refusal};
@@ -222,6 +222,8 @@ impl Run {
                 GateError::NotFound(format!("there is no node `{node}`: this one has no peers")),
             ));
         };
+        // What came before is read from what is durable.
+        hosted.loom.sync().await.map_err(|fault| ours(&fault))?;
         let intake = Intake::new(hosted.loom.clone(), (hosted.entity, order.parent)).map_err(|fault| ours(&fault))?;
         let home = Passing { hosted: Arc::clone(hosted), intake };
         self.found().await?;
@@ -270,8 +272,28 @@ impl Home for Passing {
         Ok(())
     }
 
+    fn connected(&self) {
+        self.intake.connected();
+    }
+
+    fn heads(&self) -> Vec<CastHead> {
+        self.intake.heads()
+    }
+
     fn receive(&self, sealed: Sealed) -> Result<(), HomeError> {
         self.intake.take(sealed)
+    }
+
+    fn cover(&self, heads: Vec<CastHead>) -> Result<(), HomeError> {
+        self.intake.cover(heads)
+    }
+
+    fn is_uncovered(&self) -> bool {
+        self.intake.is_uncovered()
+    }
+
+    fn finish(&self) -> Result<(), HomeError> {
+        self.intake.finish()
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
