@@ -23,11 +23,13 @@ use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, No
 use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, CastUnit, Entry, ForkProof, Head, Opened};
 use cantrip_runtime::domain::members::Nonce;
-use cantrip_runtime::domain::members::{Attestation, Vouched};
+use cantrip_runtime::domain::members::{Attestation, CheckedProof, ProofError, RecordError, Vouched};
 use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
-use cantrip_runtime::ports::{By, Clock, LogState, LoomStore, LoomSummary, PeerError, StoreError, Verified};
+use cantrip_runtime::ports::{
+    By, Clock, LogState, LoomStore, LoomSummary, MemberStore, PeerError, StoreError, Verified,
+};
 use cantrip_runtime::{Cantrip, CastError, CastOptions, Control, Gate, How, NoMedia, Outcome, Runtime, Wards, builtin};
 use peer_support::{Cluster, Deeds, Node, Parts, Plain, TestHost, Told, at, limits, number, remote, turns};
 use serde_json::{Value, json};
@@ -597,6 +599,44 @@ impl Strange {
     }
 }
 
+impl MemberStore for Strange {
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        self.inner.attestations(loom)
+    }
+
+    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
+        self.inner.attestations_of(loom, key)
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        self.inner.vouched(loom)
+    }
+
+    fn checked(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {
+        self.inner.checked(all)
+    }
+
+    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError> {
+        self.inner.attest(loom, all)
+    }
+
+    fn proved(&self, loom: LoomId) -> Result<Vec<CheckedProof>, StoreError> {
+        self.inner.proved(loom)
+    }
+
+    fn proved_entry(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+        self.inner.proved_entry(loom, id)
+    }
+
+    fn keep_proved(&self, all: &[CheckedProof]) -> Result<Result<usize, ProofError>, StoreError> {
+        self.inner.keep_proved(all)
+    }
+
+    fn prove(&self, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+        self.inner.prove(id)
+    }
+}
+
 impl LoomStore for Strange {
     fn writer(&self) -> WriterKey {
         self.inner.writer()
@@ -652,14 +692,6 @@ impl LoomStore for Strange {
     }
     fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
         self.inner.logs(loom)
-    }
-
-    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
-        self.inner.attestations(loom)
-    }
-
-    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        self.inner.vouched(loom)
     }
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {

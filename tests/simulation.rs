@@ -24,9 +24,11 @@ use cantrip_runtime::adapters::peer::{AcceptLimits, BoxIo, Net, PeerLimits, Way,
 use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
-use cantrip_runtime::domain::members::{Attestation, Vouched};
+use cantrip_runtime::domain::members::{Attestation, CheckedProof, ProofError, RecordError, Vouched};
 use cantrip_runtime::driver::HostLimits;
-use cantrip_runtime::ports::{BoxFuture, By, Clock, LogState, LoomStore, LoomSummary, StoreError, Verified};
+use cantrip_runtime::ports::{
+    BoxFuture, By, Clock, LogState, LoomStore, LoomSummary, MemberStore, StoreError, Verified,
+};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Wards, builtin};
 use peer_support::{Cluster, Deeds, Node, Parts, TestHost, Told, number};
 use serde_json::{Value, json};
@@ -127,6 +129,44 @@ impl Disk {
     }
 }
 
+impl MemberStore for Disk {
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        self.now().attestations(loom)
+    }
+
+    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
+        self.now().attestations_of(loom, key)
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        self.now().vouched(loom)
+    }
+
+    fn checked(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {
+        self.now().checked(all)
+    }
+
+    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError> {
+        self.now().attest(loom, all)
+    }
+
+    fn proved(&self, loom: LoomId) -> Result<Vec<CheckedProof>, StoreError> {
+        self.now().proved(loom)
+    }
+
+    fn proved_entry(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+        self.now().proved_entry(loom, id)
+    }
+
+    fn keep_proved(&self, all: &[CheckedProof]) -> Result<Result<usize, ProofError>, StoreError> {
+        self.now().keep_proved(all)
+    }
+
+    fn prove(&self, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+        self.now().prove(id)
+    }
+}
+
 impl LoomStore for Disk {
     fn writer(&self) -> WriterKey {
         self.key.writer()
@@ -211,14 +251,6 @@ impl LoomStore for Disk {
 
     fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError> {
         self.now().logs(loom)
-    }
-
-    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
-        self.now().attestations(loom)
-    }
-
-    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        self.now().vouched(loom)
     }
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {

@@ -3,6 +3,7 @@
 
 mod copies;
 mod home;
+mod members;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -17,13 +18,14 @@ use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
 use crate::domain::loom::{CastBatch, CastChain, CastHead, EntryError, ForkProof, Head, Payload, Sealed};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
-use crate::domain::members::{Attestation, RecordError, Vouched};
+use crate::domain::members::RecordError;
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::remote::{Order, Refusal};
 
 pub use crate::domain::copies::LogState;
 pub use copies::{CopyBook, CopyStore, Taken};
 pub use home::{Home, HomeError, RemoteEnd, Signal};
+pub use members::MemberStore;
 
 /// 256 steps of what came from others are looked for at once.
 const STEPS_READ: usize = 256;
@@ -182,7 +184,7 @@ pub enum MediumFault {
 ///
 /// `append` hands an entry over and returns; it is *recorded* once `sync` returned. After a failed write the store is
 /// poisoned: every further call fails, and the process has to be started again.
-pub trait LoomStore: Send + Sync + Debug {
+pub trait LoomStore: MemberStore {
     /// The key of the node that writes here.
     fn writer(&self) -> WriterKey;
 
@@ -276,13 +278,6 @@ pub trait LoomStore: Send + Sync + Debug {
 
     /// The proofs that writers have signed two histories.
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError>;
-
-    /// What vouches for the keys of a loom's writers, as it is kept and sent: of others what came with their entries, of this node's
-    /// own keys what belongs to its logs there.
-    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError>;
-
-    /// The same, checked: what decisions are made by. What does not hold is left out, and [`LoomStore::verify`] names it.
-    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError>;
 
     /// The looms that are kept, newest first.
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError>;

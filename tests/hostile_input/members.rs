@@ -11,7 +11,7 @@ use cantrip_runtime::domain::limits::{
 use cantrip_runtime::domain::members::{
     Attestation, AuthorityId, CertificateId, CertificateSignature, CheckedRecord, MemberRecord, Scheme, Succession,
 };
-use cantrip_runtime::ports::{CopyStore, LoomStore};
+use cantrip_runtime::ports::MemberStore;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, RsaKeySize, SignatureAlgorithm, SigningKey,

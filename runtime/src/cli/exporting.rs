@@ -128,6 +128,7 @@ pub(super) fn import(settings: &Settings, path: &Path, as_json: bool) -> Result<
         | car::CarError::Missing(_)
         | car::CarError::Attestation { .. }
         | car::CarError::Cast(_)
+        | car::CarError::Proof(_)
         | car::CarError::Log { .. }) => CliError { exit: Exit::Damaged, source: error.into(), hint: None }
             .hint("nothing that is not as its writer signed it was taken; get another copy of the archive"),
     })?;

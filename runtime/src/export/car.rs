@@ -2,6 +2,8 @@
 //! text under the hash that names it, and one block that says whose logs they are, with the writers' signatures. Whoever imports
 //! it recomputes everything.
 
+mod beside;
+
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Write};
@@ -14,13 +16,13 @@ use thiserror::Error;
 
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::{
-    ARCHIVE_ATTESTATIONS_MAX, ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_BLOCK_COST_BYTES, ARCHIVE_HEADER_BYTES_MAX,
-    ARCHIVE_HELD_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX,
+    ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_BLOCK_COST_BYTES, ARCHIVE_HEADER_BYTES_MAX, ARCHIVE_HELD_BYTES_MAX,
+    NEAR_UNCOVERED_ENTRIES_MAX,
 };
 use crate::domain::loom::{
     CastHead, CastHeadError, CastStream, Head, Sealed, Segment, SegmentError, SignedHead, text_ids,
 };
-use crate::domain::members::{Attestation, MemberRecord, RecordError, Succession};
+use crate::domain::members::{Attestation, CheckedProof, ProofError, RecordError};
 use crate::ports::{CopyStore, StoreError, Taken};
 
 /// The version of the block that says whose logs they are.
@@ -62,6 +64,9 @@ pub enum CarError {
         #[source]
         source: RecordError,
     },
+    /// A proved entry.
+    #[error("a proved entry of the archive does not hold")]
+    Proof(#[source] ProofError),
     /// Entries of a cast that are not as their writers signed them.
     #[error("what came with a cast is not as it was signed")]
     Cast(#[source] CastHeadError),
@@ -108,21 +113,9 @@ struct Manifest {
     members: Vec<ByteBuf>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     successions: Vec<ByteBuf>,
-}
-
-impl Manifest {
-    fn attestations(&self) -> Result<Vec<Attestation>, CarError> {
-        let count = self.members.len().saturating_add(self.successions.len());
-        if count > ARCHIVE_ATTESTATIONS_MAX {
-            return Err(CarError::Malformed(format!(
-                "it has {count} member records and successions, and the limit is {ARCHIVE_ATTESTATIONS_MAX}"
-            )));
-        }
-        let members = self.members.iter().map(|bytes| MemberRecord::parse(bytes).map(Attestation::Member));
-        let successions = self.successions.iter().map(|bytes| Succession::parse(bytes).map(Attestation::Succession));
-        let wrong = |error| CarError::Malformed(format!("what should vouch for its writers cannot be read: {error}"));
-        members.chain(successions).collect::<Result<_, _>>().map_err(wrong)
-    }
+    /// Entries of logs that are not in it, each a block with its writer's word for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    proved: Vec<EntryId>,
 }
 
 /// Entries that came by a cast, and the heads of their writers over them.
@@ -188,14 +181,9 @@ pub fn write(store: &dyn CopyStore, loom: LoomId, out: &mut impl Write) -> Resul
         casts: Vec::new(),
         members: Vec::new(),
         successions: Vec::new(),
+        proved: Vec::new(),
     };
-    for attestation in store.attestations(loom)? {
-        let bytes = ByteBuf::from(attestation.to_bytes());
-        match attestation {
-            Attestation::Member(_) => manifest.members.push(bytes),
-            Attestation::Succession(_) => manifest.successions.push(bytes),
-        }
-    }
+    let proved = manifest.beside(store)?;
     let mut blocks: Vec<(EntryId, Vec<u8>)> = Vec::new();
     let mut placed = HashSet::new();
     for state in store.logs(loom)? {
@@ -242,6 +230,9 @@ pub fn write(store: &dyn CopyStore, loom: LoomId, out: &mut impl Write) -> Resul
                 block(out, &cid(CODEC_RAW, &text), &text)?;
             }
         }
+        block(out, &cid(CODEC_DAG_CBOR, bytes), bytes)?;
+    }
+    for bytes in &proved {
         block(out, &cid(CODEC_DAG_CBOR, bytes), bytes)?;
     }
     out.flush()?;
@@ -346,6 +337,7 @@ enum Part {
         /// Those of its entries that no part before has.
         own: Vec<EntryId>,
     },
+    Proved(EntryId),
 }
 
 impl Part {
@@ -353,6 +345,7 @@ impl Part {
         match self {
             Self::Stretch { stretch, .. } => &stretch.entries,
             Self::Cast { own, .. } => own,
+            Self::Proved(id) => std::slice::from_ref(id),
         }
     }
 }
@@ -381,12 +374,15 @@ struct Import<'a> {
     /// What vouches for keys: kept once everything has come that relies on it, and of whose entries there are some.
     attestations: Vec<Attestation>,
     writers: HashSet<WriterKey>,
+    /// Proved entries that are to be kept.
+    proved: Vec<CheckedProof>,
+    proved_bytes: usize,
 }
 
 impl<'a> Import<'a> {
     fn of(store: &'a dyn CopyStore, manifest: Manifest) -> Result<Self, CarError> {
         let loom = manifest.loom;
-        let attestations = manifest.attestations()?;
+        let (attestations, proved) = (manifest.attestations()?, manifest.proofs()?);
         let mut parts = VecDeque::new();
         let mut writers = HashSet::new();
         for log in manifest.logs {
@@ -426,6 +422,12 @@ impl<'a> Import<'a> {
             }
             parts.push_back(Part::Cast { step, own });
         }
+        for id in proved {
+            if wanted.insert(id.digest(), parts.len() as u64).is_some() {
+                return Err(CarError::Malformed(format!("it names the entry {id} twice")));
+            }
+            parts.push_back(Part::Proved(id));
+        }
         let mut casts = CastStream::of_all(loom, store.writer());
         store.steps_received(loom, &mut |entries, heads| {
             casts.restore(&entries, &heads);
@@ -449,6 +451,8 @@ impl<'a> Import<'a> {
             held_bytes: 0,
             attestations,
             writers,
+            proved: Vec::new(),
+            proved_bytes: 0,
         })
     }
 
@@ -494,6 +498,7 @@ impl<'a> Import<'a> {
             match part {
                 Part::Stretch { writer, from, stretch } => self.stretch(writer, from, &stretch)?,
                 Part::Cast { step, own } => self.cast(&step, &own)?,
+                Part::Proved(id) => self.proof(&id)?,
             }
             self.taken_parts += 1;
             let next = self.parts.front();
@@ -539,6 +544,7 @@ impl<'a> Import<'a> {
         // The texts of what is not as it was signed are not kept either.
         let checked = segment.check().map_err(|source| CarError::Log { writer, source })?;
         for sealed in checked.entries() {
+            self.rely_on(sealed);
             self.keep_texts(&sealed.bytes)?;
         }
         match self.store.take(checked) {
@@ -580,7 +586,7 @@ impl<'a> Import<'a> {
             }
             entries.push(sealed);
         }
-        self.writers.extend(entries.iter().map(|sealed| sealed.entry.writer));
+        entries.iter().for_each(|sealed| self.rely_on(sealed));
         // The texts of what is not as it was signed are not kept either.
         let batch = self.casts.check(entries, heads).map_err(CarError::Cast)?;
         for bytes in &came {
@@ -592,37 +598,11 @@ impl<'a> Import<'a> {
         Ok(self.store.receive(batch)?)
     }
 
-    /// Keeps what vouches for the keys of those whose entries have come.
-    fn attest(&self) -> Result<(), CarError> {
-        let mut older: HashMap<WriterKey, Vec<WriterKey>> = HashMap::new();
-        for attestation in &self.attestations {
-            older.entry(attestation.key()).or_default().extend(attestation.predecessor());
-        }
-        let mut relied = self.writers.clone();
-        let mut keys: Vec<WriterKey> = relied.iter().copied().collect();
-        while let Some(key) = keys.pop() {
-            keys.extend(older.remove(&key).unwrap_or_default().into_iter().filter(|key| relied.insert(*key)));
-        }
-        if let Some(stray) = self.attestations.iter().find(|it| !relied.contains(&it.key())) {
-            let what = format!("nothing in it relies on what vouches for writer {}", stray.key());
-            return Err(CarError::Malformed(what));
-        }
-        let kept = self.store.attest(self.archived.loom, &self.attestations)?;
-        for (attestation, kept) in self.attestations.iter().zip(kept) {
-            match kept {
-                // The record has as many as it keeps: the rest is left out, as when a peer brings it.
-                Ok(_) | Err(RecordError::Full { .. }) => {}
-                Err(source) => return Err(CarError::Attestation { writer: attestation.key(), source }),
-            }
-        }
-        Ok(())
-    }
-
     /// Says what is missing, where something is.
-    fn end(self) -> Result<Archived, CarError> {
+    fn end(mut self) -> Result<Archived, CarError> {
         let Some(part) = self.parts.front() else {
             return match self.texts.len() {
-                0 => self.attest().map(|()| self.archived),
+                0 => self.attest().and_then(|()| self.keep_proofs()).map(|()| self.archived),
                 several => Err(CarError::Malformed(format!("{several} of its blocks are named by nothing in it"))),
             };
         };

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use super::*;
 use crate::adapters::store::{MemoryStore, NodeKey};
 use crate::domain::ids::{EntityId, WriterKey};
+use crate::domain::limits::{ARCHIVE_ATTESTATIONS_MAX, PROVED_LOOM_MAX};
 use crate::domain::loom::{Blob, Body, CastUnit, Entry, Payload, Payloads};
+use crate::domain::members::ProvedEntry;
 use crate::domain::steps;
-use crate::ports::LoomStore;
+use crate::ports::{LoomStore, MemberStore};
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -344,7 +346,7 @@ fn what_vouches_for_writers_in_an_archive_is_bounded_and_has_to_be_relied_on() -
         let successions = successions.into_iter().map(ByteBuf::from).collect();
         let (v, loom) = (VERSION, whole.loom);
         let logs = taken_apart(2).map(|(manifest, _)| manifest.logs).unwrap_or_default();
-        made(&Manifest { v, loom, logs, casts: Vec::new(), members: Vec::new(), successions }, &all)
+        made(&Manifest { v, loom, logs, casts: Vec::new(), members: Vec::new(), successions, proved: Vec::new() }, &all)
     };
     let succession = old.succeed(&new).to_bytes();
     let store = MemoryStore::new(WriterKey::from_bytes([1; 32]));
@@ -368,5 +370,41 @@ fn what_vouches_for_writers_in_an_archive_is_bounded_and_has_to_be_relied_on() -
     assert!(refusal(&with(vec![b"{}".to_vec()])?).contains("cannot be read"));
     let many = refusal(&with(vec![Vec::new(); ARCHIVE_ATTESTATIONS_MAX + 1])?);
     assert!(many.contains("the limit is 16384"), "{many}");
+    Ok(())
+}
+
+#[test]
+fn proved_entries_go_on_with_an_archive_and_have_to_hold() -> Tested {
+    let other = MemoryStore::with_key(NodeKey::from_secret(&[6; 32]));
+    for of in [1, 2] {
+        other.append(entry(loom(of), other.writer(), 1)?)?;
+    }
+    let proved = |of: u64| {
+        let first = other.entries(loom(of))?.first().map(|sealed| sealed.id).ok_or("no entry")?;
+        Ok::<_, Box<dyn std::error::Error>>(other.prove(first)?.ok_or("no proof")?)
+    };
+    let proof = proved(1)?;
+    let source = store(1)?;
+    source.keep_proved(&[proof.clone()])??;
+    let mut bytes = Vec::new();
+    let archived = write(&*source, loom(1), &mut bytes)?;
+    assert_eq!(archived.entries, 1, "it is none of the archive's own entries");
+    let kept = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+    assert_eq!(read(&*kept, &mut bytes.as_slice())?.entries, 1);
+    assert_eq!(kept.proved(loom(1))?.iter().map(CheckedProof::id).collect::<Vec<_>>(), [proof.id()]);
+
+    let with = |proofs: Vec<Vec<u8>>, count: usize| {
+        let (mut manifest, mut all) = taken_apart(1)?;
+        let named = proofs.iter().map(|bytes| EntryId::of(bytes));
+        manifest.proved = named.cycle().take(count).collect();
+        all.extend(proofs.into_iter().map(|bytes| (cid(CODEC_DAG_CBOR, &bytes), bytes)));
+        Ok::<_, Box<dyn std::error::Error>>(refusal(&made(&manifest, &all)?))
+    };
+    assert!(with(vec![proved(2)?.to_proof().to_bytes()], 1)?.contains("a proved entry is of loom"));
+    let unsigned = ProvedEntry { signature: [0; 64], ..proof.to_proof() };
+    assert!(with(vec![unsigned.to_bytes()], 1)?.contains("does not hold"));
+    assert!(with(vec![proof.to_proof().to_bytes()], 2)?.contains("twice"));
+    let many = usize::try_from(PROVED_LOOM_MAX)? + 1;
+    assert!(with(vec![proof.to_proof().to_bytes()], many)?.contains("the limit is 65536"));
     Ok(())
 }

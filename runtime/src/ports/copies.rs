@@ -4,7 +4,7 @@ use super::{BoxFuture, LoomStore, StoreError};
 use crate::domain::copies::LoomCopies;
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{CheckedSegment, ForkProof, Segment};
-use crate::domain::members::{Attestation, MemberRecord, RecordError};
+use crate::domain::members::MemberRecord;
 
 /// What came of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +54,11 @@ pub trait CopyStore: LoomStore {
     /// A record that cannot be read.
     fn is_accused(&self, writer: WriterKey) -> Result<bool, StoreError>;
 
-    /// What vouches for one key in a loom, as it is kept and sent.
-    ///
-    /// # Errors
-    /// A record that cannot be read.
-    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError>;
-
     /// The keys that take the place of one, as far as that is known in a loom.
     ///
     /// # Errors
     /// A record that cannot be read.
     fn successors(&self, loom: LoomId, key: WriterKey) -> Result<Vec<WriterKey>, StoreError>;
-
-    /// Checks what should vouch for keys of a loom's writers, and keeps what does, durably. Returns for each whether it is new, or why
-    /// it is not kept.
-    ///
-    /// # Errors
-    /// A failed read or write.
-    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError>;
 
     /// Checks a member record of this node's own key and keeps it, durably, for every loom in which that key writes. Returns whether
     /// it is new.

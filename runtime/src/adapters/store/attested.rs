@@ -39,6 +39,11 @@ impl Checks {
         Ok(checked)
     }
 
+    /// All of these, if they hold.
+    pub(super) fn all(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {
+        all.iter().map(|one| self.check(one)).collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().collect())
+    }
+
     /// What holds of these.
     pub(super) fn vouched(&self, all: &[Attestation]) -> Vouched {
         all.iter().filter_map(|one| self.check(one).ok()).collect()

@@ -3,7 +3,7 @@ use crate::adapters::store::{NodeKey, StoreOptions};
 use crate::domain::ids::EntityId;
 use crate::domain::loom::{Body, Entry, Payload, Sealed};
 use crate::domain::members::Succession;
-use crate::ports::CopyStore as _;
+use crate::ports::MemberStore as _;
 
 fn loom() -> LoomId {
     LoomId::from_parts(1, [1; 16])

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::attested::{self, Checks};
+use super::attested::Checks;
 use super::check::{check_received, check_whole};
 use super::committer::{Beside, Committer};
 use super::database::{CACHE_BYTES, Database};
@@ -16,12 +16,12 @@ use super::findings::Findings;
 use super::key::NodeKey;
 use super::marks::Marks;
 use super::open::{self, Folder, Opened};
+use super::proved::ProofChecks;
 use super::reading::ReadingStore;
 use super::rows::{self, Log, LogLine, Place, Space};
 use super::{durable_copies, examine, journal, manifest, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
-use crate::domain::members::{Attestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// What can be chosen when a record is opened.
@@ -46,6 +46,7 @@ pub struct FjallStore {
     pub(super) committer: Committer,
     pub(super) receiving: Mutex<()>,
     pub(super) checks: Checks,
+    pub(super) proof_checks: ProofChecks,
     _lock: File,
 }
 
@@ -73,6 +74,7 @@ impl FjallStore {
             committer,
             receiving: Mutex::default(),
             checks: Checks::default(),
+            proof_checks: ProofChecks::default(),
             _lock: lock,
         }))
     }
@@ -278,14 +280,6 @@ impl LoomStore for FjallStore {
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         durable_copies::proofs(&self.database)
-    }
-
-    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
-        Ok(attested::of_loom(&self.database, loom)?)
-    }
-
-    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        Ok(self.checks.vouched(&self.attestations(loom)?))
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -13,7 +13,7 @@ use super::key::NodeKey;
 use super::rows::{self, Log};
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
-use crate::domain::members::{Attestation, MemberRecord, RecordError};
+use crate::domain::members::MemberRecord;
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
 impl KnownLog for (&FjallStore, Log, Head) {
@@ -193,16 +193,8 @@ impl CopyStore for FjallStore {
         self.is_cheater(writer)
     }
 
-    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
-        Ok(attested::of_key(&self.database, loom, key)?)
-    }
-
     fn successors(&self, loom: LoomId, key: WriterKey) -> Result<Vec<WriterKey>, StoreError> {
         Ok(attested::successors(&self.database, loom, key)?)
-    }
-
-    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError> {
-        self.keep_attested(loom, all)
     }
 
     fn attest_own(&self, record: &MemberRecord) -> Result<bool, StoreError> {
@@ -229,7 +221,7 @@ impl CopyStore for FjallStore {
         let (stays, logs): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.writer == own || log.is_received());
         self.committer.forget(logs)?;
         if stays.is_empty() {
-            self.database.forget_notes(&rows::attested_rows(loom))?;
+            self.database.forget_notes(&rows::member_rows(loom))?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Kept simple on purpose: it is what the durable store is compared with.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attested::Checks;
@@ -15,7 +15,7 @@ use super::key::NodeKey;
 use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed, SignedHead};
-use crate::domain::members::{Attestation, CheckedAttestation, Vouched};
+use crate::domain::members::{Attestation, CheckedAttestation, CheckedProof};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// The record in memory.
@@ -46,6 +46,8 @@ pub(super) struct Looms {
     /// What vouches for keys in a loom, and for this node's own key in all of them, each with its tag.
     pub(super) attested: BTreeMap<(LoomId, WriterKey), Kept>,
     pub(super) own: Kept,
+    /// Proved entries, by the digest of their ids.
+    pub(super) proved: BTreeMap<(LoomId, [u8; 32]), CheckedProof>,
     /// The heads that came with what was received, by the place of the last entry that came with them.
     covered: BTreeMap<Place, Vec<CastHead>>,
     casts: BTreeMap<(LoomId, WriterKey, EntityId), CastHead>,
@@ -187,7 +189,7 @@ impl MemoryStore {
         Arc::new(Self { writer: key.writer(), key: Some(key), looms, checks })
     }
 
-    const fn log(&self, loom: LoomId) -> Log {
+    pub(super) const fn log(&self, loom: LoomId) -> Log {
         Log { loom, writer: self.writer }
     }
 
@@ -323,23 +325,6 @@ impl LoomStore for MemoryStore {
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         Ok(self.lock().proofs.values().cloned().collect())
-    }
-
-    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
-        let looms = self.lock();
-        let of_others = looms.attested.iter().filter(|((of, _), _)| *of == loom).flat_map(|(_, kept)| kept.values());
-        let is_own = looms.heads.contains_key(&self.log(loom));
-        let own = looms.own.values().filter(|_| is_own);
-        Ok(of_others
-            .chain(own)
-            .map(|(attestation, _)| attestation.clone())
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect())
-    }
-
-    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        Ok(self.checks.vouched(&self.attestations(loom)?))
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -1,15 +1,13 @@
 //! The store in memory as a keeper of copies.
 
-use std::collections::BTreeSet;
-
 use super::attested::counted;
 use super::check::check_texts;
 use super::copies::{self, Cut, Fit, KnownLog};
-use super::memory::{Kept, Looms, MemoryStore};
+use super::memory::{Looms, MemoryStore};
 use super::rows::{Log, RECEIVED};
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
-use crate::domain::members::{Attestation, CheckedAttestation, MemberRecord, RecordError};
+use crate::domain::members::{Attestation, MemberRecord, RecordError};
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
 impl Looms {
@@ -24,31 +22,6 @@ impl Looms {
             .collect();
         states.sort_by_key(|state| state.writer);
         states
-    }
-}
-
-impl Looms {
-    fn attest(
-        &mut self,
-        loom: LoomId,
-        attestation: &Attestation,
-        checked: CheckedAttestation,
-    ) -> Result<bool, RecordError> {
-        let place = (attestation.kind(), checked.tag());
-        let of_key = self.attested.get(&(loom, attestation.key()));
-        if of_key.is_some_and(|kept| kept.contains_key(&place)) {
-            return Ok(false);
-        }
-        let of_kind = of_key.map_or(0, |kept| kept.keys().filter(|(kind, _)| *kind == place.0).count());
-        let names_it = |(_, other): &&(Attestation, CheckedAttestation)| match (other, &checked) {
-            (CheckedAttestation::Member(other), CheckedAttestation::Member(one)) => other.node() == one.node(),
-            _ => false,
-        };
-        let in_loom = self.attested.iter().filter(|((of, _), _)| *of == loom).flat_map(|(_, kept)| kept.values());
-        counted(attestation, of_kind, in_loom.filter(names_it).count())?;
-        let kept = self.attested.entry((loom, attestation.key())).or_default();
-        kept.insert(place, (attestation.clone(), checked));
-        Ok(true)
     }
 }
 
@@ -150,23 +123,10 @@ impl CopyStore for MemoryStore {
         Ok(self.lock().proofs.contains_key(&writer))
     }
 
-    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
-        let looms = self.lock();
-        let of_others = looms.attested.get(&(loom, key)).into_iter().flat_map(Kept::values);
-        let own = looms.own.values().filter(|_| key == self.writer());
-        let all = of_others.chain(own).map(|(attestation, _)| attestation.clone());
-        Ok(all.collect::<BTreeSet<_>>().into_iter().collect())
-    }
-
     fn successors(&self, loom: LoomId, key: WriterKey) -> Result<Vec<WriterKey>, StoreError> {
         let looms = self.lock();
         let in_loom = looms.attested.iter().filter(|((of, _), _)| *of == loom).flat_map(|(_, kept)| kept.values());
         Ok(in_loom.filter(|(it, _)| it.predecessor() == Some(key)).map(|(it, _)| it.key()).collect())
-    }
-
-    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError> {
-        let mut looms = self.lock();
-        Ok(all.iter().map(|attestation| looms.attest(loom, attestation, self.checks.check(attestation)?)).collect())
     }
 
     fn attest_own(&self, record: &MemberRecord) -> Result<bool, StoreError> {
@@ -202,6 +162,7 @@ impl CopyStore for MemoryStore {
         looms.forget(|log| log.loom == loom && log.writer != writer && !log.is_received());
         if !looms.heads.keys().any(|log| log.loom == loom) {
             looms.attested.retain(|(of, _), _| *of != loom);
+            looms.proved.retain(|(of, _), _| *of != loom);
         }
         Ok(())
     }

@@ -2,18 +2,18 @@
 
 use std::path::Path;
 
-use super::attested::{self, Checks};
+use super::attested::Checks;
 use super::database::Database;
 use super::durable::{in_order, order};
 use super::examine::{self, Copied};
 use super::findings::Findings;
 use super::marks::Marks;
 use super::open::Folder;
+use super::proved::ProofChecks;
 use super::rows::{self, LAYOUT, Log, Place, Space};
 use super::{durable_copies, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
-use crate::domain::members::{Attestation, Vouched};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// A copy of a record, open for reading. It takes no entries.
@@ -23,7 +23,8 @@ pub struct ReadingStore {
     writer: WriterKey,
     copied: Copied,
     marks: Option<Marks>,
-    checks: Checks,
+    pub(super) checks: Checks,
+    pub(super) proof_checks: ProofChecks,
 }
 
 impl ReadingStore {
@@ -47,7 +48,14 @@ impl ReadingStore {
                 if layout != LAYOUT {
                     return Err(folder.refuse(rows::other_layout(layout)));
                 }
-                return Ok(Self { folder: path.to_owned(), writer, copied, marks, checks: Checks::default() });
+                return Ok(Self {
+                    folder: path.to_owned(),
+                    writer,
+                    copied,
+                    marks,
+                    checks: Checks::default(),
+                    proof_checks: ProofChecks::default(),
+                });
             }
             if tries == 0 {
                 let what = findings.finish().findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>();
@@ -56,11 +64,11 @@ impl ReadingStore {
         }
     }
 
-    const fn database(&self) -> &Database {
+    pub(super) const fn database(&self) -> &Database {
         &self.copied.database
     }
 
-    fn refused(&self) -> StoreError {
+    pub(super) fn refused(&self) -> StoreError {
         StoreError::Open {
             folder: self.folder.display().to_string(),
             what: "it was opened for reading only".to_owned(),
@@ -153,14 +161,6 @@ impl LoomStore for ReadingStore {
 
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
         durable_copies::proofs(self.database())
-    }
-
-    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
-        Ok(attested::of_loom(self.database(), loom)?)
-    }
-
-    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        Ok(self.checks.vouched(&self.attestations(loom)?))
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -7,7 +7,7 @@ use crate::adapters::store::{FjallStore, StoreOptions};
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::loom::{Body, Entry, Payload, Sealed};
 use crate::domain::members::relied_on;
-use crate::ports::{CopyStore, LoomStore};
+use crate::ports::{CopyStore, LoomStore, MemberStore};
 
 fn loom() -> LoomId {
     LoomId::from_parts(1, [1; 16])

@@ -5,7 +5,7 @@
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CastHead, Head, Sealed, SignedHead};
-use crate::domain::members::{Attestation, NodeId};
+use crate::domain::members::{Attestation, NodeId, ProofCount};
 use crate::ports::LoomSummary;
 
 /// The version of the layout. A reader refuses any other.
@@ -46,6 +46,10 @@ const META_ATTESTED: &[u8] = b"attested";
 const META_NAMED: &[u8] = b"named";
 /// Rows of [`Space::Meta`]: loom, key, and the key that takes its place → nothing.
 const META_SUCCEEDED: &[u8] = b"succeeded";
+/// Rows of [`Space::Meta`]: loom and the digest of an entry's id → that entry, proved.
+const META_PROVED: &[u8] = b"proved";
+/// Rows of [`Space::Meta`]: a loom → how many proved entries are kept of it, and how many bytes.
+const META_PROVED_COUNT: &[u8] = b"count of proved";
 /// Rows of [`Space::Meta`]: key, kind and tag → what vouches for a key of this node's own, in whatever loom.
 pub(super) const META_OWN: &[u8] = b"own";
 /// Rows of [`Space::Meta`]: a loom, a writer and a cast → the newest cast head of that writer.
@@ -230,9 +234,36 @@ pub(super) fn succeeded_in(loom: LoomId, old: WriterKey) -> Vec<u8> {
     [META_SUCCEEDED, loom.as_bytes(), old.as_bytes()].concat()
 }
 
-/// Everything that is said of attestations in a loom.
-pub(super) fn attested_rows(loom: LoomId) -> [Vec<u8>; 3] {
-    [META_ATTESTED, META_NAMED, META_SUCCEEDED].map(|space| [space, loom.as_bytes()].concat())
+/// Everything that is kept of a loom beside its logs to say who may write it.
+pub(super) fn member_rows(loom: LoomId) -> [Vec<u8>; 5] {
+    let spaces = [META_ATTESTED, META_NAMED, META_SUCCEEDED, META_PROVED, META_PROVED_COUNT];
+    spaces.map(|space| [space, loom.as_bytes()].concat())
+}
+
+/// The proved entries of a loom: the beginning of all keys of rows.
+pub(super) fn proved_in(loom: LoomId) -> Vec<u8> {
+    [META_PROVED, loom.as_bytes()].concat()
+}
+
+/// The key of one of them.
+pub(super) fn proved(loom: LoomId, id: EntryId) -> Vec<u8> {
+    [META_PROVED, loom.as_bytes(), &id.digest()].concat()
+}
+
+/// The key of how many there are.
+pub(super) fn proved_count(loom: LoomId) -> Vec<u8> {
+    [META_PROVED_COUNT, loom.as_bytes()].concat()
+}
+
+/// The value of that row.
+pub(super) fn proof_count_value(count: ProofCount) -> Vec<u8> {
+    [count.count, count.bytes].map(u64::to_be_bytes).concat()
+}
+
+/// How many there are, from the row.
+pub(super) fn proof_count(value: &[u8]) -> Option<ProofCount> {
+    let (count, bytes) = value.split_first_chunk::<8>()?;
+    Some(ProofCount { count: u64::from_be_bytes(*count), bytes: u64::from_be_bytes(bytes.try_into().ok()?) })
 }
 
 /// What vouches for a key of this node's own.

@@ -9,6 +9,7 @@ use super::attested;
 use super::database::{Database, DatabaseError};
 use super::findings::{self, Findings};
 use super::marks::{MARKS_FILE, Marks};
+use super::proved;
 use super::rows::{self, Log, LogLine, Place, Space};
 use super::{casts, durable_copies};
 use crate::domain::ids::{EntryId, LoomId};
@@ -43,6 +44,7 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
     }
     for loom in logs.iter().map(|log| log.loom).collect::<BTreeSet<_>>() {
         attested::verify(view, loom, findings);
+        proved::verify(view, loom, findings);
     }
     match indexes(view, loom, findings) {
         Ok(found) if found == expected => {}

@@ -75,6 +75,7 @@ mod tests {
     use crate::domain::ids::LoomId;
     use crate::domain::members::Attestation;
     use crate::driver::{CopyPolicy, CopyTerms};
+    use crate::ports::MemberStore as _;
 
     #[derive(Debug)]
     struct Nobody;

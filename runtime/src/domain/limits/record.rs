@@ -102,4 +102,22 @@ cantrip_gates::limits! {
     /// 1 024 ids, as many as a segment has entries: from where two histories divide to a head that was signed.
     pub EQUIVOCATION_IDS_MAX: usize = 1_024, "entries", "one side of a proof that a writer signed two histories", None,
         "runtime/src/domain/loom/equivocation.rs::a_side_of_a_proof_is_bounded";
+    /// 1 024 ids, as many as a segment has entries: a writer signs its own log wherever somebody needs it.
+    pub PROVED_IDS_MAX: usize = 1_024, "entries", "what is between a proved entry and the signed head behind it", None,
+        "runtime/src/domain/members/proved.rs::a_proved_entry_is_bounded_before_it_is_checked_and_so_are_those_of_an_order";
+    /// An entry at its limit, and 64 KiB for what is around it: ids have 34 bytes each.
+    pub PROVED_ENTRY_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024, "bytes", "one proved entry", None,
+        "runtime/src/domain/members/proved.rs::a_proved_entry_is_bounded_before_it_is_checked_and_so_are_those_of_an_order";
+    /// 128 entries: the founding entry, an admission for each of 64 steps, and as many delegations at most.
+    pub PROVED_ORDER_MAX: usize = 128, "entries", "proved entries of one order", None,
+        "runtime/src/domain/members/proved.rs::a_proved_entry_is_bounded_before_it_is_checked_and_so_are_those_of_an_order";
+    /// 3 MiB, so that they fit into one message with the records of the keys and the intent. Admissions have some hundred bytes.
+    pub PROVED_ORDER_BYTES_MAX: usize = 3 * 1024 * 1024, "bytes", "the proved entries of one order", None,
+        "runtime/src/domain/members/proved.rs::a_proved_entry_is_bounded_before_it_is_checked_and_so_are_those_of_an_order";
+    /// 65 536 entries: two for each of 32 000 casts that one node hosts in one loom.
+    pub PROVED_LOOM_MAX: u64 = 65_536, "entries", "proved entries that are kept of one loom", None,
+        "runtime/src/adapters/store/proved_tests.rs::proved_entries_of_a_loom_are_counted";
+    /// 256 MiB, as much as a host may record of one cast.
+    pub PROVED_LOOM_BYTES_MAX: u64 = 256 * 1024 * 1024, "bytes", "the proved entries that are kept of one loom", None,
+        "runtime/src/adapters/store/proved_tests.rs::proved_entries_of_a_loom_are_counted";
 }

@@ -217,8 +217,9 @@ impl Body {
     pub fn has_entity(&self) -> Option<bool> {
         match self {
             Self::Founded { .. } | Self::Expelled(_) | Self::Keeping { .. } => Some(false),
-            Self::Admitted(admitted) => Some(admitted.scope.is_some()),
-            Self::Unknown(_) => None,
+            Self::Admitted(admitted) if admitted.scope.is_none() => Some(false),
+            // A host is admitted for the entity that delegates to it; a root on another node has none above it.
+            Self::Admitted(_) | Self::Unknown(_) => None,
             Self::Opened(_)
             | Self::Intent(_)
             | Self::Utterance(_)

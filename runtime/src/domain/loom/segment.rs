@@ -31,7 +31,7 @@ pub struct SignedHead {
 }
 
 impl SignedHead {
-    /// What is signed: 129 bytes that name loom, writer, length and chain.
+    /// What is signed: 115 bytes that name loom, writer, length and chain.
     pub fn statement(loom: LoomId, writer: WriterKey, head: &Head) -> Vec<u8> {
         [
             STATEMENT,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::proved::CheckedProof;
 use super::record::{CheckedRecord, Vouched};
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{EquivocationProof, ForkProof, Head, Sealed};
@@ -78,9 +79,10 @@ impl<'a> Known<'a> {
     }
 
     /// A proved entry: the head before it, and the ids behind it up to a signed one.
-    pub fn proved(&mut self, sealed: &'a Sealed, before: Head, behind: &[EntryId]) {
+    pub fn proved(&mut self, proof: &'a CheckedProof) {
+        let (sealed, behind) = (proof.sealed(), proof.behind().iter().copied());
         self.entries.push(sealed);
-        self.ids(sealed.entry.writer, before, std::iter::once(sealed.id).chain(behind.iter().copied()));
+        self.ids(sealed.entry.writer, proof.before(), std::iter::once(sealed.id).chain(behind));
     }
 
     /// The entries of a cast that one writer has chained for it, in the order of its log, the first `covered` of them under its

@@ -12,6 +12,7 @@ mod known;
 mod logs;
 mod mint;
 mod order;
+mod proved;
 mod reader;
 mod record;
 mod rights;
@@ -24,6 +25,7 @@ mod threads;
 mod verdict;
 
 pub use known::Known;
+pub use proved::{CheckedProof, ProofCount, ProofError, ProvedEntry};
 pub use reader::{Member, Owner, Reader};
 pub use record::{
     Attestation, CertificateSignature, Certified, ChainCheck, CheckedAttestation, CheckedRecord, CheckedSuccession,

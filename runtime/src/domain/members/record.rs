@@ -178,7 +178,7 @@ pub enum RecordError {
     },
 }
 
-fn malformed(error: impl fmt::Display) -> RecordError {
+pub(super) fn malformed(error: impl fmt::Display) -> RecordError {
     RecordError::Malformed(error.to_string())
 }
 
@@ -188,13 +188,13 @@ fn has_signed(key: &WriterKey, statement: &[u8], signature: &[u8; 64]) -> bool {
         .is_ok_and(|key| key.verify_strict(statement, &Signature::from_bytes(signature)).is_ok())
 }
 
-fn written<T: Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn written<T: Serialize>(value: &T) -> Vec<u8> {
     // Numbers, strings and bytes: DAG-CBOR holds all of them.
     serde_ipld_dagcbor::to_vec(value).unwrap_or_default()
 }
 
 /// Reads a form and sees that it is the one that would be written.
-fn read<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8], max: usize) -> Result<T, RecordError> {
+pub(super) fn read<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8], max: usize) -> Result<T, RecordError> {
     if bytes.len() > max {
         return Err(RecordError::TooLong { bytes: bytes.len(), max });
     }
@@ -223,7 +223,7 @@ struct WrittenSuccession {
     by_new: ByteBuf,
 }
 
-fn signature(bytes: ByteBuf) -> Result<[u8; 64], RecordError> {
+pub(super) fn signature(bytes: ByteBuf) -> Result<[u8; 64], RecordError> {
     let length = bytes.len();
     bytes.into_vec().try_into().map_err(|_| malformed(format!("a signature of {length} bytes, and it needs 64")))
 }

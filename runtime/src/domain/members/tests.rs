@@ -3,7 +3,7 @@
 mod cost;
 mod loom;
 
-use self::loom::{ALL, FOUNDER, Loom, ent, key, nested, record, text, with_member};
+use self::loom::{ALL, FOUNDER, Loom, ent, key, nested, proof, record, text, with_member};
 use super::{Deed, LogEnd, Principal, Reader, Refused, Right, Settled, Target};
 use crate::domain::limits::{
     ADMISSION_DEPTH_MAX, EPOCH_STEP_MAX, EXPELLED_ENDS_PER_WRITER_MAX, FENCE_STEP_MAX, READMISSIONS_MAX,
@@ -277,8 +277,9 @@ fn a_proved_entry_counts_without_the_log_before_it() {
     let head = loom.end_of((2, 0));
     let opened = loom.open(2, Some(admission), (2, 6), None);
     let log = loom.logs.remove(&(2, 0)).unwrap();
+    let proof = proof(2, Head { sequence: head.sequence, chain: head.chain }, &log[1]);
     let mut known = loom.known();
-    known.proved(&log[1], Head { sequence: head.sequence, chain: head.chain }, &[]);
+    known.proved(&proof);
     let reader = Reader::new(&known);
     assert_eq!(reader.counts(opened), Ok(()));
     assert_eq!(reader.counts(log[0].id), Err(Refused::Absent));

@@ -129,14 +129,15 @@ impl Copies {
         self.lock().attested.get(&loom).copied().unwrap_or_default()
     }
 
-    /// Carries what vouches for keys over to where the loom is kept from now on.
+    /// Carries what vouches for keys over to where the loom is kept from now on, and proved entries.
     pub(super) fn carry_attestations(
         from: &dyn crate::ports::CopyStore,
         to: &dyn crate::ports::CopyStore,
         loom: LoomId,
     ) -> Result<(), StoreError> {
         // What was kept there holds, and is bounded.
-        to.attest(loom, &from.attestations(loom)?).map(drop)
+        to.attest(loom, &from.attestations(loom)?)?;
+        to.keep_proved(&from.proved(loom)?).map(drop)
     }
 }
 

@@ -6,10 +6,11 @@ use std::error::Error;
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::domain::ids::{CallId, EntityId, EntryId, LoomId, NodeName, WriterKey};
-use crate::domain::loom::{Body, Entry, Head, Minted, Opened, Payload, Sealed};
+use crate::domain::loom::{Body, Entry, Head, Minted, Opened, Payload, Sealed, SignedHead};
 use crate::domain::members::{
-    Admitted, AuthorityId, CertificateSignature, Certified, ChainCheck, CheckedRecord, Expelled, Known, LogEnd,
-    MemberRecord, NodeId, Nonce, Principal, Reader, Refused, Right, Rights, Scheme, Scope, Succession, Target, Vouched,
+    Admitted, AuthorityId, CertificateSignature, Certified, ChainCheck, CheckedProof, CheckedRecord, Expelled, Known,
+    LogEnd, MemberRecord, NodeId, Nonce, Principal, ProvedEntry, Reader, Refused, Right, Rights, Scheme, Scope,
+    Succession, Target, Vouched,
 };
 use crate::domain::model::Usage;
 use crate::domain::place::CallPlace;
@@ -74,6 +75,13 @@ pub(super) fn record(by: u8, of: u8, begins: u8) -> MemberRecord {
     let by_key = signing(by).sign(&MemberRecord::statement(&key(by), &chain)).to_bytes();
     let by_certificate = CertificateSignature { scheme: Scheme::Ed25519, bytes: vec![0; 64] };
     MemberRecord { key: key(by), chain, by_certificate, by_key }
+}
+
+/// An entry behind a head, with its writer's word for it.
+pub(super) fn proof(by: u8, before: Head, sealed: &Sealed) -> CheckedProof {
+    let statement = SignedHead::statement(sealed.entry.loom, key(by), &before.after(&sealed.id));
+    let signature = signing(by).sign(&statement).to_bytes();
+    ProvedEntry { before, entry: sealed.bytes.clone(), behind: Vec::new(), signature }.check().unwrap()
 }
 
 /// A loom under construction. Each writer has a log, and may have others beside it.
