@@ -566,8 +566,8 @@ fn a_node_that_lost_its_newest_entries_learns_it_from_a_keeper_and_takes_a_new_k
 /// Opened as a cast opens an entity.
 fn opened(store: &dyn LoomStore, of: cantrip_runtime::domain::ids::EntityId, prompt: &str) -> Result<EntryId> {
     let mut text = json!({
-        "identity": { "system_prompt": prompt }, "medium": "conversation", "medium_digest": null, "gates": [], "wards": {},
-        "folding": {}, "model": "none", "guest": null, "intent": { "text": "go" }, "node": "here", "depth": 0,
+        "identity": { "system_prompt": { "text": prompt }, "sampling": {} }, "medium": "conversation", "medium_digest": null, "gates": [], "wards": {},
+        "folding": { "trigger_at_percent": 80, "keep_turns": 2, "summary": "mechanical" }, "model": "none", "guest": null, "intent": { "text": "go" }, "node": "here", "depth": 0,
         "cast": null, "trace": null, "spawned_by": null, "fork": null
     });
     text["cast"] = json!(cantrip_runtime::domain::ids::CastId::from_parts(1, [1; 10]).to_string());
@@ -677,7 +677,7 @@ fn a_keeper_that_writes_about_what_is_not_its_own_changes_no_thread() -> Result<
     let text = |payload: &Payload| nodes[0].disk.text(payload).ok().flatten();
     let tree = Tree::read(&entries, &text)?;
     let view = tree.entity(entity(1))?;
-    ensure!(view.id == root && view.head == last && view.opened.identity.system_prompt() == Some("mine"));
+    ensure!(view.id == root && view.head == last && view.identity.system_prompt() == Some("mine"));
     ensure!(tree.aside().len() == 6, "{:?}", tree.aside());
     ensure!(tree.owners().owner(entity(1)) == Some((key(1).writer(), 0)));
     // Whoever follows the owner's last entry may take the entity over: that is what adopting is, and it shows.

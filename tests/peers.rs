@@ -895,7 +895,7 @@ async fn a_node_of_another_version_is_told_from_one_that_is_down() {
 /// What nobody has said of an entity.
 fn an_opening(spawned_by: EntityId) -> Opened {
     Opened {
-        identity: cantrip_runtime::domain::cantrip::Identity::default(),
+        identity: cantrip_runtime::domain::loom::IdentityRecord::default(),
         medium: "conversation".to_owned(),
         medium_digest: None,
         gates: Vec::new(),

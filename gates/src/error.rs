@@ -28,6 +28,27 @@ pub enum GateError {
     /// The time for the call ran out. It may have had an effect.
     #[error("{0}")]
     TimedOut(String),
+    /// Nobody can say whether it ran: the record ends before it returned.
+    #[error("{0}")]
+    Unknown(String),
+    /// A person was asked whether it may run, and did not answer in time. It did not run.
+    #[error("{0}")]
+    Unanswered(String),
+    /// A child was truncated before it had an answer.
+    #[error("{}", .0.message)]
+    Truncated(Box<Truncation>),
+}
+
+/// What is known of a child that was truncated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truncation {
+    /// The ward or the event that ended it, such as `max_turns`.
+    pub reason: String,
+    /// What is said of it.
+    pub message: String,
+    /// The answer as far as there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
 }
 
 impl GateError {
@@ -40,6 +61,9 @@ impl GateError {
             Self::Exhausted(_) => "exhausted",
             Self::Failed(_) => "failed",
             Self::TimedOut(_) => "timed_out",
+            Self::Unknown(_) => "unknown",
+            Self::Unanswered(_) => "unanswered",
+            Self::Truncated(_) => "truncated",
         }
     }
 
@@ -51,7 +75,10 @@ impl GateError {
             | Self::NotFound(message)
             | Self::Exhausted(message)
             | Self::Failed(message)
-            | Self::TimedOut(message) => message,
+            | Self::TimedOut(message)
+            | Self::Unknown(message)
+            | Self::Unanswered(message) => message,
+            Self::Truncated(truncation) => &truncation.message,
         }
     }
 }
@@ -70,11 +97,24 @@ mod tests {
             GateError::Exhausted(message()),
             GateError::Failed(message()),
             GateError::TimedOut(message()),
+            GateError::Unknown(message()),
+            GateError::Unanswered(message()),
         ] {
             assert_eq!(error.to_string(), "why");
             assert_eq!(error.message(), "why");
             let json = serde_json::to_value(&error).expect("json");
             assert_eq!(json, serde_json::json!({"kind": error.kind(), "message": "why"}));
+            assert_eq!(serde_json::from_value::<GateError>(json).expect("back"), error);
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_truncated_child_reads_back_as_it_was_written() {
+        for partial in [None, Some("half".to_owned())] {
+            let known = Truncation { reason: "max_turns".to_owned(), message: "why".to_owned(), partial };
+            let error = GateError::Truncated(Box::new(known));
+            assert_eq!((error.kind(), error.message()), ("truncated", "why"));
+            let json = serde_json::to_value(&error).expect("json");
             assert_eq!(serde_json::from_value::<GateError>(json).expect("back"), error);
         }
     }

@@ -34,7 +34,7 @@ pub use crate::limits::{
     WARD_ENTRIES_MAX,
 };
 pub use arguments::{ArgumentCheck, SpecError};
-pub use error::GateError;
+pub use error::{GateError, Truncation};
 pub use files::{PROTECTED_NAMES, ProtectedNameError, Root, RootError};
 pub use gate::{CallContext, FunctionGate, Gate, GateFuture};
 pub use hosts::{HostPatternError, HostPatterns};

@@ -42,7 +42,7 @@ impl std::fmt::Display for Reach {
 /// The three ingredients of a leak. An entity that has met `private` and `untrusted` must not meet `outbound`
 /// (the `no_trifecta` ward).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Exposure {
     /// Its results can hold data that is not for everyone.
     pub private: bool,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::domain::ids::{EntryId, LoomId};
-use crate::domain::loom::{How, NoJson, Payload, Sealed, Turn, body_json};
+use crate::domain::loom::{How, NoJson, Payload, Sealed, Turn, body_json, plain_json};
 use crate::ports::{LoomStore, StoreError};
 
 /// What happens to secrets.
@@ -60,7 +60,7 @@ pub fn jsonl(store: &dyn LoomStore, loom: LoomId, redaction: Redaction) -> Resul
 fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<String, ExportError> {
     let entry = &sealed.entry;
     let text_of = |payload: &Payload| store.text(payload).map_err(Unwritten::Store);
-    let mut body = body_json(&entry.body, &text_of).map_err(|error| match error {
+    let mut body = body_json(entry, &text_of).map_err(|error| match error {
         Unwritten::Store(error) => ExportError::Store(error),
         Unwritten::Json(source) => ExportError::Json { id: sealed.id, source },
     })?;
@@ -76,6 +76,18 @@ fn line(store: &dyn LoomStore, sealed: &Sealed, redaction: Redaction) -> Result<
     object.insert("at_us".to_owned(), json!(entry.at_us));
     object.insert("entity".to_owned(), json!(entry.entity.map(|entity| entity.to_string())));
     object.insert("parent".to_owned(), json!(entry.parent.map(|id| id.to_string())));
+    for (name, id) in [("relies", entry.relies), ("was", entry.was)] {
+        if let Some(id) = id {
+            object.insert(name.to_owned(), json!(id.to_string()));
+        }
+    }
+    for (key, other) in entry.others.of_entry() {
+        let mut other = plain_json(other);
+        if redaction == Redaction::Default {
+            redact_json(&mut other);
+        }
+        object.insert(key.to_owned(), other);
+    }
     if let Value::Object(fields) = body {
         object.extend(fields);
     }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use cantrip_gates::GateError;
+use cantrip_gates::{GateError, Truncation};
 use thiserror::Error;
 
 use crate::domain::event::Event;
@@ -552,6 +552,11 @@ impl PeerError {
                 GateError::Exhausted(_) => GateError::Exhausted(text),
                 GateError::Failed(_) => GateError::Failed(text),
                 GateError::TimedOut(_) => GateError::TimedOut(text),
+                GateError::Unknown(_) => GateError::Unknown(text),
+                GateError::Unanswered(_) => GateError::Unanswered(text),
+                GateError::Truncated(known) => {
+                    GateError::Truncated(Box::new(Truncation { message: text, ..(**known).clone() }))
+                }
             },
             Self::NoAnswer { .. } => GateError::TimedOut(text),
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Broken { .. } | Self::Store(_) => {

@@ -15,7 +15,8 @@ use cantrip_runtime::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey}
 use cantrip_runtime::domain::limits;
 use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{
-    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, Observed, Opened, Payload, Said, Sealed, Spent,
+    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, GateRecord, IdentityRecord, Observed, Opened, Payload,
+    Payloads, Said, Sealed, Spent,
 };
 use cantrip_runtime::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, StopReason};
 use cantrip_runtime::domain::members::Nonce;
@@ -311,13 +312,27 @@ fn a_flood_of_gate_calls_is_stopped_before_its_record_is_too_large() {
 
 #[test]
 fn an_entity_that_cannot_be_recorded_is_refused_before_it_is_opened() {
-    let opened = |prompt: usize| {
+    let opened = |bytes: usize| {
         let Body::Opened(opened) = opened(None) else { panic!() };
-        Opened { identity: Identity::new(Some("x".repeat(prompt)), Sampling::default(), None), ..*opened }
+        let gate =
+            GateRecord { name: "x".repeat(1_000), reach: Reach::Read, exposure: Exposure::default(), ephemeral: false };
+        Opened { gates: vec![gate; bytes / 1_100], ..*opened }
     };
     assert!(opened(limits::OPENED_BYTES_MAX - 4_096).fits().is_ok());
-    let refused = opened(limits::OPENED_BYTES_MAX).fits().unwrap_err();
-    assert!(refused.to_string().contains("its system prompt has 524288"), "{refused}");
+    let refused = opened(limits::OPENED_BYTES_MAX * 11 / 10).fits().unwrap_err();
+    assert!(refused.to_string().contains("it has 524 gates"), "{refused}");
+}
+
+#[test]
+fn a_system_prompt_of_any_length_is_kept_beside_the_entry() {
+    let mut payloads = Payloads::default();
+    let identity = Identity::new(Some("x".repeat(3 << 20)), Sampling::default(), None);
+    let Body::Opened(opened) = opened(None) else { panic!() };
+    let opened = Opened { identity: IdentityRecord::new(&identity, &mut payloads), ..*opened };
+    assert!(opened.fits().is_ok());
+    let sealed = entry(Body::Opened(Box::new(opened))).unwrap();
+    assert!(sealed.bytes.len() < 1_000, "{}", sealed.bytes.len());
+    assert_eq!(payloads.into_blobs().iter().map(|blob| blob.bytes.len()).collect::<Vec<_>>(), [3 << 20]);
 }
 
 // From outside: records and archives of others.
@@ -328,7 +343,7 @@ fn inline(text: &str) -> Payload {
 
 fn opened(fork: Option<Fork>) -> Body {
     Body::Opened(Box::new(Opened {
-        identity: Identity::default(),
+        identity: IdentityRecord::default(),
         medium: "conversation".to_owned(),
         medium_digest: None,
         gates: Vec::new(),

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use cantrip_runtime::Wards;
 use cantrip_runtime::adapters::peer::v1;
-use cantrip_runtime::domain::cantrip::{Folding, Identity};
+use cantrip_runtime::domain::cantrip::Folding;
 use cantrip_runtime::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{
-    Body, CallRecord, CastChain, CastHead, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, Minted, Opened,
-    Payload, Said, SignedHead, Spent,
+    Body, CallRecord, CastChain, CastHead, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, IdentityRecord,
+    Minted, Opened, Payload, Said, SignedHead, Spent,
 };
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::Usage;
@@ -232,7 +232,7 @@ pub(crate) fn intent(text: &str) -> Body {
 /// The beginning of an entity, with whatever is to be another than it should.
 pub(crate) fn opened(dice: &mut Dice, change: impl FnOnce(&mut Opened)) -> Body {
     let mut opened = Opened {
-        identity: Identity::default(),
+        identity: IdentityRecord::default(),
         medium: "conversation".to_owned(),
         medium_digest: None,
         gates: Vec::new(),

@@ -214,7 +214,7 @@ fn entity(
         Err(error) => return Err(CliError::fault(error)),
     };
     let held: Vec<&str> = cantrip.circle().gates().map(|spec| spec.name.as_str()).collect();
-    let is_same = view.opened.identity == *cantrip.identity()
+    let is_same = view.identity == *cantrip.identity()
         && view.opened.gates.iter().map(|gate| gate.name.as_str()).eq(held)
         && view.opened.wards == *cantrip.circle().declared()
         && view.opened.model == cantrip.llm().name()

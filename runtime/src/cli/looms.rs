@@ -8,7 +8,7 @@ use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
 use crate::domain::ids::{EntryId, LoomId};
 use crate::domain::limits::FINDINGS_MAX;
-use crate::domain::loom::{Body, Tree, Turn};
+use crate::domain::loom::{Body, Tree, Turn, ViewError};
 use crate::driver::Amendment;
 use crate::export;
 use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
@@ -198,6 +198,13 @@ fn header(id: &str, tree: &Tree) -> Page {
             view.opened.caller.as_ref().map(|_| format!("  on {}", view.opened.node)).unwrap_or_default(),
         ));
         page.line(format_args!("  intent: {}", line(&view.intent)));
+        if let Err(why @ (ViewError::Unknown { .. } | ViewError::Unenforced { .. })) = tree.may_go_on(entity) {
+            page.line(format_args!("  {why}"));
+        }
+    }
+    for (entry, kind) in tree.unknown().iter().take(ASIDE_NAMED) {
+        let kind = line(kind);
+        page.line(format_args!("entry {entry} is a `{kind}` of the loom, which this version does not know"));
     }
     let wrong: Vec<_> = tree.aside().iter().filter(|aside| aside.why.is_wrong()).collect();
     for aside in wrong.iter().take(ASIDE_NAMED) {

@@ -255,10 +255,10 @@ impl Scene<'_> {
             "turn_count" => same(key, expected, &self.turns.len().into()),
             "turns" => self.listed(&self.turns, expected),
             "identity" => {
-                let opened = &self.tree.entity(self.root()?).map_err(|error| error.to_string())?.opened;
+                let identity = &self.tree.entity(self.root()?).map_err(|error| error.to_string())?.identity;
                 expected.as_object().ok_or("not an object")?.iter().try_for_each(|(key, expected)| match key.as_str() {
-                    "system_prompt" => same(key, expected, &opened.identity.system_prompt().into()),
-                    "temperature" => same(key, expected, &opened.identity.sampling().temperature.into()),
+                    "system_prompt" => same(key, expected, &identity.system_prompt().into()),
+                    "temperature" => same(key, expected, &identity.sampling().temperature.into()),
                     _ => Err(unknown("an identity", key)),
                 })
             }

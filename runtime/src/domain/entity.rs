@@ -415,12 +415,13 @@ impl Entity {
         let duration_us = now.us.saturating_sub(acting.since_us);
         let mut payloads = Payloads::default();
         let answers = acting.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
+        let evaluations = acting.evaluations.iter().map(|it| it.recorded(&mut payloads)).collect();
         let observation = acting.answers.iter().map(|shown| shown.content.as_str()).collect::<Vec<_>>().join("\n");
         let is_error = acting.answers.iter().any(|shown| shown.is_error);
         let body = Body::Observation(Box::new(Observed {
             answers,
             output_dropped_bytes: acting.output_dropped_bytes,
-            evaluations: acting.evaluations,
+            evaluations,
             duration_us,
             standing: None,
         }));
@@ -489,7 +490,7 @@ impl Entity {
             how,
             reason: reason.clone(),
             result: result.as_ref().map(|value| payloads.json(value)),
-            summary: summary.clone(),
+            summary: summary.as_deref().map(|text| payloads.text(text)),
             spent,
         }));
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });

@@ -112,7 +112,7 @@ impl ToolChoice {
 
 /// Sampling parameters. What is absent is left to the provider.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Sampling {
     /// 0 is the most likely word each time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,6 @@ pub struct Sampling {
 
 /// Tokens of one answer or of many (LOOM-9, PROD-3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Usage {
     /// Tokens of the question.
     pub prompt_tokens: u64,

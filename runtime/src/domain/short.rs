@@ -3,7 +3,7 @@
 //! An entry has at most 1 MiB, so whatever comes from a model, a guest, a gate or a peer and is not kept beside its entry is bounded
 //! here, before code or a model sees it: a replay then shows what the first run showed. `Body::fit` in `loom/fit.rs` is the net below.
 
-use cantrip_gates::GateError;
+use cantrip_gates::{GateError, Truncation};
 
 use super::ids::CallId;
 use super::limits::{CALL_ID_BYTES_MAX, INLINE_NAME_BYTES_MAX, INLINE_TEXT_BYTES_MAX};
@@ -39,6 +39,14 @@ pub fn error(error: GateError) -> GateError {
         GateError::Exhausted(message) => GateError::Exhausted(why(message)),
         GateError::Failed(message) => GateError::Failed(why(message)),
         GateError::TimedOut(message) => GateError::TimedOut(why(message)),
+        GateError::Unknown(message) => GateError::Unknown(why(message)),
+        GateError::Unanswered(message) => GateError::Unanswered(why(message)),
+        // The partial answer is kept beside the entry.
+        GateError::Truncated(known) => GateError::Truncated(Box::new(Truncation {
+            reason: name(known.reason),
+            message: why(known.message),
+            partial: known.partial,
+        })),
     }
 }
 

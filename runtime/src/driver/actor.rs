@@ -13,8 +13,8 @@ use crate::domain::entity::{Effect, Entity, Input, Nature, Now, Past, StopCause}
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
-    Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, Minted, Observed, Opened, Payloads, Replay,
-    Restored, Spent,
+    Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, IdentityRecord, Minted, Observed, Opened,
+    Payloads, Replay, Restored, Spent,
 };
 use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, SnapshotPolicy};
 use crate::domain::outcome::Outcome;
@@ -161,7 +161,7 @@ impl Actor {
         actor.go_on_from(restored.replays, restored.snapshot)?;
         match closing {
             Some((cut_off, true)) => actor.cut_off = Some(cut_off),
-            Some((cut_off, false)) => actor.close(&cut_off, Vec::new())?,
+            Some((cut_off, false)) => actor.close(&cut_off, &[])?,
             None => {}
         }
         Ok(actor)
@@ -233,9 +233,10 @@ impl Actor {
     }
 
     /// Records what is known of a turn that was cut off.
-    fn close(&mut self, cut_off: &CutOff, evaluations: Vec<EvaluationRecord>) -> Result<(), Fault> {
+    fn close(&mut self, cut_off: &CutOff, evaluations: &[EvaluationRecord]) -> Result<(), Fault> {
         let mut payloads = Payloads::default();
         let answers = cut_off.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
+        let evaluations = evaluations.iter().map(|it| it.recorded(&mut payloads)).collect();
         let observed = Observed { answers, output_dropped_bytes: 0, evaluations, duration_us: 0, standing: None };
         let body = Body::Observation(Box::new(observed));
         self.record(body, payloads.into_blobs())?;
@@ -256,7 +257,7 @@ impl Actor {
                 lost: true,
                 fuel: None,
             });
-            self.close(&cut_off, record.into_iter().collect())?;
+            self.close(&cut_off, record.as_slice())?;
             return Ok(input);
         }
         self.entity.rejoin(&cut_off, self.now_us);
@@ -294,7 +295,7 @@ impl Actor {
             ephemeral: spec.ephemeral,
         });
         let opened = Opened {
-            identity: nature.identity.clone(),
+            identity: IdentityRecord::new(&nature.identity, &mut payloads),
             medium_digest: self.medium_digest(&medium),
             medium,
             gates: gates.collect(),
@@ -348,14 +349,15 @@ impl Actor {
 
     /// Ends an episode in the record that a defect of ours ended: what stays open, a node takes up again at each start.
     async fn end_unrecorded(&mut self, fault: &Fault) {
+        let mut payloads = Payloads::default();
         let ended = Ended {
             how: How::Truncated,
             reason: EndReason::RecordFailed,
             result: None,
-            summary: Some(short::why(chain(fault))),
+            summary: Some(payloads.text(&short::why(chain(fault)))),
             spent: self.entity.spent(),
         };
-        let written = self.record(Body::Ended(Box::new(ended)), Vec::new());
+        let written = self.record(Body::Ended(Box::new(ended)), payloads.into_blobs());
         if let Err(error) = async { written.map(drop).and(self.loom.sync().await) }.await {
             tracing::warn!(entity = %self.entity.nature().id, error = chain(&error), "the end of an episode was not recorded");
         }

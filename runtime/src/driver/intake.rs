@@ -242,13 +242,14 @@ mod tests {
     use std::sync::Arc;
 
     use cantrip_gates::Wards;
+    use ipld_core::ipld::Ipld;
 
     use super::*;
     use crate::adapters::clock::SystemClock;
     use crate::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
-    use crate::domain::cantrip::{Folding, Identity};
+    use crate::domain::cantrip::Folding;
     use crate::domain::ids::{CastId, LoomId, WriterKey};
-    use crate::domain::loom::{Blob, CastUnit, Entry, Minted, Payload};
+    use crate::domain::loom::{Blob, CastUnit, Entry, IdentityRecord, Minted, Payload};
     use crate::domain::members::Nonce;
     use crate::driver::recorder::Looms;
     use crate::ports::{Clock, LoomStore};
@@ -269,7 +270,7 @@ mod tests {
 
     fn opening() -> Body {
         Body::Opened(Box::new(Opened {
-            identity: Identity::default(),
+            identity: IdentityRecord::default(),
             medium: "conversation".to_owned(),
             medium_digest: None,
             gates: Vec::new(),
@@ -329,6 +330,22 @@ mod tests {
         for sealed in told {
             intake.take(sealed.clone()).unwrap();
         }
+    }
+
+    #[test]
+    fn what_a_host_sends_of_a_later_version_breaks_its_cast() {
+        let store = memory();
+        let intake = intake(&store);
+        let mut told = told(2);
+        let mut whole: Ipld = serde_ipld_dagcbor::from_slice(&told[1].bytes).unwrap();
+        let Ipld::Map(map) = &mut whole else { panic!("no map") };
+        let Some(Ipld::Map(body)) = map.get_mut("body") else { panic!("no body") };
+        body.insert("kind".to_owned(), Ipld::String("dreamt".to_owned()));
+        told[1] = Sealed::read(serde_ipld_dagcbor::to_vec(&whole).unwrap()).unwrap();
+        take(&intake, &told);
+        let refused = intake.cover(vec![head(&told)]).unwrap_err().to_string();
+        assert!(refused.contains("a `dreamt` is of a kind that this version does not know"), "{refused}");
+        assert!(store.entries(loom()).unwrap().is_empty());
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn page(loom: &Loom, entity: EntityId, arguments: &Value) -> Result<Value, GateE
     let mut entries = Vec::with_capacity(limit.min(page.len()));
     for sealed in page.iter().take(limit) {
         let text_of = |payload: &Payload| Ok::<_, NoJson>(store.text(payload).ok().flatten());
-        let mut body = body_json(&sealed.entry.body, &text_of).map_err(|error| failed(&error))?;
+        let mut body = body_json(&sealed.entry, &text_of).map_err(|error| failed(&error))?;
         redact_json(&mut body);
         entries.push(json!({
             "id": sealed.id.to_string(),

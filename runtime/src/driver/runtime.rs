@@ -290,6 +290,7 @@ impl Runtime {
         options: &CastOptions,
     ) -> Result<Summoned, Fault> {
         let mut tree = self.tree(loom)?;
+        tree.may_go_on(entity)?;
         if let Some((owner, epoch)) = tree.owners().owner(entity)
             && owner != self.host.store.writer()
         {
@@ -371,6 +372,7 @@ impl Runtime {
     /// No such entity here, one that is this node's already, or a record that cannot be written.
     pub async fn adopt(&self, loom: LoomId, entity: EntityId) -> Result<(EntryId, u64), Fault> {
         let tree = self.tree(loom)?;
+        tree.may_go_on(entity)?;
         let head = tree.entity(entity)?.head;
         let (owner, epoch) = tree.owners().owner(entity).ok_or(ViewError::NoEntity(entity))?;
         if owner == self.host.store.writer() {

@@ -111,7 +111,7 @@ pub fn trajectories(looms: &[(LoomId, Tree)], redaction: Redaction) -> Result<Ve
                 Redaction::None => text.to_owned(),
             };
             let mut messages = Vec::new();
-            if let Some(prompt) = view.opened.identity.system_prompt() {
+            if let Some(prompt) = view.identity.system_prompt() {
                 messages.push(json!({ "role": "system", "content": prompt }));
             }
             messages.push(json!({ "role": "user", "content": view.intent }));

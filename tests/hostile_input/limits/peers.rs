@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
-use cantrip_runtime::domain::cantrip::{Folding, Identity};
+use cantrip_runtime::domain::cantrip::Folding;
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Entry, Opened, Payload, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, IdentityRecord, Opened, Payload, Sealed};
 use cantrip_runtime::driver::{Casts, HostLimits};
 use cantrip_runtime::ports::LoomStore;
 use cantrip_runtime::{NoMedia, Runtime, Wards};
 
 fn opened(number: u64) -> Opened {
     Opened {
-        identity: Identity::default(),
+        identity: IdentityRecord::default(),
         medium: "conversation".to_owned(),
         medium_digest: None,
         gates: Vec::new(),

@@ -34,6 +34,9 @@ use crate::ports::{BoxFuture, Llm, Pieces};
 /// The keys of a response.
 const KEYS: &[&str] = &["code", "content", "tool_calls", "thinking", "tool_result", "error", "usage"];
 
+/// The keys of its tokens.
+const USAGE_KEYS: [&str; 3] = ["prompt_tokens", "completion_tokens", "cached_tokens"];
+
 /// One response of a script.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Response {
@@ -81,7 +84,9 @@ impl Response {
                 "code" => response.code = field("code", value)?,
                 "content" => response.content = field("content", value)?,
                 "thinking" => response.thinking = field("thinking", value)?,
-                "usage" => response.usage = field("usage", value)?,
+                "usage" if value.is_null() => {}
+                // A key that is none of them is a mistake in the script.
+                "usage" => response.usage = field("usage", Value::Object(object("usage", value, &USAGE_KEYS)?))?,
                 "tool_calls" => {
                     let calls: Option<Vec<Value>> = field("tool_calls", value)?;
                     for (index, call) in calls.unwrap_or_default().into_iter().enumerate() {
@@ -451,7 +456,7 @@ mod tests {
         refused("[]", "a response is an object");
         refused("{}", "a response has one of code");
         refused("{\"usage\": {}}", "a response has one of code");
-        refused("{\"content\": \"x\", \"usage\": {\"prompt\": 1}}", "`usage`: unknown field `prompt`");
+        refused("{\"content\": \"x\", \"usage\": {\"prompt\": 1}}", "`usage`: there is no key `prompt`");
         refused("{\"tool_calls\": [{\"args\": {}}]}", "`tool_calls[0]`: `gate` is missing");
         refused("{\"tool_calls\": [{\"gate\": \"a\", \"argz\": {}}]}", "did you mean `args`?");
         refused("{\"tool_calls\": {\"gate\": \"a\"}}", "`tool_calls`: invalid type");

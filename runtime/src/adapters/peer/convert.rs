@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cantrip_gates::{Exposure, GateError, GateName, GateSpec, Reach, Wards};
+use cantrip_gates::{Exposure, GateError, GateName, GateSpec, Reach, Truncation, Wards};
 use serde_json::{Map, Value};
 
 use super::wire as v1;
@@ -320,7 +320,7 @@ pub(super) fn refused(refusal: &Refusal) -> v1::Refused {
 }
 
 pub(super) fn refusal(it: v1::Refused) -> Refusal {
-    Refusal::new(shown(it.rule), gate_error_of(&it.kind, shown(it.message)))
+    Refusal::new(shown(it.rule), gate_error_of(&it.kind, shown(it.message), None, None))
 }
 
 /// What a peer says of a refusal, as far as it is kept and shown.
@@ -328,8 +328,14 @@ pub(super) fn shown(what: String) -> String {
     if what.chars().nth(REFUSAL_CHARS_MAX).is_none() { what } else { what.chars().take(REFUSAL_CHARS_MAX).collect() }
 }
 
-fn gate_error_of(kind: &str, message: String) -> GateError {
+fn gate_error_of(kind: &str, message: String, reason: Option<String>, partial: Option<String>) -> GateError {
     match kind {
+        "truncated" => {
+            let reason = reason.unwrap_or_default();
+            GateError::Truncated(Box::new(Truncation { reason, message, partial }))
+        }
+        "unknown" => GateError::Unknown(message),
+        "unanswered" => GateError::Unanswered(message),
         "denied" => GateError::Denied(message),
         "invalid" => GateError::Invalid(message),
         "not_found" => GateError::NotFound(message),
@@ -339,13 +345,20 @@ fn gate_error_of(kind: &str, message: String) -> GateError {
     }
 }
 
+fn gate_error(error: &GateError) -> v1::GateError {
+    let known = if let GateError::Truncated(known) = error { Some(known) } else { None };
+    v1::GateError {
+        kind: error.kind().to_owned(),
+        message: error.message().to_owned(),
+        reason: known.map(|known| known.reason.clone()),
+        partial: known.and_then(|known| known.partial.clone()),
+    }
+}
+
 pub(super) fn gate_result(call: u64, result: Result<Value, GateError>) -> v1::GateResult {
     let result = match result {
         Ok(value) => v1::gate_result::Result::Value(value.to_string()),
-        Err(error) => v1::gate_result::Result::Error(v1::GateError {
-            kind: error.kind().to_owned(),
-            message: error.message().to_owned(),
-        }),
+        Err(error) => v1::gate_result::Result::Error(gate_error(&error)),
     };
     v1::GateResult { call, result: Some(result) }
 }
@@ -354,7 +367,9 @@ pub(super) fn gate_result_from(it: v1::GateResult) -> Result<Value, GateError> {
     match it.result {
         Some(v1::gate_result::Result::Value(text)) => crate::domain::json::parse(&text)
             .map_err(|error| GateError::Failed(format!("the caller's result is not JSON: {error}"))),
-        Some(v1::gate_result::Result::Error(error)) => Err(gate_error_of(&error.kind, error.message)),
+        Some(v1::gate_result::Result::Error(error)) => {
+            Err(gate_error_of(&error.kind, error.message, error.reason, error.partial))
+        }
         None => Err(GateError::Failed("the caller's result is empty".to_owned())),
     }
 }

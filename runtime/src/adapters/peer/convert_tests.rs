@@ -164,3 +164,17 @@ fn heads_that_a_caller_shows_are_bounded() {
     open.heads = vec![v1::CastHead { chain: vec![0; 31].into(), ..cast_head(&head) }];
     assert!(shown_heads(&open).unwrap_err().contains("has another length"));
 }
+
+#[test]
+fn every_failure_of_a_gate_travels_as_it_is() {
+    let truncation =
+        |partial| cantrip_gates::Truncation { reason: "max_turns".to_owned(), message: "x".to_owned(), partial };
+    for error in [
+        GateError::Unknown("x".to_owned()),
+        GateError::Unanswered("x".to_owned()),
+        GateError::Truncated(Box::new(truncation(None))),
+        GateError::Truncated(Box::new(truncation(Some("half".to_owned())))),
+    ] {
+        assert_eq!(gate_result_from(gate_result(1, Err(error.clone()))), Err(error));
+    }
+}

@@ -165,7 +165,7 @@ impl Shown {
             call: self.call.clone(),
             content: payloads.text(&self.content),
             is_error: self.is_error,
-            shown_instead: self.shown_instead.clone(),
+            shown_instead: self.shown_instead.as_ref().map(|text| payloads.text(text)),
         }
     }
 }

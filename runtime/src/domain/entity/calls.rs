@@ -209,6 +209,7 @@ impl Entity {
                         result: Returned::Error(error.clone()),
                         duration_us: 0,
                         ephemeral: false,
+                        partial: None,
                     },
                     blobs: Vec::new(),
                 });
@@ -313,12 +314,14 @@ impl Entity {
             }
             Err(error) => (Returned::Error(error.clone()), error.message().to_owned(), true),
         };
+        let (returned, partial) = returned.without_partial(&mut payloads);
         effects.push(Effect::Record {
             body: Body::GateReturned {
                 call: pending.call.clone(),
                 result: returned,
                 duration_us,
                 ephemeral: pending.ephemeral,
+                partial,
             },
             blobs: payloads.into_blobs(),
         });

@@ -51,8 +51,8 @@ cantrip_gates::limits! {
     /// Turns of all threads of one export, those that forks repeat counted each time. With some KiB each they fit into memory.
     pub TRAJECTORY_TURNS_MAX: u64 = 200_000, "turns", "the threads of one Parquet export; of more, each thread has its newest turns", None,
         "tests/hostile_input/record.rs::a_long_chain_of_forks_is_shown_verified_and_exported";
-    /// What an entity is made of. Identity, gates and wards of honest cantrips have some KiB.
-    pub OPENED_BYTES_MAX: usize = 512 * 1024, "bytes", "identity, gates and wards of an entity together", None,
+    /// What an entity is made of, its texts left out. Gates and wards of honest cantrips have some KiB.
+    pub OPENED_BYTES_MAX: usize = 512 * 1024, "bytes", "gates and wards of an entity together", None,
         "tests/hostile_input/record.rs::an_entity_that_cannot_be_recorded_is_refused_before_it_is_opened";
     /// 4 certificates: the node's, the authority's, and two between them.
     pub CHAIN_CERTIFICATES_MAX: usize = 4, "certificates", "the chain of a member record", None,

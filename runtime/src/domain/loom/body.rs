@@ -2,7 +2,7 @@
 
 use cantrip_gates::Reach;
 use ipld_core::ipld::Ipld;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::opened::Opened;
 use super::said::{Ended, Observed, Returned, Said, is_false};
@@ -48,6 +48,9 @@ pub enum Body {
         duration_us: u64,
         /// Whether the result leaves the context (PROD-5).
         ephemeral: bool,
+        /// The answer of a truncated child, as far as there was one: the error in the result leaves it out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        partial: Option<Payload>,
     },
     /// A child is about to be opened.
     Delegated {
@@ -239,9 +242,13 @@ impl Body {
     }
 }
 
+/// Writes a body. What a later version wrote is written as it came.
+pub(super) fn serialize<S: Serializer>(body: &Body, serializer: S) -> Result<S::Ok, S::Error> {
+    if let Body::Unknown(unknown) = body { unknown.value.serialize(serializer) } else { body.serialize(serializer) }
+}
+
 /// What an entity is told to do.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Intent {
     /// What it is told.
     pub text: Payload,
@@ -272,7 +279,6 @@ pub struct Intent {
 
 /// That a person is asked before a gate runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Asks {
     /// What made it ask, such as the ward `ask`.
     pub rule: String,
@@ -286,7 +292,6 @@ pub struct Asks {
 
 /// What was decided of a gate call that a person was asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Decided {
     /// The call.
     pub call: CallId,

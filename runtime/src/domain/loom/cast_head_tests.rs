@@ -5,9 +5,9 @@ use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::cantrip::{Folding, Identity};
+use crate::domain::cantrip::Folding;
 use crate::domain::ids::{CallId, CastId};
-use crate::domain::loom::{Opened, Payload};
+use crate::domain::loom::{IdentityRecord, Opened, Payload};
 use crate::domain::place::CallPlace;
 
 fn loom(number: u8) -> LoomId {
@@ -32,7 +32,7 @@ fn inline(text: &str) -> Payload {
 
 fn opened(spawned_by: Option<EntityId>) -> Body {
     Body::Opened(Box::new(Opened {
-        identity: Identity::default(),
+        identity: IdentityRecord::default(),
         medium: "conversation".to_owned(),
         medium_digest: None,
         gates: Vec::new(),

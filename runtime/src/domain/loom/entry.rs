@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_ipld_dagcbor::codec::DagCborCodec;
 use thiserror::Error;
 
-use super::body::Body;
+use super::body::{self, Body};
+use super::others::{self, Others};
 use super::text::Blob;
 use crate::domain::ids::{BlobId, CODEC_RAW, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::ENTRY_BYTES_MAX;
@@ -18,7 +19,6 @@ pub const FORMAT: u16 = 2;
 
 /// One entry of a loom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// The version of the encoding.
     #[serde(rename = "v")]
@@ -45,7 +45,11 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<EntryId>,
     /// What happened.
+    #[serde(serialize_with = "body::serialize")]
     pub body: Body,
+    /// What a later version has added.
+    #[serde(skip)]
+    pub others: Others,
 }
 
 impl Entry {
@@ -58,8 +62,8 @@ impl Entry {
         parent: Option<EntryId>,
         body: Body,
     ) -> Self {
-        let (entity, relies, was) = (entity.into(), None, None);
-        Self { format: FORMAT, loom, writer, sequence, at_us, entity, parent, relies, was, body }
+        let (entity, relies, was, others) = (entity.into(), None, None, Others::default());
+        Self { format: FORMAT, loom, writer, sequence, at_us, entity, parent, relies, was, body, others }
     }
 }
 
@@ -73,7 +77,7 @@ pub enum EntryError {
     #[error("decode the entry")]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A version that this code does not know.
-    #[error("the entry has format {found}, and this version reads {FORMAT}")]
+    #[error("the entry has format {found}, and this version reads {FORMAT}{}", hint(*.found))]
     Format {
         /// The version in the bytes.
         found: u16,
@@ -125,7 +129,7 @@ impl Sealed {
     /// A value that DAG-CBOR cannot hold, or an entry over [`ENTRY_BYTES_MAX`].
     pub fn new(entry: Entry, blobs: Vec<Blob>) -> Result<Self, EntryError> {
         check_entity(&entry)?;
-        let bytes = serde_ipld_dagcbor::to_vec(&entry).map_err(|error| EntryError::Encode(Box::new(error)))?;
+        let bytes = others::encode(&entry)?;
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(EntryError::Size { bytes: bytes.len() });
         }
@@ -158,18 +162,30 @@ impl Sealed {
     }
 
     fn decode(id: EntryId, bytes: Vec<u8>) -> Result<Self, EntryError> {
-        let entry: Entry =
-            serde_ipld_dagcbor::from_slice(&bytes).map_err(|error| EntryError::Decode(Box::new(error)))?;
-        if entry.format != FORMAT {
-            return Err(EntryError::Format { found: entry.format });
+        let typed =
+            serde_ipld_dagcbor::from_slice::<Entry>(&bytes).map_err(|error| EntryError::Decode(Box::new(error)));
+        let found = typed.as_ref().map_or_else(|_| others::format(&bytes), |entry| Some(entry.format));
+        if let Some(found) = found
+            && found != FORMAT
+        {
+            return Err(EntryError::Format { found });
         }
+        let is_known = match &typed {
+            Ok(entry) => {
+                let again = serde_ipld_dagcbor::to_vec(entry).map_err(|error| EntryError::Encode(Box::new(error)))?;
+                again == bytes
+            }
+            Err(_) => false,
+        };
+        let entry = if is_known { typed? } else { others::read(&bytes, typed)? };
         check_entity(&entry)?;
-        let again = serde_ipld_dagcbor::to_vec(&entry).map_err(|error| EntryError::Encode(Box::new(error)))?;
-        if again != bytes {
-            return Err(EntryError::NotCanonical);
-        }
         Ok(Self { id, bytes, entry, blobs: Vec::new() })
     }
+}
+
+/// What to do with an entry of an earlier version.
+const fn hint(found: u16) -> &'static str {
+    if found == 1 { "; the last commit that shows looms of format 1, and exports them, is 4e523ed" } else { "" }
 }
 
 /// Checks that an entry is an entity's if its kind is.

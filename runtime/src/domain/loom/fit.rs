@@ -1,10 +1,11 @@
 //! The net below everything that cuts texts where they are made: no free text in a body makes an entry too long.
 
+use cantrip_gates::GateError;
 use thiserror::Error;
 
 use super::body::{Body, Decided, Intent};
 use super::opened::Opened;
-use super::said::{Answer, CallRecord, EvaluationRecord, Returned};
+use super::said::{Answer, CallRecord, RecordedEvaluation, Returned};
 use crate::domain::ids::CallId;
 use crate::domain::limits::{INLINE_TEXT_BYTES_MAX, OPENED_BYTES_MAX};
 use crate::domain::place::CallPlace;
@@ -13,14 +14,12 @@ use crate::domain::short;
 /// What an entity is made of does not fit into the entry that opens it.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "what the entity is made of has {bytes} bytes, and at most {OPENED_BYTES_MAX} are recorded of it: its system prompt has {prompt}, \
-     its {gates} gates and its wards the rest; shorten them, or hand long texts over in the intent or by a gate"
+    "what the entity is made of has {bytes} bytes beside its texts, and at most {OPENED_BYTES_MAX} are recorded of it: it has {gates} \
+     gates, and its wards; give it fewer of them, or shorter lists"
 )]
 pub struct OpenedTooLarge {
     /// All of it.
     pub bytes: usize,
-    /// The system prompt.
-    pub prompt: usize,
     /// How many gates.
     pub gates: usize,
 }
@@ -33,9 +32,8 @@ impl Opened {
     pub fn fits(&self) -> Result<(), OpenedTooLarge> {
         // What cannot be encoded is told when it is.
         let bytes = serde_ipld_dagcbor::to_vec(self).map_or(0, |bytes| bytes.len());
-        let prompt = self.identity.system_prompt().map_or(0, str::len);
         if bytes > OPENED_BYTES_MAX {
-            return Err(OpenedTooLarge { bytes, prompt, gates: self.gates.len() });
+            return Err(OpenedTooLarge { bytes, gates: self.gates.len() });
         }
         Ok(())
     }
@@ -87,6 +85,9 @@ impl Body {
                 call_id(call);
                 if let Returned::Error(error) = result {
                     *error = short::error(error.clone());
+                    if let GateError::Truncated(known) = error {
+                        known.partial.iter_mut().for_each(why);
+                    }
                 }
             }
             Self::Delegated { call, place, .. } => {
@@ -94,11 +95,10 @@ impl Body {
                 place_name(place);
             }
             Self::Observation(seen) => {
-                for Answer { call, shown_instead, .. } in &mut seen.answers {
+                for Answer { call, .. } in &mut seen.answers {
                     call.iter_mut().for_each(call_id);
-                    shown_instead.iter_mut().for_each(name);
                 }
-                seen.evaluations.iter_mut().for_each(|EvaluationRecord { call, .. }| call_id(call));
+                seen.evaluations.iter_mut().for_each(|RecordedEvaluation { call, .. }| call_id(call));
             }
             Self::Decided(decided) => {
                 let Decided { call, scope, by, approver, .. } = &mut **decided;
@@ -107,7 +107,6 @@ impl Body {
             }
             Self::Ended(ended) => {
                 ended.reason = ended.reason.clone().short();
-                ended.summary.iter_mut().for_each(why);
             }
             Self::Rewarded { by, .. } => name(by),
             Self::Replayed { node, medium, difference, .. } => {

@@ -1,10 +1,13 @@
 //! An entry as JSON, for people and programs outside.
 
+use std::convert::Infallible;
+
 use ipld_core::ipld::Ipld;
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
 use super::body::Body;
+use super::entry::Entry;
 use super::text::Payload;
 use crate::domain::ids::{BlobId, hex};
 use crate::domain::json;
@@ -22,16 +25,23 @@ pub struct NoJson(String);
 /// # Errors
 /// A value that has no form as data, or what `text_of` fails with.
 pub fn body_json<E: From<NoJson>>(
-    body: &Body,
+    entry: &Entry,
     text_of: &dyn Fn(&Payload) -> Result<Option<String>, E>,
 ) -> Result<Value, E> {
+    let body = &entry.body;
     if let Body::Unknown(unknown) = body {
         return value("", unknown.value.clone(), &Value::Null, text_of);
     }
-    let ipld = ipld_core::serde::to_ipld(body).map_err(|error| NoJson(error.to_string()))?;
+    let mut ipld = ipld_core::serde::to_ipld(body).map_err(|error| NoJson(error.to_string()))?;
+    entry.others.put_into_body(&mut ipld).map_err(|error| NoJson(error.to_string()))?;
     // Only for the order of the fields, which a person reads more easily than the alphabet's.
     let order = serde_json::to_value(body).map_err(|error| NoJson(error.to_string()))?;
     value("", ipld, &order, text_of)
+}
+
+/// A value that nothing is known of, as JSON.
+pub fn plain_json(ipld: &Ipld) -> Value {
+    value("", ipld.clone(), &Value::Null, &|_| Ok::<_, Infallible>(None)).unwrap_or_else(|never| match never {})
 }
 
 /// A value, with texts where their references are.

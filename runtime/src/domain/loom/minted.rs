@@ -96,7 +96,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FORMAT, Minted, Opened};
+    use super::super::{Minted, Opened};
     use super::*;
     use crate::domain::ids::CallId;
     use crate::domain::loom::Payload;
@@ -109,7 +109,7 @@ mod tests {
 
     fn entry(writer: WriterKey, sequence: u64, entity: Option<EntityId>, body: Body) -> Entry {
         let loom = LoomId::mint(1, &MINE, &NONCE, None);
-        Entry { format: FORMAT, loom, writer, sequence, at_us: 1, entity, parent: None, relies: None, was: None, body }
+        Entry::new(loom, (writer, sequence), 1, entity, None, body)
     }
 
     fn founding(writer: WriterKey, sequence: u64, nonce: Nonce, member: Option<&[u8]>) -> Entry {

@@ -5,9 +5,12 @@ mod cast_head;
 mod entry;
 mod equivocation;
 mod fit;
+#[cfg(test)]
+mod format_tests;
 mod json;
 mod minted;
 mod opened;
+mod others;
 mod owner;
 mod said;
 mod segment;
@@ -20,11 +23,14 @@ pub use cast_head::{CastBatch, CastChain, CastFamily, CastHead, CastHeadError, C
 pub use entry::{Entry, EntryError, FORMAT, Head, Sealed, text_ids};
 pub use equivocation::{EquivocationProof, Side};
 pub use fit::OpenedTooLarge;
-pub use json::{NoJson, body_json};
+pub use json::{NoJson, body_json, plain_json};
 pub use minted::Unminted;
-pub use opened::{Fork, ForkStrategy, GateRecord, Minted, Opened, Origin, Pin, Placement, Reserve, Standing};
+pub use opened::{
+    Fork, ForkStrategy, GateRecord, IdentityRecord, Minted, Opened, Origin, Pin, Placement, Reserve, Standing,
+};
+pub use others::Others;
 pub use owner::Owners;
-pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, Returned, Said, Spent};
+pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, RecordedEvaluation, Returned, Said, Spent};
 pub use segment::{CheckedSegment, ForkProof, Segment, SegmentError, SignedHead};
 pub use text::{Blob, Payload, Payloads};
 pub use view::{

@@ -1,24 +1,25 @@
 //! The root context of an entity, and what changes of it from turn to turn.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use cantrip_gates::{Exposure, Reach, Wards};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::said::is_false;
-use super::text::Payload;
-use crate::domain::cantrip::{Folding, Identity};
+use super::text::{Payload, Payloads};
+use crate::domain::cantrip::{Folding, Identity, Summary};
 use crate::domain::ids::{CastId, EntityId, EntryId, NodeName, WriterKey};
 use crate::domain::members::{AuthorityId, Nonce};
-use crate::domain::model::Usage;
+use crate::domain::model::{Sampling, ToolChoice, Usage};
 use crate::domain::place::CallPlace;
 
 /// The root context of an entity (IDENTITY-4): everything that was decided before its first turn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Opened {
     /// System prompt and sampling parameters.
-    pub identity: Identity,
+    pub identity: IdentityRecord,
     /// The medium's name.
     pub medium: String,
     /// The digest of the medium's code, where it has any.
@@ -26,8 +27,10 @@ pub struct Opened {
     /// The gates that the entity holds.
     pub gates: Vec<GateRecord>,
     /// The wards in force: parent ∧ proposal ∧ host.
+    #[serde(deserialize_with = "known_wards")]
     pub wards: Wards,
     /// When older turns are folded.
+    #[serde(deserialize_with = "known_folding")]
     pub folding: Folding,
     /// The model's name; never its keys.
     pub model: String,
@@ -83,7 +86,7 @@ impl Default for Opened {
     /// An entity with nothing: what a test fills in from.
     fn default() -> Self {
         Self {
-            identity: Identity::default(),
+            identity: IdentityRecord::default(),
             medium: String::new(),
             medium_digest: None,
             gates: Vec::new(),
@@ -112,9 +115,77 @@ impl Default for Opened {
     }
 }
 
+/// An identity as it is recorded.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct IdentityRecord {
+    /// The system prompt.
+    pub system_prompt: Option<Payload>,
+    /// The sampling parameters.
+    pub sampling: Sampling,
+    /// Whether a call is required; nothing: as the medium says.
+    pub tool_choice: Option<ToolChoice>,
+}
+
+impl IdentityRecord {
+    /// The record of an identity.
+    pub fn new(identity: &Identity, payloads: &mut Payloads) -> Self {
+        Self {
+            system_prompt: identity.system_prompt().map(|text| payloads.text(text)),
+            sampling: identity.sampling().clone(),
+            tool_choice: identity.tool_choice(),
+        }
+    }
+
+    /// The identity, with the text of its system prompt.
+    pub fn identity(&self, system_prompt: Option<String>) -> Identity {
+        Identity::new(system_prompt, self.sampling.clone(), self.tool_choice)
+    }
+}
+
+/// Reads the wards that this version knows. Others are kept as what it does not know, and an entity that has some is not gone on with.
+fn known_wards<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wards, D::Error> {
+    struct Known;
+
+    impl<'de> Visitor<'de> for Known {
+        type Value = Wards;
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("a map of wards")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wards, A::Error> {
+            let mut known = serde_json::Map::new();
+            while let Some(name) = map.next_key::<String>()? {
+                if Wards::NAMES.contains(&name.as_str()) {
+                    known.insert(name, map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Wards::from_value(&serde_json::Value::Object(known)).map_err(|error| A::Error::custom(error.full_message()))
+        }
+    }
+
+    deserializer.deserialize_map(Known)
+}
+
+/// Reads how turns are folded, whatever else a later version says of it. Files are read more strictly.
+fn known_folding<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Folding, D::Error> {
+    #[derive(Deserialize)]
+    struct Known {
+        #[serde(default)]
+        trigger_after_turns: Option<u64>,
+        trigger_at_percent: u64,
+        keep_turns: u64,
+        summary: Summary,
+    }
+
+    let Known { trigger_after_turns, trigger_at_percent, keep_turns, summary } = Known::deserialize(deserializer)?;
+    Ok(Folding { trigger_after_turns, trigger_at_percent, keep_turns, summary })
+}
+
 /// What the id of an entity commits to, beside its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Minted {
     /// Who made the id.
     pub by: WriterKey,
@@ -124,7 +195,6 @@ pub struct Minted {
 
 /// A node through which an entity was called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Origin {
     /// Its name.
     pub node: NodeName,
@@ -135,7 +205,6 @@ pub struct Origin {
 
 /// What an MCP server was when its tools were taken as gates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Pin {
     /// The server's name in the file.
     pub server: String,
@@ -148,7 +217,6 @@ pub struct Pin {
 
 /// What is true of an entity at one moment, so that a resumed run goes on as the uncut run would. What is absent is as it was.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Standing {
     /// Where its model and its gates are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +255,6 @@ pub struct Standing {
 
 /// Where the model and the gates of an entity are, as far as they are not here.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Placement {
     /// Where its model is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,7 +266,6 @@ pub struct Placement {
 
 /// What is set aside for a child whose end is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Reserve {
     /// The child.
     pub child: EntityId,
@@ -215,7 +281,6 @@ pub struct Reserve {
 
 /// How an entity continues another's thread (LOOM-4, LOOM-13).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fork {
     /// Whose thread it continues.
     pub of: EntityId,
@@ -237,7 +302,6 @@ pub enum ForkStrategy {
 
 /// What the record keeps of a gate that an entity holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct GateRecord {
     /// The gate's name.
     pub name: String,

@@ -4,14 +4,13 @@ use cantrip_gates::GateError;
 use serde::{Deserialize, Serialize};
 
 use super::opened::Standing;
-use super::text::Payload;
+use super::text::{Payload, Payloads};
 use crate::domain::end::EndReason;
 use crate::domain::ids::CallId;
 use crate::domain::model::Usage;
 
 /// What the model said in one turn.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Said {
     /// Text for people.
     pub content: Option<Payload>,
@@ -49,7 +48,6 @@ pub struct Said {
 
 /// One call in an utterance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CallRecord {
     /// Its id.
     pub id: CallId,
@@ -69,16 +67,27 @@ pub enum Returned {
     Error(GateError),
 }
 
+impl Returned {
+    /// The result without the answer of a truncated child, and that answer as it is kept beside the entry.
+    #[must_use]
+    pub fn without_partial(mut self, payloads: &mut Payloads) -> (Self, Option<Payload>) {
+        let partial = match &mut self {
+            Self::Error(GateError::Truncated(known)) => known.partial.take(),
+            Self::Ok(_) | Self::Error(_) => None,
+        };
+        (self, partial.map(|partial| payloads.text(&partial)))
+    }
+}
+
 /// What the entity sees of its turn, and what a replay needs to get there again.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Observed {
     /// One answer for each call of the utterance, in its order; one without a call where the model only spoke.
     pub answers: Vec<Answer>,
     /// How many bytes of output were dropped at the limit.
     pub output_dropped_bytes: u64,
     /// What a replay of a code turn needs.
-    pub evaluations: Vec<EvaluationRecord>,
+    pub evaluations: Vec<RecordedEvaluation>,
     /// From the utterance to here, in microseconds.
     pub duration_us: u64,
     /// What is true of the entity after the turn.
@@ -88,7 +97,6 @@ pub struct Observed {
 
 /// One answer in an observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Answer {
     /// The call that it answers.
     pub call: Option<CallId>,
@@ -97,12 +105,61 @@ pub struct Answer {
     /// Whether it is a failure.
     pub is_error: bool,
     /// What stands in its place in the context, where the result is ephemeral (PROD-5).
-    pub shown_instead: Option<String>,
+    pub shown_instead: Option<Payload>,
+}
+
+/// What makes an evaluation repeatable, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedEvaluation {
+    /// The call whose code ran.
+    pub call: CallId,
+    /// Feeds the random numbers of the guest.
+    pub seed: u64,
+    /// Where the guest's clock stood at the start, in microseconds since 1970.
+    pub clock_us: u64,
+    /// Where the guest's clock stood when each gate returned, in microseconds since 1970: a JSON list of numbers.
+    pub gate_clocks: Payload,
+    /// After how many polls it was stopped, where it was.
+    pub stopped_at_poll: Option<u64>,
+    /// Whether the instance was lost.
+    pub lost: bool,
+    /// Fuel that it burnt, where it was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+}
+
+impl RecordedEvaluation {
+    /// The record with its clocks, from their text. Of a text that is no such list nothing is taken.
+    pub fn read(&self, clocks: &str) -> EvaluationRecord {
+        EvaluationRecord {
+            call: self.call.clone(),
+            seed: self.seed,
+            clock_us: self.clock_us,
+            gate_clocks_us: serde_json::from_str(clocks).unwrap_or_default(),
+            stopped_at_poll: self.stopped_at_poll,
+            lost: self.lost,
+            fuel: self.fuel,
+        }
+    }
+}
+
+impl EvaluationRecord {
+    /// As it is recorded.
+    pub fn recorded(&self, payloads: &mut Payloads) -> RecordedEvaluation {
+        RecordedEvaluation {
+            call: self.call.clone(),
+            seed: self.seed,
+            clock_us: self.clock_us,
+            gate_clocks: payloads.json(&self.gate_clocks_us.iter().copied().collect()),
+            stopped_at_poll: self.stopped_at_poll,
+            lost: self.lost,
+            fuel: self.fuel,
+        }
+    }
 }
 
 /// What makes an evaluation repeatable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluationRecord {
     /// The call whose code ran.
     pub call: CallId,
@@ -117,13 +174,11 @@ pub struct EvaluationRecord {
     /// Whether the instance was lost: a replay then skips the evaluation, because nothing of it is left.
     pub lost: bool,
     /// Fuel that it burnt, where it was counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
 }
 
 /// How an episode ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Ended {
     /// Whether the entity ended it, or a ward did (LOOM-7).
     pub how: How,
@@ -132,7 +187,7 @@ pub struct Ended {
     /// The answer, as JSON.
     pub result: Option<Payload>,
     /// In words what was done, for a truncated episode (LOOP-4), or the failure.
-    pub summary: Option<String>,
+    pub summary: Option<Payload>,
     /// What was spent in the episode, children included.
     pub spent: Spent,
 }
@@ -159,7 +214,6 @@ impl How {
 
 /// Totals of an episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Spent {
     /// Turns of the entity itself.
     pub turns: u64,

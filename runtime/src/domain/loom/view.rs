@@ -18,6 +18,7 @@ use cantrip_gates::{Exposure, GateError, Reach};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::domain::cantrip::Identity;
 use crate::domain::context::Shown;
 use crate::domain::end::EndReason;
 use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
@@ -58,6 +59,30 @@ pub enum ViewError {
         /// Why it was put aside.
         why: Why,
     },
+    /// An entity with an entry that a later version wrote.
+    #[error(
+        "entry {entry} of entity {entity} is a `{kind}`, which this version does not know: the entity can be read here, and gone on with \
+         by a version that knows it"
+    )]
+    Unknown {
+        /// Whose.
+        entity: EntityId,
+        /// The entry.
+        entry: EntryId,
+        /// What it says that it is.
+        kind: String,
+    },
+    /// An entity whose wards nothing here enforces.
+    #[error(
+        "entity {entity} was opened with wards that this version does not enforce ({}): it can be read here, and gone on with by a \
+         version that enforces them", .wards.join(", ")
+    )]
+    Unenforced {
+        /// Whose.
+        entity: EntityId,
+        /// Their names.
+        wards: Vec<String>,
+    },
     /// A fork beyond the end.
     #[error("the thread of {entity} has {turns} turns, so it cannot be forked after turn {asked}")]
     NoTurn {
@@ -85,13 +110,15 @@ pub enum Why {
     Spawned,
     /// It casts a child that was opened before.
     Child,
+    /// A later version opened it.
+    Unknown,
 }
 
 impl Why {
     /// Whether no honest node writes such an entry; the others are what a copy that is not whole yet has, too.
     pub const fn is_wrong(self) -> bool {
         match self {
-            Self::Writer | Self::Orphan => false,
+            Self::Writer | Self::Orphan | Self::Unknown => false,
             Self::Follows | Self::Fork | Self::Spawned | Self::Child => true,
         }
     }
@@ -106,6 +133,7 @@ impl fmt::Display for Why {
             Self::Fork => "it forks an entity that was not opened before it in this loom",
             Self::Spawned => "it says it was spawned by an entity that was not opened before it",
             Self::Child => "it casts a child that was opened before it",
+            Self::Unknown => "a later version opened it, in a form that this version does not know",
         })
     }
 }
@@ -225,6 +253,8 @@ pub struct EntityView {
     pub id: EntryId,
     /// Its root context (IDENTITY-4).
     pub opened: Opened,
+    /// Who it is: system prompt and sampling parameters.
+    pub identity: Identity,
     /// Its first intent.
     pub intent: String,
     /// The turn that it follows: where it was spawned or forked.
@@ -238,6 +268,10 @@ pub struct EntityView {
     steps: Vec<Step>,
     /// Its newest turn.
     current: Option<usize>,
+    /// The wards that it was opened with and this version does not enforce.
+    unenforced: Vec<String>,
+    /// What this version does not know of it: the entry, and its kind.
+    unknown: Option<(EntryId, String)>,
 }
 
 impl EntityView {
@@ -276,6 +310,7 @@ pub struct Tree {
     lines: Lines,
     aside: Vec<Aside>,
     refused: HashMap<EntityId, Why>,
+    unknown: Vec<(EntryId, String)>,
 }
 
 impl Tree {
@@ -291,7 +326,12 @@ impl Tree {
         for (position, (sealed, is_due)) in in_causal_order(entries).into_iter().enumerate() {
             crate::domain::steps::count(1);
             // What is about the loom as a whole belongs to no thread.
-            let Some(entity) = sealed.entry.entity else { continue };
+            let Some(entity) = sealed.entry.entity else {
+                if let Body::Unknown(unknown) = &sealed.entry.body {
+                    tree.unknown.push((sealed.id, unknown.kind.clone()));
+                }
+                continue;
+            };
             let placed = match (tree.owners.counts(sealed), is_due) {
                 (false, _) => Err(Unplaced::Aside(Why::Writer)),
                 (true, false) => Err(Unplaced::Aside(Why::Follows)),
@@ -313,6 +353,8 @@ impl Tree {
         self.aside.push(Aside { entry: sealed.id, entity, kind, why });
         if matches!(sealed.entry.body, Body::Opened(_)) && why != Why::Writer {
             self.refused.insert(entity, why);
+        } else if matches!(&sealed.entry.body, Body::Unknown(unknown) if unknown.kind == "opened") {
+            self.refused.insert(entity, Why::Unknown);
         }
     }
 
@@ -397,8 +439,10 @@ impl Tree {
         }
         if let Body::Opened(opened) = &entry.body {
             self.may_open(entity, opened).map_err(Unplaced::Aside)?;
+            let prompt = opened.identity.system_prompt.as_ref().map(text).transpose()?;
+            let identity = opened.identity.identity(prompt);
             let intent = text(&opened.intent)?;
-            self.open((id, entity), entry, opened, intent);
+            self.open((id, entity), entry, opened, (identity, intent));
             return Ok(());
         }
         if let Body::Delegated { child, .. } = &entry.body
@@ -442,6 +486,9 @@ impl Tree {
                 let turn = current.and_then(|turn| self.spoken.get_mut(turn)).ok_or_else(orphan)?;
                 turn.add(id, position, entry, &text)?;
             }
+            Body::Unknown(unknown) => {
+                view.unknown.get_or_insert_with(|| (id, unknown.kind.clone()));
+            }
             // It is of the moment that it follows, and of no other.
             Body::Snapshot { .. } if entry.parent == Some(before) => view.steps.push(Step::Snapshot(id)),
             Body::Snapshot { .. }
@@ -454,7 +501,6 @@ impl Tree {
             | Body::Expelled(_)
             | Body::Settled(_)
             | Body::Keeping { .. }
-            | Body::Unknown(_)
             | Body::Opened(_) => {}
         }
         if let Some(turn) = current {
@@ -463,11 +509,18 @@ impl Tree {
         Ok(())
     }
 
-    fn open(&mut self, (id, entity): (EntryId, EntityId), entry: &Entry, opened: &Opened, intent: String) {
+    fn open(
+        &mut self,
+        (id, entity): (EntryId, EntityId),
+        entry: &Entry,
+        opened: &Opened,
+        (identity, intent): (Identity, String),
+    ) {
         let followed = entry.parent.and_then(|parent| self.turn_of_entry.get(&parent));
         let view = EntityView {
             id,
             opened: opened.clone(),
+            identity,
             intent: intent.clone(),
             follows: followed.and_then(|&turn| self.spoken.get(turn)).map(|turn| turn.id),
             ended: None,
@@ -475,6 +528,8 @@ impl Tree {
             folding_usage: Usage::default(),
             steps: vec![Step::Intent { text: intent, steer: false }],
             current: None,
+            unenforced: entry.others.of_field("wards").map(str::to_owned).collect(),
+            unknown: None,
         };
         self.entities.insert(entity, view);
         self.order.push(entity);
@@ -484,6 +539,11 @@ impl Tree {
     /// there, or naming what comes after them.
     pub fn aside(&self) -> &[Aside] {
         &self.aside
+    }
+
+    /// The entries about the loom as a whole that a later version wrote, with their kinds.
+    pub fn unknown(&self) -> &[(EntryId, String)] {
+        &self.unknown
     }
 
     /// What an entity answered at last, as JSON.
@@ -510,6 +570,25 @@ impl Tree {
             Some(why) => ViewError::Aside { entity: id, why: *why },
             None => ViewError::NoEntity(id),
         })
+    }
+
+    /// Whether an entity can be gone on with here: this version knows all of it, and of what it continues.
+    ///
+    /// # Errors
+    /// No such entity, an entry of an unknown kind, or wards that are not enforced.
+    pub fn may_go_on(&self, entity: EntityId) -> Result<(), ViewError> {
+        self.entity(entity)?;
+        for piece in self.lines.pieces(self.place(entity)?) {
+            let Some(of) = self.order.get(piece.place) else { continue };
+            let Some(view) = self.entities.get(of) else { continue };
+            if let Some((entry, kind)) = &view.unknown {
+                return Err(ViewError::Unknown { entity: *of, entry: *entry, kind: kind.clone() });
+            }
+            if !view.unenforced.is_empty() {
+                return Err(ViewError::Unenforced { entity: *of, wards: view.unenforced.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// Every turn of the tree in the order it was made.

@@ -103,15 +103,16 @@ impl Casts {
                 text.map(|text| json::parse(&text).unwrap_or(Value::String(text)))
             }
         };
+        let summary = ended.summary.as_ref().map(|summary| host.store.text(summary)).transpose()?.flatten();
         let seen = self.0.runtime.tree(order.loom)?.restore(order.entity, None)?.seen;
         Ok(RemoteEnd {
             how: ended.how,
             reason: ended.reason.clone(),
             result,
-            summary: ended.summary.clone(),
+            summary: summary.clone(),
             spent: ended.spent,
             seen,
-            failure: ended.summary.clone().filter(|_| ended.reason.is_failure()),
+            failure: summary.filter(|_| ended.reason.is_failure()),
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::ids::{EntityId, LoomId};
 use crate::domain::limits::RESUMED_LOOMS_MAX;
-use crate::domain::loom::{Body, GateRecord, Opened, Payload};
+use crate::domain::loom::{Body, GateRecord, Opened};
 use crate::domain::place::CallPlace;
 use crate::domain::remote::{ByHost, CantripOrder, GateOrder, ModelOrder, Order};
 use crate::driver::fault::Fault;
@@ -90,7 +90,7 @@ impl Casts {
             .iter()
             .any(|sealed| matches!(&sealed.entry.body, Body::GateCalled { place, .. } if *place != CallPlace::Here));
         let parent = entries.iter().find(|sealed| matches!(sealed.entry.body, Body::Opened(_)));
-        let Payload::Inline(intent) = &opened.intent else { return Ok(None) };
+        let Ok(view) = tree.entity(entity) else { return Ok(None) };
         let gate = |gate: &GateRecord| GateOrder { name: gate.name.clone(), at_caller: None };
         let order = Order {
             cast: opened.cast,
@@ -102,7 +102,7 @@ impl Casts {
             spawned_by: opened.spawned_by,
             depth: opened.depth,
             cantrip: CantripOrder {
-                identity: opened.identity.clone(),
+                identity: view.identity.clone(),
                 medium: opened.guest.is_none().then(|| opened.medium.clone()),
                 guest: opened.guest.clone(),
                 gates: opened.gates.iter().map(gate).collect(),
@@ -110,7 +110,7 @@ impl Casts {
                 folding: opened.folding.clone(),
                 model: ModelOrder::AtHost(None),
             },
-            intent: intent.clone(),
+            intent: view.intent.clone(),
             trace: opened.trace.clone(),
             deadline: None,
             lease: None,

@@ -16,6 +16,10 @@ pub(super) fn error(error: GateError) -> Error {
         GateError::Exhausted(message) => Error::Exhausted(message),
         GateError::Failed(message) => Error::Failed(message),
         GateError::TimedOut(message) => Error::TimedOut(message),
+        // The interface has no word of its own for these, and guests that were built against it must go on.
+        GateError::Unknown(message) => Error::Failed(format!("unknown: {message}")),
+        GateError::Unanswered(message) => Error::Denied(format!("unanswered: {message}")),
+        GateError::Truncated(known) => Error::Failed(format!("truncated by {}: {}", known.reason, known.message)),
     }
 }
 
@@ -170,6 +174,8 @@ pub(super) fn batch(gate: &str, value: &Value) -> Result<Vec<Result<String, Erro
                 "not_found" => Error::NotFound(message),
                 "exhausted" => Error::Exhausted(message),
                 "timed_out" => Error::TimedOut(message),
+                "unknown" => Error::Failed(format!("unknown: {message}")),
+                "unanswered" => Error::Denied(format!("unanswered: {message}")),
                 _ => Error::Failed(message),
             })
         }
@@ -211,4 +217,23 @@ pub(super) fn page(gate: &str, value: &Value) -> Result<wit::loom::Page, Error> 
         entries: items(gate, entries)?.iter().map(entry).collect::<Result<_, Error>>()?,
         next: value.get("next").and_then(Value::as_str).map(str::to_owned),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use cantrip_gates::Truncation;
+
+    use super::*;
+
+    #[test]
+    fn guests_are_told_in_their_own_words_what_their_interface_has_no_case_for() {
+        let truncation = Truncation { reason: "max_turns".to_owned(), message: "x".to_owned(), partial: None };
+        let told = |failed| failure(error(failed));
+        assert_eq!(told(GateError::Unknown("x".to_owned())), ("failed", "unknown: x".to_owned()));
+        assert_eq!(told(GateError::Unanswered("x".to_owned())), ("denied", "unanswered: x".to_owned()));
+        assert_eq!(
+            told(GateError::Truncated(Box::new(truncation))),
+            ("failed", "truncated by max_turns: x".to_owned())
+        );
+    }
 }

@@ -161,6 +161,7 @@ impl Tree {
     /// No such entity, or fewer turns than asked for.
     pub fn restore(&self, entity: EntityId, turns: Option<u64>) -> Result<Restored, ViewError> {
         let view = self.entity(entity)?;
+        self.may_go_on(entity)?;
         let all = self.steps(entity)?;
         let whole = |step: &&&Step| matches!(step, Step::Turn(turn) if self.spoken.get(*turn).is_some_and(|turn| turn.observation.is_some()));
         let count = u64::try_from(all.iter().filter(whole).count()).unwrap_or(u64::MAX);

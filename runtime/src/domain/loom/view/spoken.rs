@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use cantrip_gates::Exposure;
+use cantrip_gates::{Exposure, GateError};
 use serde_json::Value;
 
 use crate::domain::context::Shown;
@@ -96,10 +96,10 @@ impl Spoken {
                     self.superseded.insert(before);
                 }
             }
-            Body::GateReturned { call, result, duration_us, ephemeral } => {
+            Body::GateReturned { call, result, duration_us, ephemeral, partial } => {
                 let result = match result {
                     Returned::Ok(payload) => Ok(value(text(payload)?)),
-                    Returned::Error(error) => Err(error.clone()),
+                    Returned::Error(error) => Err(with_partial(error.clone(), partial.as_ref().map(text).transpose()?)),
                 };
                 if let Some(run) = self.newest.get(call).and_then(|&place| self.gates.get_mut(place)) {
                     run.result = Some(result);
@@ -225,6 +225,14 @@ pub(super) fn utterance(
     })
 }
 
+/// A failure with the answer that is kept beside it.
+fn with_partial(mut error: GateError, partial: Option<String>) -> GateError {
+    if let GateError::Truncated(known) = &mut error {
+        known.partial = known.partial.take().or(partial);
+    }
+    error
+}
+
 fn observation(
     id: EntryId,
     position: usize,
@@ -237,14 +245,18 @@ fn observation(
             call: answer.call.clone(),
             content: text(&answer.content)?,
             is_error: answer.is_error,
-            shown_instead: answer.shown_instead.clone(),
+            shown_instead: answer.shown_instead.as_ref().map(text).transpose()?,
         })
     });
     Ok(Observation {
         id,
         at_us,
         answers: answers.collect::<Result<_, ViewError>>()?,
-        evaluations: seen.evaluations.clone(),
+        evaluations: seen
+            .evaluations
+            .iter()
+            .map(|it| Ok(it.read(&text(&it.gate_clocks)?)))
+            .collect::<Result<_, ViewError>>()?,
         duration_us: seen.duration_us,
         position,
     })

@@ -3,11 +3,11 @@
 use cantrip_gates::{Exposure, GateError, Reach, Wards};
 use serde_json::Value;
 
-use crate::domain::cantrip::{Folding, Identity};
+use crate::domain::cantrip::Folding;
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
-    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, GateRecord, Observed, Opened, Payload, Returned, Said, Sealed,
-    Tree, ViewError, Why,
+    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, GateRecord, IdentityRecord, Observed, Opened, Payload,
+    Returned, Said, Sealed, Tree, ViewError, Why,
 };
 use crate::domain::model::Usage;
 use crate::domain::place::CallPlace;
@@ -41,7 +41,7 @@ fn opened(fork: Option<Fork>, spawned_by: Option<EntityId>) -> Body {
         ephemeral: false,
     };
     Body::Opened(Box::new(Opened {
-        identity: Identity::default(),
+        identity: IdentityRecord::default(),
         medium: "conversation".to_owned(),
         medium_digest: None,
         gates: vec![look],
@@ -105,7 +105,7 @@ impl Log {
         };
         let called = self.add(entity, Some(parent), body)?;
         let result = Returned::Ok(inline("1"));
-        let body = Body::GateReturned { call, result, duration_us: 1, ephemeral: false };
+        let body = Body::GateReturned { call, result, duration_us: 1, ephemeral: false, partial: None };
         self.add(entity, Some(called), body)
     }
 
@@ -329,7 +329,7 @@ fn texts_with_too_many_values_stay_texts() -> Tested {
     log.add(
         entity(0),
         Some(head),
-        Body::GateReturned { call: CallId::new("c"), result, duration_us: 1, ephemeral: false },
+        Body::GateReturned { call: CallId::new("c"), result, duration_us: 1, ephemeral: false, partial: None },
     )?;
     let turns = log.tree()?.turns();
     let result = turns.first().and_then(|turn| turn.gates.first()?.result.clone());
