@@ -392,7 +392,7 @@ impl Make {
     fn entries(&mut self) -> Vec<Sealed> {
         let bodies = self.bodies();
         let entry = |make: &mut Self, body: Body| {
-            let entity = body.has_entity().unwrap_or_default().then(|| make.entity());
+            let entity = body.has_entity().unwrap_or(true).then(|| make.entity());
             let (loom, place) = (LoomId::from_parts(make.number() >> 16, make.bytes()), (make.writer(), make.number()));
             let (at_us, parent) = (make.number(), make.maybe(Self::entry_id));
             let entry = Entry::new(loom, place, at_us, entity, parent, body);
@@ -614,7 +614,7 @@ fn what_is_not_in_the_one_form_of_an_entry_is_refused() -> Tested {
 
 #[test]
 fn an_entry_is_an_entitys_if_its_kind_is() -> Tested {
-    for sealed in every() {
+    for sealed in every().into_iter().filter(|sealed| sealed.entry.body.has_entity().is_some()) {
         let entity = if sealed.entry.entity.is_some() { None } else { Some(EntityId::from_parts(1, [0; 16])) };
         let refused = Sealed::new(Entry { entity, ..sealed.entry }, Vec::new()).err().ok_or("it was sealed")?;
         assert!(refused.to_string().starts_with("an entry of the kind"), "{refused}");
