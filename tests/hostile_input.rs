@@ -28,6 +28,8 @@ mod found;
 mod hosting;
 #[path = "hostile_input/keepers.rs"]
 mod keepers;
+#[path = "hostile_input/later.rs"]
+mod later;
 #[path = "hostile_input/limits.rs"]
 mod limits;
 #[path = "hostile_input/machine.rs"]

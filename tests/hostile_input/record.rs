@@ -341,7 +341,7 @@ fn inline(text: &str) -> Payload {
     Payload::Inline(text.to_owned())
 }
 
-fn opened(fork: Option<Fork>) -> Body {
+pub(crate) fn opened(fork: Option<Fork>) -> Body {
     Body::Opened(Box::new(Opened {
         identity: IdentityRecord::default(),
         medium: "conversation".to_owned(),
@@ -364,13 +364,14 @@ fn opened(fork: Option<Fork>) -> Body {
 /// What the ids of these entities commit to.
 const MINTED: Minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes([7; 16]) };
 
-fn entity(number: u64) -> EntityId {
+pub(crate) fn entity(number: u64) -> EntityId {
     EntityId::mint(number + 1, &MINTED.by, &MINTED.nonce)
 }
 
 /// The record of another node.
-struct Other {
+pub(crate) struct Other {
     store: Arc<MemoryStore>,
+    pub(crate) loom: LoomId,
     sequence: u64,
 }
 
@@ -379,21 +380,21 @@ fn loom() -> LoomId {
 }
 
 impl Other {
-    fn new() -> Self {
-        Self { store: MemoryStore::with_key(NodeKey::from_secret(&[5; 32])), sequence: 0 }
+    pub(crate) fn new() -> Self {
+        Self { store: MemoryStore::with_key(NodeKey::from_secret(&[5; 32])), loom: loom(), sequence: 0 }
     }
 
-    fn add(&mut self, entity: EntityId, parent: Option<EntryId>, body: Body) -> EntryId {
+    pub(crate) fn add(&mut self, entity: impl Into<Option<EntityId>>, parent: Option<EntryId>, body: Body) -> EntryId {
         self.sequence += 1;
         let (writer, sequence) = (self.store.writer(), self.sequence);
-        let entry = Entry::new(loom(), (writer, sequence), sequence, entity, parent, body);
+        let entry = Entry::new(self.loom, (writer, sequence), sequence, entity, parent, body);
         let sealed = Sealed::new(entry, Vec::new()).unwrap();
         let id = sealed.id;
         self.store.append(sealed).unwrap();
         id
     }
 
-    fn turn(&mut self, entity: EntityId, parent: EntryId) -> EntryId {
+    pub(crate) fn turn(&mut self, entity: EntityId, parent: EntryId) -> EntryId {
         let calls = vec![CallRecord {
             id: cantrip_runtime::domain::ids::CallId::new("c"),
             gate: "look".to_owned(),
@@ -408,10 +409,10 @@ impl Other {
     }
 
     /// Has a machine of its own import it.
-    fn imported(&self) -> Machine {
+    pub(crate) fn imported(&self) -> Machine {
         let machine = Machine(tempfile::tempdir().unwrap());
         let mut bytes = Vec::new();
-        car::write(&*self.store, loom(), &mut bytes).unwrap();
+        car::write(&*self.store, self.loom, &mut bytes).unwrap();
         std::fs::write(machine.at("other.car"), bytes).unwrap();
         let imported = machine.run(&["loom", "import", "other.car"]);
         assert_eq!(imported.status.code(), Some(0), "{}", text(&imported.stderr));
@@ -419,14 +420,14 @@ impl Other {
     }
 }
 
-struct Machine(tempfile::TempDir);
+pub(crate) struct Machine(tempfile::TempDir);
 
 impl Machine {
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         binary(self.0.path()).env("CANTRIP_DATA", Path::new("data")).args(arguments).output().unwrap()
     }
 }

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::file::FileError;
 use super::trust;
+use crate::domain::loom::ViewError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +45,11 @@ impl CliError {
         Self { exit: Exit::Usage, source: source.into(), hint: None }
     }
 
+    /// What could not be gone on with. What a later version has written is no fault: it is not for this version to go on with.
     pub(super) fn fault(source: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::Fault, source: source.into(), hint: None }
+        let source = source.into();
+        let is_later = source.chain().filter_map(|cause| cause.downcast_ref()).any(ViewError::is_of_a_later_version);
+        Self { exit: if is_later { Exit::Usage } else { Exit::Fault }, source, hint: None }
     }
 
     /// A file that cannot be used, with what would help.

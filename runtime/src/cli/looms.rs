@@ -202,9 +202,12 @@ fn header(id: &str, tree: &Tree) -> Page {
             page.line(format_args!("  {why}"));
         }
     }
-    for (entry, kind) in tree.unknown().iter().take(ASIDE_NAMED) {
-        let kind = line(kind);
-        page.line(format_args!("entry {entry} is a `{kind}` of the loom, which this version does not know"));
+    for later in tree.later().iter().filter(|later| !later.stops).take(ASIDE_NAMED) {
+        let kind = line(&later.kind);
+        page.line(format_args!("entry {} is a `{kind}` of the loom, which this version does not know", later.entry));
+    }
+    if let Err(why) = tree.may_write() {
+        page.line(format_args!("{why}"));
     }
     let wrong: Vec<_> = tree.aside().iter().filter(|aside| aside.why.is_wrong()).collect();
     for aside in wrong.iter().take(ASIDE_NAMED) {

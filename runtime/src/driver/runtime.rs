@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId};
-use crate::domain::loom::{Body, Fork, ForkStrategy, Minted, Tree, ViewError};
+use crate::domain::loom::{Body, Fork, ForkStrategy, Later, Minted, Tree, ViewError};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::remote::Onward;
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
@@ -244,7 +244,10 @@ impl Runtime {
         }
         let loom = match (options.loom, &options.origin) {
             (None, _) => self.host.new_loom()?,
-            (Some(loom), None) => self.host.join(loom)?,
+            (Some(loom), None) => {
+                self.may_write(loom)?;
+                self.host.join(loom)?
+            }
             // It is the caller's, and may be new here.
             (Some(loom), Some(_)) => self.host.open(loom)?,
         };
@@ -317,6 +320,12 @@ impl Runtime {
         Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished, cast: None })
     }
 
+    /// Whether this version knows all that is said of a loom as a whole.
+    fn may_write(&self, loom: LoomId) -> Result<(), Fault> {
+        let entries = self.host.store.entries(loom)?;
+        Ok(Later::refuse(&Later::of(&entries))?)
+    }
+
     /// Reads a loom as turns.
     ///
     /// # Errors
@@ -338,6 +347,7 @@ impl Runtime {
         };
         let judged = self.host.store.entry(entry).map_err(Fault::from)?.filter(|sealed| sealed.entry.loom == loom);
         let judged = judged.ok_or(AmendError::NoEntry { loom, entry })?;
+        self.may_write(loom)?;
         let entity = judged.entry.entity.ok_or(AmendError::NoThread { entry })?;
         let loom = self.host.open(loom)?;
         let body = Body::rewarded(value, by);
@@ -351,6 +361,7 @@ impl Runtime {
     /// # Errors
     /// A record that cannot be written.
     pub async fn record_replay(&self, replayed: &Replayed) -> Result<EntryId, Fault> {
+        self.may_write(replayed.loom)?;
         let loom = self.host.open(replayed.loom)?;
         let body = Body::Replayed {
             node: self.host.node.clone(),

@@ -34,5 +34,6 @@ pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, Recor
 pub use segment::{CheckedSegment, ForkProof, Segment, SegmentError, SignedHead};
 pub use text::{Blob, Payload, Payloads};
 pub use view::{
-    Again, Aside, CutOff, EntityView, GateRun, Observation, Replay, Restored, Tail, TextOf, Tree, Turn, ViewError, Why,
+    Again, Aside, CutOff, EntityView, GateRun, Later, Observation, Replay, Restored, Tail, TextOf, Tree, Turn,
+    ViewError, Why,
 };

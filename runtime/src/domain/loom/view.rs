@@ -4,6 +4,7 @@
 //! children shows as two, with the children's turns between them: the spawning turn, and its continuation (COMP-5,
 //! LOOM-8). The continuation has no utterance, counts in the sequence, and its parent is the spawning turn.
 
+mod later;
 mod lines;
 mod order;
 mod restore;
@@ -35,6 +36,7 @@ use self::lines::{Lines, Sum};
 use self::order::in_causal_order;
 use self::spoken::{Spoken, utterance};
 
+pub use later::Later;
 pub use restore::{Again, CutOff, Replay, Restored};
 
 /// A record that cannot be read as turns.
@@ -72,6 +74,17 @@ pub enum ViewError {
         /// What it says that it is.
         kind: String,
     },
+    /// A loom about which a later version says something, by somebody who has a say over all of it.
+    #[error(
+        "entry {entry} is a `{kind}` of the loom as a whole, which this version does not know: the loom can be read here, and written \
+         by a version that knows it"
+    )]
+    Later {
+        /// The entry.
+        entry: EntryId,
+        /// What it says that it is.
+        kind: String,
+    },
     /// An entity whose wards nothing here enforces.
     #[error(
         "entity {entity} was opened with wards that this version does not enforce ({}): it can be read here, and gone on with by a \
@@ -93,6 +106,16 @@ pub enum ViewError {
         /// What was asked for.
         asked: u64,
     },
+}
+
+impl ViewError {
+    /// Whether it is refused because a later version has written something.
+    pub const fn is_of_a_later_version(&self) -> bool {
+        match self {
+            Self::Unknown { .. } | Self::Later { .. } | Self::Unenforced { .. } => true,
+            Self::Text { .. } | Self::NoEntity(_) | Self::Aside { .. } | Self::NoTurn { .. } => false,
+        }
+    }
 }
 
 /// Why an entry is no part of any thread.
@@ -310,7 +333,7 @@ pub struct Tree {
     lines: Lines,
     aside: Vec<Aside>,
     refused: HashMap<EntityId, Why>,
-    unknown: Vec<(EntryId, String)>,
+    later: Vec<Later>,
 }
 
 impl Tree {
@@ -322,16 +345,11 @@ impl Tree {
     /// A missing text.
     pub fn read(entries: &[Sealed], text: TextOf<'_>) -> Result<Self, ViewError> {
         // In the order of the store: the reading node's own word is believed first.
-        let mut tree = Self { owners: Owners::find(entries), ..Self::default() };
+        let mut tree = Self { owners: Owners::find(entries), later: Later::of(entries), ..Self::default() };
         for (position, (sealed, is_due)) in in_causal_order(entries).into_iter().enumerate() {
             crate::domain::steps::count(1);
             // What is about the loom as a whole belongs to no thread.
-            let Some(entity) = sealed.entry.entity else {
-                if let Body::Unknown(unknown) = &sealed.entry.body {
-                    tree.unknown.push((sealed.id, unknown.kind.clone()));
-                }
-                continue;
-            };
+            let Some(entity) = sealed.entry.entity else { continue };
             let placed = match (tree.owners.counts(sealed), is_due) {
                 (false, _) => Err(Unplaced::Aside(Why::Writer)),
                 (true, false) => Err(Unplaced::Aside(Why::Follows)),
@@ -541,9 +559,17 @@ impl Tree {
         &self.aside
     }
 
-    /// The entries about the loom as a whole that a later version wrote, with their kinds.
-    pub fn unknown(&self) -> &[(EntryId, String)] {
-        &self.unknown
+    /// The entries about the loom as a whole that a later version wrote.
+    pub fn later(&self) -> &[Later] {
+        &self.later
+    }
+
+    /// Whether this version knows all that is said of the loom as a whole by whoever has a say over it: else it is not written here.
+    ///
+    /// # Errors
+    /// An entry of an unknown kind.
+    pub fn may_write(&self) -> Result<(), ViewError> {
+        Later::refuse(&self.later)
     }
 
     /// What an entity answered at last, as JSON.
@@ -572,12 +598,13 @@ impl Tree {
         })
     }
 
-    /// Whether an entity can be gone on with here: this version knows all of it, and of what it continues.
+    /// Whether an entity can be gone on with here: this version knows all of it, of what it continues, and of the loom.
     ///
     /// # Errors
     /// No such entity, an entry of an unknown kind, or wards that are not enforced.
     pub fn may_go_on(&self, entity: EntityId) -> Result<(), ViewError> {
         self.entity(entity)?;
+        self.may_write()?;
         for piece in self.lines.pieces(self.place(entity)?) {
             let Some(of) = self.order.get(piece.place) else { continue };
             let Some(view) = self.entities.get(of) else { continue };

@@ -234,7 +234,9 @@ fn gives(sealed: &Sealed, admission: EntryId, admitted: &Admitted, selves: &Selv
             let right = Right::Write;
             if admitted.rights.has(right) { Ok(()) } else { Err(Refused::Right { admission, right }) }
         }
-        Kind::Step | Kind::Delegated(_) | Kind::Adopted { .. } | Kind::Expelled(_) => Ok(()),
+        // Whatever it is, it stops whoever does not know it: for that its writer has to be above them.
+        Kind::Later if !admitted.rights.has(Right::Admit) => Err(Refused::Right { admission, right: Right::Admit }),
+        Kind::Step | Kind::Delegated(_) | Kind::Adopted { .. } | Kind::Expelled(_) | Kind::Later => Ok(()),
         Kind::Founded => Err(Refused::Founding),
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Kind<'a> {
     /// Says something about a thread and is no part of it.
     Remark,
     Keeping,
+    /// Something about the loom as a whole that a later version wrote.
+    Later,
 }
 
 impl Kind<'_> {
@@ -57,6 +59,7 @@ pub(super) fn kind(sealed: &Sealed) -> Kind<'_> {
         Body::Rewarded { ends, .. } => Kind::Rewarded(ends),
         Body::Replayed { .. } => Kind::Remark,
         Body::Keeping { .. } => Kind::Keeping,
+        Body::Unknown(_) if sealed.entry.entity.is_none() => Kind::Later,
         Body::Intent(_)
         | Body::Utterance(_)
         | Body::GateCalled { .. }

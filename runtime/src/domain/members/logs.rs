@@ -46,7 +46,8 @@ impl Logs {
                 | Kind::Admitted(_)
                 | Kind::Rewarded(_)
                 | Kind::Remark
-                | Kind::Keeping => continue,
+                | Kind::Keeping
+                | Kind::Later => continue,
             };
             named.extend(ends.iter().map(|end| (end.writer, end.cast)));
         }

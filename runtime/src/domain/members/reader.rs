@@ -190,6 +190,12 @@ impl<'a> Reader<'a> {
         self.adoptions.get(&entity).into_iter().flatten()
     }
 
+    /// The entries about the loom as a whole that a later version wrote and that decide something: by the founder, or by members who
+    /// may admit others. With one of them the loom is read here and not written.
+    pub fn later(&self) -> impl Iterator<Item = &'a Sealed> + '_ {
+        self.counting().filter(|sealed| matches!(kind(sealed), Kind::Later))
+    }
+
     /// Who is a member, by the admissions that decide something and that nothing has ended.
     pub fn members(&self) -> BTreeSet<Member> {
         let mut members = BTreeSet::new();
@@ -301,6 +307,11 @@ fn verdict(
             }
         }
         Kind::Admitted(_) | Kind::Rewarded(_) | Kind::Remark | Kind::Keeping => threads.counts(entry),
+        // A host's word is about its cast alone.
+        Kind::Later => match base.chains.scopes(base.chains.scopes_number(base.chains.basis(entry)?)).next() {
+            Some(of) => Err(Refused::Scope(of)),
+            None => threads.counts(entry),
+        },
         Kind::Opened(_) | Kind::Intent | Kind::Step | Kind::Delegated(_) | Kind::Adopted { .. } | Kind::Settled(_) => {
             threads.is_in_thread(entry)
         }

@@ -304,6 +304,29 @@ fn a_cast_that_gives_a_place_another_entry_than_the_log_proves_two_histories() {
 }
 
 #[test]
+fn r12_what_a_later_version_says_of_the_loom_holds_if_its_writer_may_admit_others() {
+    let (mut loom, writes) = with_member(&[Right::Write, Right::Adopt]);
+    let admits = loom.admit(FOUNDER, None, Principal::Key(key(3)), &ALL);
+    let hosts = loom.host(FOUNDER, None, Principal::Key(key(4)), (FOUNDER, 6), 4);
+    let (other, host) = (loom.later(2, None, Some(writes)), loom.later(4, None, Some(hosts)));
+    assert_eq!(loom.counts(other), Err(Refused::Right { admission: writes, right: Right::Admit }));
+    assert_eq!(loom.counts(host), Err(Refused::Right { admission: hosts, right: Right::Admit }));
+    let unnamed = loom.later(3, None, None);
+    assert_eq!(loom.counts(unnamed), Err(Refused::Unnamed));
+    assert_eq!(Reader::new(&loom.known()).later().count(), 0);
+    let by = [loom.later(FOUNDER, None, None), loom.later(3, None, Some(admits))];
+    assert_eq!(Reader::new(&loom.known()).later().map(|sealed| sealed.id).collect::<Vec<_>>(), by);
+    loom.expel(FOUNDER, None, Target::Key(key(3)), Vec::new());
+    assert_eq!(Reader::new(&loom.known()).later().map(|sealed| sealed.id).collect::<Vec<_>>(), by[..1]);
+    // What is about an entity is its owner's.
+    let opened = loom.open(2, Some(writes), (2, 5), None);
+    let (own, theirs) =
+        (loom.later(2, Some((ent(2, 5), opened)), None), loom.later(3, Some((ent(2, 5), opened)), Some(admits)));
+    assert_eq!(loom.counts(own), Ok(()));
+    assert!(loom.counts(theirs).is_err());
+}
+
+#[test]
 fn a_key_may_what_its_admissions_give() {
     let (mut loom, admission) = with_member(&[Right::Write]);
     let opened = loom.open(FOUNDER, None, (FOUNDER, 5), None);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use ed25519_dalek::{Signer, SigningKey};
+use ipld_core::ipld::Ipld;
 
 use crate::domain::ids::{CallId, EntityId, EntryId, LoomId, NodeName, WriterKey};
-use crate::domain::loom::{Body, Entry, Head, Minted, Opened, Payload, Sealed, SignedHead};
+use crate::domain::loom::{Body, Entry, Head, Minted, Opened, Payload, Sealed, SignedHead, Unknown};
 use crate::domain::members::{
     Admitted, AuthorityId, CertificateSignature, Certified, ChainCheck, CheckedProof, CheckedRecord, Expelled, Known,
     LogEnd, MemberRecord, NodeId, Nonce, Principal, ProvedEntry, Reader, Refused, Right, Rights, Scheme, Scope,
@@ -217,6 +218,13 @@ impl Loom {
     pub(super) fn step(&mut self, by: u8, of: EntityId, parent: EntryId) -> EntryId {
         let body = Body::Folded { first: 0, last: 0, summary: text(), usage: Usage::default() };
         self.write(by, Some(of), Some(parent), None, body)
+    }
+
+    /// What a later version writes: about an entity, behind an entry of it, or about the loom.
+    pub(super) fn later(&mut self, by: u8, of: Option<(EntityId, EntryId)>, relies: Option<EntryId>) -> EntryId {
+        let value = Ipld::Map([("kind".to_owned(), Ipld::String("dreamt".to_owned()))].into());
+        let body = Body::Unknown(Box::new(Unknown { kind: "dreamt".to_owned(), value }));
+        self.write(by, of.map(|(of, _)| of), of.map(|(_, parent)| parent), relies, body)
     }
 
     pub(super) fn delegate(&mut self, by: u8, of: EntityId, parent: EntryId, child: EntityId) -> EntryId {
