@@ -27,6 +27,12 @@ pub(super) fn in_causal_order(entries: &[Sealed]) -> Vec<Placed<'_>> {
             writer => order.logs.entry(writer).or_default().push_back(sealed),
         }
     }
+    // What came by several casts can have come the later part of a log first.
+    for log in order.logs.values_mut().map(VecDeque::make_contiguous) {
+        if !log.is_sorted_by_key(|sealed| sealed.entry.sequence) {
+            log.sort_by_key(|sealed| sealed.entry.sequence);
+        }
+    }
     let writers: Vec<WriterKey> = order.logs.keys().copied().collect();
     for writer in writers {
         order.look_at(writer);

@@ -320,6 +320,26 @@ fn logs_of_other_writers_go_where_what_they_follow_is() -> Tested {
 }
 
 #[test]
+fn a_log_of_which_the_later_part_came_first_is_read_in_its_own_order() -> Tested {
+    let (mut mine, mut theirs) = (Log::new(1), Log::new(2));
+    let root = mine.add(entity(0), None, opened(None, None))?;
+    let turn = mine.turn(entity(0), root)?;
+    // A cast that goes there, comes back, and goes there once more.
+    let there = theirs.add(entity(1), Some(turn), opened(None, Some(entity(0))))?;
+    let turn = theirs.turn(entity(1), there)?;
+    let back = mine.add(entity(2), Some(turn), opened(None, Some(entity(1))))?;
+    let turn = mine.turn(entity(2), back)?;
+    let again = theirs.add(entity(3), Some(turn), opened(None, Some(entity(2))))?;
+    theirs.turn(entity(3), again)?;
+    let (early, late) = theirs.entries.split_at(2);
+    let entries: Vec<Sealed> = mine.entries.iter().chain(late).chain(early).cloned().collect();
+    let tree = read(&entries)?;
+    assert_eq!((tree.aside().len(), tree.turns().len()), (0, 4));
+    assert!((0..4).all(|number| tree.thread(entity(number)).is_ok_and(|thread| thread.len() == 1)));
+    Ok(())
+}
+
+#[test]
 fn texts_with_too_many_values_stay_texts() -> Tested {
     let mut log = Log::new(1);
     let root = log.add(entity(0), None, opened(None, None))?;
