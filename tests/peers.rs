@@ -9,6 +9,8 @@
     reason = "a test may stop, and says what it needs in place"
 )]
 
+#[path = "peers/heads.rs"]
+mod heads;
 #[path = "peers/ids.rs"]
 mod ids;
 mod peer_support;
@@ -499,9 +501,9 @@ use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::Order;
 use cantrip_runtime::ports::{BoxFuture, Home, HomeError, Peers, Pieces, RemoteEnd, Signal};
 
-/// A home that only looks on.
+/// A home that only looks on: what came, and the heads that came, each time with how much had come before.
 #[derive(Default)]
-struct Looking(std::sync::Mutex<Vec<Sealed>>);
+struct Looking(std::sync::Mutex<Vec<Sealed>>, std::sync::Mutex<Vec<(usize, Vec<CastHead>)>>);
 
 impl Home for Looking {
     fn named(&self, _: LoomId, _: EntityId) -> Result<(), HomeError> {
@@ -513,7 +515,9 @@ impl Home for Looking {
         Ok(())
     }
 
-    fn cover(&self, _: Vec<CastHead>) -> Result<(), HomeError> {
+    fn cover(&self, heads: Vec<CastHead>) -> Result<(), HomeError> {
+        let come = self.0.lock().unwrap().len();
+        self.1.lock().unwrap().push((come, heads));
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::cantrip::Folding;
 use crate::domain::ids::{CallId, CastId};
-use crate::domain::loom::{IdentityRecord, Opened, Payload};
+use crate::domain::loom::{Head, IdentityRecord, Opened, Payload, SignedHead};
+use crate::domain::members::{MemberRecord, Succession};
 use crate::domain::place::CallPlace;
 
 fn loom(number: u8) -> LoomId {
@@ -236,6 +237,111 @@ fn what_this_node_wrote_itself_is_checked_and_not_taken_again() {
     let mut stream = CastStream::new(loom(1), writer(1), entity(1));
     let batch = stream.check(sealed(&own), vec![head(1, entity(1), own.last().unwrap().1)]).unwrap();
     assert!(batch.entries().is_empty() && batch.heads().is_empty());
+}
+
+#[test]
+fn what_is_signed_says_that_it_is_a_cast_head_and_of_what_byte_by_byte() {
+    let at = CastChain { place: 0x0102, chain: [4; 32] };
+    let signed = [
+        b"cantrip cast head v1\0".as_slice(),
+        loom(1).as_bytes(),
+        writer(1).as_bytes(),
+        entity(2).as_bytes(),
+        &[0, 0, 0, 0, 0, 0, 1, 2],
+        &[4; 32],
+    ]
+    .concat();
+    assert_eq!(CastHead::statement(loom(1), writer(1), entity(2), &at), signed);
+    assert_eq!(signed.len(), 137);
+    let word =
+        CastHead { loom: loom(1), writer: writer(1), cast: entity(2), at, signature: key(1).sign(&signed).to_bytes() };
+    assert!(word.is_signed());
+    // Nothing else that the key signs begins so, and a head of a log is none of a cast.
+    let head = Head { sequence: at.place, chain: at.chain };
+    let others = [
+        SignedHead::statement(loom(1), writer(1), &head),
+        Succession::statement(&writer(1), &writer(2)),
+        MemberRecord::statement(&writer(1), &[]),
+    ];
+    for other in others {
+        assert!(!other.starts_with(&signed[..21]) && !signed.starts_with(&other[..18]));
+        let signature = key(1).sign(&other).to_bytes();
+        assert!(!CastHead { signature, ..word }.is_signed());
+    }
+    assert!(!SignedHead { loom: loom(1), writer: writer(1), head, signature: word.signature }.is_signed());
+}
+
+#[test]
+fn a_chain_is_over_place_and_id_of_the_writers_entries_of_the_cast_in_the_order_of_its_log() {
+    let log = host();
+    let mut chain = [0; 32];
+    for place in [2_u64, 3, 5, 6, 8] {
+        let id = log.entries[usize::try_from(place).unwrap() - 1].id;
+        let link = [chain.as_slice(), place.to_be_bytes().as_slice(), id.digest().as_slice()].concat();
+        chain = *blake3::hash(&link).as_bytes();
+    }
+    assert_eq!(log.of_cast(entity(1)).last().unwrap().1, CastChain { place: 8, chain });
+}
+
+#[test]
+fn nothing_of_another_cast_is_taken_under_a_head_whoever_signs_it() {
+    let log = host();
+    let (own, all) = (log.of_cast(entity(1)), log.entries.clone());
+    let refused = stream().check(all.clone(), vec![head(1, entity(1), own.last().unwrap().1)]);
+    assert!(matches!(refused, Err(CastHeadError::Uncovered { id, .. }) if id == all[0].id), "{refused:?}");
+    // A writer that chains it in all the same has signed what nobody else comes to.
+    let at = all.iter().fold(CastChain::default(), |at, sealed| at.after(sealed.entry.sequence, &sealed.id));
+    let refused = stream().check(all, vec![head(1, entity(1), at)]);
+    assert!(matches!(refused, Err(CastHeadError::Chain { signed: 8, came: 8, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_further_episode_goes_on_with_the_chain_of_the_cast() {
+    let mut log = Log::of(1);
+    log.push(entity(1), opened(None));
+    let first = log.of_cast(entity(1));
+    let mut stream = stream();
+    stream.check(sealed(&first), vec![head(1, entity(1), first[0].1)]).unwrap();
+    let again = Body::intent(inline("again"), false, Some(CastId::from_bytes([2; 16])));
+    log.push(entity(1), again);
+    log.push(entity(2), opened(Some(entity(1))));
+    let all = log.of_cast(entity(1));
+    stream.connected();
+    let mut alone = CastUnit::of(entity(1));
+    assert!(all[1..].iter().all(|(sealed, _)| alone.takes(sealed)));
+    let refused = stream.clone().check(sealed(&all[1..]), vec![head(1, entity(1), alone.at())]);
+    assert!(matches!(refused, Err(CastHeadError::Chain { .. })), "a chain of the episode alone: {refused:?}");
+    let batch = stream.check(sealed(&all[1..]), vec![head(1, entity(1), all[2].1)]).unwrap();
+    assert_eq!((batch.entries().len(), stream.heads()), (2, vec![head(1, entity(1), all[2].1)]));
+}
+
+#[test]
+fn a_head_of_a_third_node_is_its_own_and_of_what_it_was_asked_for() {
+    let own = host().of_cast(entity(1));
+    let last = own.last().unwrap().1;
+    let mut third = Log::of(2);
+    third.push(entity(3), opened(Some(entity(2))));
+    third.push(entity(3), said("three"));
+    let theirs = third.of_cast(entity(3));
+    let all = [sealed(&own), sealed(&theirs)].concat();
+    let check = |second: CastHead| stream().check(all.clone(), vec![head(1, entity(1), last), second]);
+    let word = head(2, entity(3), theirs[1].1);
+    assert_eq!(check(word).unwrap().heads(), [head(1, entity(1), last), word]);
+    // The node between signs for it, in its own name or in the other's.
+    let between = head(1, entity(3), theirs[1].1);
+    assert!(matches!(check(between), Err(CastHeadError::Chain { .. })));
+    assert!(matches!(check(CastHead { writer: writer(2), ..between }), Err(CastHeadError::Signature { .. })));
+    // It leaves the newest out, or the heads say more than has come.
+    let short = [sealed(&own), sealed(&theirs[..1])].concat();
+    let refused = stream().check(short, vec![head(1, entity(1), last), word]);
+    assert!(matches!(refused, Err(CastHeadError::Chain { writer: by, .. }) if by == writer(2)), "{refused:?}");
+    // Nobody of this cast has asked it for that.
+    let mut stray = Log::of(2);
+    stray.push(entity(5), opened(None));
+    let stray = stray.of_cast(entity(5));
+    let all = [sealed(&own), sealed(&stray)].concat();
+    let refused = stream().check(all, vec![head(1, entity(1), last), head(2, entity(5), stray[0].1)]);
+    assert!(matches!(refused, Err(CastHeadError::Cast { cast, .. }) if cast == entity(5)), "{refused:?}");
 }
 
 proptest! {
