@@ -586,7 +586,9 @@ impl<'a> Import<'a> {
             }
             entries.push(sealed);
         }
-        entries.iter().for_each(|sealed| self.rely_on(sealed));
+        for sealed in &entries {
+            self.rely_on(sealed);
+        }
         // The texts of what is not as it was signed are not kept either.
         let batch = self.casts.check(entries, heads).map_err(CarError::Cast)?;
         for bytes in &came {

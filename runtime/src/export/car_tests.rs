@@ -385,7 +385,7 @@ fn proved_entries_go_on_with_an_archive_and_have_to_hold() -> Tested {
     };
     let proof = proved(1)?;
     let source = store(1)?;
-    source.keep_proved(&[proof.clone()])??;
+    source.keep_proved(std::slice::from_ref(&proof))??;
     let mut bytes = Vec::new();
     let archived = write(&*source, loom(1), &mut bytes)?;
     assert_eq!(archived.entries, 1, "it is none of the archive's own entries");

@@ -19,7 +19,9 @@ fn written(store: &dyn CopyStore, entries: u64) -> Vec<EntryId> {
         Sealed::new(Entry::new(loom(), (store.writer(), sequence), 1, entity, None, body), Vec::new()).unwrap()
     };
     let all: Vec<Sealed> = (1..=entries).map(sealed).collect();
-    all.iter().for_each(|sealed| store.append(sealed.clone()).unwrap());
+    for sealed in &all {
+        store.append(sealed.clone()).unwrap();
+    }
     all.into_iter().map(|sealed| sealed.id).collect()
 }
 
