@@ -418,3 +418,7 @@ mod tests {
         assert!(refused.contains("a text has more than 67108864 bytes"), "{refused}");
     }
 }
+
+#[cfg(test)]
+#[path = "segment_fuzz_tests.rs"]
+mod segment_fuzz_tests;

@@ -4,10 +4,10 @@ use cantrip_gates::GateError;
 use thiserror::Error;
 
 use super::body::{Body, Decided, Intent};
-use super::opened::Opened;
+use super::opened::{Opened, Placement, Standing};
 use super::said::{Answer, CallRecord, RecordedEvaluation, Returned};
 use crate::domain::ids::CallId;
-use crate::domain::limits::{INLINE_TEXT_BYTES_MAX, OPENED_BYTES_MAX};
+use crate::domain::limits::{INLINE_NAME_BYTES_MAX, INLINE_TEXT_BYTES_MAX, OPENED_BYTES_MAX};
 use crate::domain::place::CallPlace;
 use crate::domain::short;
 
@@ -55,6 +55,15 @@ fn place_name(place: &mut CallPlace) {
     }
 }
 
+fn standing(standing: &mut Standing) {
+    let Some(Placement { model, gates }) = &mut standing.placement else { return };
+    model.iter_mut().for_each(place_name);
+    gates.values_mut().for_each(place_name);
+    if gates.keys().any(|gate| gate.len() > INLINE_NAME_BYTES_MAX) {
+        *gates = std::mem::take(gates).into_iter().map(|(gate, place)| (short::name(gate), place)).collect();
+    }
+}
+
 fn call_id(id: &mut CallId) {
     *id = short::call_id(id.as_str());
 }
@@ -99,6 +108,7 @@ impl Body {
                     call.iter_mut().for_each(call_id);
                 }
                 seen.evaluations.iter_mut().for_each(|RecordedEvaluation { call, .. }| call_id(call));
+                seen.standing.iter_mut().for_each(|it| standing(it));
             }
             Self::Decided(decided) => {
                 let Decided { call, scope, by, approver, .. } = &mut **decided;
@@ -125,13 +135,14 @@ impl Body {
             Self::Admitted(admitted) => admitted.by.iter_mut().for_each(name),
             Self::Expelled(expelled) => expelled.by.iter_mut().for_each(name),
             Self::Settled(settled) => settled.by.iter_mut().for_each(name),
-            // Texts beside the entry, numbers and hashes. What opens an entity is measured before anything runs.
-            Self::Opened(_)
-            | Self::Snapshot { .. }
-            | Self::Folded { .. }
-            | Self::Founded { .. }
-            | Self::Keeping { .. }
-            | Self::Unknown(_) => {}
+            Self::Opened(opened) => {
+                let Opened { by, mode, file, .. } = &mut **opened;
+                // The rest says what the entity is, and is measured before anything runs.
+                [by, mode, file].into_iter().flatten().for_each(name);
+            }
+            Self::Snapshot { medium, .. } => name(medium),
+            // Texts beside the entry, numbers and hashes.
+            Self::Folded { .. } | Self::Founded { .. } | Self::Keeping { .. } | Self::Unknown(_) => {}
         }
         self
     }

@@ -403,7 +403,7 @@ impl Make {
 }
 
 /// One entry of every kind with every field.
-fn every() -> Vec<Sealed> {
+pub(crate) fn every() -> Vec<Sealed> {
     Make { state: 2, full: true }.entries()
 }
 

@@ -6,7 +6,9 @@ mod entry;
 mod equivocation;
 mod fit;
 #[cfg(test)]
-mod format_tests;
+mod fit_tests;
+#[cfg(test)]
+pub(crate) mod format_tests;
 mod json;
 mod minted;
 mod opened;
