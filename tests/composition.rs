@@ -99,6 +99,8 @@ fn order(wards: Wards) -> Order {
         keep: false,
         fork: None,
         seen: Exposure::default(),
+        credentials: std::sync::Arc::default(),
+        origins: Vec::new(),
     }
 }
 

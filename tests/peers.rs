@@ -13,6 +13,8 @@
 mod heads;
 #[path = "peers/ids.rs"]
 mod ids;
+#[path = "peers/members.rs"]
+mod members;
 mod peer_support;
 
 use std::sync::Arc;
@@ -25,13 +27,10 @@ use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, No
 use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, CastUnit, Entry, ForkProof, Head, Opened};
 use cantrip_runtime::domain::members::Nonce;
-use cantrip_runtime::domain::members::{Attestation, CheckedProof, ProofError, RecordError, Vouched};
 use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
 use cantrip_runtime::driver::{HostLimits, RemoteError};
-use cantrip_runtime::ports::{
-    By, Clock, LogState, LoomStore, LoomSummary, MemberStore, PeerError, StoreError, Verified,
-};
+use cantrip_runtime::ports::{By, Clock, LogState, LoomStore, LoomSummary, PeerError, StoreError, Verified};
 use cantrip_runtime::{Cantrip, CastError, CastOptions, Control, Gate, How, NoMedia, Outcome, Runtime, Wards, builtin};
 use peer_support::{Cluster, Deeds, Node, Parts, Plain, TestHost, Told, at, limits, number, remote, turns};
 use serde_json::{Value, json};
@@ -213,7 +212,11 @@ async fn a_remote_entity_lives_across_sends_and_can_be_forked_there() {
     let view = tree.entity(fork.entity()).unwrap();
     assert_eq!(view.opened.fork.as_ref().map(|fork| (fork.of, fork.turns)), Some((entity.entity(), 1)));
     assert_eq!(a.runtime.tree(entity.loom()).unwrap().entities().count(), 2, "both are in the loom here");
-    assert_eq!(a.store.head(entity.loom()).unwrap().sequence, 1, "this node has founded the loom, and written no more");
+    assert_eq!(
+        a.store.head(entity.loom()).unwrap().sequence,
+        3,
+        "this node has founded the loom and admitted the host of both, and written no more"
+    );
     clean(a);
     clean(b);
 }
@@ -552,11 +555,11 @@ fn order(cantrip: CantripOrder, intent: &str) -> Order {
     let n = number();
     let mut random = [0; 16];
     random[..8].copy_from_slice(&n.to_be_bytes());
-    let minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes(random) };
+    let (loom, entity, minted) = peer_support::minted_by_hand(n, random);
     Order {
         cast: CastId::from_parts(n, *random.first_chunk().unwrap()),
-        loom: LoomId::from_parts(n, random),
-        entity: EntityId::mint(n, &minted.by, &minted.nonce),
+        loom,
+        entity,
         minted: Some(minted),
         by_host: ByHost::Nothing,
         parent: None,
@@ -571,11 +574,13 @@ fn order(cantrip: CantripOrder, intent: &str) -> Order {
         keep: false,
         fork: None,
         seen: cantrip_runtime::Exposure::default(),
+        credentials: Arc::default(),
+        origins: Vec::new(),
     }
 }
 
 async fn cast(peers: &Arc<PeerNodes>, order: &Order, home: &Looking) -> Result<RemoteEnd, PeerError> {
-    peers.cast("b", order, home).await
+    peer_support::cast_shown(peers, "b", order, home).await
 }
 
 /// What is done to an entry before it is said.
@@ -600,44 +605,6 @@ impl Strange {
             return Err(StoreError::Poisoned { what: "no space left on device".to_owned() });
         }
         Ok(())
-    }
-}
-
-impl MemberStore for Strange {
-    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
-        self.inner.attestations(loom)
-    }
-
-    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
-        self.inner.attestations_of(loom, key)
-    }
-
-    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        self.inner.vouched(loom)
-    }
-
-    fn checked(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {
-        self.inner.checked(all)
-    }
-
-    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError> {
-        self.inner.attest(loom, all)
-    }
-
-    fn proved(&self, loom: LoomId) -> Result<Vec<CheckedProof>, StoreError> {
-        self.inner.proved(loom)
-    }
-
-    fn proved_entry(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
-        self.inner.proved_entry(loom, id)
-    }
-
-    fn keep_proved(&self, all: &[CheckedProof]) -> Result<Result<usize, ProofError>, StoreError> {
-        self.inner.keep_proved(all)
-    }
-
-    fn prove(&self, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
-        self.inner.prove(id)
     }
 }
 

@@ -92,6 +92,10 @@ impl v1::node_server::Node for Sink {
         Err(Status::unimplemented(""))
     }
 
+    async fn identify(&self, _: Request<v1::IdentifyRequest>) -> Result<Response<v1::IdentifyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn cast(&self, _: Request<Streaming<v1::CallerMessage>>) -> Result<Response<Self::CastStream>, Status> {
         Err(Status::unimplemented(""))
     }

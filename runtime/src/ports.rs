@@ -8,6 +8,7 @@ mod members;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cantrip_gates::{GateError, Truncation};
@@ -20,7 +21,7 @@ use crate::domain::loom::{CastBatch, CastChain, CastHead, EntryError, ForkProof,
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
 use crate::domain::members::RecordError;
 use crate::domain::model::{ModelError, Question, RawAnswer};
-use crate::domain::remote::{Order, Refusal};
+use crate::domain::remote::{HostIdentity, Order, Refusal};
 
 pub use crate::domain::copies::LogState;
 pub use copies::{CopyBook, CopyStore, Taken};
@@ -451,6 +452,9 @@ pub trait Peers: Send + Sync + Debug {
         nodes: &'a [NodeAddress],
         order: &'a Order,
     ) -> BoxFuture<'a, Result<NodeAddress, PeerError>>;
+
+    /// As whom a node writes. It is asked once for each connection; `anew`: again, whatever is known.
+    fn identify<'a>(&'a self, node: &'a str, anew: bool) -> BoxFuture<'a, Result<Arc<HostIdentity>, PeerError>>;
 
     /// Whether a peer says that another takes part in a loom; one that cannot be had says nothing.
     fn vouches<'a>(&'a self, node: &'a NodeName, loom: LoomId, about: &'a NodeName) -> BoxFuture<'a, bool>;

@@ -11,10 +11,8 @@ use cantrip_runtime::adapters::wasm::Shelf;
 use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::copies::{CopyKind, Keeper, Keepers, Keeping, LoomCopies};
 use cantrip_runtime::domain::end::EndReason;
-use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName, WriterKey};
-use cantrip_runtime::domain::loom::Minted;
+use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
 use cantrip_runtime::domain::loom::{CastHead, How, Sealed, Spent};
-use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::outcome::Outcome;
 use cantrip_runtime::domain::remote::ByHost;
@@ -26,7 +24,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::node_support::{binary, port, text};
-use crate::peer_support::{Cluster, Deeds, Node, Parts, TestHost, Told, at, ceiling, limits, number, remote, turns};
+use crate::peer_support::{
+    Cluster, Deeds, Node, Parts, TestHost, Told, at, cast_shown, ceiling, limits, minted_by_hand, number, remote, turns,
+};
 
 /// The gates that the runtime itself runs.
 const RUNTIME_GATES: [&str; 5] = ["done", "call_entity", "call_entity_batch", "llm_query", "read_loom"];
@@ -82,11 +82,11 @@ impl Home for Nobody {
 pub(crate) fn order(script: &Value) -> Order {
     let mut random = [7; 16];
     random[0] = u8::try_from(number() % 250).unwrap();
-    let minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes(random) };
+    let (loom, entity, minted) = minted_by_hand(1, random);
     Order {
         cast: CastId::from_parts(1, *random.first_chunk().unwrap()),
-        loom: LoomId::from_parts(1, random),
-        entity: EntityId::mint(1, &minted.by, &minted.nonce),
+        loom,
+        entity,
         minted: Some(minted),
         by_host: ByHost::Nothing,
         parent: None,
@@ -101,6 +101,8 @@ pub(crate) fn order(script: &Value) -> Order {
         keep: false,
         fork: None,
         seen: Exposure::default(),
+        credentials: Arc::default(),
+        origins: Vec::new(),
     }
 }
 
@@ -228,7 +230,7 @@ async fn a_peer_that_places_the_runtimes_gates_at_itself_is_refused_before_anyth
         let mut order = order(&json!([{ "call": name, "args": { "intent": "x" } }, { "done": 1 }]));
         order.cantrip.gates.retain(|gate| gate.name != name);
         order.cantrip.gates.push(GateOrder { name: name.to_owned(), at_caller: Some(spec(name)) });
-        let error = peers.cast("b", &order, &Nobody).await.unwrap_err();
+        let error = cast_shown(&peers, "b", &order, &Nobody).await.unwrap_err();
         assert!(matches!(&error, PeerError::Refused { .. }), "{name}: {error}");
     }
     assert!(is_empty(b), "nothing of it is on record");
@@ -256,7 +258,7 @@ async fn entities_of_a_peer_go_on_to_no_node_that_is_not_listed_for_it() {
         let mut order = order(&json!([{ "call": "call_entity", "args": args }, { "done": "over" }]));
         order.cantrip.gates.push(GateOrder { name: "call_entity".to_owned(), at_caller: None });
         order.cantrip.wards = Wards { max_turns: Some(9), max_depth: Some(3), ..Wards::default() };
-        let end = way(&net.cluster, "a", &b.address).cast("b", &order, &Nobody).await.unwrap();
+        let end = cast_shown(&way(&net.cluster, "a", &b.address), "b", &order, &Nobody).await.unwrap();
         assert_eq!(end.result, Some(json!("over")));
     }
     assert!(net.deeds.count("stolen") == 0 && is_empty(c) && is_empty(a), "b's certificate reached nobody for a");
@@ -266,7 +268,7 @@ async fn entities_of_a_peer_go_on_to_no_node_that_is_not_listed_for_it() {
     let mut order = order(&json!([{ "call": "call_entity", "args": args }, { "done": "over" }]));
     order.cantrip.gates.push(GateOrder { name: "call_entity".to_owned(), at_caller: None });
     order.cantrip.wards = Wards { max_turns: Some(9), max_depth: Some(3), ..Wards::default() };
-    way(&net.cluster, "c", &b.address).cast("b", &order, &Nobody).await.unwrap();
+    cast_shown(&way(&net.cluster, "c", &b.address), "b", &order, &Nobody).await.unwrap();
     assert_eq!(net.deeds.count("allowed"), 1);
 }
 
@@ -282,7 +284,7 @@ async fn a_peer_that_has_moved_is_the_same_peer() {
         let b = at("b", &listener.local_addr().unwrap().to_string());
         let listed = vec![at("a", address)];
         let node = node(&net.cluster, &net.deeds, (b.clone(), listener), listed, Arc::clone(&store), &|_, _| {});
-        let end = way(&net.cluster, "a", &b).cast("b", &order, &Nobody).await.unwrap();
+        let end = cast_shown(&way(&net.cluster, "a", &b), "b", &order, &Nobody).await.unwrap();
         assert_eq!((end.result, net.deeds.count("once")), (Some(json!(7)), 1), "listed at {address}");
         node.stopped().await;
     }

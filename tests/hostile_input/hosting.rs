@@ -18,7 +18,7 @@ use cantrip_runtime::ports::{BoxFuture, Clock, Medium, MediumFactory, MediumFaul
 use cantrip_runtime::{Cantrip, GateError, NoMedia, Runtime, builtin};
 use futures_util::FutureExt as _;
 
-use crate::peer_support::{Told, turns};
+use crate::peer_support::{Told, shown, turns};
 use crate::peers::order;
 use crate::raw::store;
 
@@ -54,6 +54,7 @@ async fn cast(
     order: Order,
 ) -> Result<RemoteEnd, Refusal> {
     let place = Where::Here(build(clock), Onward::All);
+    let order = shown(order, casts.runtime().store().writer());
     let mut attached = casts.open(caller, slots, order, place, (None, Vec::new()), false).await?;
     loop {
         match attached.next().await.unwrap() {
@@ -191,7 +192,7 @@ async fn entities_that_wait_give_their_instances_back_before_one_caller_takes_th
             })
         });
         let order = Order { intent: r#"[{ "code": "done(1)" }]"#.to_owned(), ..kept(order()) };
-        let place = Where::Here(build, Onward::All);
+        let (place, order) = (Where::Here(build, Onward::All), shown(order, casts.runtime().store().writer()));
         let mut attached = casts.open(&caller("a"), &slots, order, place, (None, Vec::new()), false).await.unwrap();
         while let Some(item) = attached.next().await.unwrap() {
             assert!(!matches!(item, HostItem::Refused(_)), "{item:?}");
@@ -226,7 +227,7 @@ async fn children_of_one_caller_take_no_more_than_its_share() {
     for _ in 0..2 {
         let order = Order { intent: script.to_string(), ..order() };
         let loom = order.loom;
-        let place = Where::Here(build(), Onward::All);
+        let (place, order) = (Where::Here(build(), Onward::All), shown(order, casts.runtime().store().writer()));
         let mut attached = casts.open(&caller("a"), &slots, order, place, (None, Vec::new()), false).await.unwrap();
         let mut end = None;
         while let Some(item) = attached.next().await.unwrap() {

@@ -8,15 +8,12 @@ use cantrip_runtime::adapters::peer::{
     AcceptLimits, ConnectionLimits, PeerLimits, PeerNodes, TcpNet, Way, over_tls, v1,
 };
 use cantrip_runtime::domain::event::Event;
-use cantrip_runtime::domain::ids::WriterKey;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, LoomId};
 use cantrip_runtime::domain::limits::{
     HANDSHAKES_PER_ADDRESS_MAX, NEAR_QUESTION_BYTES_MAX, NEAR_QUESTIONS_MAX, NEAR_TEXTS_MAX, NEAR_UNSYNCED_BYTES_MAX,
     REFUSAL_CHARS_MAX, REFUSAL_SOURCES_MAX, REFUSED_CONNECTION_BYTES_MAX, REFUSED_CONNECTIONS_MAX,
 };
-use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{Body, CastHead, Entry, Payload, Sealed};
-use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::Order;
@@ -31,7 +28,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::peer_support::{Plain, limits, number, remote, turns};
+use crate::peer_support::{Plain, limits, minted_by_hand, number, remote, turns};
 use crate::raw::{self, Keys, client, node, serve, writer};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,6 +269,10 @@ impl v1::node_server::Node for Host {
         none()
     }
 
+    async fn identify(&self, _: Request<v1::IdentifyRequest>) -> Result<Response<v1::IdentifyResponse>, Status> {
+        Ok(Response::new(v1::IdentifyResponse { writer: vec![9; 32].into(), vouching: None }))
+    }
+
     async fn cast(&self, request: Request<Streaming<v1::CallerMessage>>) -> Result<Response<Self::CastStream>, Status> {
         let said = (self.0)().into_iter().map(|message| Ok(v1::HostMessage { message: Some(message) }));
         // It listens on, and never ends by itself.
@@ -365,11 +366,11 @@ impl Home for Patient {
 
 pub(crate) fn order() -> Order {
     let (n, random) = (number(), [1; 16]);
-    let minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes(random) };
+    let (loom, entity, minted) = minted_by_hand(n, random);
     Order {
         cast: CastId::from_parts(n, *random.first_chunk().unwrap()),
-        loom: LoomId::from_parts(n, random),
-        entity: EntityId::mint(n, &minted.by, &minted.nonce),
+        loom,
+        entity,
         minted: Some(minted),
         by_host: ByHost::Nothing,
         parent: None,
@@ -384,6 +385,8 @@ pub(crate) fn order() -> Order {
         keep: false,
         fork: None,
         seen: Exposure::default(),
+        credentials: Arc::default(),
+        origins: Vec::new(),
     }
 }
 

@@ -118,6 +118,7 @@ pub(crate) enum Plan {
 }
 
 pub(crate) const CAST: &str = "/cantrip.v1.Node/Cast";
+pub(crate) const IDENTIFY: &str = "/cantrip.v1.Node/Identify";
 pub(crate) const SYNC: &str = "/cantrip.v1.Node/Sync";
 pub(crate) const DESCRIBE: &str = "/cantrip.v1.Node/Describe";
 pub(crate) const LIST_GUESTS: &str = "/cantrip.v1.Node/ListGuests";

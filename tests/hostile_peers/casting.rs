@@ -8,7 +8,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::act::{Act, Answers, CAST, Call, Known, Step, call, digest};
-use super::forge::{self, Dice, MINTED};
+use super::forge::{self, Dice, minted};
+use crate::peer_support::{host_admitted, proofs_by_hand};
 
 pub(crate) fn say(said: Said) -> Step {
     Step::Say(encoded(said))
@@ -55,18 +56,28 @@ fn open(dice: &mut Dice, change: impl FnOnce(&mut v1::Open, &mut v1::Cantrip)) -
         model: Some(if dice.asks_itself { own_model(None) } else { v1::Model::default() }),
         ..v1::Cantrip::default()
     };
+    let (loom, entity, minted) = (dice.loom(), dice.entity(), minted());
+    let proofs = proofs_by_hand(loom, minted.nonce, host_admitted(entity, minted, dice.host));
     let mut open = v1::Open {
         cast: dice.cast().to_string(),
-        loom: dice.loom().to_string(),
-        entity: dice.entity().to_string(),
-        minted_by: forge::bytes(MINTED.by.as_bytes()),
-        nonce: forge::bytes(MINTED.nonce.as_bytes()),
+        loom: loom.to_string(),
+        entity: entity.to_string(),
+        minted_by: forge::bytes(minted.by.as_bytes()),
+        nonce: forge::bytes(minted.nonce.as_bytes()),
+        proofs: proofs.iter().map(|proof| proof.to_bytes().into()).collect(),
         intent: script(json!([{ "call": "echo", "args": { "text": MARK } }, { "done": MARK }])),
         lease_ms: 3_000,
         events: dice.once_in(2),
         ..v1::Open::default()
     };
+    let by_itself = (open.loom.clone(), open.entity.clone());
     change(&mut open, &mut cantrip);
+    if (&open.loom, &open.entity) == (&by_itself.0, &by_itself.1) && dice.once_in(3) {
+        // The host names them.
+        (open.loom, open.entity) = (String::new(), String::new());
+    } else if dice.once_in(8) {
+        open.proofs.truncate(dice.size(3));
+    }
     open.cantrip = Some(cantrip);
     open
 }

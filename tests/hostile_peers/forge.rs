@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cantrip_runtime::Wards;
 use cantrip_runtime::adapters::peer::v1;
+use cantrip_runtime::adapters::store::NodeKey;
 use cantrip_runtime::domain::cantrip::Folding;
 use cantrip_runtime::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{
@@ -13,8 +14,12 @@ use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::Usage;
 use ed25519_dalek::{Signer, SigningKey};
 
-/// What the ids of all entities commit to that a hostile peer makes up.
-pub(crate) const MINTED: Minted = Minted { by: WriterKey::from_bytes([66; 32]), nonce: Nonce::from_bytes([66; 16]) };
+use crate::peer_support::hand;
+
+/// What the ids of all looms and entities commit to that a hostile peer makes up.
+pub(crate) fn minted() -> Minted {
+    Minted { by: hand().writer(), nonce: Nonce::from_bytes([66; 16]) }
+}
 
 /// Numbers from a seed: the same on every machine.
 #[derive(Debug, Clone)]
@@ -22,11 +27,17 @@ pub(crate) struct Dice {
     state: u64,
     /// Whether its entities ask a model of its own, for hosts that have none for it.
     pub(crate) asks_itself: bool,
+    /// Who is admitted for what it casts: the key of the node that it calls, where that is known.
+    pub(crate) host: WriterKey,
 }
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed.wrapping_add(0x9e37_79b9_7f4a_7c15), asks_itself: false }
+        Self {
+            state: seed.wrapping_add(0x9e37_79b9_7f4a_7c15),
+            asks_itself: false,
+            host: NodeKey::from_secret(&[2; 32]).writer(),
+        }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -68,11 +79,13 @@ impl Dice {
     }
 
     pub(crate) fn loom(&mut self) -> LoomId {
-        LoomId::from_parts(1_790_000_000_000 + self.below(1_000), self.bytes())
+        let minted = minted();
+        LoomId::mint(1_790_000_000_000 + self.below(1 << 40), &minted.by, &minted.nonce, None)
     }
 
     pub(crate) fn entity(&mut self) -> EntityId {
-        EntityId::mint(1_790_000_000_000 + self.below(1 << 40), &MINTED.by, &MINTED.nonce)
+        let minted = minted();
+        EntityId::mint(1_790_000_000_000 + self.below(1 << 40), &minted.by, &minted.nonce)
     }
 
     pub(crate) fn cast(&mut self) -> CastId {
@@ -244,7 +257,7 @@ pub(crate) fn opened(dice: &mut Dice, change: impl FnOnce(&mut Opened)) -> Body 
         node: "m@m:7400".to_owned(),
         depth: 0,
         cast: dice.cast(),
-        minted: Some(MINTED),
+        minted: Some(minted()),
         ..Opened::default()
     };
     change(&mut opened);

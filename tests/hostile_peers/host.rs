@@ -21,11 +21,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::act::{CAST, Known, SYNC, Step, Who};
+use super::act::{CAST, IDENTIFY, Known, SYNC, Step, Who};
 use super::casting::MARK;
 use super::client::{Ears, Raw};
 use super::copying::as_keeper;
-use super::forge::{Dice, Log, cast_head, ended, intent, opened, utterance};
+use super::forge::{Dice, Log, cast_head, ended, intent, opened, utterance, writer};
 
 macro_rules! deeds {
     ($($name:ident),+ $(,)?) => {
@@ -100,10 +100,28 @@ impl HostileHost {
             match path.as_str() {
                 CAST => self.cast(said, out, dice).await,
                 SYNC => self.sync(said, out, dice).await,
+                IDENTIFY => self.identify(said, out, dice).await,
                 _ => self.other(said, out, dice).await,
             }
         });
         ReceiverStream::new(answers)
+    }
+
+    /// Its key, most of the time, with what vouches for nothing.
+    async fn identify(self, mut said: Streaming<Bytes>, out: Out, mut dice: Dice) {
+        drop(said.message().await);
+        let key = if dice.once_in(8) { dice.key() } else { Dice::new(self.seed ^ 0x6b65_7973).key() };
+        let odd: Vec<Bytes> = (0..dice.below(400)).map(|_| Bytes::from_static(&[0xa0])).collect();
+        let vouching = dice.once_in(8).then_some(v1::Vouching { members: odd.clone(), successions: odd });
+        let identified = v1::IdentifyResponse { writer: Bytes::copy_from_slice(writer(&key).as_bytes()), vouching };
+        let bytes = Bytes::from(identified.encode_to_vec());
+        let answer = match dice.below(16) {
+            0 => Ok(dice.mutate(&bytes)),
+            1 => Err(Status::new(code(&mut dice), "no ".repeat(50_000))),
+            2 => return sleep(Duration::from_secs(30)).await,
+            _ => Ok(bytes),
+        };
+        drop(out.send(answer).await);
     }
 
     async fn other(self, mut said: Streaming<Bytes>, out: Out, mut dice: Dice) {

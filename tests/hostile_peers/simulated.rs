@@ -32,12 +32,12 @@ use tokio_util::sync::CancellationToken;
 use super::act::{Known, plan};
 use super::casting::MARK;
 use super::client::{Ears, Mallory, Target, Wallet};
-use super::forge::{Dice, MINTED};
+use super::forge::{Dice, minted};
 use super::home::Looking;
 use super::host::HostileHost;
 use super::rights::{self, Later, Rights, UPLOAD_BYTES_MAX, is_promised};
 use super::{HONEST, Scenario, panics};
-use crate::peer_support::{Deeds, Plain, TestHost, Told, at, remote};
+use crate::peer_support::{Deeds, Plain, TestHost, Told, at, remote, shown};
 
 const PORT: u16 = 7400;
 /// Bounds that are met within some simulated seconds.
@@ -351,7 +351,7 @@ fn joined(dice: &mut Dice, secret: &str) -> Order {
         cast,
         loom,
         entity,
-        minted: Some(MINTED),
+        minted: Some(minted()),
         by_host: ByHost::Nothing,
         parent: None,
         spawned_by: None,
@@ -365,6 +365,8 @@ fn joined(dice: &mut Dice, secret: &str) -> Order {
         keep: false,
         fork: None,
         seen: cantrip_runtime::Exposure::default(),
+        credentials: Arc::default(),
+        origins: Vec::new(),
     }
 }
 
@@ -377,7 +379,7 @@ impl World {
     async fn calls(&self, node: Running, round: u64) {
         let mut dice = Dice::new(self.scenario.seed ^ 0xca11);
         let secret = self.secret(0);
-        let order = joined(&mut dice, &secret);
+        let order = shown(joined(&mut dice, &secret), LoomStore::writer(&*self.places[1].disk));
         let is_recorded = !self.scenario.seed.is_multiple_of(8);
         let (private, shared) = (self.founded(&mut dice), self.founded(&mut dice));
         {

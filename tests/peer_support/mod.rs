@@ -13,17 +13,22 @@ use cantrip_runtime::adapters::peer::{
     BoxIo, ConnectionLimits, GuestLine, Hosting, Identity, NodeServer, PeerLimits, PeerNodes, Terms, Way,
     make_authority, make_certificate,
 };
+use cantrip_runtime::adapters::store::NodeKey;
 use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::cantrip::{Folding, Identity as CantripIdentity};
 use cantrip_runtime::domain::circle::RuntimeGate;
-use cantrip_runtime::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
+use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
+use cantrip_runtime::domain::loom::{Body, Entry, Head, Minted, Sealed};
+use cantrip_runtime::domain::members::{Admitted, Nonce, Principal, ProvedEntry, Right, Scope};
 use cantrip_runtime::domain::model::Sampling;
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Usage};
 use cantrip_runtime::domain::remote::{
-    CantripOrder, Ceiling, GateOrder, Granted, GrantedGate, ModelOrder, Onward, Order, Refusal,
+    CantripOrder, Ceiling, Credentials, GateOrder, Granted, GrantedGate, ModelOrder, Onward, Order, Refusal,
 };
 use cantrip_runtime::driver::{Build, CallerGate, CallerLlm, Casts, Copies, HostLimits, Line, RemoteCantrip, Slots};
-use cantrip_runtime::ports::{BoxFuture, Clock, Guest, Llm, LoomStore, MediumFactory, Pieces};
+use cantrip_runtime::ports::{
+    BoxFuture, Clock, Guest, Home, Llm, LoomStore, MediumFactory, PeerError, Peers, Pieces, RemoteEnd,
+};
 use cantrip_runtime::{
     Cantrip, Exposure, FunctionGate, Gate, GateError, GateName, GateSpec, NoMedia, Reach, Runtime, Wards, builtin,
 };
@@ -260,6 +265,74 @@ impl Hosting for TestHost {
     fn way_to_peers(&self) -> Option<Arc<PeerNodes>> {
         None
     }
+}
+
+/// The key of callers whose orders a test writes by hand.
+pub(crate) fn hand() -> NodeKey {
+    NodeKey::from_secret(&[7; 32])
+}
+
+/// A loom and an entity of theirs, and what both ids commit to.
+pub(crate) fn minted_by_hand(unix_ms: u64, nonce: [u8; 16]) -> (LoomId, EntityId, Minted) {
+    let minted = Minted { by: hand().writer(), nonce: Nonce::from_bytes(nonce) };
+    let entity = EntityId::mint(unix_ms, &minted.by, &minted.nonce);
+    (LoomId::mint(unix_ms, &minted.by, &minted.nonce, None), entity, minted)
+}
+
+/// The entries of a hand's log that show that somebody was admitted, each with its word for it.
+pub(crate) fn proofs_by_hand(loom: LoomId, nonce: Nonce, admitted: Admitted) -> Vec<ProvedEntry> {
+    log_by_hand(loom, nonce, vec![admitted])
+}
+
+/// The same for several in one loom.
+pub(crate) fn log_by_hand(loom: LoomId, nonce: Nonce, admitted: Vec<Admitted>) -> Vec<ProvedEntry> {
+    let writer = hand().writer();
+    let admitted = admitted.into_iter().map(|admitted| Body::Admitted(Box::new(admitted)));
+    let bodies = std::iter::once(Body::Founded { nonce, member: None }).chain(admitted);
+    let sealed = (1..).zip(bodies).map(|(sequence, body)| {
+        Sealed::new(Entry::new(loom, (writer, sequence), 1, None, None, body), Vec::new()).unwrap()
+    });
+    let sealed: Vec<Sealed> = sealed.collect();
+    let ids: Vec<EntryId> = sealed.iter().map(|sealed| sealed.id).collect();
+    let end = ids.iter().fold(Head::default(), |head, id| head.after(id));
+    let signature = hand().sign(loom, end).signature;
+    let mut before = Head::default();
+    let proof = |(at, sealed): (usize, &Sealed)| {
+        let proof = ProvedEntry { before, entry: sealed.bytes.clone(), behind: ids[at + 1..].to_vec(), signature };
+        before = before.after(&sealed.id);
+        proof
+    };
+    sealed.iter().enumerate().map(proof).collect()
+}
+
+/// The admission of a host for a child of a hand's.
+pub(crate) fn host_admitted(entity: EntityId, minted: Minted, opener: WriterKey) -> Admitted {
+    Admitted {
+        principal: Principal::Key(opener),
+        rights: std::iter::once(Right::Write).collect(),
+        scope: Some(Scope { entity, minted, opener, bytes_max: u64::MAX }),
+        again: Vec::new(),
+        by: None,
+        note: None,
+    }
+}
+
+/// Has an order of a loom and an entity that were [minted by hand](minted_by_hand) show that a host was admitted for it.
+pub(crate) fn shown(order: Order, host: WriterKey) -> Order {
+    let minted = order.minted.unwrap();
+    let proofs = proofs_by_hand(order.loom, minted.nonce, host_admitted(order.entity, minted, host));
+    Order { credentials: Arc::new(Credentials { proofs, attestations: Vec::new() }), ..order }
+}
+
+/// Has a node run an order that shows that it was admitted for it.
+pub(crate) async fn cast_shown(
+    peers: &PeerNodes,
+    node: &str,
+    order: &Order,
+    home: &dyn Home,
+) -> Result<RemoteEnd, PeerError> {
+    let host = peers.identify(node, false).await?;
+    peers.cast(node, &shown(order.clone(), host.key), home).await
 }
 
 /// What a cast elsewhere is made of: these gates at the host, the host's model.

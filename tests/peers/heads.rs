@@ -2,6 +2,8 @@
 //! nothing else of the loom, and who is asked by a host signs for itself.
 
 use super::*;
+use crate::peer_support::{host_admitted, log_by_hand};
+use cantrip_runtime::domain::remote::Credentials;
 
 /// How far a node's own log is with a cast.
 fn unit(node: &Node, loom: LoomId, cast: EntityId) -> CastChain {
@@ -123,9 +125,14 @@ async fn the_stream_of_a_cast_has_its_family_and_nothing_else_of_the_loom() {
     let wards = Wards { max_depth: Some(2), ..turns(5) };
     let one = order(remote(&["call_entity"], wards).order, &intent);
     let other = Order { loom: one.loom, ..order(remote(&[], turns(5)).order, &script(json!([{ "done": "alone" }]))) };
+    let host = |order: &Order| host_admitted(order.entity, order.minted.unwrap(), b.store.writer());
+    let proofs = log_by_hand(one.loom, one.minted.unwrap().nonce, vec![host(&one), host(&other)]);
+    let credentials = Arc::new(Credentials { proofs, attestations: Vec::new() });
     let homes = [Looking::default(), Looking::default()];
-    cast(&a.peers, &one, &homes[0]).await.unwrap();
-    cast(&a.peers, &other, &homes[1]).await.unwrap();
+    for (order, home) in [&one, &other].into_iter().zip(&homes) {
+        let order = Order { credentials: Arc::clone(&credentials), ..order.clone() };
+        a.peers.cast("b", &order, home).await.unwrap();
+    }
     let told = homes.map(|home| home.0.into_inner().unwrap());
     let of = |sealed: &[Sealed]| -> std::collections::BTreeSet<Option<EntityId>> {
         sealed.iter().map(|sealed| sealed.entry.entity).collect()

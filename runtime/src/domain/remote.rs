@@ -4,6 +4,7 @@
 //! and refuses what the ceiling does not hold. Knows no wire and no clock.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cantrip_gates::{Exposure, GateError, GateSpec, Wards, suggest};
@@ -13,8 +14,9 @@ use crate::domain::limits::CAST_DEPTH_MAX;
 use super::cantrip::{Folding, Identity};
 use super::circle::RuntimeGate;
 use super::guest::LLM_QUERY;
-use super::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, NodeName};
-use super::loom::Minted;
+use super::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
+use super::loom::{Minted, Origin};
+use super::members::{Attestation, Principal, ProvedEntry};
 use super::place::CallPlace;
 
 /// Which node runs a child.
@@ -147,6 +149,33 @@ pub struct Order {
     pub fork: Option<(EntityId, u64)>,
     /// What its caller has met.
     pub seen: Exposure,
+    /// What shows that the host may open the entity.
+    pub credentials: Arc<Credentials>,
+    /// Through which nodes it was called, from the root on. A host adds the node that it is called by.
+    pub origins: Vec<Origin>,
+}
+
+/// The rule by which an order is refused whose host was not admitted for it.
+pub const MEMBERS: &str = "members";
+
+/// What shows a host that it may open an entity that its caller has minted. Nothing of it is believed before it is checked.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Credentials {
+    /// Proved entries: the loom's founding, the admissions that lead from there to the host's, and the entry that delegates the entity.
+    pub proofs: Vec<ProvedEntry>,
+    /// What vouches for the keys of their writers, and for the host's.
+    pub attestations: Vec<Attestation>,
+}
+
+/// As whom a host writes, as far as its caller could check it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostIdentity {
+    /// The key under which it writes.
+    pub key: WriterKey,
+    /// Whose key that is: a node's whose certificate the connection has shown too, or nobody else's than its own.
+    pub principal: Principal,
+    /// What says so.
+    pub attestations: Vec<Attestation>,
 }
 
 /// Why a host does not run an order.

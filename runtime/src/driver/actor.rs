@@ -14,7 +14,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
     Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, IdentityRecord, Minted, Observed, Opened,
-    Payloads, Replay, Restored, Spent,
+    Origin, Payloads, Replay, Restored, Spent,
 };
 use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, SnapshotPolicy};
 use crate::domain::outcome::Outcome;
@@ -57,6 +57,8 @@ pub(super) struct Actor {
     /// W3C trace context, for whatever it casts.
     pub(super) trace: Option<String>,
     pub(super) children: Option<ChildSlots>,
+    /// Through which nodes it was called.
+    pub(super) origins: Vec<Origin>,
     now_us: u64,
     snapshots: SnapshotPolicy,
     /// The newest record of the medium's memory in this thread.
@@ -89,6 +91,8 @@ pub(super) struct ActorParts {
     pub(super) snapshots: SnapshotPolicy,
     /// Where it was cast by a peer: how many children that peer's entities may have at once.
     pub(super) children: Option<ChildSlots>,
+    /// Through which nodes it was called, from the root on.
+    pub(super) origins: Vec<Origin>,
 }
 
 /// What an `opened` entry says beside what the entity is.
@@ -123,6 +127,7 @@ impl Actor {
             deadline_us: parts.deadline_us,
             trace: parts.trace,
             children: parts.children,
+            origins: parts.origins,
             now_us: 0,
             snapshots: parts.snapshots,
             snapshot: None,
@@ -313,7 +318,7 @@ impl Actor {
             caller: opening.caller,
             minted: opening.minted,
             delegated: opening.spawned_by.and(self.head),
-            origins: Vec::new(),
+            origins: self.origins.clone(),
             standing: None,
             pins: Vec::new(),
             by: None,

@@ -142,6 +142,7 @@ impl Actor {
             snapshots: SnapshotPolicy::Never,
             trace: self.trace.clone(),
             children: self.children.clone(),
+            origins: self.origins.clone(),
         });
         let (trace, minted) = (self.trace.clone(), Some(minted));
         let opening = Opening { spawned_by: Some(parent.id), trace, minted, ..Opening::default() };

@@ -37,6 +37,17 @@ pub enum Fault {
         /// What the cantrip says.
         given: String,
     },
+    /// This node cannot show by which right it writes into a loom.
+    #[error("no other node can be admitted to the loom {loom}: {what} is not here under its writer's signature")]
+    Unproved {
+        /// Which.
+        loom: LoomId,
+        /// What is missing.
+        what: String,
+    },
+    /// Work in the background that did not come to its end.
+    #[error("the work stopped: {0}")]
+    Stopped(String),
     /// There is nothing to adopt.
     #[error("the entity {entity} is this node's own")]
     OwnEntity {

@@ -5,6 +5,7 @@
 //! Knows no wire; whoever speaks to the caller pulls from [`Attached`].
 
 mod attached;
+mod credentials;
 mod members;
 mod naming;
 mod recorded;
@@ -273,8 +274,15 @@ impl Casts {
             let what = format!("{running_max} casts run and {waiting} wait; no more are taken");
             return Err(refuse("concurrent_casts", GateError::Exhausted(what)));
         }
+        let admission = match (&begin, &place) {
+            (Begin::Fresh, Where::Here(..)) => self.shown(&order).await?,
+            (Begin::Fresh | Begin::Kept(_) | Begin::Recorded { .. }, _) => None,
+        };
         let is_joined = matches!(begin, Begin::Recorded { unfinished: true });
         let hosted = self.hosted(caller, &order, now_us, waiting, line)?;
+        if let Some(admission) = admission {
+            hosted.loom.rely_on(order.entity, admission);
+        }
         self.take_in(&hosted, slots)?;
         let attached = Attached::new(self, slots, Arc::clone(&hosted), is_joined, (after, &shown, events));
         let run = Run { casts: self.clone(), hosted, slots: Arc::clone(slots) };

@@ -4,6 +4,7 @@
 //! specification is about: that is the domain's. Knows no foreign world: models, media, stores and clocks are ports.
 
 mod actor;
+mod admitting;
 mod ask;
 mod cantrip;
 mod control;
@@ -23,6 +24,7 @@ mod remote;
 mod replay;
 mod runtime;
 mod snapshot;
+mod vouching;
 pub(crate) mod weighed;
 
 pub use cantrip::{Cantrip, CantripBuilder, CantripError, ChildModels};
@@ -31,6 +33,8 @@ pub use copies::{
     AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoCopies, Session,
 };
 pub use fault::Fault;
+pub(crate) use vouching::vouching;
+
 pub use hosting::{
     Attached, Build, Casts, ChildSlots, Cursor, HostItem, HostLimits, SlotLimits, Slots, Unfinished, VerificationTurn,
     Verifications, Where,

@@ -1,11 +1,12 @@
 //! One loom being written: gives every entry its place, time and id, and hands it to the store.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Blob, Body, CastBatch, CastChain, CastHead, Entry, Minted, Owners, Payload, Sealed, Tree};
+use crate::domain::members::Admitted;
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -64,6 +65,10 @@ struct Shared {
     clock: Arc<dyn Clock>,
     copies: Option<Arc<Copies>>,
     log: Mutex<Log>,
+    /// By which admission this node writes of an entity, where it needs one.
+    relied: Mutex<HashMap<EntityId, EntryId>>,
+    /// The loom's founding entry, once it was looked for.
+    founding: OnceLock<EntryId>,
     unsynced_bytes: AtomicU64,
     /// Counts up whenever more of it is durable.
     durable: watch::Sender<u64>,
@@ -80,7 +85,8 @@ impl Loom {
         let founding = founding.filter(|_| sequence == 0);
         let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over: HashSet::new(), founding });
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
-        Ok(Self(Arc::new(Shared { id, store, clock, copies, log, unsynced_bytes, durable })))
+        let (relied, founding) = (Mutex::default(), OnceLock::new());
+        Ok(Self(Arc::new(Shared { id, store, clock, copies, log, relied, founding, unsynced_bytes, durable })))
     }
 
     /// Its name.
@@ -104,13 +110,7 @@ impl Loom {
         {
             return Err(Fault::Elsewhere { entity, owner });
         }
-        let writer = shared.store.writer();
-        if log.writer != writer {
-            // The node has taken a new key: it begins a new log.
-            let sequence = shared.store.head(shared.id)?.sequence;
-            let founding = log.founding;
-            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new(), founding };
-        }
+        self.take_key(&mut log)?;
         self.begin(&mut log)?;
         let mut parent = parent;
         let is_own = is_judgement(&body) || matches!(body, Body::Opened(_) | Body::Adopted { .. });
@@ -118,6 +118,80 @@ impl Loom {
             parent = self.take_over(&mut log, entity, parent)?;
         }
         self.write(&mut log, entity, parent, body, blobs)
+    }
+
+    /// Goes on under this node's key, if it is another than before.
+    fn take_key(&self, log: &mut Log) -> Result<(), Fault> {
+        let writer = self.0.store.writer();
+        if log.writer != writer {
+            // The node has taken a new key: it begins a new log.
+            let (sequence, founding) = (self.0.store.head(self.0.id)?.sequence, log.founding);
+            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new(), founding };
+        }
+        Ok(())
+    }
+
+    /// Admits a host for a child: for the entity that delegates it and behind the entry that says so, or for a root.
+    pub(super) fn admit(&self, delegated: Option<(EntityId, EntryId)>, admitted: Admitted) -> Result<EntryId, Fault> {
+        let body = Body::Admitted(Box::new(admitted));
+        if let Some((entity, entry)) = delegated {
+            return self.append(entity, Some(entry), body, Vec::new());
+        }
+        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_key(&mut log)?;
+        self.begin(&mut log)?;
+        self.write(&mut log, None, None, body, Vec::new())
+    }
+
+    /// Has everything that decides about an entity, and about those below it, rely on an admission.
+    pub(super) fn rely_on(&self, entity: EntityId, admission: EntryId) {
+        self.0.relied.lock().unwrap_or_else(PoisonError::into_inner).insert(entity, admission);
+    }
+
+    /// The same as the record has it, where this node goes on with an entity.
+    pub(super) fn recall(&self, entity: EntityId) -> Result<(), Fault> {
+        let store = &self.0.store;
+        let (own, former) = (store.writer(), store.formerly()?);
+        let entries = store.entries_of(entity)?;
+        let mut newest = entries.iter().rev().map(|sealed| &sealed.entry).filter(|entry| {
+            (entry.writer == own || former.contains(&entry.writer)) && names_its_admission(&entry.body)
+        });
+        if let Some(admission) = newest.find_map(|entry| entry.relies) {
+            self.rely_on(entity, admission);
+        }
+        Ok(())
+    }
+
+    /// The admission that an entry of this node names.
+    fn admission(&self, entry: &Entry) -> Option<EntryId> {
+        let entity = entry.entity.filter(|_| names_its_admission(&entry.body))?;
+        let mut relied = self.0.relied.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Body::Opened(opened) = &entry.body
+            && !relied.contains_key(&entity)
+            && let Some(above) = opened.spawned_by.and_then(|above| relied.get(&above).copied())
+        {
+            relied.insert(entity, above);
+        }
+        relied.get(&entity).copied()
+    }
+
+    /// The entry that founds the loom, wherever it is kept.
+    pub(super) fn founding(&self) -> Result<EntryId, Fault> {
+        if let Some(known) = self.0.founding.get() {
+            return Ok(*known);
+        }
+        let store = &self.0.store;
+        let founds = |sealed: &Sealed| matches!(sealed.entry.body, Body::Founded { .. }).then_some(sealed.id);
+        let first = store.recorded(self.0.id, By::ThisNode, 0, 1)?;
+        let mut found = first.iter().find_map(|(_, sealed)| founds(sealed));
+        if found.is_none() {
+            found = store.proved(self.0.id)?.iter().find_map(|proof| founds(proof.sealed()));
+        }
+        if found.is_none() {
+            found = store.entries(self.0.id)?.iter().find_map(founds);
+        }
+        let found = found.ok_or_else(|| Fault::Unproved { loom: self.0.id, what: "its founding entry".to_owned() })?;
+        Ok(*self.0.founding.get_or_init(|| found))
     }
 
     /// Writes the founding entry of a new loom, which comes before everything else. Returns whether it was not written before; it is
@@ -166,7 +240,8 @@ impl Loom {
         let shared = &*self.0;
         let body = body.fit();
         let place = (log.writer, log.sequence.saturating_add(1));
-        let entry = Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body);
+        let mut entry = Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body);
+        entry.relies = self.admission(&entry);
         entry.check_minted()?;
         let sealed = Sealed::new(entry, blobs)?;
         let id = sealed.id;
@@ -225,6 +300,32 @@ impl Loom {
 /// Whether an entry is about a thread and no part of it: anybody may write one.
 const fn is_judgement(body: &Body) -> bool {
     matches!(body, Body::Rewarded { .. } | Body::Replayed { .. })
+}
+
+/// Whether an entry begins or decides something: then it names the admission that it relies on, and what follows it does not.
+const fn names_its_admission(body: &Body) -> bool {
+    match body {
+        Body::Intent(intent) => !intent.steer,
+        Body::Opened(_)
+        | Body::Adopted { .. }
+        | Body::Admitted(_)
+        | Body::Expelled(_)
+        | Body::Settled(_)
+        | Body::Rewarded { .. }
+        | Body::Replayed { .. } => true,
+        Body::Utterance(_)
+        | Body::GateCalled { .. }
+        | Body::GateReturned { .. }
+        | Body::Delegated { .. }
+        | Body::Observation(_)
+        | Body::Snapshot { .. }
+        | Body::Folded { .. }
+        | Body::Decided(_)
+        | Body::Ended(_)
+        | Body::Founded { .. }
+        | Body::Keeping { .. }
+        | Body::Unknown(_) => false,
+    }
 }
 
 /// Reads a loom as turns.

@@ -26,6 +26,7 @@ use crate::domain::short;
 use crate::ports::{BoxFuture, Home, HomeError, Llm, Observer, PeerError, Peers, Pieces, RemoteEnd, Signal};
 
 use super::actor::Actor;
+use super::admitting::{Child, HostAdmission};
 use super::control::Control;
 use super::fault::Fault;
 use super::intake::Intake;
@@ -298,17 +299,24 @@ impl Actor {
             keep: false,
             fork: None,
             seen: self.entity.seen(),
+            credentials: Arc::default(),
+            origins: self.origins.clone(),
         };
-        let ended = async {
-            // What the child follows has to be there whatever becomes of this node.
-            self.loom.sync().await?;
-            let node = match locate(&*peers, &place, &parent.nodes, &order).await {
-                Ok(node) => node,
-                Err(error) => return Ok(Err(error)),
-            };
-            Ok::<_, Fault>(peers.cast(node.name().as_str(), &order, &near).await)
+        let child = Child { entity, minted, delegated: Some((parent.id, delegated)) };
+        let ended = match locate(&*peers, &place, &parent.nodes, &order).await {
+            Ok(node) => {
+                let to = (&*peers, node.name().as_str());
+                match child.cast(&self.loom, to, order, &mut None, &near).await {
+                    // Nothing ran.
+                    Err(fault @ Fault::Unproved { .. }) => {
+                        share.settle(Some(&nothing()));
+                        return Ok(Err(GateError::Denied(fault.to_string())));
+                    }
+                    ended => ended?,
+                }
+            }
+            Err(error) => Err(error),
         };
-        let ended = ended.await?;
         // A cast that never ran has spent nothing; of one that is lost nobody knows.
         match &ended {
             Ok(end) => share.settle(Some(end)),
@@ -384,6 +392,8 @@ pub struct RemoteEntity {
     /// The name of the next episode; minted where nobody gave one.
     cast: Option<CastId>,
     fork: Option<(EntityId, u64)>,
+    /// The admission of its node, once there is one.
+    admission: Option<HostAdmission>,
     keep: bool,
     is_open: bool,
     /// What was sent and has no end that is known here: sending it again joins it.
@@ -444,6 +454,7 @@ impl Runtime {
             trace: options.trace,
             cast: options.cast,
             fork: None,
+            admission: None,
             keep: true,
             is_open: false,
             pending: None,
@@ -544,8 +555,17 @@ impl RemoteEntity {
             keep: self.keep,
             fork: self.fork,
             seen: cantrip_gates::Exposure::default(),
+            credentials: Arc::default(),
+            origins: Vec::new(),
         };
-        let ended = self.peers.cast(&self.node, &order, &near).await;
+        let ended = if self.by_host == ByHost::Nothing {
+            let child = Child { entity: self.entity, minted: self.minted, delegated: None };
+            let to = (&*self.peers, self.node.as_str());
+            child.cast(&self.loom, to, order, &mut self.admission, &near).await.map_err(CastError::from)?
+        } else {
+            // Whoever names the entity has it opened, and admits its host.
+            self.peers.cast(&self.node, &order, &near).await
+        };
         self.control.episode_over();
         if let Some((loom, entity)) = near.place.told() {
             (self.loom, self.entity, self.by_host) = (loom, entity, ByHost::Nothing);
@@ -596,6 +616,7 @@ impl RemoteEntity {
             trace: self.trace.clone(),
             cast: None,
             fork: Some((self.entity, turns)),
+            admission: None,
             keep: true,
             is_open: false,
             pending: None,

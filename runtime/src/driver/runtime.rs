@@ -53,6 +53,8 @@ pub struct Origin {
     pub deadline_us: Option<u64>,
     /// How many children its caller's entities may have at once.
     pub children: ChildSlots,
+    /// Through which nodes it was called, from the root on.
+    pub origins: Vec<crate::domain::loom::Origin>,
 }
 
 /// What a cast is given beside its cantrip and its intent.
@@ -303,7 +305,9 @@ impl Runtime {
             }
             let head = tree.entity(entity)?.head;
             let body = Body::adopted(epoch.saturating_add(1), self.host.node.clone());
-            self.host.open(loom)?.append(entity, Some(head), body, Vec::new())?;
+            let open = self.host.open(loom)?;
+            open.recall(entity)?;
+            open.append(entity, Some(head), body, Vec::new())?;
             tree = self.tree(loom)?;
         }
         let unfinished = tree.entity(entity)?.ended.is_none();
@@ -316,7 +320,12 @@ impl Runtime {
             });
         }
         let restored = tree.restore(entity, None)?;
-        let parts = self.parts(cantrip, self.host.open(loom)?, entity, options);
+        let open = self.host.open(loom)?;
+        open.recall(entity)?;
+        let mut parts = self.parts(cantrip, open, entity, options);
+        if options.origin.is_none() {
+            parts.origins.clone_from(&tree.entity(entity)?.opened.origins);
+        }
         Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished, cast: None })
     }
 
@@ -440,6 +449,7 @@ impl Runtime {
             trace: options.trace.clone(),
             snapshots: cantrip.snapshots(),
             children: origin.map(|origin| origin.children.clone()),
+            origins: origin.map(|origin| origin.origins.clone()).unwrap_or_default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use cantrip_runtime::domain::ids::NodeAddress;
 use cantrip_runtime::domain::loom::{Body, CastHead, Sealed};
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::{GateOrder, Order};
-use cantrip_runtime::ports::{BoxFuture, Home, HomeError, PeerError, Peers, Pieces, Signal};
+use cantrip_runtime::ports::{BoxFuture, Home, HomeError, PeerError, Pieces, Signal};
 use cantrip_runtime::{GateError, Wards};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -132,7 +132,7 @@ fn guest_order(reference: &str) -> Order {
 }
 
 async fn cast(peers: &PeerNodes, reference: &str, home: &Giving) -> Result<(), PeerError> {
-    peers.cast("b", &guest_order(reference), home).await.map(drop)
+    crate::peer_support::cast_shown(peers, "b", &guest_order(reference), home).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +180,8 @@ async fn a_served_node_takes_no_gate_of_the_runtime_from_a_caller_and_no_unsigne
     for name in ["call_entity", "call_entity_batch", "llm_query", "read_loom"] {
         let mut order = order(&json!([{ "done": 1 }]));
         order.cantrip.gates.push(GateOrder { name: name.to_owned(), at_caller: Some(spec(name)) });
-        let refused = mallory.cast("b", &order, &Giving::default()).await.unwrap_err().to_string();
+        let refused =
+            crate::peer_support::cast_shown(&mallory, "b", &order, &Giving::default()).await.unwrap_err().to_string();
         assert!(refused.contains("runs where the entity runs"), "{name}: {refused}");
     }
     let bytes = component(21);

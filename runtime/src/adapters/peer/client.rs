@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
+use super::credentials::{self, Seen};
 use super::identity::Identity;
 use super::near::{Broken, Near};
 use super::net::{BoxIo, Net};
@@ -20,7 +21,7 @@ use super::wire::node_client::NodeClient;
 use crate::domain::ids::{LoomId, NodeAddress, NodeName};
 use crate::domain::limits::{CONNECT_MS_DEFAULT, LEASE_MS_DEFAULT, MESSAGE_BYTES_MAX, RPC_MS_DEFAULT};
 use crate::domain::place::CallPlace;
-use crate::domain::remote::{Order, Refusal};
+use crate::domain::remote::{HostIdentity, Order, Refusal};
 use crate::ports::{BoxFuture, CONNECT_LIMIT, Home, PeerError, Peers, RemoteEnd};
 
 /// Between two tries to connect: at first, and at most.
@@ -68,12 +69,14 @@ pub struct PeerNodes {
     way: Way,
     limits: PeerLimits,
     channels: Mutex<HashMap<NodeName, Channel>>,
+    /// As whom peers write, for as long as their connections last.
+    hosts: Mutex<HashMap<NodeName, Arc<HostIdentity>>>,
 }
 
 impl PeerNodes {
     /// These peers, reached this way.
     pub fn new(peers: Vec<NodeAddress>, way: Way, limits: PeerLimits) -> Arc<Self> {
-        Arc::new(Self { peers, way, limits, channels: Mutex::default() })
+        Arc::new(Self { peers, way, limits, channels: Mutex::default(), hosts: Mutex::default() })
     }
 
     /// The bounds.
@@ -147,6 +150,7 @@ impl PeerNodes {
     /// Whatever goes wrong on a connection, the next call makes a new one.
     pub(super) fn forget(&self, peer: &NodeAddress) {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(peer.name());
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(peer.name());
     }
 
     pub(super) async fn client(&self, peer: &NodeAddress) -> Result<NodeClient<Channel>, PeerError> {
@@ -185,6 +189,26 @@ impl PeerNodes {
         let peer = self.find(node)?;
         let mut client = self.client(peer).await?;
         self.answer(peer, client.describe(v1::DescribeRequest {})).await
+    }
+
+    /// As whom a peer writes, as far as what it says was checked.
+    async fn identity(&self, peer: &NodeAddress, anew: bool) -> Result<Arc<HostIdentity>, PeerError> {
+        let known = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(peer.name()).cloned();
+        if let Some(known) = known.filter(|_| !anew) {
+            return Ok(known);
+        }
+        let mut client = self.client(peer).await?;
+        let request = v1::IdentifyRequest { node: self.passed_on_to(peer) };
+        let told = self.answer(peer, client.identify(request)).await?;
+        let seen = match &self.way {
+            Way::Tls { identity, .. } => Seen::of(identity),
+            Way::Socket(_) => Seen::Passed,
+        };
+        // Checking a chain of certificates takes some hundred microseconds, once for each connection.
+        let host = credentials::identity(&told, peer, &seen);
+        let host = Arc::new(host.map_err(|what| PeerError::Broken { node: peer.to_string(), what })?);
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.name().clone(), Arc::clone(&host));
+        Ok(host)
     }
 
     async fn run(&self, peer: &NodeAddress, order: &Order, home: &dyn Home) -> Result<RemoteEnd, PeerError> {
@@ -326,6 +350,10 @@ impl Peers for PeerNodes {
         order: &'a Order,
     ) -> BoxFuture<'a, Result<NodeAddress, PeerError>> {
         Box::pin(self.least_busy(nodes, order))
+    }
+
+    fn identify<'a>(&'a self, node: &'a str, anew: bool) -> BoxFuture<'a, Result<Arc<HostIdentity>, PeerError>> {
+        Box::pin(async move { self.identity(self.find(node)?, anew).await })
     }
 
     fn vouches<'a>(&'a self, node: &'a NodeName, loom: LoomId, about: &'a NodeName) -> BoxFuture<'a, bool> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cantrip_gates::{Exposure, GateError, GateName, GateSpec, Reach, Truncation, Wards};
 use serde_json::{Map, Value};
 
+use super::credentials;
 use super::wire as v1;
 use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::end::EndReason;
@@ -24,11 +25,11 @@ use crate::ports::RemoteEnd;
 /// What does not parse, in words.
 pub(super) type Off = String;
 
-fn off(field: &str, why: impl std::fmt::Display) -> Off {
+pub(super) fn off(field: &str, why: impl std::fmt::Display) -> Off {
     format!("`{field}`: {why}")
 }
 
-fn parsed<T: std::str::FromStr>(field: &str, text: &str) -> Result<T, Off>
+pub(super) fn parsed<T: std::str::FromStr>(field: &str, text: &str) -> Result<T, Off>
 where
     T::Err: std::fmt::Display,
 {
@@ -121,9 +122,17 @@ pub(super) fn open(order: &Order, after: Vec<u8>, node: String, events: bool) ->
         seen: Some(exposure(order.seen)),
         events,
         heads: Vec::new(),
+        proofs: credentials::proofs(&order.credentials),
+        vouching: vouching(order),
+        origins: order.origins.iter().map(|origin| origin.node.to_string()).collect(),
         minted_by: minted.map(|minted| minted.by.as_bytes().to_vec()).unwrap_or_default().into(),
         nonce: minted.map(|minted| minted.nonce.as_bytes().to_vec()).unwrap_or_default().into(),
     }
+}
+
+fn vouching(order: &Order) -> Option<v1::Vouching> {
+    let attestations = &order.credentials.attestations;
+    (!attestations.is_empty()).then(|| credentials::vouching(attestations))
 }
 
 /// What an order says that its entity's id commits to.
@@ -150,6 +159,7 @@ fn names(open: &v1::Open) -> Result<(LoomId, EntityId, ByHost), Off> {
 
 pub(super) fn order(open: v1::Open) -> Result<Order, Off> {
     let ((loom, entity, by_host), minted) = (names(&open)?, minted(&open)?);
+    let (credentials, origins) = (credentials::credentials(&open)?, credentials::origins(&open.origins)?);
     let fork = match open.fork {
         None => None,
         Some(fork) => Some((parsed("fork.of", &fork.of)?, fork.turns)),
@@ -172,6 +182,8 @@ pub(super) fn order(open: v1::Open) -> Result<Order, Off> {
         keep: open.keep,
         fork,
         seen: exposure_from(open.seen),
+        credentials,
+        origins,
     })
 }
 

@@ -7,8 +7,14 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::*;
+use crate::adapters::store::{MemoryStore, NodeKey};
 use crate::domain::end::EndReason;
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, hex};
+use crate::domain::limits::{CREDENTIALS_BYTES_MAX, CREDENTIALS_MAX, ORIGINS_MAX, PROVED_ORDER_MAX};
+use crate::domain::loom::{Body, Entry, Origin, Payload, Sealed};
+use crate::domain::members::Attestation;
+use crate::domain::remote::Credentials;
+use crate::ports::{LoomStore as _, MemberStore as _};
 
 fn an_order() -> Order {
     let spec = GateSpec {
@@ -56,7 +62,22 @@ fn an_order() -> Order {
         keep: true,
         fork: Some((EntityId::from_parts(5, [6; 16]), 3)),
         seen: Exposure { private: false, untrusted: true, outbound: false },
+        credentials: Arc::default(),
+        origins: Vec::new(),
     }
+}
+
+/// What shows something: a proved entry, and a key that takes the place of another.
+fn some_credentials() -> Credentials {
+    let store = MemoryStore::with_key(NodeKey::from_secret(&[5; 32]));
+    let body = Body::intent(Payload::Inline("go".to_owned()), false, None);
+    let entity = EntityId::from_parts(1, [1; 16]);
+    let entry = Entry::new(LoomId::from_parts(1, [1; 16]), (store.writer(), 1), 1, entity, None, body);
+    let sealed = Sealed::new(entry, Vec::new()).unwrap();
+    store.append(sealed.clone()).unwrap();
+    let proof = store.prove(sealed.id).unwrap().unwrap().to_proof();
+    let [old, new] = [5, 6].map(|secret| NodeKey::from_secret(&[secret; 32]));
+    Credentials { proofs: vec![proof], attestations: vec![Attestation::Succession(old.succeed(&new))] }
 }
 
 #[test]
@@ -71,6 +92,44 @@ fn an_order_comes_back_as_it_was() {
     plain.fork = None;
     plain.deadline = None;
     assert_eq!(order(open(&plain, Vec::new(), String::new(), false)).unwrap(), plain);
+}
+
+#[test]
+fn what_an_order_shows_comes_back_as_it_was() {
+    let origins = ["a", "b"].map(|node| Origin { node: node.parse().unwrap(), authority: None });
+    let shown = Order { credentials: Arc::new(some_credentials()), origins: origins.to_vec(), ..an_order() };
+    let bytes = open(&shown, Vec::new(), String::new(), false).encode_to_vec();
+    assert_eq!(order(v1::Open::decode(bytes.as_slice()).unwrap()).unwrap(), shown);
+}
+
+#[test]
+fn what_an_order_shows_is_bounded() {
+    let shown = Order { credentials: Arc::new(some_credentials()), ..an_order() };
+    let with = |change: &dyn Fn(&mut v1::Open)| {
+        let mut open = open(&shown, Vec::new(), String::new(), false);
+        change(&mut open);
+        order(open).map(drop)
+    };
+    let refused = |change: &dyn Fn(&mut v1::Open), what: &str| {
+        let refused = with(change).unwrap_err();
+        assert!(refused.contains(what), "{refused}");
+    };
+    let succession = |open: &v1::Open| open.vouching.as_ref().unwrap().successions[0].clone();
+    let many = |open: &mut v1::Open, count| {
+        let one = succession(open);
+        open.vouching.as_mut().unwrap().successions = vec![one; count];
+    };
+    assert_eq!(with(&|open| many(open, CREDENTIALS_MAX)), Ok(()));
+    refused(&|open| many(open, CREDENTIALS_MAX + 1), "the limits are 256");
+    refused(
+        &|open| open.vouching.as_mut().unwrap().members = vec![vec![0; CREDENTIALS_BYTES_MAX + 1].into()],
+        "2097152",
+    );
+    refused(&|open| open.proofs = vec![open.proofs[0].clone(); PROVED_ORDER_MAX + 1], "the limits are 128");
+    refused(&|open| open.proofs[0] = vec![0xa0].into(), "`proofs`");
+    assert_eq!(with(&|open| open.origins = vec!["a".to_owned(); ORIGINS_MAX]), Ok(()));
+    refused(&|open| open.origins = vec!["a".to_owned(); ORIGINS_MAX + 1], "names 65 nodes");
+    refused(&|open| open.origins = vec!["no name".to_owned()], "`origins`");
 }
 
 #[test]

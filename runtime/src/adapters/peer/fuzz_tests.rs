@@ -17,16 +17,16 @@ use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
 use crate::domain::ids::WriterKey;
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId};
-use crate::domain::loom::Minted;
 use crate::domain::loom::{Body, CastUnit, Entry, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
+use crate::domain::loom::{Minted, Origin};
 use crate::domain::members::Nonce;
 use crate::domain::members::{Attestation, CertificateSignature, Scheme};
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, Usage};
-use crate::domain::remote::ByHost;
+use crate::domain::remote::{ByHost, Credentials};
 use crate::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
 use crate::driver::{Copies, CopyPolicy, CopyTerms, Session};
 use crate::fuzz_targets::target_of;
-use crate::ports::{CopyBook, CopyStore, LoomStore, RemoteEnd, StoreError};
+use crate::ports::{CopyBook, CopyStore, LoomStore, MemberStore as _, RemoteEnd, StoreError};
 
 fn entity() -> EntityId {
     EntityId::from_parts(2, [2; 16])
@@ -64,7 +64,22 @@ fn order() -> Order {
         keep: true,
         fork: Some((entity(), 3)),
         seen: cantrip_gates::Exposure::default(),
+        credentials: Arc::new(credentials()),
+        origins: vec![Origin { node: "a".parse().unwrap(), authority: None }],
     }
+}
+
+/// A founding entry, proved, and a key that takes the place of another.
+fn credentials() -> Credentials {
+    let store = MemoryStore::with_key(NodeKey::from_secret(&[5; 32]));
+    let nonce = Nonce::from_bytes([2; 16]);
+    let founded = LoomId::mint(1, &store.writer(), &nonce, None);
+    let entry = Entry::new(founded, (store.writer(), 1), 1, None, None, Body::Founded { nonce, member: None });
+    let sealed = Sealed::new(entry, Vec::new()).unwrap();
+    store.append(sealed.clone()).unwrap();
+    let proof = store.prove(sealed.id).unwrap().unwrap().to_proof();
+    let succession = NodeKey::from_secret(&[5; 32]).succeed(&NodeKey::from_secret(&[6; 32]));
+    Credentials { proofs: vec![proof], attestations: vec![Attestation::Succession(succession)] }
 }
 
 fn ceiling() -> Ceiling {
@@ -126,6 +141,8 @@ fn messages_of_callers() {
             Some(Said::Open(open)) => match convert::order(open) {
                 Ok(order) => {
                     let _granted_or_refused = ceiling().grant(&order);
+                    let _shown_or_not =
+                        order.credentials.proofs.iter().filter(|proof| (*proof).clone().check().is_ok()).count();
                     // What was read travels on as it was.
                     let again = convert::order(convert::open(&order, Vec::new(), String::new(), false));
                     assert_eq!(again.map(|again| again.intent).ok(), Some(order.intent));

@@ -29,7 +29,7 @@ use crate::domain::caller::Caller;
 use crate::domain::ids::{NodeName, NodeNameError, WriterKey};
 use crate::domain::limits::CHAIN_CERTIFICATES_MAX;
 use crate::domain::limits::NOTE_BYTES_MAX;
-use crate::domain::members::{CertificateSignature, MemberRecord, Scheme};
+use crate::domain::members::{AuthorityId, CertificateSignature, MemberRecord, Scheme};
 
 /// Certificates that cannot be used.
 #[derive(Debug, Error)]
@@ -86,6 +86,7 @@ struct Loaded {
     /// Of the files as they were looked at last, whether they could be used or not.
     stamps: [Stamp; 4],
     info: CertificateInfo,
+    authorities: Vec<AuthorityId>,
     client: TlsConnector,
     server: TlsAcceptor,
     signer: Signer,
@@ -155,6 +156,11 @@ impl Identity {
     /// The certificate in use. Files that have changed are read now.
     pub fn certificate(&self) -> CertificateInfo {
         self.current().info
+    }
+
+    /// The authorities that are trusted: who is at the other end of a connection has a certificate of one of them.
+    pub fn authorities(&self) -> Vec<AuthorityId> {
+        self.current().authorities
     }
 
     /// The word of the certificate's key that a writer's key is this node's, and the chain that vouches for the certificate.
@@ -270,6 +276,7 @@ fn load_pair(pems: &Pems, key: &str, stamps: [Stamp; 4]) -> Result<Loaded, Ident
     };
     let mut roots = RootCertStore::empty();
     let authorities = certificates("the authority's certificate", &pems.authority)?;
+    let trusted = authorities.iter().filter_map(|root| x509::authority(root)).collect();
     for root in authorities.clone() {
         roots.add(root).map_err(|error| unusable("the authority's certificate")(&error))?;
     }
@@ -300,5 +307,5 @@ fn load_pair(pems: &Pems, key: &str, stamps: [Stamp; 4]) -> Result<Loaded, Ident
     let mut server = server.map_err(|error| both(&error))?;
     server.alpn_protocols = vec![b"h2".to_vec()];
     let (client, server) = (TlsConnector::from(Arc::new(client)), TlsAcceptor::from(Arc::new(server)));
-    Ok(Loaded { stamps, info, client, server, signer: Signer { chain: path, key: signing } })
+    Ok(Loaded { stamps, info, authorities: trusted, client, server, signer: Signer { chain: path, key: signing } })
 }

@@ -4,10 +4,12 @@
 //! through [`Hosting`]. Nothing of the wire leaves this module; `convert` is its only door.
 
 mod accept;
+mod answers;
 mod certificate;
 mod client;
 mod connection;
 mod convert;
+mod credentials;
 mod deploy;
 mod guarded;
 mod identity;

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::answers::{guest_line, passed_back, speaker};
 use super::client::PeerNodes;
 use super::connection::{Accepted, ConnectionLimits, Connections};
 use super::convert;
@@ -30,15 +31,14 @@ use super::wire::caller_message::Message as Said;
 use super::wire::host_message::Message as Told;
 use super::wire::node_server::{Node, NodeServer as Wire};
 use crate::domain::caller::{Caller, KnownCaller};
-use crate::domain::copies::Keeper;
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeAddress, NodeName, NodeNameError};
 use crate::domain::limits::{
     MESSAGE_BYTES_MAX, OUT_WAITING_BYTES_MAX, PEER_HEADER_BYTES_MAX, PENDING_RESETS_MAX, REFUSED_CONNECTIONS_MAX,
 };
+use crate::domain::loom::Origin;
 use crate::domain::remote::{Ceiling, Granted, Order, Refusal};
 use crate::driver::weighed;
 use crate::driver::{Attached, Build, Casts, Copies, Cursor, Refusals, Slots, Where};
-use crate::ports::PeerError;
 
 /// 256 KiB. A part of a large text or a component.
 pub(super) const PART_BYTES: usize = 256 * 1024;
@@ -125,7 +125,7 @@ pub enum ServeError {
 /// A node that serves.
 #[derive(Debug, Clone)]
 pub struct NodeServer {
-    casts: Casts,
+    pub(super) casts: Casts,
     hosting: Arc<dyn Hosting>,
     first_message_max: Duration,
     streams: TaskTracker,
@@ -282,6 +282,7 @@ impl NodeServer {
         };
         let shown = convert::shown_heads(&open).map_err(invalid)?;
         let mut order = self.casts.name(caller, convert::order(open).map_err(invalid)?)?;
+        order.origins.extend(caller.peer().map(|peer| Origin { node: peer.clone(), authority: None }));
         let own = self.casts.runtime().node();
         let place = if self.is_own(&node) {
             let granted = terms.ceiling.grant(&order)?;
@@ -331,6 +332,11 @@ impl Node for NodeServer {
             may_cast: terms.ceiling.cast,
             peers: self.hosting.peers().iter().filter(|_| terms.may_relay).map(NodeAddress::to_string).collect(),
         }))
+    }
+
+    async fn identify(&self, request: Request<v1::IdentifyRequest>) -> Result<Response<v1::IdentifyResponse>, Status> {
+        let peers = self.peer(&request, &request.get_ref().node)?;
+        self.identity(peers.as_deref(), &request.get_ref().node).await.map(Response::new)
     }
 
     async fn cast(&self, request: Request<Streaming<v1::CallerMessage>>) -> Result<Response<Self::CastStream>, Status> {
@@ -530,32 +536,6 @@ impl Node for NodeServer {
             }
         };
         Ok(Response::new(response))
-    }
-}
-
-/// As whom a keeper of looms is known: the node that calls, or a client of it.
-fn speaker(caller: &Caller, is_client: bool) -> Keeper {
-    match caller.peer() {
-        None => Keeper::Local,
-        Some(name) if is_client => Keeper::ClientOf(name.clone()),
-        Some(name) => Keeper::Node(name.clone()),
-    }
-}
-
-fn guest_line(line: GuestLine) -> v1::Guest {
-    v1::Guest { name: line.name, digest: line.digest, bytes: line.bytes, world: line.world, gates: line.gates }
-}
-
-/// What a peer answered, for the client that asked for it through this node.
-fn passed_back(error: &PeerError) -> Status {
-    let text = error.to_string();
-    match error {
-        PeerError::Unknown { .. } | PeerError::Refused { .. } => Status::permission_denied(text),
-        PeerError::Unreachable { .. }
-        | PeerError::NoAnswer { .. }
-        | PeerError::Lost { .. }
-        | PeerError::Broken { .. }
-        | PeerError::Store(_) => Status::unavailable(text),
     }
 }
 

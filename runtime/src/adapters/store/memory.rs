@@ -15,7 +15,7 @@ use super::key::NodeKey;
 use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed, SignedHead};
-use crate::domain::members::{Attestation, CheckedAttestation, CheckedProof};
+use crate::domain::members::{Attestation, CheckedAttestation, CheckedProof, ProofCount};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// The record in memory.
@@ -46,8 +46,8 @@ pub(super) struct Looms {
     /// What vouches for keys in a loom, and for this node's own key in all of them, each with its tag.
     pub(super) attested: BTreeMap<(LoomId, WriterKey), Kept>,
     pub(super) own: Kept,
-    /// Proved entries, by the digest of their ids.
-    pub(super) proved: BTreeMap<(LoomId, [u8; 32]), CheckedProof>,
+    /// The proved entries of each loom, by the digests of their ids.
+    pub(super) proved: BTreeMap<LoomId, (ProofCount, BTreeMap<[u8; 32], CheckedProof>)>,
     /// The heads that came with what was received, by the place of the last entry that came with them.
     covered: BTreeMap<Place, Vec<CastHead>>,
     casts: BTreeMap<(LoomId, WriterKey, EntityId), CastHead>,

@@ -162,7 +162,7 @@ impl CopyStore for MemoryStore {
         looms.forget(|log| log.loom == loom && log.writer != writer && !log.is_received());
         if !looms.heads.keys().any(|log| log.loom == loom) {
             looms.attested.retain(|(of, _), _| *of != loom);
-            looms.proved.retain(|(of, _), _| *of != loom);
+            looms.proved.remove(&loom);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The store in memory as a keeper of what says who may write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::attested::counted;
 use super::memory::{Kept, Looms, MemoryStore};
@@ -70,29 +70,37 @@ impl MemberStore for MemoryStore {
     }
 
     fn proved(&self, loom: LoomId) -> Result<Vec<CheckedProof>, StoreError> {
-        Ok(self.lock().proved.range((loom, [0; 32])..=(loom, [u8::MAX; 32])).map(|(_, proof)| proof.clone()).collect())
+        Ok(self.lock().proved.get(&loom).map(|(_, kept)| kept.values().cloned().collect()).unwrap_or_default())
     }
 
     fn proved_entry(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
-        Ok(self.lock().proved.get(&(loom, id.digest())).cloned())
+        Ok(self.lock().proved.get(&loom).and_then(|(_, kept)| kept.get(&id.digest())).cloned())
     }
 
     fn keep_proved(&self, all: &[CheckedProof]) -> Result<Result<usize, ProofError>, StoreError> {
         let mut looms = self.lock();
-        let mut proved = looms.proved.clone();
+        let mut new: BTreeMap<(LoomId, [u8; 32]), &CheckedProof> = BTreeMap::new();
+        let mut counts: BTreeMap<LoomId, ProofCount> = BTreeMap::new();
         for proof in all {
-            proved.entry((proof.loom(), proof.id().digest())).or_insert_with(|| proof.clone());
-        }
-        for loom in all.iter().map(CheckedProof::loom).collect::<BTreeSet<_>>() {
-            let kept = proved.range((loom, [0; 32])..=(loom, [u8::MAX; 32]));
-            let counted = kept.map(|(_, proof)| proof.to_proof().to_bytes().len());
-            if let Err(full) = counted.into_iter().try_fold(ProofCount::default(), ProofCount::add) {
-                return Ok(Err(full));
+            let (loom, digest) = (proof.loom(), proof.id().digest());
+            let kept = looms.proved.get(&loom);
+            if kept.is_some_and(|(_, kept)| kept.contains_key(&digest)) || new.contains_key(&(loom, digest)) {
+                continue;
             }
+            let counted = counts.get(&loom).copied().or_else(|| kept.map(|(count, _)| *count)).unwrap_or_default();
+            match counted.add(proof.to_proof().to_bytes().len()) {
+                Ok(next) => counts.insert(loom, next),
+                Err(full) => return Ok(Err(full)),
+            };
+            new.insert((loom, digest), proof);
         }
-        let new = proved.len().saturating_sub(looms.proved.len());
-        looms.proved = proved;
-        Ok(Ok(new))
+        for ((loom, digest), proof) in &new {
+            looms.proved.entry(*loom).or_default().1.insert(*digest, (*proof).clone());
+        }
+        for (loom, count) in counts {
+            looms.proved.entry(loom).or_default().0 = count;
+        }
+        Ok(Ok(new.len()))
     }
 
     fn prove(&self, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {

@@ -198,6 +198,11 @@ pub(crate) fn chain_of(node: &[u8], others: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> 
     None
 }
 
+/// The authority with this certificate.
+pub(crate) fn authority(der: &[u8]) -> Option<AuthorityId> {
+    Certificate::read(der).ok().map(|certificate| AuthorityId::of(certificate.public_key))
+}
+
 /// How a key can sign so that it is understood here; nothing for other kinds of keys.
 pub(crate) fn scheme(node: &[u8]) -> Option<Scheme> {
     let leaf = Certificate::read(node).ok()?;

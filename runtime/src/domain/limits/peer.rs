@@ -242,4 +242,13 @@ cantrip_gates::limits! {
     /// 10 min without an intent, after which an entity is forgotten; its record stays.
     pub ENTITY_IDLE_MS_DEFAULT: u64 = 600_000, "ms", "how long an entity that waits is kept in memory", Some("`limits.idle_ms` of the node file"),
         "tests/hostile_input/hosting.rs::what_nobody_asks_for_is_forgotten_a_few_at_a_time";
+    /// 256 records: some for each of the keys that lead from the founder to a host.
+    pub CREDENTIALS_MAX: usize = 256, "records", "member records and successions that come with an order, or with a node's identity", None,
+        "runtime/src/adapters/peer/convert_tests.rs::what_an_order_shows_is_bounded";
+    /// 2 MiB, so that they fit into one message with the proved entries and the intent. A record has 2 or 3 KiB.
+    pub CREDENTIALS_BYTES_MAX: usize = 2 * 1024 * 1024, "bytes", "member records and successions that come with an order, or with a node's identity", None,
+        "runtime/src/adapters/peer/convert_tests.rs::what_an_order_shows_is_bounded";
+    /// As deep as a cast may be: each hop adds a node.
+    pub ORIGINS_MAX: usize = 64, "nodes", "nodes through which an entity was called", None,
+        "runtime/src/adapters/peer/convert_tests.rs::what_an_order_shows_is_bounded";
 }

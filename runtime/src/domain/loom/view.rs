@@ -452,7 +452,8 @@ impl Tree {
             }
             return Ok(());
         }
-        if matches!(entry.body, Body::Replayed { .. }) {
+        // What an entity's node admits for it is beside its thread: nothing follows it.
+        if matches!(entry.body, Body::Replayed { .. } | Body::Admitted(_)) {
             return Ok(());
         }
         if let Body::Opened(opened) = &entry.body {

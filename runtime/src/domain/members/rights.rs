@@ -1,6 +1,6 @@
 //! What a key may do next in a loom, and what it has to name for it.
 
-use super::chains::{Basis, admits};
+use super::chains::{Basis, admits, is_of};
 use super::expulsions::{may_end, renewed};
 use super::facts::{Ix, Kind, kind};
 use super::reader::Reader;
@@ -39,7 +39,7 @@ impl Reader<'_> {
             if let Deed::Host(child) = deed {
                 return self
                     .admissions()
-                    .find(|(_, _, by)| hosts(by, child, key))
+                    .find(|(entry, _, by)| self.hosts((*entry, by), child, key))
                     .map(|(_, id, _)| Some(id))
                     .ok_or(Refused::Opener);
             }
@@ -70,6 +70,14 @@ impl Reader<'_> {
         })
     }
 
+    /// Whether an admission is of a host for a child that its writer has minted.
+    fn hosts(&self, (entry, by): (Ix, &Admitted), child: EntityId, key: WriterKey) -> bool {
+        by.scope.is_some_and(|scope| {
+            let is_its = self.facts.writer(entry).is_some_and(|writer| is_of(&scope, writer, &self.selves));
+            is_its && scope.entity == child && scope.opener == key
+        })
+    }
+
     /// Whether no expulsion ends what a key writes next by an admission.
     fn is_free(&self, key: WriterKey, basis: Basis) -> Result<(), Refused> {
         let by = self.expulsions.judges((key, basis), self.base()).into_iter().find_map(|by| self.facts.get(by));
@@ -81,7 +89,7 @@ impl Reader<'_> {
         let in_loom = by.scope.map_or(Ok(()), |scope| Err(Refused::Scope(scope.entity)));
         match deed {
             Deed::Write => in_loom.and_then(|()| has(Right::Write)),
-            Deed::Host(child) if hosts(by, child, key) => has(Right::Write),
+            Deed::Host(child) if self.hosts((entry, by), child, key) => has(Right::Write),
             Deed::Host(_) => Err(Refused::Opener),
             Deed::Adopt(entity) => {
                 let owner = self.owner(entity);
@@ -162,8 +170,4 @@ impl Reader<'_> {
             (Target::Key(_), Principal::Node(_)) | (Target::Certificate(_), _) => false,
         }
     }
-}
-
-fn hosts(by: &Admitted, child: EntityId, key: WriterKey) -> bool {
-    by.scope.is_some_and(|scope| scope.entity == child && scope.opener == key)
 }

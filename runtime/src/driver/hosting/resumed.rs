@@ -118,6 +118,8 @@ impl Casts {
             keep: false,
             fork: None,
             seen: cantrip_gates::Exposure::default(),
+            credentials: Arc::default(),
+            origins: opened.origins.clone(),
         };
         let caller = opened.caller.as_deref().and_then(Caller::of_record);
         Ok(Some(Unfinished { caller, order, opened, needs_caller }))

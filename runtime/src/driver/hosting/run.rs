@@ -14,7 +14,8 @@ use crate::domain::limits::GUEST_BYTES_MAX;
 use crate::domain::loom::{CastHead, Sealed};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
-use crate::domain::remote::{ByHost, Onward, Order, Refusal};
+use crate::domain::remote::{ByHost, MEMBERS, Onward, Order, Refusal};
+use crate::driver::admitting::Child;
 use crate::driver::fault::Fault;
 use crate::driver::intake::Intake;
 use crate::driver::runtime::{CastError, CastOptions, Origin};
@@ -141,6 +142,7 @@ impl Run {
                 spawned_by: order.spawned_by,
                 depth: order.depth,
                 seen: order.seen,
+                origins: order.origins.clone(),
                 nodes,
                 deadline_us,
                 children: self.slots.children(),
@@ -228,9 +230,20 @@ impl Run {
         let home = Passing { hosted: Arc::clone(hosted), intake };
         self.found().await?;
         hosted.stage.send_replace(Stage::Running { wards: Arc::new(order.cantrip.wards.clone()) });
-        // Whatever was left to this node is named now.
-        let order = Order { by_host: ByHost::Nothing, ..order.clone() };
-        let ended = peers.cast(node.name().as_str(), &order, &home).await;
+        let to = (&*peers, node.name().as_str());
+        let ended = match order.minted.filter(|_| order.by_host != ByHost::Nothing) {
+            Some(minted) => {
+                // Whatever was left to this node is named now, and who runs it is admitted by this node.
+                let child = Child { entity: order.entity, minted, delegated: None };
+                let order = Order { by_host: ByHost::Nothing, ..order.clone() };
+                let cast = child.cast(&hosted.loom, to, order, &mut None, &home).await;
+                cast.map_err(|fault| {
+                    let is_unproved = matches!(fault, Fault::Unproved { .. });
+                    if is_unproved { refuse(MEMBERS, GateError::Denied(fault.to_string())) } else { ours(&fault) }
+                })?
+            }
+            None => peers.cast(to.1, order, &home).await,
+        };
         ended.map_err(|error| {
             let told = error.for_entity();
             match error {

@@ -1,0 +1,131 @@
+//! The near side of a remote cast as far as it says who may write: the host is admitted for what it opens and for all below it, and is
+//! shown by which right this node admits it.
+//!
+//! A host says its key when it is chosen. The admission is durable before the host hears of it, and is made once for each key.
+
+use std::sync::Arc;
+
+use crate::domain::ids::{EntityId, EntryId, WriterKey};
+use crate::domain::limits::{ADMISSION_DEPTH_MAX, RECEIVED_BYTES_MAX};
+use crate::domain::loom::Minted;
+use crate::domain::members::{Admitted, CheckedProof, Right, Scope};
+use crate::domain::remote::{Credentials, HostIdentity, MEMBERS, Order};
+use crate::ports::{Home, PeerError, Peers, RemoteEnd};
+
+use super::fault::Fault;
+use super::recorder::Loom;
+use super::vouching::vouching;
+
+/// What a host is admitted for.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// The entity that it opens.
+    pub(super) entity: EntityId,
+    /// What that one's id commits to.
+    pub(super) minted: Minted,
+    /// The entity that delegates it, and the entry that says so; nothing for a root.
+    pub(super) delegated: Option<(EntityId, EntryId)>,
+}
+
+/// The admission of a host under one key.
+#[derive(Debug, Clone)]
+pub(super) struct HostAdmission {
+    opener: WriterKey,
+    credentials: Arc<Credentials>,
+}
+
+impl Child {
+    /// Has an order run by a host that is admitted for it. A host that has taken another key since it was asked is admitted anew, once.
+    pub(super) async fn cast(
+        &self,
+        loom: &Loom,
+        (peers, node): (&dyn Peers, &str),
+        mut order: Order,
+        known: &mut Option<HostAdmission>,
+        home: &dyn Home,
+    ) -> Result<Result<RemoteEnd, PeerError>, Fault> {
+        let opener = match peers.identify(node, false).await {
+            Ok(opener) => opener,
+            Err(error) => return Ok(Err(error)),
+        };
+        order.credentials = self.admit(loom, &opener, known).await?;
+        let ended = peers.cast(node, &order, home).await;
+        let Err(PeerError::Refused { refusal, .. }) = &ended else { return Ok(ended) };
+        if refusal.rule != MEMBERS {
+            return Ok(ended);
+        }
+        match peers.identify(node, true).await {
+            Ok(now) if now.key != opener.key => {
+                order.credentials = self.admit(loom, &now, known).await?;
+                Ok(peers.cast(node, &order, home).await)
+            }
+            Ok(_) | Err(_) => Ok(ended),
+        }
+    }
+
+    /// Admits a host, unless it was under this key.
+    async fn admit(
+        &self,
+        loom: &Loom,
+        opener: &Arc<HostIdentity>,
+        known: &mut Option<HostAdmission>,
+    ) -> Result<Arc<Credentials>, Fault> {
+        if let Some(known) = known.as_ref().filter(|known| known.opener == opener.key) {
+            return Ok(Arc::clone(&known.credentials));
+        }
+        let Self { entity, minted, delegated } = *self;
+        let scope = Scope { entity, minted, opener: opener.key, bytes_max: RECEIVED_BYTES_MAX };
+        let admitted = Admitted {
+            principal: opener.principal.clone(),
+            rights: std::iter::once(Right::Write).collect(),
+            scope: Some(scope),
+            again: Vec::new(),
+            by: None,
+            note: None,
+        };
+        let admission = loom.admit(delegated, admitted)?;
+        // What the host is shown has to be there whatever becomes of this node, and so has what the child follows.
+        loom.sync().await?;
+        let (open, host) = (loom.clone(), Arc::clone(opener));
+        let delegated = delegated.map(|(_, entry)| entry);
+        // It reads and may write: not on a thread that serves.
+        let gathered = tokio::task::spawn_blocking(move || credentials(&open, admission, delegated, &host)).await;
+        let credentials = Arc::new(gathered.map_err(|error| Fault::Stopped(error.to_string()))??);
+        *known = Some(HostAdmission { opener: opener.key, credentials: Arc::clone(&credentials) });
+        Ok(credentials)
+    }
+}
+
+/// What shows a host that an admission holds: the entries from the loom's founding to it, and what vouches for their writers' keys.
+fn credentials(
+    loom: &Loom,
+    admission: EntryId,
+    delegated: Option<EntryId>,
+    opener: &HostIdentity,
+) -> Result<Credentials, Fault> {
+    let store = loom.store();
+    // One too many of a key is left out: what is kept says the same.
+    drop(store.attest(loom.id(), &opener.attestations)?);
+    let mut chain: Vec<CheckedProof> = vec![proof(loom, admission)?];
+    while let Some(relies) = chain.last().and_then(|last| last.sealed().entry.relies) {
+        if chain.len() > ADMISSION_DEPTH_MAX as usize {
+            break;
+        }
+        chain.push(proof(loom, relies)?);
+    }
+    chain.push(proof(loom, loom.founding()?)?);
+    chain.reverse();
+    let keys = chain.iter().map(|proof| proof.sealed().entry.writer).chain([opener.key]);
+    let attestations = vouching(store, loom.id(), keys)?;
+    chain.extend(delegated.map(|delegated| proof(loom, delegated)).transpose()?);
+    Ok(Credentials { proofs: chain.iter().map(CheckedProof::to_proof).collect(), attestations })
+}
+
+/// Proves an entry: from a log that is here, or as it was proved to this node.
+fn proof(loom: &Loom, entry: EntryId) -> Result<CheckedProof, Fault> {
+    if let Some(proof) = loom.store().prove(entry)? {
+        return Ok(proof);
+    }
+    let proved = loom.store().proved_entry(loom.id(), entry)?;
+    proved.ok_or_else(|| Fault::Unproved { loom: loom.id(), what: format!("entry {entry}") })
+}

@@ -1,0 +1,160 @@
+//! What an order shows of its caller's right to have this node open an entity: checked before anything of it is recorded, and kept.
+
+use std::sync::Arc;
+
+use cantrip_gates::GateError;
+
+use crate::domain::ids::{EntityId, EntryId, LoomId};
+use crate::domain::loom::{Body, Sealed};
+use crate::domain::members::{
+    Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Vouched,
+};
+use crate::domain::remote::{ByHost, Credentials, MEMBERS, Order, Refusal};
+use crate::driver::fault::chain;
+use crate::ports::LoomStore;
+
+use super::{Casts, ours, refuse};
+
+/// What an order is about, as far as it has to be shown.
+struct Shown {
+    loom: LoomId,
+    entity: EntityId,
+    parent: Option<EntryId>,
+    spawned_by: Option<EntityId>,
+    credentials: Arc<Credentials>,
+}
+
+fn denied(what: String) -> Refusal {
+    refuse(MEMBERS, GateError::Denied(what))
+}
+
+impl Casts {
+    /// Checks by which admission this node opens an entity that its caller has minted, and keeps what shows it. Nothing for an entity
+    /// that this node has minted itself.
+    pub(super) async fn shown(&self, order: &Order) -> Result<Option<EntryId>, Refusal> {
+        if order.by_host != ByHost::Nothing {
+            return Ok(None);
+        }
+        let shown = Shown {
+            loom: order.loom,
+            entity: order.entity,
+            parent: order.parent,
+            spawned_by: order.spawned_by,
+            credentials: Arc::clone(&order.credentials),
+        };
+        let store = Arc::clone(&self.0.runtime.host.store);
+        // Signatures are checked, and what holds is written and synced: not on a thread that serves.
+        let admission = tokio::task::spawn_blocking(move || shown.keep(&*store)).await;
+        admission.map_err(|error| ours(&error))?.map(Some)
+    }
+}
+
+impl Shown {
+    /// Checks everything, and keeps it once all of it holds.
+    fn keep(&self, store: &dyn LoomStore) -> Result<EntryId, Refusal> {
+        let proofs = self.proofs()?;
+        let attestations = &self.credentials.attestations;
+        let vouched = store.checked(attestations);
+        let vouched =
+            vouched.map_err(|error| denied(format!("what vouches for a key does not hold: {}", chain(&error))))?;
+        let admission = self.admission(store, &proofs, vouched)?;
+        self.delegation(&proofs)?;
+        for kept in store.attest(self.loom, attestations).map_err(|error| ours(&error))? {
+            kept.map_err(|error| denied(format!("what vouches for a key is not kept: {}", chain(&error))))?;
+        }
+        match store.keep_proved(&proofs).map_err(|error| ours(&error))? {
+            Ok(_) => Ok(admission),
+            Err(full) => Err(refuse(MEMBERS, GateError::Exhausted(chain(&full)))),
+        }
+    }
+
+    fn proofs(&self) -> Result<Vec<CheckedProof>, Refusal> {
+        let loom = self.loom;
+        let check = |proof: &ProvedEntry| {
+            let proof = proof.clone().check();
+            let proof = proof
+                .map_err(|error| denied(format!("a proved entry of the order does not hold: {}", chain(&error))))?;
+            if proof.loom() == loom {
+                return Ok(proof);
+            }
+            Err(denied(format!(
+                "the proved entry {} is of loom {}, and the order is of {loom}",
+                proof.id(),
+                proof.loom()
+            )))
+        };
+        self.credentials.proofs.iter().map(check).collect()
+    }
+
+    /// The admission by which this node may open the entity.
+    fn admission(&self, store: &dyn LoomStore, proofs: &[CheckedProof], vouched: Vouched) -> Result<EntryId, Refusal> {
+        let (loom, entity) = (self.loom, self.entity);
+        let Some(founding) = proofs.iter().find(|proof| matches!(proof.sealed().entry.body, Body::Founded { .. }))
+        else {
+            return Err(denied(format!("the order does not show who founded the loom {loom}")));
+        };
+        let mut known = Known::new(loom, vouched);
+        if let Some(record) = founder(store, founding.sealed())? {
+            known.founded_by(record);
+        }
+        for proof in proofs {
+            known.proved(proof);
+        }
+        let divided = store.proofs().map_err(|error| ours(&error))?;
+        for proof in divided.iter().filter(|proof| proof.early.loom == loom) {
+            known.equivocates(proof);
+        }
+        let (reader, own) = (Reader::new(&known), store.writer());
+        match reader.may(own, Deed::Host(entity)) {
+            Ok(Some(admission)) => Ok(admission),
+            Ok(None) => Err(denied(format!(
+                "the order does not show that this node, whose key is {own}, was admitted for {entity}"
+            ))),
+            Err(why) => {
+                let of_entity = |proof: &&CheckedProof| matches!(&proof.sealed().entry.body, Body::Admitted(admitted) if admitted.scope.is_some_and(|scope| scope.entity == entity));
+                let why = match proofs.iter().rev().find(of_entity) {
+                    None => format!("the order shows no admission of a host for {entity}"),
+                    Some(proof) => match reader.counts(proof.id()) {
+                        Err(refused) => {
+                            format!("the admission {} of a host for {entity} decides nothing: {refused}", proof.id())
+                        }
+                        Ok(()) => format!("this node, whose key is {own}, may not open {entity}: {why}"),
+                    },
+                };
+                Err(denied(why))
+            }
+        }
+    }
+
+    /// That the entry which the entity follows delegates it.
+    fn delegation(&self, proofs: &[CheckedProof]) -> Result<(), Refusal> {
+        let entity = self.entity;
+        let (parent, by) = match (self.parent, self.spawned_by) {
+            (None, None) => return Ok(()),
+            (Some(parent), Some(by)) => (parent, by),
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(denied(format!(
+                    "the order names only one of the entity that spawned {entity} and the entry that says so"
+                )));
+            }
+        };
+        let delegates = |sealed: &Sealed| {
+            sealed.id == parent
+                && sealed.entry.entity == Some(by)
+                && matches!(&sealed.entry.body, Body::Delegated { child, .. } if *child == entity)
+        };
+        if proofs.iter().any(|proof| delegates(proof.sealed())) {
+            return Ok(());
+        }
+        Err(denied(format!("the order does not show that {by} has delegated {entity} with the entry {parent}")))
+    }
+}
+
+/// The member record in a founding entry.
+fn founder(store: &dyn LoomStore, founding: &Sealed) -> Result<Option<CheckedRecord>, Refusal> {
+    let Body::Founded { member: Some(member), .. } = &founding.entry.body else { return Ok(None) };
+    let record = MemberRecord::parse(member).and_then(|record| store.checked(&[Attestation::Member(record)]));
+    let record = record
+        .map_err(|error| denied(format!("the member record that founds the loom does not hold: {}", chain(&error))))?;
+    Ok(record.records.into_iter().next())
+}

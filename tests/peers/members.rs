@@ -1,0 +1,392 @@
+//! A remote cast admits its host, and an order shows that it did.
+
+use std::sync::Arc;
+
+use cantrip_runtime::adapters::clock::SystemClock;
+use cantrip_runtime::adapters::peer::{TcpNet, Way, over_tls};
+use cantrip_runtime::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
+use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
+use cantrip_runtime::domain::loom::{Body, Head, Opened, Sealed};
+use cantrip_runtime::domain::members::{
+    Admitted, Attestation, CheckedProof, Deed, Known, Principal, ProofError, ProvedEntry, Reader, RecordError, Right,
+    Rights, Scope, Vouched,
+};
+use cantrip_runtime::domain::remote::{Credentials, Order};
+use cantrip_runtime::driver::HostLimits;
+use cantrip_runtime::ports::{By, CopyStore, LoomStore, MemberStore, PeerError, Peers, StoreError};
+use cantrip_runtime::{CastOptions, NoMedia, Wards};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::peer_support::{
+    Cluster, Node, Parts, TestHost, host_admitted, limits, minted_by_hand, proofs_by_hand, remote, shown, turns,
+};
+use crate::{Looking, Net, Strange, clean, key, net, net_with, order, parent, script, told};
+
+/// The admissions that a node has written, each with its entry.
+fn admissions(node: &Node, loom: LoomId) -> Vec<(Sealed, Admitted)> {
+    let own = node.store.recorded(loom, By::ThisNode, 0, 10_000).unwrap();
+    let admitted = |(_, sealed): (u64, Sealed)| {
+        let Body::Admitted(admitted) = sealed.entry.body.clone() else { return None };
+        Some((sealed, *admitted))
+    };
+    own.into_iter().filter_map(admitted).collect()
+}
+
+/// What a node has opened of a loom.
+fn openings(node: &Node, loom: LoomId) -> Vec<(Sealed, Opened)> {
+    let own = node.store.recorded(loom, By::ThisNode, 0, 10_000).unwrap();
+    let opened = |(_, sealed): (u64, Sealed)| {
+        let Body::Opened(opened) = sealed.entry.body.clone() else { return None };
+        Some((sealed, *opened))
+    };
+    own.into_iter().filter_map(opened).collect()
+}
+
+fn proved(node: &Node, loom: LoomId) -> Vec<EntryId> {
+    node.store.proved(loom).unwrap().iter().map(CheckedProof::id).collect()
+}
+
+fn names(opened: &Opened) -> Vec<&str> {
+    opened.origins.iter().map(|origin| origin.node.as_str()).collect()
+}
+
+fn deep() -> Wards {
+    Wards { max_turns: Some(60), max_depth: Some(4), ..Wards::default() }
+}
+
+fn write() -> Rights {
+    std::iter::once(Right::Write).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cast_admits_its_host_for_what_it_opens_and_the_host_relies_on_it() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let here = json!([{ "call": "call_entity", "args": { "intent": script(json!([{ "done": 1 }])) } }, { "done": 2 }]);
+    let requests = json!([{ "node": "b", "intent": script(here), "gates": ["call_entity"] }]);
+    let (_, loom) = parent(a, deep(), Vec::new(), requests).await;
+    let ((admission, admitted), child) = (admissions(a, loom).remove(0), openings(b, loom).remove(0));
+    let entity = child.0.entry.entity.unwrap();
+    let minted = child.1.minted.unwrap();
+    assert_eq!((admitted.principal, admitted.rights), (Principal::Key(b.store.writer()), write()));
+    let scope = admitted.scope.unwrap();
+    assert_eq!((scope.entity, scope.minted, scope.opener), (entity, minted, b.store.writer()));
+    assert_eq!(admission.entry.entity, child.1.spawned_by, "it is of the entity that delegates");
+    assert_eq!((admission.entry.relies, admission.entry.parent), (None, child.1.delegated));
+    // The host's own child relies on the same, and so does all that begins something.
+    let opened = openings(b, loom);
+    assert_eq!(opened.len(), 2);
+    assert!(opened.iter().all(|(sealed, opened)| {
+        sealed.entry.relies == Some(admission.id) && opened.delegated.is_some() && names(opened) == ["a"]
+    }));
+    let kept = proved(b, loom);
+    assert!(kept.contains(&admission.id) && kept.contains(&child.1.delegated.unwrap()) && kept.len() == 3);
+    clean(a);
+    clean(b);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_does_not_show_its_hosts_admission_is_refused_and_nothing_is_recorded() {
+    let net = net(&["a", "b", "c"], |_, _| {}).await;
+    let (a, b, c) = (&net.nodes[0], &net.nodes[1], &net.nodes[2]);
+    let plain = order(remote(&[], turns(3)).order, &script(json!([{ "done": 1 }])));
+    let (host, minted) = (b.store.writer(), plain.minted.unwrap());
+    let whole = shown(plain.clone(), host);
+    let with = |proofs: Vec<ProvedEntry>| Order {
+        credentials: Arc::new(Credentials { proofs, attestations: Vec::new() }),
+        ..plain.clone()
+    };
+    let admitting = |change: &dyn Fn(&mut Admitted)| {
+        let mut admitted = host_admitted(plain.entity, minted, host);
+        change(&mut admitted);
+        with(proofs_by_hand(plain.loom, minted.nonce, admitted))
+    };
+    let (other_loom, other_entity, other_minted) = minted_by_hand(77, [77; 16]);
+    let of_another_loom = proofs_by_hand(other_loom, other_minted.nonce, host_admitted(plain.entity, minted, host));
+    let mut unsigned = whole.credentials.proofs.clone();
+    unsigned[1].signature = [1; 64];
+    let mut cut = whole.credentials.proofs.clone();
+    cut[0].behind.clear();
+    let scope = |scope: Scope| move |admitted: &mut Admitted| admitted.scope = Some(scope);
+    let own = host_admitted(plain.entity, minted, host).scope.unwrap();
+    let cases: Vec<(&str, Order, &str)> = vec![
+        ("nothing", plain.clone(), "does not show who founded the loom"),
+        ("of another loom", with(of_another_loom), "is of loom"),
+        ("signed by nobody", with(unsigned), "has not signed"),
+        ("cut", with(cut), "has not signed"),
+        ("without its founding", with(whole.credentials.proofs[1..].to_vec()), "does not show who founded"),
+        ("without the admission", with(whole.credentials.proofs[..1].to_vec()), "shows no admission of a host"),
+        (
+            "of another child",
+            admitting(&scope(Scope { entity: other_entity, minted: other_minted, ..own })),
+            "shows no admission of a host",
+        ),
+        ("of another opener", admitting(&scope(Scope { opener: c.store.writer(), ..own })), "may not open"),
+        ("of another's child", admitting(&scope(Scope { minted: other_minted, ..own })), "may not open"),
+        ("of another node", admitting(&|it| it.principal = Principal::Key(c.store.writer())), "may not open"),
+        ("without the right", admitting(&|it| it.rights = Rights::default()), "may not open"),
+        (
+            "without a delegation",
+            Order { parent: Some(EntryId::of(b"call")), spawned_by: Some(other_entity), ..whole.clone() },
+            "does not show that",
+        ),
+    ];
+    for (what, order, expected) in cases {
+        let refused = a.peers.cast("b", &order, &Looking::default()).await;
+        let Err(PeerError::Refused { refusal, .. }) = refused else { panic!("{what}: {refused:?}") };
+        assert_eq!(refusal.rule, "members", "{what}: {refusal}");
+        assert!(refusal.error.to_string().contains(expected), "{what}: {refusal}");
+    }
+    assert!(b.store.looms().unwrap().is_empty() && proved(b, plain.loom).is_empty(), "nothing of them is recorded");
+    a.peers.cast("b", &whole, &Looking::default()).await.unwrap();
+    // What one host was shown is worth nothing at another.
+    let replayed = a.peers.cast("c", &whole, &Looking::default()).await;
+    assert!(matches!(&replayed, Err(PeerError::Refused { refusal, .. }) if refusal.rule == "members"), "{replayed:?}");
+    assert!(c.store.looms().unwrap().is_empty() && proved(c, plain.loom).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_member_admits_nobody() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let plain = order(remote(&[], turns(3)).order, &script(json!([{ "done": 1 }])));
+    let mut proofs = shown(plain.clone(), b.store.writer()).credentials.proofs.clone();
+    // The founding is the founder's word, the admission a stranger's.
+    let stranger = MemoryStore::with_key(NodeKey::from_secret(&[8; 32]));
+    let admitted = host_admitted(plain.entity, plain.minted.unwrap(), b.store.writer());
+    let body = Body::Admitted(Box::new(admitted));
+    let entry = cantrip_runtime::domain::loom::Entry::new(plain.loom, (stranger.writer(), 1), 1, None, None, body);
+    let sealed = Sealed::new(entry, Vec::new()).unwrap();
+    stranger.append(sealed.clone()).unwrap();
+    proofs[1] = stranger.prove(sealed.id).unwrap().unwrap().to_proof();
+    let credentials = Arc::new(Credentials { proofs, attestations: Vec::new() });
+    let refused = a.peers.cast("b", &Order { credentials, ..plain }, &Looking::default()).await.unwrap_err();
+    assert!(refused.to_string().contains("decides nothing: its writer is not the founder"), "{refused}");
+    assert!(b.store.looms().unwrap().is_empty());
+}
+
+/// What the founder of a loom reads of it for decisions: its own log, and what came by the cast of one child, by writer.
+fn refused(a: &Node, loom: LoomId) -> Vec<String> {
+    let own: Vec<Sealed> =
+        a.store.recorded(loom, By::ThisNode, 0, 10_000).unwrap().into_iter().map(|it| it.1).collect();
+    let others: Vec<Sealed> =
+        a.store.recorded(loom, By::Others, 0, 10_000).unwrap().into_iter().map(|it| it.1).collect();
+    let mut known = Known::new(loom, Vouched::default());
+    known.log(a.store.writer(), &own, own.len());
+    for head in a.store.cast_heads(loom).unwrap() {
+        let of_writer: Vec<&Sealed> = others.iter().filter(|sealed| sealed.entry.writer == head.writer).collect();
+        known.cast(head.writer, head.cast, Head::default(), of_writer.iter().copied(), of_writer.len());
+    }
+    let reader = Reader::new(&known);
+    let refused = reader.refused().map(|(sealed, why)| format!("{} {}: {why}", sealed.entry.body.kind(), sealed.id));
+    refused.collect()
+}
+
+/// Starts the node `b` again at its address, with what it has recorded.
+async fn started(cluster: &Cluster, address: NodeAddress, other: NodeAddress, store: Arc<dyn LoomStore>) -> Node {
+    let identity = cluster.identity(address.name().as_str());
+    let listener = TcpListener::bind(address.address()).await.unwrap();
+    let host = TestHost::new(std::slice::from_ref(&other), Vec::new(), told());
+    let parts = Parts {
+        store,
+        clock: Arc::new(SystemClock::default()),
+        media: Arc::new(NoMedia),
+        way: Way::Tls { net: Arc::new(TcpNet), identity: Arc::clone(&identity) },
+        limits: limits(),
+        host_limits: HostLimits::default(),
+        others: vec![other],
+        host,
+        address,
+    };
+    Node::start(parts, over_tls(listener, identity))
+}
+
+impl MemberStore for Strange {
+    fn attestations(&self, loom: LoomId) -> Result<Vec<Attestation>, StoreError> {
+        self.inner.attestations(loom)
+    }
+
+    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
+        self.inner.attestations_of(loom, key)
+    }
+
+    fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
+        self.inner.vouched(loom)
+    }
+
+    fn checked(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {
+        self.inner.checked(all)
+    }
+
+    fn attest(&self, loom: LoomId, all: &[Attestation]) -> Result<Vec<Result<bool, RecordError>>, StoreError> {
+        self.inner.attest(loom, all)
+    }
+
+    fn proved(&self, loom: LoomId) -> Result<Vec<CheckedProof>, StoreError> {
+        self.inner.proved(loom)
+    }
+
+    fn proved_entry(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+        self.inner.proved_entry(loom, id)
+    }
+
+    fn keep_proved(&self, all: &[CheckedProof]) -> Result<Result<usize, ProofError>, StoreError> {
+        self.inner.keep_proved(all)
+    }
+
+    fn prove(&self, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+        self.inner.prove(id)
+    }
+}
+
+/// A cast from `a` on `b`, which casts on to `c`.
+fn onward() -> serde_json::Value {
+    let last = json!({ "node": "c", "intent": script(json!([{ "done": "on c" }])), "gates": [] });
+    let second = script(json!([{ "call": "call_entity", "args": last }, { "done": "on b" }]));
+    json!([{ "node": "b", "intent": second, "gates": ["call_entity"] }])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_casts_on_shows_the_founding_its_own_admission_and_its_hosts() {
+    let net = net(&["a", "b", "c"], |_, _| {}).await;
+    let [a, b, c] = [0, 1, 2].map(|at| &net.nodes[at]);
+    let (_, loom) = parent(a, deep(), Vec::new(), onward()).await;
+    let ((by_a, _), (by_b, admitted)) = (admissions(a, loom).remove(0), admissions(b, loom).remove(0));
+    assert_eq!((by_a.entry.relies, by_b.entry.relies), (None, Some(by_a.id)));
+    let (opened_b, opened_c) = (openings(b, loom).remove(0), openings(c, loom).remove(0));
+    assert_eq!(by_b.entry.entity, opened_b.0.entry.entity, "of the entity that delegates on");
+    assert_eq!(admitted.scope.map(|scope| scope.opener), Some(c.store.writer()));
+    assert_eq!((opened_b.0.entry.relies, opened_c.0.entry.relies), (Some(by_a.id), Some(by_b.id)));
+    assert_eq!((names(&opened_b.1), names(&opened_c.1)), (vec!["a"], vec!["a", "b"]));
+    let founding = a.store.recorded(loom, By::ThisNode, 0, 1).unwrap().remove(0).1;
+    let kept = proved(c, loom);
+    for shown in [founding.id, by_a.id, by_b.id, opened_c.1.delegated.unwrap()] {
+        assert!(kept.contains(&shown), "{shown} is not kept");
+    }
+    assert_eq!(kept.len(), 4);
+    let proofs = c.store.proved(loom).unwrap();
+    let mut known = Known::new(loom, Vouched::default());
+    for proof in &proofs {
+        known.proved(proof);
+    }
+    let entity = opened_c.0.entry.entity.unwrap();
+    assert_eq!(Reader::new(&known).may(c.store.writer(), Deed::Host(entity)), Ok(Some(by_b.id)));
+    // Whoever has all of it says that all of it counts.
+    assert_eq!(refused(a, loom), Vec::<String>::new());
+    net.nodes.iter().for_each(clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_that_was_admitted_writes_counts_for_who_has_everything() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let a = &net.nodes[0];
+    let mut entity = a.runtime.summon_at("b", remote(&["deed"], turns(5)), CastOptions::default()).unwrap();
+    for number in 1..=3 {
+        entity.send(&script(json!([{ "call": "deed", "args": { "deed": "x" } }, { "done": number }]))).await.unwrap();
+    }
+    assert_eq!(admissions(a, entity.loom()).len(), 1, "one admission is for all of its intents");
+    assert_eq!(refused(a, entity.loom()), Vec::<String>::new());
+}
+
+/// The admissions that the deciding entries of an entity name, in order.
+fn relied_on(store: &dyn LoomStore, entity: EntityId) -> Vec<(String, Option<EntryId>)> {
+    let deciding = |sealed: &Sealed| match &sealed.entry.body {
+        Body::Intent(intent) => !intent.steer,
+        body => matches!(body, Body::Opened(_) | Body::Adopted { .. }),
+    };
+    let entries = store.entries_of(entity).unwrap();
+    let named = entries.iter().filter(|sealed| deciding(sealed));
+    named.map(|sealed| (sealed.entry.body.kind().to_owned(), sealed.entry.relies)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_relies_on_its_admission_after_a_restart_of_its_host_and_in_further_episodes() {
+    let store = MemoryStore::with_key(key());
+    let kept = Arc::clone(&store) as Arc<dyn LoomStore>;
+    let net = net_with(&["a", "b"], |_, _| {}, |name| (name == "b").then(|| Arc::clone(&kept))).await;
+    let Net { nodes, cluster, .. } = net;
+    let [a, b]: [Node; 2] = nodes.try_into().unwrap_or_else(|_| panic!());
+    let mut entity = a.runtime.summon_at("b", remote(&["call_entity"], turns(9)), CastOptions::default()).unwrap();
+    entity.send(&script(json!([{ "done": 1 }]))).await.unwrap();
+    let admission = admissions(&a, entity.loom()).remove(0).0.id;
+    let address = b.address.clone();
+    b.stopped().await;
+    let again = started(&cluster, address, a.address.clone(), Arc::clone(&kept)).await;
+    let child = json!({ "intent": script(json!([{ "done": 3 }])) });
+    entity.send(&script(json!([{ "call": "call_entity", "args": child }, { "done": 2 }]))).await.unwrap();
+    let named = relied_on(&*kept, entity.entity());
+    assert_eq!(named, [("opened".to_owned(), Some(admission)), ("intent".to_owned(), Some(admission))]);
+    assert_eq!(admissions(&a, entity.loom()).len(), 1, "its key is the same");
+    let opened = openings(&again, entity.loom());
+    assert!(opened.len() == 2 && opened.iter().all(|(sealed, _)| sealed.entry.relies == Some(admission)));
+    assert_eq!(refused(&a, entity.loom()), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_taken_another_key_between_two_casts_is_admitted_under_that_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(folder.path(), StoreOptions::default()).unwrap();
+    let kept = Arc::clone(&store) as Arc<dyn LoomStore>;
+    let net = net_with(&["a", "b"], |_, _| {}, |name| (name == "b").then(|| Arc::clone(&kept))).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let old = b.store.writer();
+    let mut entity = a.runtime.summon_at("b", remote(&[], turns(9)), CastOptions::default()).unwrap();
+    entity.send(&script(json!([{ "done": 1 }]))).await.unwrap();
+    let new = store.renew().unwrap();
+    // The connection is the same, and what was said on it is not true any more.
+    let mut fork = entity.fork(1);
+    fork.send(&script(json!([{ "done": 2 }]))).await.unwrap();
+    let of = |child: EntityId| -> Vec<WriterKey> {
+        let all = admissions(a, entity.loom()).into_iter().filter_map(|(_, admitted)| admitted.scope);
+        all.filter(|scope| scope.entity == child).map(|scope| scope.opener).collect()
+    };
+    assert_eq!((of(entity.entity()), of(fork.entity())), (vec![old], vec![old, new]));
+    let last = admissions(a, entity.loom()).pop().unwrap().0.id;
+    assert_eq!(relied_on(&*store, fork.entity())[0], ("opened".to_owned(), Some(last)));
+    // What vouches for the new key came with it.
+    assert_eq!(a.store.attestations_of(entity.loom(), new).unwrap().len(), 1);
+    // The entity of the old key goes on under the new one, and relies on what it relied on.
+    entity.send(&script(json!([{ "done": 3 }]))).await.unwrap();
+    let admission = admissions(a, entity.loom()).remove(0).0.id;
+    assert!(relied_on(&*store, entity.entity()).iter().all(|(_, named)| *named == Some(admission)));
+    clean(b);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_a_node_where_its_record_and_the_connection_say_the_same() {
+    let secrets = key();
+    let stores = [0, 1, 2].map(|_| MemoryStore::with_key(key()));
+    let (honest, other) =
+        (MemoryStore::with_key(secrets.clone()), MemoryStore::with_key(NodeKey::from_secret(&[88; 32])));
+    let net = net_with(
+        &["a", "b", "c"],
+        |_, _| {},
+        |name| match name {
+            "b" => Some(Arc::clone(&honest) as _),
+            "c" => Some(Arc::clone(&other) as _),
+            _ => Some(Arc::clone(&stores[0]) as _),
+        },
+    )
+    .await;
+    let a = &net.nodes[0];
+    let vouch = |key: &NodeKey, name: &str| {
+        let (chain, by_certificate) = net.cluster.identity(name).attest(key.writer()).unwrap();
+        key.vouch(chain, by_certificate)
+    };
+    honest.attest_own(&vouch(&secrets, "b")).unwrap();
+    // A record of another name than the one that the connection was made with.
+    other.attest_own(&vouch(&NodeKey::from_secret(&[88; 32]), "b")).unwrap();
+    let principal = async |node: &str| a.peers.identify(node, false).await.unwrap().principal.clone();
+    let Principal::Node(node) = principal("b").await else { panic!() };
+    assert_eq!(node.name, "b".parse::<NodeName>().unwrap());
+    assert_eq!(principal("c").await, Principal::Key(other.writer()));
+    let intent = script(json!([{ "done": 1 }]));
+    let outcome = a.runtime.cast_at("b", remote(&[], turns(3)), &intent, CastOptions::default()).await.unwrap();
+    let loom = a.store.loom_of(outcome.entity).unwrap().unwrap();
+    assert_eq!(admissions(a, loom).remove(0).1.principal, Principal::Node(node.clone()));
+    for store in [&a.store, &net.nodes[1].store] {
+        let vouched = store.vouched(loom).unwrap();
+        assert!(vouched.records.iter().any(|record| (record.key(), record.node()) == (honest.writer(), &node)));
+    }
+}
