@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cantrip_runtime::adapters::peer::{
-    AcceptLimits, ConnectionLimits, PeerLimits, PeerNodes, TcpNet, Way, over_tls, v1,
+    AcceptLimits, ConnectionLimits, PROTOCOL, PeerLimits, PeerNodes, TcpNet, Way, over_tls, v1,
 };
 use cantrip_runtime::domain::event::Event;
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, LoomId};
@@ -184,6 +184,32 @@ async fn health_and_reflection_are_for_listed_peers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_of_another_protocol_is_refused_with_both_numbers() {
+    let keys = Keys::new();
+    let (_node, at) = serve(&keys, AcceptLimits::default(), ConnectionLimits::default(), |_| {}).await;
+    let asked = async |said: Option<&str>| {
+        let mut request = Request::new(v1::DescribeRequest {});
+        if let Some(said) = said {
+            request.metadata_mut().insert("cantrip-protocol", said.parse().unwrap());
+        }
+        client(keys.channel("a", &at).await).describe(request).await
+    };
+    for (said, named) in
+        [("1", "protocol 1 of"), ("3", "protocol 3 of"), ("later", "protocol later of"), ("", "protocol  of")]
+    {
+        let refused = asked(Some(said)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        let both = refused.message().contains(named) && refused.message().contains(&format!("speaks {PROTOCOL}"));
+        assert!(both, "{}", refused.message());
+    }
+    let refused = asked(Some(&"9".repeat(4_000))).await.unwrap_err();
+    assert!(refused.message().contains("of no number") && refused.message().len() < 300, "{}", refused.message());
+    // This node says its own; a client that was made from the description says none.
+    asked(Some(&PROTOCOL.to_string())).await.unwrap();
+    asked(None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn headers_of_a_call_are_bounded() {
     let keys = Keys::new();
     let (_node, at) = serve(&keys, AcceptLimits::default(), ConnectionLimits::default(), |_| {}).await;
@@ -265,8 +291,10 @@ impl v1::node_server::Node for Host {
     type CastStream = Answers<v1::HostMessage>;
     type SyncStream = Answers<v1::CopyMessage>;
 
-    async fn describe(&self, _: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
-        none()
+    async fn describe(&self, asked: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
+        // As a node of a later protocol answers.
+        let said = asked.metadata().get("cantrip-protocol").and_then(|said| said.to_str().ok()).unwrap_or("none");
+        Err(Status::failed_precondition(format!("the caller speaks protocol {said} of cantrip.v1, and b speaks 99")))
     }
 
     async fn identify(&self, _: Request<v1::IdentifyRequest>) -> Result<Response<v1::IdentifyResponse>, Status> {
@@ -395,7 +423,8 @@ async fn cast_on(said: impl Fn() -> Vec<v1::host_message::Message> + Send + Sync
     cast_on_host(Host(Arc::new(said), None), limits()).await
 }
 
-async fn cast_on_host(host: Host, limits: PeerLimits) -> (String, u64) {
+/// The way of `a` to a host that serves as `b`.
+async fn way_to(host: Host, limits: PeerLimits) -> Arc<PeerNodes> {
     let keys = Keys::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap().to_string();
@@ -403,10 +432,25 @@ async fn cast_on_host(host: Host, limits: PeerLimits) -> (String, u64) {
     let service = v1::node_server::NodeServer::new(host);
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(Box::pin(connections)));
     let way = Way::Tls { net: Arc::new(TcpNet), identity: keys.identity("a") };
-    let peers = PeerNodes::new(vec![node("b", &at)], way, limits);
+    PeerNodes::new(vec![node("b", &at)], way, limits)
+}
+
+async fn cast_on_host(host: Host, limits: PeerLimits) -> (String, u64) {
+    let peers = way_to(host, limits).await;
     let home = Patient::default();
     let error = cantrip_runtime::ports::Peers::cast(&*peers, "b", &order(), &home).await.unwrap_err();
     (error.to_string(), home.synced.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_speaks_another_protocol_says_both_numbers_and_is_not_asked_again() {
+    let peers = way_to(Host(Arc::new(Vec::new), None), limits()).await;
+    let error = peers.describe("b").await.unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("the caller speaks protocol {PROTOCOL} of cantrip.v1, and b speaks 99")),
+        "{error}"
+    );
+    assert!(error.contains("refused"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,8 +16,8 @@ use super::credentials::{self, Seen};
 use super::identity::Identity;
 use super::near::{Broken, Near};
 use super::net::{BoxIo, Net};
+use super::protocol::{self, Client};
 use super::wire as v1;
-use super::wire::node_client::NodeClient;
 use crate::domain::ids::{LoomId, NodeAddress, NodeName};
 use crate::domain::limits::{CONNECT_MS_DEFAULT, LEASE_MS_DEFAULT, MESSAGE_BYTES_MAX, RPC_MS_DEFAULT};
 use crate::domain::place::CallPlace;
@@ -153,8 +153,8 @@ impl PeerNodes {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(peer.name());
     }
 
-    pub(super) async fn client(&self, peer: &NodeAddress) -> Result<NodeClient<Channel>, PeerError> {
-        let client = NodeClient::new(self.channel(peer).await?);
+    pub(super) async fn client(&self, peer: &NodeAddress) -> Result<Client, PeerError> {
+        let client = protocol::client(self.channel(peer).await?);
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX * 2).max_encoding_message_size(MESSAGE_BYTES_MAX * 2))
     }
 
@@ -319,6 +319,8 @@ pub(super) fn failed(peer: &NodeAddress, status: &Status) -> PeerError {
         Code::PermissionDenied | Code::Unauthenticated => refused(GateError::Denied(text)),
         Code::InvalidArgument => refused(GateError::Invalid(text)),
         Code::ResourceExhausted => refused(GateError::Exhausted(text)),
+        // Another protocol: it would be another the next time.
+        Code::FailedPrecondition => refused(GateError::Failed(text)),
         Code::Unimplemented => PeerError::Broken {
             node,
             what: format!("it does not speak cantrip.v1, as this version ({}) does", env!("CARGO_PKG_VERSION")),
@@ -331,7 +333,6 @@ pub(super) fn failed(peer: &NodeAddress, status: &Status) -> PeerError {
         | Code::DeadlineExceeded
         | Code::NotFound
         | Code::AlreadyExists
-        | Code::FailedPrecondition
         | Code::Aborted
         | Code::Internal
         | Code::Unavailable

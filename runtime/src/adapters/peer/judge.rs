@@ -16,6 +16,7 @@ use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
 use super::connection::{Call, Connection, UNIT_BYTES};
+use super::protocol;
 use super::server::Hosting;
 use crate::domain::caller::Caller;
 use crate::domain::limits::{MESSAGE_BYTES_MAX, MESSAGE_BYTES_UNCOUNTED_MAX, MESSAGES_WAITING_MAX};
@@ -55,12 +56,13 @@ pub(super) fn not_listed(caller: &Caller, node: &str) -> Status {
 }
 
 impl JudgeLayer {
-    fn judge(&self, connection: Option<&Arc<Connection>>) -> Result<Arc<Connection>, Status> {
+    fn judge(&self, request: &Request<Body>) -> Result<Arc<Connection>, Status> {
+        let connection: Option<&Arc<Connection>> = request.extensions().get();
         let connection = connection.ok_or_else(|| Status::unauthenticated("nobody is known to be at the other end"))?;
         let refused = match &connection.refused {
             Some(refused) => Some(refused.clone()),
             None if !self.hosting.is_listed(&connection.caller) => Some(not_listed(&connection.caller, &self.node)),
-            None => None,
+            None => protocol::check(request.headers(), &self.node).err(),
         };
         match refused {
             None => Ok(Arc::clone(connection)),
@@ -89,7 +91,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let connection = match self.layer.judge(request.extensions().get()) {
+        let connection = match self.layer.judge(&request) {
             Ok(connection) => connection,
             Err(refused) => return Box::pin(std::future::ready(Ok(refused.into_http()))),
         };

@@ -16,6 +16,7 @@ mod identity;
 mod judge;
 mod near;
 mod net;
+mod protocol;
 mod server;
 mod speaking;
 mod sync;
@@ -33,6 +34,7 @@ pub use connection::ConnectionLimits;
 pub use deploy::{DeployError, Deployed, Package};
 pub use identity::{Identity, IdentityError, next_key};
 pub use net::{BoxIo, Net, TcpNet};
+pub use protocol::PROTOCOL;
 pub use server::{GuestLine, Hosting, NodeServer, ServeError, Terms};
 pub use upload::{Coming, Kept, Shelve, Uploaded, Uploads, signed_by};
 
