@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::domain::ids::{EntityId, EntryId, WriterKey};
 use crate::domain::limits::{ADMISSION_DEPTH_MAX, RECEIVED_BYTES_MAX};
-use crate::domain::loom::Minted;
+use crate::domain::loom::{Body, Minted, Sealed};
 use crate::domain::members::{Admitted, CheckedProof, Right, Scope};
 use crate::domain::remote::{Credentials, HostIdentity, MEMBERS, Order};
 use crate::ports::{Home, PeerError, Peers, RemoteEnd};
@@ -25,6 +25,8 @@ pub(super) struct Child {
     pub(super) minted: Minted,
     /// The entity that delegates it, and the entry that says so; nothing for a root.
     pub(super) delegated: Option<(EntityId, EntryId)>,
+    /// Whether it may have been cast before, by this node before it was started again.
+    pub(super) may_be_known: bool,
 }
 
 /// The admission of a host under one key.
@@ -73,7 +75,7 @@ impl Child {
         if let Some(known) = known.as_ref().filter(|known| known.opener == opener.key) {
             return Ok(Arc::clone(&known.credentials));
         }
-        let Self { entity, minted, delegated } = *self;
+        let Self { entity, minted, delegated, may_be_known } = *self;
         let scope = Scope { entity, minted, opener: opener.key, bytes_max: RECEIVED_BYTES_MAX };
         let admitted = Admitted {
             principal: opener.principal.clone(),
@@ -83,7 +85,8 @@ impl Child {
             by: None,
             note: None,
         };
-        let admission = loom.admit(delegated, admitted)?;
+        let known_before = if may_be_known { admitted_before(loom, &scope)? } else { None };
+        let admission = known_before.map_or_else(|| loom.admit(delegated, admitted), Ok)?;
         // What the host is shown has to be there whatever becomes of this node, and so has what the child follows.
         loom.sync().await?;
         let (open, host) = (loom.clone(), Arc::clone(opener));
@@ -94,6 +97,17 @@ impl Child {
         *known = Some(HostAdmission { opener: opener.key, credentials: Arc::clone(&credentials) });
         Ok(credentials)
     }
+}
+
+/// The admission that this node has written for the same before.
+fn admitted_before(loom: &Loom, scope: &Scope) -> Result<Option<EntryId>, Fault> {
+    let own = loom.store().writer();
+    let all = loom.store().entries(loom.id())?;
+    let same = |sealed: &&Sealed| {
+        let Body::Admitted(admitted) = &sealed.entry.body else { return false };
+        sealed.entry.writer == own && admitted.scope.as_ref() == Some(scope)
+    };
+    Ok(all.iter().find(same).map(|sealed| sealed.id))
 }
 
 /// What shows a host that an admission holds: the entries from the loom's founding to it, and what vouches for their writers' keys.

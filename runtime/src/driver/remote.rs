@@ -302,7 +302,7 @@ impl Actor {
             credentials: Arc::default(),
             origins: self.origins.clone(),
         };
-        let child = Child { entity, minted, delegated: Some((parent.id, delegated)) };
+        let child = Child { entity, minted, delegated: Some((parent.id, delegated)), may_be_known: false };
         let ended = match locate(&*peers, &place, &parent.nodes, &order).await {
             Ok(node) => {
                 let to = (&*peers, node.name().as_str());
@@ -559,7 +559,7 @@ impl RemoteEntity {
             origins: Vec::new(),
         };
         let ended = if self.by_host == ByHost::Nothing {
-            let child = Child { entity: self.entity, minted: self.minted, delegated: None };
+            let child = Child { entity: self.entity, minted: self.minted, delegated: None, may_be_known: false };
             let to = (&*self.peers, self.node.as_str());
             child.cast(&self.loom, to, order, &mut self.admission, &near).await.map_err(CastError::from)?
         } else {

@@ -234,7 +234,7 @@ impl Run {
         let ended = match order.minted.filter(|_| order.by_host != ByHost::Nothing) {
             Some(minted) => {
                 // Whatever was left to this node is named now, and who runs it is admitted by this node.
-                let child = Child { entity: order.entity, minted, delegated: None };
+                let child = Child { entity: order.entity, minted, delegated: None, may_be_known: true };
                 let order = Order { by_host: ByHost::Nothing, ..order.clone() };
                 let cast = child.cast(&hosted.loom, to, order, &mut None, &home).await;
                 cast.map_err(|fault| {
