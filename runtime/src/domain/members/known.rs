@@ -37,13 +37,20 @@ pub struct Known<'a> {
     pub(super) entries: Vec<&'a Sealed>,
     pub(super) stretches: Vec<Stretch>,
     pub(super) proofs: BTreeMap<WriterKey, u64>,
+    pub(super) here: Vec<WriterKey>,
 }
 
 impl<'a> Known<'a> {
     /// Of this loom nothing, with what vouches for its writers' keys.
     pub fn new(loom: LoomId, vouched: Vouched) -> Self {
-        let (founder, entries, stretches, proofs) = (None, Vec::new(), Vec::new(), BTreeMap::new());
-        Self { loom, founder, vouched, entries, stretches, proofs }
+        let (founder, entries, stretches, proofs, here) = (None, Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
+        Self { loom, founder, vouched, entries, stretches, proofs, here }
+    }
+
+    /// A key of this node's own. As a host of a host it has not the log that shows below what its child is: as long as nothing that is here
+    /// says so, what it opens by an admission for that very child is where the order has put it. Nobody else reads it so.
+    pub fn is_here(&mut self, key: WriterKey) {
+        self.here.push(key);
     }
 
     /// The member record in the founding entry, checked: the founder is its node then, under all its keys.

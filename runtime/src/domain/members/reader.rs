@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         let expulsions = Expulsions::find(base);
         let (mut counting, mut refused, mut adoptions) =
             (Vec::with_capacity(facts.len()), HashMap::new(), HashMap::new());
-        let mut threads = Threads::find(base, &expulsions);
+        let mut threads = Threads::find(base, &expulsions, &known.here);
         let plain = facts.keys().iter().map(|key| is_plain(*key, base, &expulsions)).collect::<Vec<_>>();
         for (entry, sealed) in facts.all() {
             steps::count(1);

@@ -14,7 +14,7 @@ use super::order::in_order;
 use super::tenures::{Claim, Tenure, Tie, tenures};
 use super::terms::Settled;
 use super::verdict::Refused;
-use crate::domain::ids::{EntityId, WriterKey};
+use crate::domain::ids::{EntityId, EntryId, WriterKey};
 use crate::domain::loom::{Opened, Sealed};
 use crate::domain::steps;
 
@@ -52,10 +52,12 @@ pub(super) struct Threads<'b, 'a> {
     above: HashMap<Ix, (EntityId, Option<Ix>)>,
     /// Whether what an opening opens is below an entity.
     under: HashMap<(Ix, EntityId), bool>,
+    /// The keys of who reads.
+    here: &'b [WriterKey],
 }
 
 impl<'b, 'a> Threads<'b, 'a> {
-    pub(super) fn find(base: Base<'b, 'a>, expulsions: &'b Expulsions) -> Self {
+    pub(super) fn find(base: Base<'b, 'a>, expulsions: &'b Expulsions, here: &'b [WriterKey]) -> Self {
         let mut found = Self {
             base,
             expulsions,
@@ -65,6 +67,7 @@ impl<'b, 'a> Threads<'b, 'a> {
             followed: HashMap::new(),
             above: HashMap::new(),
             under: HashMap::new(),
+            here,
         };
         let mut deciding: BTreeMap<EntityId, Deciding> = BTreeMap::new();
         for (entry, sealed) in base.facts.all() {
@@ -176,13 +179,27 @@ impl<'b, 'a> Threads<'b, 'a> {
             }
             passed.push(here);
             match self.above.get(&here).copied() {
-                None => break false,
+                None => break self.is_taken(here),
                 Some((above, _)) if above == top => break true,
                 Some((_, next)) => at = next,
             }
         };
         self.under.extend(passed.into_iter().map(|passed| ((passed, top), found)));
         found
+    }
+
+    /// Whether this node has opened an entity for a caller whose log is not here: the order said below what it is.
+    fn is_taken(&self, opening: Ix) -> bool {
+        let Some((sealed, opened)) = self.opened(opening) else { return false };
+        self.here.contains(&sealed.entry.writer)
+            && self.is_named(sealed)
+            && opened.delegated.is_some_and(|delegated| !self.is_told(delegated))
+    }
+
+    /// Whether the thread is here in which an entry delegates.
+    fn is_told(&self, delegated: EntryId) -> bool {
+        let by = self.base.facts.find(delegated).and_then(|(_, by)| by.entry.parent);
+        by.is_some_and(|parent| self.base.facts.find(parent).is_some())
     }
 
     /// Whether neither an expulsion nor a second history has ended an entry.
