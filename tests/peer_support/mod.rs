@@ -155,6 +155,7 @@ pub(crate) fn ceiling(peer: &str) -> Ceiling {
         default_model: Some("told".to_owned()),
         model_at_caller: true,
         guests: None,
+        refuse_origins: BTreeMap::new(),
     }
 }
 

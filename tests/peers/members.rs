@@ -6,7 +6,7 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{TcpNet, Way, over_tls};
 use cantrip_runtime::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Head, Opened, Sealed};
+use cantrip_runtime::domain::loom::{Body, Head, Opened, Returned, Sealed};
 use cantrip_runtime::domain::members::{
     Admitted, Attestation, CheckedProof, Deed, Known, Principal, ProofError, ProvedEntry, Reader, RecordError, Right,
     Rights, Scope, Vouched,
@@ -272,9 +272,45 @@ async fn a_host_that_casts_on_shows_the_founding_its_own_admission_and_its_hosts
     }
     let entity = opened_c.0.entry.entity.unwrap();
     assert_eq!(Reader::new(&known).may(c.store.writer(), Deed::Host(entity)), Ok(Some(by_b.id)));
+    // By that alone the host owns what it has opened, and reads on; nobody else reads it so.
+    let own: Vec<Sealed> =
+        c.store.recorded(loom, By::ThisNode, 0, 10_000).unwrap().into_iter().map(|(_, sealed)| sealed).collect();
+    known.log(c.store.writer(), &own, own.len());
+    assert_eq!(Reader::new(&known).owner(entity), None);
+    known.is_here(c.store.writer());
+    let reader = Reader::new(&known);
+    assert_eq!(reader.owner(entity).map(|owner| owner.writer), Some(c.store.writer()));
+    assert!(own.iter().all(|sealed| reader.counts(sealed.id) == Ok(())));
     // Whoever has all of it says that all of it counts.
     assert_eq!(refused(a, loom), Vec::<String>::new());
     net.nodes.iter().for_each(clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_refuses_what_was_called_through_a_node_that_it_lists() {
+    let refuse = |name: &str, host: &mut TestHost| {
+        if name == "c" {
+            let refused = [("a".parse().unwrap(), "peers.b.refuse_origins".to_owned())];
+            host.change("b", |_, ceiling| ceiling.refuse_origins = refused.into());
+        }
+    };
+    let net = net(&["a", "b", "c"], refuse).await;
+    let [a, b, c] = [0, 1, 2].map(|at| &net.nodes[at]);
+    let (_, loom) = parent(a, deep(), Vec::new(), onward()).await;
+    let opened = openings(b, loom).remove(0).0.entry.entity.unwrap();
+    let said = b.store.entries_of(opened).unwrap().iter().find_map(|sealed| match &sealed.entry.body {
+        Body::GateReturned { result: Returned::Error(error), .. } => Some(error.to_string()),
+        _ => None,
+    });
+    let said = said.unwrap();
+    assert!(said.contains("called through the node a") && said.contains("peers.b.refuse_origins"), "{said}");
+    assert!(c.store.looms().unwrap().is_empty());
+    // What the same peer casts itself runs.
+    let (outcome, _) =
+        parent(b, deep(), Vec::new(), json!([{ "node": "c", "intent": script(json!([{ "done": 1 }])), "gates": [] }]))
+            .await;
+    assert_eq!(outcome.spent.children, 1);
+    assert_eq!(c.store.looms().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

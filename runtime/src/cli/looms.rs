@@ -8,7 +8,7 @@ use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
 use crate::domain::ids::{EntryId, LoomId};
 use crate::domain::limits::FINDINGS_MAX;
-use crate::domain::loom::{Body, Tree, Turn, ViewError};
+use crate::domain::loom::{Body, EntityView, Tree, Turn, ViewError};
 use crate::driver::Amendment;
 use crate::export;
 use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
@@ -197,6 +197,9 @@ fn header(id: &str, tree: &Tree) -> Page {
             view.opened.model,
             view.opened.caller.as_ref().map(|_| format!("  on {}", view.opened.node)).unwrap_or_default(),
         ));
+        if !view.opened.origins.is_empty() {
+            page.line(format_args!("  called through: {}", origins(view).join(", ")));
+        }
         page.line(format_args!("  intent: {}", line(&view.intent)));
         if let Err(why @ (ViewError::Unknown { .. } | ViewError::Unenforced { .. })) = tree.may_go_on(entity) {
             page.line(format_args!("  {why}"));
@@ -220,13 +223,26 @@ fn header(id: &str, tree: &Tree) -> Page {
     page
 }
 
+/// The nodes through which an entity was called, from the root on.
+fn origins(view: &EntityView) -> Vec<String> {
+    view.opened.origins.iter().map(|origin| origin.node.to_string()).collect()
+}
+
 fn line(text: &str) -> String {
     crate::domain::context::cut(&cantrip_gates::redact_start(text, 1_000).0, 160)
 }
 
 fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
     if as_json {
-        let values: Vec<Value> = turns.iter().map(|turn| export::turn(turn, export::Redaction::Default)).collect();
+        let value = |turn: &Turn| {
+            let mut value = export::turn(turn, export::Redaction::Default);
+            let origins = tree.entity(turn.entity).map(origins).unwrap_or_default();
+            if let Some(object) = value.as_object_mut().filter(|_| !origins.is_empty()) {
+                object.insert("origins".to_owned(), origins.into());
+            }
+            value
+        };
+        let values: Vec<Value> = turns.iter().map(value).collect();
         print_json(&values)?;
         return Ok(Exit::Done);
     }

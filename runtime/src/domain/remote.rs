@@ -3,7 +3,7 @@
 //! Owns the rule that nothing widens on its way: a host meets the wards that it is sent with its own ceiling for that peer,
 //! and refuses what the ceiling does not hold. Knows no wire and no clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -221,6 +221,8 @@ pub struct Ceiling {
     pub model_at_caller: bool,
     /// The digests of the guests that it may run; absent: all that are kept here.
     pub guests: Option<BTreeSet<String>>,
+    /// Nodes through which nothing that it has run here may have been called, each with the key that says so.
+    pub refuse_origins: BTreeMap<NodeName, String>,
 }
 
 /// The nodes on which the entities of a caller may have children cast: with each hop at most what the one before had.
@@ -283,6 +285,13 @@ impl Ceiling {
         if !self.cast {
             let error = GateError::Denied("this peer may not cast here".to_owned());
             return Err(Refusal::new(rule("may"), error));
+        }
+        let refused =
+            order.origins.iter().find_map(|origin| Some((&origin.node, self.refuse_origins.get(&origin.node)?)));
+        if let Some((node, key)) = refused {
+            let error =
+                GateError::Denied(format!("it was called through the node {node}, and nothing from there runs here"));
+            return Err(Refusal::new(key.as_str(), error));
         }
         if order.depth > CAST_DEPTH_MAX {
             let error = GateError::Denied(format!("an entity at depth {}; the limit is {CAST_DEPTH_MAX}", order.depth));

@@ -19,9 +19,11 @@ use crate::cli::file::{
 use crate::cli::settings::Settings;
 use crate::cli::trust::{Reach, Reaching, Statement};
 use crate::domain::ids::{NodeAddress, NodeName, NodeNameError};
-use crate::domain::limits::{self, LOOMS_PER_PEER_MAX};
+use crate::domain::limits;
 use crate::domain::remote::{Ceiling, Onward};
 use crate::driver::{CopyTerms, HostLimits, SlotLimits};
+
+use super::{defaults, origins};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +31,7 @@ struct NodeToml {
     name: Spanned<String>,
     listen: Option<String>,
     data: Option<String>,
-    #[serde(default = "yes")]
+    #[serde(default = "defaults::yes")]
     socket: bool,
     tls: Tls,
     #[serde(default)]
@@ -44,10 +46,9 @@ struct NodeToml {
     guests: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     peers: BTreeMap<Spanned<String>, Spanned<PeerToml>>,
-}
-
-const fn yes() -> bool {
-    true
+    /// Nodes through which nothing that runs here may have been called, whoever asks.
+    #[serde(default)]
+    refuse_origins: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,6 +130,9 @@ struct PeerToml {
     gate: BTreeMap<Spanned<String>, Spanned<toml::Table>>,
     #[serde(default)]
     gates_at_caller: bool,
+    /// Nodes through which nothing that it has run here may have been called.
+    #[serde(default)]
+    refuse_origins: Vec<String>,
     /// The nodes on which its entities here may have children cast.
     nodes: Option<Spanned<Vec<String>>>,
     #[serde(default)]
@@ -141,48 +145,24 @@ struct PeerToml {
     guest_publishers: Vec<String>,
     #[serde(default)]
     fetch_guests: bool,
-    #[serde(default = "casts")]
+    #[serde(default = "defaults::casts")]
     concurrent_casts: usize,
     /// How many children its entities have at once, in all of its casts.
-    #[serde(default = "children")]
+    #[serde(default = "defaults::children")]
     concurrent_children: usize,
-    #[serde(default = "queue")]
+    #[serde(default = "defaults::queue")]
     queue: usize,
     /// How many of its entities are in memory at once.
-    #[serde(default = "entities")]
+    #[serde(default = "defaults::entities")]
     entities: usize,
     #[serde(default)]
     deploy: DeployToml,
     /// How many bytes of looms are taken from it, in one run of the node.
-    #[serde(default = "keep_bytes")]
+    #[serde(default = "defaults::keep_bytes")]
     keep_max_bytes: u64,
     /// How many looms it may have kept here.
-    #[serde(default = "keep_looms")]
+    #[serde(default = "defaults::keep_looms")]
     keep_max_looms: usize,
-}
-
-const fn children() -> usize {
-    limits::PEER_CHILDREN_DEFAULT
-}
-
-const fn keep_bytes() -> u64 {
-    limits::KEEP_BYTES_DEFAULT
-}
-
-const fn keep_looms() -> usize {
-    LOOMS_PER_PEER_MAX
-}
-
-const fn casts() -> usize {
-    limits::PEER_CASTS_DEFAULT
-}
-
-const fn entities() -> usize {
-    limits::HOSTED_PER_PEER_MAX
-}
-
-const fn queue() -> usize {
-    limits::PEER_QUEUE_DEFAULT
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -429,6 +409,11 @@ pub(super) fn load(file: &Path, user: &UserSide<'_>, is_named: bool) -> Result<N
             models: table.models.into_iter().collect(),
             model_at_caller: table.model_at_caller,
             guests,
+            refuse_origins: origins::refused([
+                ("refuse_origins", &parsed.refuse_origins),
+                (&format!("{key}.refuse_origins"), &table.refuse_origins),
+            ])
+            .map_err(|(key, error)| source.wrong(at, key, error.to_string()))?,
         };
         let may_keep = table.may.contains(&May::Keep);
         let policy = Policy {
@@ -556,6 +541,7 @@ fn local(
         default_model,
         model_at_caller: true,
         guests: None,
+        refuse_origins: BTreeMap::new(),
     };
     Policy {
         ceiling: Arc::new(ceiling),

@@ -1,12 +1,14 @@
 //! This machine as one of many: `cluster`, `serve`, `deploy`, and what is cast elsewhere.
 
 mod certificates;
+mod defaults;
 mod deploy;
 mod elsewhere;
 mod file;
 mod host;
 mod init;
 mod member;
+mod origins;
 mod serve;
 mod sockets;
 mod watch;
