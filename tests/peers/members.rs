@@ -287,6 +287,24 @@ async fn a_host_that_casts_on_shows_the_founding_its_own_admission_and_its_hosts
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_founder_that_hosts_for_another_names_the_admission_too() {
+    let net = net(&["a", "b"], |_, _| {}).await;
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let last = json!({ "node": "a", "intent": script(json!([{ "done": "on a" }])), "gates": [] });
+    let second = script(json!([{ "call": "call_entity", "args": last }, { "done": "on b" }]));
+    let requests = json!([{ "node": "b", "intent": second, "gates": ["call_entity"] }]);
+    let (outcome, loom) = parent(a, deep(), Vec::new(), requests).await;
+    assert_eq!(outcome.result, Some(json!("all")));
+    let by_b = admissions(b, loom).remove(0);
+    assert_eq!(by_b.1.scope.map(|scope| scope.opener), Some(a.store.writer()));
+    let opened = openings(a, loom);
+    let relied: Vec<Option<EntryId>> = opened.iter().map(|(sealed, _)| sealed.entry.relies).collect();
+    assert_eq!(relied, [None, Some(by_b.0.id)], "its own root needs none");
+    assert_eq!(names(&opened[1].1), ["a", "b"]);
+    assert_eq!(refused(a, loom), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_refuses_what_was_called_through_a_node_that_it_lists() {
     let refuse = |name: &str, host: &mut TestHost| {
         if name == "c" {
