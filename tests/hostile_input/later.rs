@@ -100,3 +100,16 @@ fn a_loom_of_which_its_founder_says_what_is_not_known_is_read_and_no_command_wri
         }
     }
 }
+
+#[test]
+fn an_archive_of_format_1_is_refused_with_the_commit_that_shows_it() {
+    let machine = Other::new().imported_as(|bytes| {
+        let mut whole: Ipld = serde_ipld_dagcbor::from_slice(&bytes).unwrap();
+        let Ipld::Map(map) = &mut whole else { panic!("no map") };
+        map.insert("v".to_owned(), Ipld::Integer(1));
+        serde_ipld_dagcbor::to_vec(&whole).unwrap()
+    });
+    let refused = machine.run(&["loom", "import", "other.car"]);
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("format 1") && said.contains("4e523ed"), "{said}");
+}

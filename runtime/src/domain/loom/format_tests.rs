@@ -570,15 +570,21 @@ fn an_entity_with_an_entry_of_a_later_version_is_read_and_not_gone_on_with() -> 
     let refused = tree.restore(entity, None).err().ok_or("it was restored")?;
     assert!(matches!(&refused, ViewError::Unknown { kind, .. } if kind == "dreamt"), "{refused}");
 
-    let ask = |body: &mut BTreeMap<String, Ipld>| {
-        if let Some(Ipld::Map(wards)) = body.get_mut("wards") {
-            wards.insert("ask".to_owned(), Ipld::List(vec![Ipld::String("write_file".to_owned())]));
-        }
-    };
-    let asking = again(&with_body(&opened, ask)?)?;
-    let tree = Tree::read(&[asking], &|payload| payload.inline().map(str::to_owned))?;
-    let refused = tree.may_go_on(entity).err().ok_or("it may go on")?.to_string();
-    assert!(refused.contains("wards that this version does not enforce (ask)"), "{refused}");
+    // Wards that are kept free for later, and one that nobody has thought of.
+    let gates = Ipld::List(vec![Ipld::String("write_file".to_owned())]);
+    let wards =
+        [("ask", gates), ("ask_timeout_ms", Ipld::Integer(1)), ("max_cost", Ipld::Integer(1)), ("zz", Ipld::Null)];
+    for (name, value) in wards {
+        let add = |body: &mut BTreeMap<String, Ipld>| {
+            if let Some(Ipld::Map(wards)) = body.get_mut("wards") {
+                wards.insert(name.to_owned(), value);
+            }
+        };
+        let warded = again(&with_body(&opened, add)?)?;
+        let tree = Tree::read(&[warded], &|payload| payload.inline().map(str::to_owned))?;
+        let refused = tree.may_go_on(entity).err().ok_or("it may go on")?.to_string();
+        assert!(refused.contains(&format!("wards that this version does not enforce ({name})")), "{refused}");
+    }
     Ok(())
 }
 
