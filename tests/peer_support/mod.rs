@@ -287,9 +287,13 @@ pub(crate) fn proofs_by_hand(loom: LoomId, nonce: Nonce, admitted: Admitted) -> 
 
 /// The same for several in one loom.
 pub(crate) fn log_by_hand(loom: LoomId, nonce: Nonce, admitted: Vec<Admitted>) -> Vec<ProvedEntry> {
+    bodies_by_hand(loom, nonce, admitted.into_iter().map(|admitted| Body::Admitted(Box::new(admitted))).collect())
+}
+
+/// The same for whatever is said of the loom.
+pub(crate) fn bodies_by_hand(loom: LoomId, nonce: Nonce, bodies: Vec<Body>) -> Vec<ProvedEntry> {
     let writer = hand().writer();
-    let admitted = admitted.into_iter().map(|admitted| Body::Admitted(Box::new(admitted)));
-    let bodies = std::iter::once(Body::Founded { nonce, member: None }).chain(admitted);
+    let bodies = std::iter::once(Body::Founded { nonce, member: None }).chain(bodies);
     let sealed = (1..).zip(bodies).map(|(sequence, body)| {
         Sealed::new(Entry::new(loom, (writer, sequence), 1, None, None, body), Vec::new()).unwrap()
     });

@@ -6,7 +6,7 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{TcpNet, Way, over_tls};
 use cantrip_runtime::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Head, Opened, Returned, Sealed};
+use cantrip_runtime::domain::loom::{Body, Head, Opened, Returned, Sealed, Unknown};
 use cantrip_runtime::domain::members::{
     Admitted, Attestation, CheckedProof, Deed, Known, Principal, ProofError, ProvedEntry, Reader, RecordError, Right,
     Rights, Scope, Vouched,
@@ -15,11 +15,13 @@ use cantrip_runtime::domain::remote::{Credentials, Order};
 use cantrip_runtime::driver::HostLimits;
 use cantrip_runtime::ports::{By, CopyStore, LoomStore, MemberStore, PeerError, Peers, StoreError};
 use cantrip_runtime::{CastOptions, NoMedia, Wards};
+use ipld_core::ipld::Ipld;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::peer_support::{
-    Cluster, Node, Parts, TestHost, host_admitted, limits, minted_by_hand, proofs_by_hand, remote, shown, turns,
+    Cluster, Node, Parts, TestHost, bodies_by_hand, host_admitted, limits, minted_by_hand, proofs_by_hand, remote,
+    shown, turns,
 };
 use crate::{Looking, Net, Strange, clean, key, net, net_with, order, parent, script, told};
 
@@ -108,6 +110,10 @@ async fn an_order_that_does_not_show_its_hosts_admission_is_refused_and_nothing_
     unsigned[1].signature = [1; 64];
     let mut cut = whole.credentials.proofs.clone();
     cut[0].behind.clear();
+    let dreamt = Ipld::Map([("kind".to_owned(), Ipld::String("dreamt".to_owned()))].into());
+    let dreamt = Body::Unknown(Box::new(Unknown { kind: "dreamt".to_owned(), value: dreamt }));
+    let admission = Body::Admitted(Box::new(host_admitted(plain.entity, minted, host)));
+    let later = bodies_by_hand(plain.loom, minted.nonce, vec![admission, dreamt]);
     let scope = |scope: Scope| move |admitted: &mut Admitted| admitted.scope = Some(scope);
     let own = host_admitted(plain.entity, minted, host).scope.unwrap();
     let cases: Vec<(&str, Order, &str)> = vec![
@@ -126,6 +132,11 @@ async fn an_order_that_does_not_show_its_hosts_admission_is_refused_and_nothing_
         ("of another's child", admitting(&scope(Scope { minted: other_minted, ..own })), "may not open"),
         ("of another node", admitting(&|it| it.principal = Principal::Key(c.store.writer())), "may not open"),
         ("without the right", admitting(&|it| it.rights = Rights::default()), "may not open"),
+        (
+            "with what is not known",
+            with(later),
+            "is a `dreamt` of the loom as a whole, which this version does not know",
+        ),
         (
             "without a delegation",
             Order { parent: Some(EntryId::of(b"call")), spawned_by: Some(other_entity), ..whole.clone() },

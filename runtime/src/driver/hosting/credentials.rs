@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cantrip_gates::GateError;
 
 use crate::domain::ids::{EntityId, EntryId, LoomId};
-use crate::domain::loom::{Body, Sealed};
+use crate::domain::loom::{Body, Sealed, ViewError};
 use crate::domain::members::{
     Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Vouched,
 };
@@ -105,6 +105,10 @@ impl Shown {
             known.equivocates(proof);
         }
         let (reader, own) = (Reader::new(&known), store.writer());
+        if let Some(Sealed { id, entry, .. }) = reader.later().next() {
+            let later = ViewError::Later { entry: *id, kind: entry.body.kind().to_owned() };
+            return Err(denied(later.to_string()));
+        }
         match reader.may(own, Deed::Host(entity)) {
             Ok(Some(admission)) => Ok(admission),
             Ok(None) => Err(denied(format!(
