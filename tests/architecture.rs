@@ -233,3 +233,47 @@ fn every_constant_that_bounds_something_is_in_a_list_of_limits() {
     );
     assert!(is_unlisted("    pub(super) const WAITING_MAX: usize = 16;"), "does this test still see one?");
 }
+
+#[test]
+fn entries_are_read_for_decisions_in_one_place() {
+    let all = sources(&root().join("runtime/src"));
+    let product: Vec<(String, String)> = all
+        .into_iter()
+        .filter(|(file, _)| !file.contains("tests"))
+        .map(|(file, text)| {
+            let code = code(&text);
+            (file, code)
+        })
+        .collect();
+    let that_name = |words: &[&str]| -> Vec<&str> {
+        let names = |code: &str| words.iter().any(|word| code.contains(word));
+        product.iter().filter(|(_, code)| names(code)).map(|(file, _)| file.as_str()).collect()
+    };
+    // Only a store puts a batch together, and only the reader opens it.
+    assert_eq!(that_name(&["Batch::new("]), ["ports.rs"]);
+    let imports = |code: &str| {
+        let lists = code.split("members::{").skip(1).filter_map(|rest| rest.split('}').next());
+        code.contains("members::Known") || lists.into_iter().any(|list| names(list, "Known"))
+    };
+    let outside = product.iter().filter(|(file, code)| !file.starts_with("domain/members/") && imports(code));
+    // An order shows what its host has not: it is read before anything of it is kept.
+    assert_eq!(outside.map(|(file, _)| file.as_str()).collect::<Vec<_>>(), ["driver/hosting/credentials.rs"]);
+    // Whoever reads entries as they are copies, shows or verifies them, or looks for what this node itself has written.
+    let mut raw = that_name(&["store.entries(", "store().entries(", "disk.entries("]);
+    raw.sort_unstable();
+    assert_eq!(
+        raw,
+        [
+            "cli/names.rs",              // ids, to find one by a part of it
+            "driver/copies.rs",          // whether anything is here, and whom this node's own entries name
+            "driver/hosting/resumed.rs", // this node's own openings and ends; who owns them is asked of the tree
+            "driver/intake.rs",          // what has come of a cast
+            "driver/members.rs",         // how far a cast is here
+            "driver/read_loom.rs",       // shown to the entity itself
+            "driver/recorder.rs",        // the founding entry, which shows by itself what it is
+            "export.rs",                 // everything, as it is
+        ],
+        "a file reads entries past the reader, or does not any more"
+    );
+    check("driver/", &["Owners"]);
+}

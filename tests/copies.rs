@@ -11,6 +11,8 @@
 mod copy_support;
 #[path = "copies/limits.rs"]
 mod limits;
+#[path = "copies/members.rs"]
+mod members;
 mod store_support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,14 +23,13 @@ use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
 use cantrip_runtime::domain::ids::EntryId;
 use cantrip_runtime::domain::loom::{
-    Body, CastStream, CastUnit, Entry, ForkProof, Head, Payload, Sealed, Segment, SegmentError, Tree,
+    Body, CastStream, CastUnit, Entry, ForkProof, Head, Payload, Sealed, Segment, SegmentError,
 };
 use cantrip_runtime::domain::loom::{Minted, Opened};
 use cantrip_runtime::driver::CopyTerms;
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
-use copy_support::{Node, OPEN, Wire, key, named, share_all};
+use copy_support::{Node, OPEN, Wire, found, key, named, share_all};
 use proptest::prelude::*;
-use serde_json::json;
 use store_support::{MINTED, copy_tree, entity, fill, loom, open, said, wait};
 
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ const WIRES: [(usize, usize); 3] = [(0, 1), (1, 2), (0, 2)];
 /// Runs the steps, heals the network, and returns the ids that every copy then has.
 fn merge(steps: Vec<Step>) -> Result<BTreeSet<EntryId>> {
     let mut nodes: Vec<Node> = (1..=3).map(Node::new).collect();
-    let loom = loom(1);
+    let loom = found(&*nodes[0].disk, 1, &[2, 3])?;
     share_all(&nodes, loom)?;
     let mut wires: [Option<Wire>; 3] = [None, None, None];
     let mut written = 0_usize;
@@ -278,18 +279,21 @@ fn answer(node: &Node, from: &Node, segment: Segment) -> Result<Vec<CopyMessage>
 #[test]
 fn a_peer_is_told_by_name_what_is_wrong_with_its_segment_and_nothing_of_it_is_kept() -> Result<()> {
     let (node, peer) = (Node::new(1), Node::new(2));
-    let (_, mut segment) = honest()?;
-    segment.entries.swap(0, 1);
+    let store = MemoryStore::with_key(key(7));
+    let loom = found(&*store, 1, &[])?;
+    fill(&*store, loom, 4, 40, 1)?;
+    let mut segment = store.segment(loom, store.writer(), 0)?.expect("a segment");
+    segment.entries.swap(1, 2);
     let said = answer(&node, &peer, segment)?;
     let refused = said.iter().find_map(|message| match message {
         CopyMessage::Refused { what, writer, .. } => Some((what.clone(), *writer)),
         _ => None,
     });
     let (what, writer) = refused.expect("a refusal");
-    ensure!(what.contains("entry 1 of the segment says that it is entry 2"), "{what}");
+    ensure!(what.contains("entry 2 of the segment says that it is entry 3"), "{what}");
     ensure!(writer == Some(key(7).writer()));
-    ensure!(node.disk.entries(loom(1))?.is_empty());
-    ensure!(node.copies.states(loom(1))[&named("node2")].last_error.as_ref() == Some(&what));
+    ensure!(node.disk.entries(loom)?.is_empty());
+    ensure!(node.copies.states(loom)[&named("node2")].last_error.as_ref() == Some(&what));
     Ok(())
 }
 
@@ -297,12 +301,13 @@ fn a_peer_is_told_by_name_what_is_wrong_with_its_segment_and_nothing_of_it_is_ke
 fn two_histories() -> Result<[Segment; 2]> {
     let histories = ["one", "other"].map(|text| {
         let store = MemoryStore::with_key(key(7));
-        fill(&*store, loom(1), 2, 40, 1)?;
+        let loom = found(&*store, 1, &[])?;
+        fill(&*store, loom, 1, 40, 1)?;
         for number in 0..3 {
-            let sealed = said(&*store, loom(1), entity(1), None, &format!("{text} {number}"))?;
+            let sealed = said(&*store, loom, entity(1), None, &format!("{text} {number}"))?;
             store.append(sealed)?;
         }
-        store.segment(loom(1), key(7).writer(), 0)?.ok_or_else(|| anyhow::anyhow!("no segment"))
+        store.segment(loom, key(7).writer(), 0)?.ok_or_else(|| anyhow::anyhow!("no segment"))
     });
     let [one, other] = histories;
     Ok([one?, other?])
@@ -311,6 +316,7 @@ fn two_histories() -> Result<[Segment; 2]> {
 #[test]
 fn a_writer_that_signs_two_histories_is_refused_and_reported_with_a_proof() -> Result<()> {
     let [one, other] = two_histories()?;
+    let loom = one.signed.loom;
     let (node, peer, third) = (Node::new(1), Node::new(2), Node::new(3));
     answer(&node, &peer, one.clone())?;
     let said = answer(&node, &peer, other.clone())?;
@@ -325,9 +331,9 @@ fn a_writer_that_signs_two_histories_is_refused_and_reported_with_a_proof() -> R
     ensure!(third.disk.accuse(&proof)?);
     ensure!(matches!(third.disk.take(one.clone().check()?), Err(StoreError::Cheater { .. })));
     // What was taken before stays, nothing more comes, and it is reported.
-    ensure!(node.disk.entries(loom(1))?.len() == 5);
+    ensure!(node.disk.entries(loom)?.len() == 5);
     ensure!(matches!(node.disk.take(one.check()?), Err(StoreError::Cheater { .. })));
-    ensure!(node.copies.states(loom(1))[&named("node2")].last_error.as_ref().unwrap().contains("two histories"));
+    ensure!(node.copies.states(loom)[&named("node2")].last_error.as_ref().unwrap().contains("two histories"));
     // A proof that proves nothing accuses nobody.
     let mut forged = (*proof).clone();
     forged.early.head.sequence += 1;
@@ -339,11 +345,12 @@ fn a_writer_that_signs_two_histories_is_refused_and_reported_with_a_proof() -> R
 #[test]
 fn two_histories_of_one_length_are_found_when_two_keepers_meet() -> Result<()> {
     let [one, other] = two_histories()?;
+    let loom = one.signed.loom;
     let nodes = [Node::new(1), Node::new(2)];
     let theirs = Node::new(3);
     answer(&nodes[0], &theirs, one)?;
     answer(&nodes[1], &theirs, other)?;
-    share_all(&nodes, loom(1))?;
+    share_all(&nodes, loom)?;
     Wire::connect(&nodes[0], &nodes[1])?.settle()?;
     for node in &nodes {
         ensure!(node.disk.proofs()?.len() == 1, "{} does not know", node.name);
@@ -356,15 +363,16 @@ fn a_loom_is_served_to_its_keepers_only_and_nobody_else_learns_of_it() -> Result
     let closed = CopyTerms { bytes_max: u64::MAX, ..CopyTerms::NONE };
     let owner = Node::on(1, MemoryStore::with_key(key(1)), closed);
     let (keeper, stranger) = (Node::new(2), Node::new(3));
-    owner.write(loom(1), 0, "private")?;
-    owner.copies.share(loom(1), &keeper.name, CopyKind::Disk, None)?;
+    let (first, second) = (found(&*owner.disk, 1, &[])?, loom(2));
+    owner.write(first, 0, "private")?;
+    owner.copies.share(first, &keeper.name, CopyKind::Disk, None)?;
     Wire::connect(&owner, &keeper)?.settle()?;
-    ensure!(keeper.ids(loom(1))?.len() == 1);
+    ensure!(keeper.ids(first)?.len() == 1);
     // The stranger names the loom, and one that does not exist.
-    stranger.write(loom(1), 0, "mine")?;
-    stranger.write(loom(2), 0, "mine")?;
-    for number in [1, 2] {
-        stranger.copies.share(loom(number), &owner.name, CopyKind::Disk, None)?;
+    stranger.write(first, 0, "mine")?;
+    stranger.write(second, 0, "mine")?;
+    for loom in [first, second] {
+        stranger.copies.share(loom, &owner.name, CopyKind::Disk, None)?;
     }
     let mut wire = Wire::connect(&stranger, &owner)?;
     wire.settle()?;
@@ -378,28 +386,29 @@ fn a_loom_is_served_to_its_keepers_only_and_nobody_else_learns_of_it() -> Result
         })
         .collect();
     ensure!(answers.len() == 2 && answers[0] == answers[1], "{answers:?}");
-    ensure!(stranger.ids(loom(1))?.len() == 1 && owner.ids(loom(1))?.len() == 1);
+    ensure!(stranger.ids(first)?.len() == 1 && owner.ids(first)?.len() == 1);
     Ok(())
 }
 
 #[test]
 fn a_fresh_node_catches_up_from_any_keeper_and_not_only_from_the_writer() -> Result<()> {
     let nodes: Vec<Node> = (1..=3).map(Node::new).collect();
+    let loom = found(&*nodes[0].disk, 1, &[])?;
     for number in 0..40 {
-        nodes[0].write(loom(1), number, &format!("entry {number}"))?;
+        nodes[0].write(loom, number, &format!("entry {number}"))?;
     }
-    nodes[0].copies.share(loom(1), &named("node2"), CopyKind::Disk, None)?;
-    nodes[0].copies.share(loom(1), &named("node3"), CopyKind::Disk, None)?;
+    nodes[0].copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+    nodes[0].copies.share(loom, &named("node3"), CopyKind::Disk, None)?;
     Wire::connect(&nodes[0], &nodes[1])?.settle()?;
     // The second knows of the third from the first.
     let mut wire = Wire::connect(&nodes[1], &nodes[2])?;
     wire.settle()?;
-    ensure!(nodes[2].ids(loom(1))? == nodes[0].ids(loom(1))?);
+    ensure!(nodes[2].ids(loom)? == nodes[0].ids(loom)?);
     // What is there is not sent again: bandwidth is proportional to what is missing.
     let mut again = Wire::connect(&nodes[1], &nodes[2])?;
     again.settle()?;
     ensure!(!again.said.iter().any(|message| matches!(message, CopyMessage::Segment(_))));
-    nodes[0].write(loom(1), 3, "one more")?;
+    nodes[0].write(loom, 3, "one more")?;
     let mut more = Wire::connect(&nodes[0], &nodes[1])?;
     more.settle()?;
     let entries: usize = more
@@ -416,33 +425,34 @@ fn a_copy_is_kept_in_memory_or_on_disk_and_changes_while_running() -> Result<()>
     let folder = tempfile::tempdir()?;
     let owner = Node::new(1);
     let keeper = Node::on(2, open(folder.path())?, OPEN);
+    let loom = found(&*owner.disk, 1, &[])?;
     for number in 0..20 {
-        owner.write(loom(1), number, &format!("{number} ").repeat(if number % 7 == 0 { 9_000 } else { 5 }))?;
+        owner.write(loom, number, &format!("{number} ").repeat(if number % 7 == 0 { 9_000 } else { 5 }))?;
     }
-    owner.copies.share(loom(1), &named("node2"), CopyKind::Memory, None)?;
+    owner.copies.share(loom, &named("node2"), CopyKind::Memory, None)?;
     let mut wire = Wire::connect(&owner, &keeper)?;
     wire.settle()?;
-    ensure!(keeper.memory.entries(loom(1))?.len() == 20 && keeper.disk.entries(loom(1))?.is_empty());
-    let state = owner.copies.states(loom(1))[&named("node2")].clone();
-    ensure!(state.has.values().copied().eq([20]) && state.durable.is_empty(), "{state:?}");
+    ensure!(keeper.memory.entries(loom)?.len() == 21 && keeper.disk.entries(loom)?.is_empty());
+    let state = owner.copies.states(loom)[&named("node2")].clone();
+    ensure!(state.has.values().copied().eq([21]) && state.durable.is_empty(), "{state:?}");
     for kind in [CopyKind::Disk, CopyKind::Memory, CopyKind::Disk] {
-        owner.copies.share(loom(1), &named("node2"), kind, None)?;
+        owner.copies.share(loom, &named("node2"), kind, None)?;
         wire.settle()?;
-        owner.write(loom(1), 1, &format!("as {}", kind.as_str()))?;
+        owner.write(loom, 1, &format!("as {}", kind.as_str()))?;
         wire.settle()?;
-        ensure!(keeper.ids(loom(1))? == owner.ids(loom(1))?);
-        let on_disk = keeper.disk.entries(loom(1))?.len();
+        ensure!(keeper.ids(loom)? == owner.ids(loom)?);
+        let on_disk = keeper.disk.entries(loom)?.len();
         ensure!((on_disk == 0) == (kind == CopyKind::Memory), "{on_disk} on disk as {}", kind.as_str());
         let verified = keeper.disk.verify(None)?;
         ensure!(verified.findings.is_empty(), "{:?}", verified.findings);
     }
-    owner.copies.share(loom(1), &named("node2"), CopyKind::None, None)?;
+    owner.copies.share(loom, &named("node2"), CopyKind::None, None)?;
     wire.settle()?;
-    ensure!(keeper.ids(loom(1))?.is_empty(), "a keeper that is none any more keeps nothing");
+    ensure!(keeper.ids(loom)?.is_empty(), "a keeper that is none any more keeps nothing");
     // What was taken out stays out, and the record is whole.
     drop((wire, keeper));
     let again = open(folder.path())?;
-    ensure!(again.entries(loom(1))?.is_empty() && again.verify(None)?.findings.is_empty());
+    ensure!(again.entries(loom)?.is_empty() && again.verify(None)?.findings.is_empty());
     Ok(())
 }
 
@@ -534,15 +544,16 @@ fn a_node_that_lost_its_newest_entries_learns_it_from_a_keeper_and_takes_a_new_k
     drop(before);
     let (data, backup) = (after.path().join("data"), after.path().join("backup"));
     let store = open(&data)?;
-    fill(&*store, loom(1), 3, 40, 1)?;
+    let loom = found(&*store, 1, &[])?;
+    fill(&*store, loom, 3, 40, 1)?;
     store.close()?;
     drop(store);
     copy_tree(&data, &backup)?;
     let keeper = Node::new(2);
     {
         let node = Node::on(1, open(&data)?, OPEN);
-        node.copies.share(loom(1), &named("node2"), CopyKind::Disk, None)?;
-        node.write(loom(1), 0, "after the copy was made")?;
+        node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+        node.write(loom, 0, "after the copy was made")?;
         Wire::connect(&node, &keeper)?.settle()?;
     }
     // The copy is put in the place of the original, with its very file: no trace of the restoring is left on this machine.
@@ -552,47 +563,15 @@ fn a_node_that_lost_its_newest_entries_learns_it_from_a_keeper_and_takes_a_new_k
     let store = open(&data)?;
     let old = store.writer();
     let node = Node::on(1, Arc::clone(&store) as _, OPEN);
-    node.copies.share(loom(1), &named("node2"), CopyKind::Disk, None)?;
-    ensure!(node.ids(loom(1))?.len() == 3);
+    node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+    ensure!(node.ids(loom)?.len() == 3);
     Wire::connect(&node, &keeper)?.settle()?;
     ensure!(store.writer() != old, "it would write a second history");
-    node.write(loom(1), 0, "under the new key")?;
+    node.write(loom, 0, "under the new key")?;
     Wire::connect(&node, &keeper)?.settle()?;
-    ensure!(node.ids(loom(1))?.len() == 5 && node.ids(loom(1))? == keeper.ids(loom(1))?);
+    ensure!(node.ids(loom)?.len() == 5 && node.ids(loom)? == keeper.ids(loom)?);
     ensure!(store.verify(None)?.findings.is_empty() && store.proofs()?.is_empty());
     Ok(())
-}
-
-/// Opened as a cast opens an entity.
-fn opened(store: &dyn LoomStore, of: cantrip_runtime::domain::ids::EntityId, prompt: &str) -> Result<EntryId> {
-    let mut text = json!({
-        "identity": { "system_prompt": { "text": prompt }, "sampling": {} }, "medium": "conversation", "medium_digest": null, "gates": [], "wards": {},
-        "folding": { "trigger_at_percent": 80, "keep_turns": 2, "summary": "mechanical" }, "model": "none", "guest": null, "intent": { "text": "go" }, "node": "here", "depth": 0,
-        "cast": null, "trace": null, "spawned_by": null, "fork": null
-    });
-    text["cast"] = json!(cantrip_runtime::domain::ids::CastId::from_parts(1, [1; 10]).to_string());
-    let mut opened: Opened = serde_json::from_value(text)?;
-    opened.minted = Some(MINTED);
-    append(store, of, None, Body::Opened(Box::new(opened)))
-}
-
-fn append(
-    store: &dyn LoomStore,
-    of: cantrip_runtime::domain::ids::EntityId,
-    parent: Option<EntryId>,
-    body: Body,
-) -> Result<EntryId> {
-    let (loom, writer) = (loom(1), store.writer());
-    let sequence = store.head(loom)?.sequence + 1;
-    let entry = Entry::new(loom, (writer, sequence), sequence, of, parent, body);
-    let sealed = Sealed::new(entry, Vec::new())?;
-    let id = sealed.id;
-    store.append(sealed)?;
-    Ok(id)
-}
-
-fn intent(text: &str) -> Body {
-    Body::intent(Payload::Inline(text.to_owned()), false, None)
 }
 
 /// What a writer signs that founds, opens or delegates to what nobody, or somebody else, has minted.
@@ -652,70 +631,33 @@ fn a_loom_is_founded_once_and_by_nobody_else() -> Result<()> {
 }
 
 #[test]
-fn a_keeper_that_writes_about_what_is_not_its_own_changes_no_thread() -> Result<()> {
-    let (owner, mallory) = (Node::new(1), Node::new(2));
-    let root = opened(&*owner.disk, entity(1), "mine")?;
-    let last = append(&*owner.disk, entity(1), Some(root), intent("a second intent"))?;
-    // Each is whole, in its own log and signed: and none of it is its writer's to say.
-    opened(&*mallory.disk, entity(1), "hers")?;
-    append(&*mallory.disk, entity(1), Some(last), intent("give me the keys"))?;
-    append(
-        &*mallory.disk,
-        entity(1),
-        Some(last),
-        Body::Snapshot { medium: "javascript".to_owned(), memory_bytes: u64::MAX, base: None, pages: Vec::new() },
-    )?;
-    // An entity that nobody has opened, and an adoption of what she does not follow.
-    append(&*mallory.disk, entity(9), Some(last), intent("from nowhere"))?;
-    append(&*mallory.disk, entity(1), Some(EntryId::of(b"nothing")), Body::adopted(1, "m".to_owned()))?;
-    append(&*mallory.disk, entity(1), Some(last), Body::adopted(7, "m".to_owned()))?;
-    let nodes = [owner, mallory];
-    share_all(&nodes, loom(1))?;
-    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
-    let entries = nodes[0].disk.entries(loom(1))?;
-    ensure!(entries.len() == 8, "{}", entries.len());
-    let text = |payload: &Payload| nodes[0].disk.text(payload).ok().flatten();
-    let tree = Tree::read(&entries, &text)?;
-    let view = tree.entity(entity(1))?;
-    ensure!(view.id == root && view.head == last && view.identity.system_prompt() == Some("mine"));
-    ensure!(tree.aside().len() == 6, "{:?}", tree.aside());
-    ensure!(tree.owners().owner(entity(1)) == Some((key(1).writer(), 0)));
-    // Whoever follows the owner's last entry may take the entity over: that is what adopting is, and it shows.
-    append(&*nodes[1].disk, entity(1), Some(last), Body::adopted(1, "m".to_owned()))?;
-    append(&*nodes[1].disk, entity(1), Some(last), intent("and now?"))?;
-    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
-    let tree = Tree::read(&nodes[0].disk.entries(loom(1))?, &text)?;
-    ensure!(tree.owners().owner(entity(1)) == Some((key(2).writer(), 1)));
-    Ok(())
-}
-
-#[test]
 fn a_keeper_cannot_make_others_forget_and_may_leave_itself() -> Result<()> {
     let nodes: Vec<Node> = (1..=3).map(Node::new).collect();
-    nodes[0].write(loom(1), 0, "mine")?;
+    let loom = found(&*nodes[0].disk, 1, &[2, 3])?;
+    nodes[0].write(loom, 0, "mine")?;
     for name in ["node2", "node3"] {
-        nodes[0].copies.share(loom(1), &named(name), CopyKind::Disk, None)?;
+        nodes[0].copies.share(loom, &named(name), CopyKind::Disk, None)?;
     }
     let settle = || {
         let wires = [(0, 1), (1, 2), (0, 2)];
         wires.into_iter().try_for_each(|(one, other)| Wire::connect(&nodes[one], &nodes[other])?.settle())
     };
     settle()?;
-    nodes[1].write(loom(1), 0, "the second's")?;
+    nodes[1].write(loom, 0, "the second's")?;
     settle()?;
     // The second says of everybody that they keep it no longer.
     for name in ["node1", "node3"] {
-        nodes[1].copies.share(loom(1), &named(name), CopyKind::None, None)?;
+        nodes[1].copies.share(loom, &named(name), CopyKind::None, None)?;
     }
     settle()?;
     for node in [&nodes[0], &nodes[2]] {
-        ensure!(node.ids(loom(1))?.len() == 2, "{} has forgotten", node.name);
-        let copies = node.copies.of(loom(1)).expect("a loom that is kept");
+        ensure!(node.ids(loom)?.len() == 2, "{} has forgotten", node.name);
+        let copies = node.copies.of(loom).expect("a loom that is kept");
         ensure!(["node1", "node3"].iter().all(|name| copies.kind(&named(name)) == CopyKind::Disk), "{copies:?}");
     }
     // The origin may.
-    nodes[0].copies.share(loom(1), &named("node3"), CopyKind::None, None)?;
+    nodes[0].copies.share(loom, &named("node3"), CopyKind::None, None)?;
     settle()?;
-    ensure!(nodes[2].ids(loom(1))?.is_empty() && nodes[0].ids(loom(1))?.len() == 2);
+    ensure!(nodes[2].ids(loom)?.is_empty() && nodes[0].ids(loom)?.len() == 2);
     Ok(())
 }

@@ -276,8 +276,16 @@ fn a_peer_that_keeps_a_copy_adopts_what_a_dead_node_was_running_and_goes_on_with
     wait_for("the endless turn", || exported("a").contains("while (true)"));
     let line = exported("a").lines().next().unwrap().to_owned();
     let loom = serde_json::from_str::<Value>(&line).unwrap()["loom"].as_str().unwrap().to_owned();
+    // Keeping is no right: whoever is to take over is admitted for it.
     let shared = world.run(&["--data", "net/a/data", "loom", "replicate", &loom, "--to", "b"]);
-    assert!(shared.status.success(), "{}", text(&shared.stderr));
+    let said = text(&shared.stderr);
+    assert!(shared.status.success() && said.contains("nobody else can go on with the loom"), "{said}");
+    let adopted = world.run(&["--data", "net/b/data", "loom", "adopt", &loom]);
+    assert!(text(&adopted.stderr).contains("--may adopt"), "{}", text(&adopted.stderr));
+    let may = ["loom", "replicate", &loom, "--to", "b", "--may", "write,adopt"];
+    let shared = world.run(&[&["--data", "net/a/data"], &may[..]].concat());
+    let said = text(&shared.stderr);
+    assert!(shared.status.success() && !said.contains("nobody else"), "{said}");
     a.kill();
     client.kill().unwrap();
     client.wait().unwrap();

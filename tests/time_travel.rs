@@ -60,6 +60,18 @@ impl World {
         self.on("data", arguments)
     }
 
+    /// Admits the node with another record to a loom of the first, and brings it word of that.
+    fn admit(&self, data: &str, loom: &str, rights: &str) {
+        let members = self.on(data, &["loom", "members", loom, "--json"]);
+        let members: Value = serde_json::from_slice(&members.stdout).map_err(|_| text(&members.stderr)).unwrap();
+        let key = members["this_node"]["key"].as_str().unwrap();
+        let admitted = self.run(&["loom", "admit", loom, key, "--may", rights]);
+        assert!(admitted.status.success(), "{}", text(&admitted.stderr));
+        assert!(self.run(&["loom", "export", loom, "--format", "car", "--raw", "-o", "admitted.car"]).status.success());
+        let imported = self.on(data, &["loom", "import", "admitted.car"]);
+        assert!(imported.status.success(), "{}", text(&imported.stderr));
+    }
+
     fn json(&self, arguments: &[&str]) -> Value {
         let out = self.run(&[arguments, &["--json"]].concat());
         serde_json::from_slice(&out.stdout).map_err(|_| text(&out.stderr)).unwrap()
@@ -141,8 +153,16 @@ fn a_replay_is_the_same_here_and_on_another_node_and_a_changed_observation_is_fo
     world.lend("other");
     let imported = world.on("other", &["loom", "import", "loom.car"]);
     assert!(imported.status.success(), "{}", text(&imported.stderr));
+    // Whoever is no member runs it again and records nothing of it there.
+    let refused = world.on("other", &["loom", "replay", loom, "--record", "--json"]);
+    let said = text(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(2) && said.contains("may not write into") && said.contains("loom fork"),
+        "{said}"
+    );
+    world.admit("other", loom, "write");
     let there = world.on("other", &["loom", "replay", loom, "--record", "--json"]);
-    let there: Value = serde_json::from_slice(&there.stdout).unwrap();
+    let there: Value = serde_json::from_slice(&there.stdout).map_err(|_| text(&there.stderr)).unwrap();
     assert_eq!((&there["same"], &there["head"]), (&json!(true), &replayed["head"]));
     let verified = world.on("other", &["loom", "verify"]);
     assert!(verified.status.success(), "{}", text(&verified.stdout));
@@ -260,6 +280,10 @@ fn an_adopted_entity_goes_on_here_and_its_former_owner_writes_no_more_of_it() {
     assert!(world.run(&["loom", "export", loom, "--format", "car", "--raw", "-o", "loom.car"]).status.success());
     world.lend("other");
     assert!(world.on("other", &["loom", "import", "loom.car"]).status.success());
+    let refused = world.on("other", &["loom", "adopt", loom]);
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("--may adopt"), "{said}");
+    world.admit("other", loom, "write,adopt");
     let adopted = world.on("other", &["loom", "adopt", loom]);
     assert!(adopted.status.success(), "{}", text(&adopted.stderr));
     let twice = world.on("other", &["loom", "adopt", loom]);
@@ -290,4 +314,58 @@ fn an_adopted_entity_goes_on_here_and_its_former_owner_writes_no_more_of_it() {
         let verified = world.on(data, &["loom", "verify"]);
         assert!(verified.status.success(), "{}", text(&verified.stdout));
     }
+}
+
+#[test]
+fn a_member_is_admitted_expelled_and_admitted_again_and_what_it_wrote_meanwhile_decides_nothing() {
+    let world = World::new();
+    let cast = world.cast();
+    let loom = loom_of(&cast);
+    world.lend("other");
+    assert!(world.run(&["loom", "export", loom, "--format", "car", "--raw", "-o", "loom.car"]).status.success());
+    assert!(world.on("other", &["loom", "import", "loom.car"]).status.success());
+    let members = |data: &str| -> Value {
+        let out = world.on(data, &["loom", "members", loom, "--json"]);
+        serde_json::from_slice(&out.stdout).map_err(|_| text(&out.stderr)).unwrap()
+    };
+    let key = members("other")["this_node"]["key"].as_str().unwrap().to_owned();
+    assert_eq!(members("other")["this_node"]["is"], Value::Null);
+    assert_eq!(members("data")["founder"], members("data")["this_node"]["is"]);
+    world.admit("other", loom, "write,adopt");
+    assert_eq!(members("other")["this_node"]["is"], json!({ "key": key }));
+    assert_eq!(members("data")["members"][0]["rights"], json!(["write", "adopt"]));
+    // Already so: nothing is written.
+    let again = world.json(&["loom", "admit", loom, &key]);
+    assert_eq!((&again["changed"], &again["entry"]), (&json!(false), &Value::Null));
+    // Whoever may not admit admits nobody.
+    let refused = world.on("other", &["loom", "admit", loom, &"7".repeat(64)]);
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("may not admit members to"), "{said}");
+    let expelled = world.json(&["loom", "expel", loom, &key]);
+    assert_eq!(expelled["changed"], true);
+    assert_eq!(
+        (&members("data")["members"], &members("data")["expelled"][0]["target"]),
+        (&json!([]), &json!({ "key": key }))
+    );
+    assert_eq!(world.json(&["loom", "expel", loom, &key])["changed"], false);
+    // It has not heard of it, and judges a turn: that decides nothing where both are known.
+    let turn = world.turns(loom).first().unwrap().clone();
+    assert!(world.on("other", &["loom", "reward", loom, &turn, "1"]).status.success());
+    assert!(
+        world.on("other", &["loom", "export", loom, "--format", "car", "--raw", "-o", "late.car"]).status.success()
+    );
+    let imported = world.run(&["loom", "import", "late.car"]);
+    assert!(imported.status.success(), "{}", text(&imported.stderr));
+    assert_eq!(members("data")["decides_nothing"], json!([{ "why": "of expelled writers", "entries": 1 }]));
+    assert_eq!(world.json(&["loom", "show", loom])[0]["reward"], Value::Null);
+    let verified = world.run(&["loom", "verify"]);
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    // Admitted again, it is heard again, and what it said in between is not.
+    world.admit("other", loom, "write");
+    assert!(world.on("other", &["loom", "reward", loom, &turn, "0.5"]).status.success());
+    assert!(
+        world.on("other", &["loom", "export", loom, "--format", "car", "--raw", "-o", "again.car"]).status.success()
+    );
+    assert!(world.run(&["loom", "import", "again.car"]).status.success());
+    assert_eq!(world.json(&["loom", "show", loom])[0]["reward"], 0.5);
 }

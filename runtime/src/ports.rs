@@ -19,7 +19,7 @@ use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
 use crate::domain::loom::{CastBatch, CastChain, CastHead, EntryError, ForkProof, Head, Payload, Sealed};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
-use crate::domain::members::RecordError;
+use crate::domain::members::{Attestation, Batch, CheckedRecord, MemberRecord, RecordError};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::remote::{HostIdentity, Order, Refusal};
 
@@ -279,6 +279,38 @@ pub trait LoomStore: MemberStore {
 
     /// The proofs that writers have signed two histories.
     fn proofs(&self) -> Result<Vec<ForkProof>, StoreError>;
+
+    /// The member records of one of this node's own keys, the one of the newest certificate first.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn own_records(&self, key: WriterKey) -> Result<Vec<MemberRecord>, StoreError> {
+        // What vouches for this node's own keys is of every loom, and nothing else is of this one.
+        let all = self.attestations_of(LoomId::from_bytes([0; 22]), key)?;
+        let mut records: Vec<(u64, MemberRecord)> = Vec::new();
+        for attestation in all {
+            let begins_us = self.checked(std::slice::from_ref(&attestation)).ok();
+            let begins_us = begins_us.and_then(|vouched| vouched.records.first().map(CheckedRecord::begins_us));
+            if let (Attestation::Member(record), Some(begins_us)) = (attestation, begins_us) {
+                records.push((begins_us, record));
+            }
+        }
+        records.sort_by(|one, other| other.cmp(one));
+        Ok(records.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// Everything of a loom that decisions are made by: whoever wants to know what counts gives it to a [`Reader`](crate::domain::members::Reader).
+    /// [`LoomStore::entries`] is for who copies, shows or verifies what is there, whether it counts or not.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn batch(&self, loom: LoomId) -> Result<Batch, StoreError> {
+        let logs = self.logs(loom)?.into_iter().map(|log| log.writer);
+        let batch = Batch::new(loom, self.writer(), self.entries(loom)?, self.vouched(loom)?);
+        let batch = batch.with_logs(logs).with_casts(self.cast_heads(loom)?);
+        let batch = batch.with_proved(self.proved(loom)?).with_proofs(self.proofs()?);
+        Ok(batch.with_founder(|record| self.checked(&[Attestation::Member(record.clone())]).ok()?.records.pop()))
+    }
 
     /// The looms that are kept, newest first.
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError>;

@@ -12,8 +12,10 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeper};
 use cantrip_runtime::domain::ids::{EntryId, LoomId};
+use cantrip_runtime::domain::loom::{Body, Entry, Sealed};
+use cantrip_runtime::domain::members::{Admitted, Nonce, Principal, Right};
 use cantrip_runtime::driver::{Copies, CopyTerms, Session};
-use cantrip_runtime::ports::CopyStore;
+use cantrip_runtime::ports::{CopyStore, LoomStore};
 
 pub(crate) use self::book::{Book, OPEN, Terms, key};
 
@@ -22,6 +24,32 @@ use crate::store_support::{entity, said, wait};
 /// A keeper of this name.
 pub(crate) fn named(name: &str) -> Keeper {
     name.parse().expect("a name of a keeper")
+}
+
+/// Founds a loom with the first entry of a store's own log, and admits whoever has these keys.
+pub(crate) fn found(store: &dyn LoomStore, number: u8, members: &[u8]) -> Result<LoomId> {
+    let nonce = Nonce::from_bytes([number; 16]);
+    let loom = LoomId::mint(1_790_000_000_000 + u64::from(number), &store.writer(), &nonce, None);
+    say(store, loom, Body::Founded { nonce, member: None })?;
+    admit(store, loom, members)?;
+    Ok(loom)
+}
+
+/// Admits whoever has these keys to all there is to do.
+pub(crate) fn admit(store: &dyn LoomStore, loom: LoomId, members: &[u8]) -> Result<()> {
+    for member in members {
+        let (principal, rights) = (Principal::Key(key(*member).writer()), Right::ALL.into_iter().collect());
+        let admitted = Admitted { principal, rights, scope: None, again: Vec::new(), by: None, note: None };
+        say(store, loom, Body::Admitted(Box::new(admitted)))?;
+    }
+    Ok(())
+}
+
+/// Says something about a loom as a whole.
+fn say(store: &dyn LoomStore, loom: LoomId, body: Body) -> Result<()> {
+    let place = (store.writer(), store.head(loom)?.sequence + 1);
+    store.append(Sealed::new(Entry::new(loom, place, place.1, None, None, body), Vec::new())?)?;
+    Ok(wait(store.sync(loom))?)
 }
 
 /// One node.
@@ -84,11 +112,14 @@ impl Node {
         Ok(id)
     }
 
+    /// The entries of a loom that are here, but for those about who may write.
     pub(crate) fn ids(&self, loom: LoomId) -> Result<BTreeSet<EntryId>> {
         let stores = [&self.disk, &self.memory];
         let mut ids = BTreeSet::new();
         for store in stores {
-            ids.extend(store.entries(loom)?.into_iter().map(|sealed| sealed.id));
+            let written = store.entries(loom)?.into_iter();
+            let written = written.filter(|it| !matches!(it.entry.body, Body::Founded { .. } | Body::Admitted(_)));
+            ids.extend(written.map(|sealed| sealed.id));
         }
         Ok(ids)
     }

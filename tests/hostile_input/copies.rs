@@ -13,6 +13,7 @@ use cantrip_runtime::domain::limits::{
     LOG_COST_BYTES, PROOF_BYTES_MAX, WRITERS_PER_PEER_MAX,
 };
 use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Payload, Sealed, Segment};
+use cantrip_runtime::domain::members::{Admitted, Nonce, Principal, Right};
 use cantrip_runtime::driver::{Copies, CopyTerms, Session};
 use cantrip_runtime::ports::{CopyBook, CopyStore, LoomStore};
 use futures_util::StreamExt;
@@ -20,8 +21,36 @@ use futures_util::StreamExt;
 use crate::copy_book::{Book, OPEN, Terms, key};
 use crate::raw::{Keys, client, serve};
 
+const NONCE: Nonce = Nonce::from_bytes([1; 16]);
+
+/// A loom of a founder who is none of the writers.
 fn loom(number: u16) -> LoomId {
-    LoomId::from_parts(1_790_000_000_000 + u64::from(number), [1; 16])
+    LoomId::mint(1_790_000_000_000 + u64::from(number), &key(200).writer(), &NONCE, None)
+}
+
+/// Has a store know the founder of a loom, who has admitted so many writers and some more.
+async fn admitted(disk: &dyn CopyStore, loom: LoomId, writers: impl Iterator<Item = u32>) {
+    let founder = MemoryStore::with_key(key(200));
+    let admit = |writer: u32| {
+        let (principal, rights) = (Principal::Key(key_of(writer).writer()), Right::ALL.into_iter().collect());
+        let admitted = Admitted { principal, rights, scope: None, again: Vec::new(), by: None, note: None };
+        Body::Admitted(Box::new(admitted))
+    };
+    let bodies = std::iter::once(Body::Founded { nonce: NONCE, member: None }).chain(writers.map(admit));
+    for (sequence, body) in (1..).zip(bodies) {
+        let entry = Entry::new(loom, (founder.writer(), sequence), 1, None, None, body);
+        founder.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+    }
+    let mut after = 0;
+    while let Some(segment) = founder.segment(loom, founder.writer(), after).unwrap() {
+        after = segment.signed.head.sequence;
+        disk.take(segment.check().unwrap()).unwrap();
+        disk.sync_logs(loom, vec![founder.writer()]).await.unwrap();
+    }
+}
+
+fn key_of(writer: u32) -> NodeKey {
+    NodeKey::from_secret(&(writer + 1_000).to_be_bytes().repeat(8).try_into().unwrap())
 }
 
 fn keeper(name: &str) -> Keeper {
@@ -49,8 +78,7 @@ fn have(loom: LoomId, keepers: &[&str]) -> CopyMessage {
 
 /// A log of one entry, by a key of its own.
 fn log_of(writer: u32, loom: LoomId, text: &str) -> Segment {
-    let secret: [u8; 32] = (writer + 1_000).to_be_bytes().repeat(8).try_into().unwrap();
-    let store = MemoryStore::with_key(NodeKey::from_secret(&secret));
+    let store = MemoryStore::with_key(key_of(writer));
     let entity = EntityId::from_parts(1, [1; 16]);
     let body = Body::intent(Payload::Inline(text.to_owned()), false, None);
     let (writer, sequence) = (store.writer(), 1);
@@ -155,18 +183,19 @@ async fn writers_that_a_peer_brings_are_its_own_share() {
     let (copies, disk, mut session) = talking(OPEN);
     session.hear(have(loom(1), &["a", "b", "c"])).await.unwrap();
     let writers = u32::try_from(WRITERS_PER_PEER_MAX).unwrap();
+    admitted(&*disk, loom(1), (0..writers + 10).chain([1_000_000])).await;
     for writer in 0..writers + 10 {
         hear(&mut session, log_of(writer, loom(1), "mallory")).await;
     }
     session.flush().await.unwrap();
-    assert_eq!(disk.logs(loom(1)).unwrap().len(), WRITERS_PER_PEER_MAX);
+    assert_eq!(disk.logs(loom(1)).unwrap().len(), 1 + WRITERS_PER_PEER_MAX, "the founder's, and its share");
     assert_eq!(refusals(&mut session).len(), 10, "each of the others is refused by name");
     // The loom goes on: another keeper brings its own, and this one's what it has begun.
     let mut honest = Session::new(Arc::clone(&copies), keeper("c")).unwrap();
     honest.hear(have(loom(1), &["a", "b", "c"])).await.unwrap();
     hear(&mut honest, log_of(1_000_000, loom(1), "honest")).await;
     honest.flush().await.unwrap();
-    assert_eq!(disk.logs(loom(1)).unwrap().len(), WRITERS_PER_PEER_MAX + 1);
+    assert_eq!(disk.logs(loom(1)).unwrap().len(), 1 + WRITERS_PER_PEER_MAX + 1);
     assert_eq!(refusals(&mut honest), Vec::<String>::new());
 }
 
@@ -175,11 +204,12 @@ async fn a_log_and_an_entry_cost_more_than_their_bytes() {
     let room = 10 * (LOG_COST_BYTES + ENTRY_COST_BYTES);
     let (_, disk, mut session) = talking(CopyTerms { bytes_max: room, ..OPEN });
     session.hear(have(loom(1), &["a", "b"])).await.unwrap();
+    admitted(&*disk, loom(1), 0..100).await;
     for writer in 0..100 {
         hear(&mut session, log_of(writer, loom(1), "x")).await;
     }
     session.flush().await.unwrap();
-    let taken = disk.logs(loom(1)).unwrap().len();
+    let taken = disk.logs(loom(1)).unwrap().len() - 1;
     assert!((1..=10).contains(&taken), "{taken} logs of one short entry were taken for {room} bytes");
     let said = refusals(&mut session);
     assert!(said.iter().all(|what| what.contains("keep_max_bytes")) && said.len() == 100 - taken, "{said:?}");
@@ -212,6 +242,7 @@ async fn a_proof_is_kept_only_of_a_writer_that_is_kept_here() {
     accuse(&mut session, loom(2), proof(1, loom(2))).await;
     assert_eq!(disk.proofs().unwrap(), Vec::new());
     // Of one that is here: once, and it is not believed any more.
+    admitted(&*disk, loom(1), 7..8).await;
     hear(&mut session, log_of(7, loom(1), "one history")).await;
     session.flush().await.unwrap();
     for _ in 0..3 {
@@ -281,6 +312,7 @@ async fn copies_wait_for_the_disk_and_never_fill_its_queue() {
         session.hear(have(loom(1), &["a", "b", "c", "d"])).await.unwrap();
         sessions.push(session);
     }
+    admitted(&*disk, loom(1), 0..60).await;
     // 30 MB from three sources, none of which makes anything durable: they wait by themselves.
     let text = "x".repeat(500_000);
     for writer in 0..60_u32 {
@@ -292,7 +324,7 @@ async fn copies_wait_for_the_disk_and_never_fill_its_queue() {
         session.flush().await.unwrap();
         assert_eq!(refusals(&mut session), Vec::<String>::new());
     }
-    assert_eq!(disk.logs(loom(1)).unwrap().len(), 60);
+    assert_eq!(disk.logs(loom(1)).unwrap().len(), 1 + 60);
 }
 
 #[test]

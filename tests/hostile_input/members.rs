@@ -9,7 +9,8 @@ use cantrip_runtime::domain::limits::{
     SUCCESSION_BYTES_MAX,
 };
 use cantrip_runtime::domain::members::{
-    Attestation, AuthorityId, CertificateId, CertificateSignature, CheckedRecord, MemberRecord, Scheme, Succession,
+    Attestation, AuthorityId, CertificateId, CertificateSignature, CheckedRecord, MemberRecord, Nonce, Scheme,
+    Succession,
 };
 use cantrip_runtime::ports::MemberStore;
 use rcgen::{
@@ -23,8 +24,11 @@ use crate::copy_book::key;
 const OLD_US: u64 = 1_577_836_800_000_000;
 const NEW_US: u64 = 1_893_456_000_000_000;
 
+pub(super) const NONCE: Nonce = Nonce::from_bytes([1; 16]);
+
+/// A loom of a founder.
 pub(super) fn loom() -> LoomId {
-    LoomId::from_parts(1_790_000_000_000, [1; 16])
+    LoomId::mint(1_790_000_000_000, &key(11).writer(), &NONCE, None)
 }
 
 pub(super) fn causes(error: &dyn std::error::Error) -> String {

@@ -356,16 +356,25 @@ pub(crate) fn opened(fork: Option<Fork>) -> Body {
         depth: 0,
         cast: CastId::from_bytes([1; 16]),
         fork,
-        minted: Some(MINTED),
+        minted: Some(minted()),
         ..Opened::default()
     }))
 }
 
-/// What the ids of these entities commit to.
-const MINTED: Minted = Minted { by: WriterKey::from_bytes([7; 32]), nonce: Nonce::from_bytes([7; 16]) };
+const NONCE: Nonce = Nonce::from_bytes([7; 16]);
+
+/// The other node.
+fn other_key() -> NodeKey {
+    NodeKey::from_secret(&[5; 32])
+}
+
+/// What the ids of its entities commit to.
+fn minted() -> Minted {
+    Minted { by: other_key().writer(), nonce: NONCE }
+}
 
 pub(crate) fn entity(number: u64) -> EntityId {
-    EntityId::mint(number + 1, &MINTED.by, &MINTED.nonce)
+    EntityId::mint(number + 1, &minted().by, &NONCE)
 }
 
 /// The record of another node.
@@ -375,13 +384,21 @@ pub(crate) struct Other {
     sequence: u64,
 }
 
+/// The loom that it has founded.
 fn loom() -> LoomId {
-    LoomId::from_parts(1_790_000_000_000, [3; 16])
+    LoomId::mint(1_790_000_000_000, &other_key().writer(), &NONCE, None)
 }
 
 impl Other {
     pub(crate) fn new() -> Self {
-        Self { store: MemoryStore::with_key(NodeKey::from_secret(&[5; 32])), loom: loom(), sequence: 0 }
+        let mut other = Self::with_key(other_key());
+        other.add(None, None, Body::Founded { nonce: NONCE, member: None });
+        other
+    }
+
+    /// Somebody who writes into the same loom.
+    pub(crate) fn with_key(key: NodeKey) -> Self {
+        Self { store: MemoryStore::with_key(key), loom: loom(), sequence: 0 }
     }
 
     pub(crate) fn add(&mut self, entity: impl Into<Option<EntityId>>, parent: Option<EntryId>, body: Body) -> EntryId {
@@ -427,12 +444,16 @@ impl Other {
     /// Has a machine of its own import it.
     pub(crate) fn imported(&self) -> Machine {
         let machine = Machine(tempfile::tempdir().unwrap());
+        self.import_into(&machine);
+        machine
+    }
+
+    pub(crate) fn import_into(&self, machine: &Machine) {
         let mut bytes = Vec::new();
         car::write(&*self.store, self.loom, &mut bytes).unwrap();
         std::fs::write(machine.at("other.car"), bytes).unwrap();
         let imported = machine.run(&["loom", "import", "other.car"]);
         assert_eq!(imported.status.code(), Some(0), "{}", text(&imported.stderr));
-        machine
     }
 }
 

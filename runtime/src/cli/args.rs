@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::domain::members::Right;
+
 /// Runs agents whose every action crosses a WebAssembly sandbox, and records what they do.
 #[derive(Debug, Parser)]
 #[command(
@@ -425,6 +427,18 @@ pub(super) enum LoomCommand {
     Replicate(ReplicateArgs),
     /// Say who writes a loom, who keeps it, and how far each of them is
     Status(StatusArgs),
+    /// Say who founded a loom, who may write into it, and who was expelled
+    Members {
+        /// The loom: its id, the beginning or the end of it, or nothing for the newest
+        loom: Option<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a node a member of a loom: it may write there, go on with others' entities, or admit others
+    Admit(AdmitArgs),
+    /// Take a member's rights: what it has written stays, and what it writes from now on decides nothing
+    Expel(ExpelArgs),
     /// Recompute everything and name what is damaged
     Verify {
         /// The loom; nothing for all
@@ -471,6 +485,37 @@ pub(super) enum LoomCommand {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct AdmitArgs {
+    /// The loom: its id, the beginning or the end of it
+    pub(super) loom: String,
+    /// The node, by its name or as name@host:port, or a writer's key
+    pub(super) node: String,
+    /// What it may: write (open, fork, judge, resume), adopt (go on with others' entities), admit (others)
+    #[arg(long, value_name = "RIGHTS", value_delimiter = ',', default_values_t = [Right::Write])]
+    pub(super) may: Vec<Right>,
+    /// Who wants it, for the record
+    #[arg(long)]
+    pub(super) by: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExpelArgs {
+    /// The loom: its id, the beginning or the end of it
+    pub(super) loom: String,
+    /// The node, by its name or as name@host:port, or a writer's key
+    pub(super) node: String,
+    /// Who wants it, for the record
+    #[arg(long)]
+    pub(super) by: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ReplicateArgs {
     /// The loom: its id, the beginning or the end of it
     pub(super) loom: String,
@@ -486,6 +531,9 @@ pub(super) struct ReplicateArgs {
     /// How long a turn waits for them, in milliseconds, before its episode stops; 0: as long as it takes
     #[arg(long, value_name = "MS", default_value_t = 30_000, requires = "acks")]
     pub(super) acks_wait_ms: u64,
+    /// Admit it to the loom too, with these rights: write, adopt, admit
+    #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
+    pub(super) may: Vec<Right>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

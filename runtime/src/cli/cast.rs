@@ -56,7 +56,7 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     let options = CastOptions { observer, control: Some(control.clone()), loom, ..CastOptions::default() };
     let mut entity = match &args.resume {
         Some(name) => resume(&runtime, &cantrip, name, &options)?,
-        None => runtime.summon(&cantrip, options).map_err(CliError::fault)?,
+        None => runtime.summon(&cantrip, options).map_err(CliError::driver)?,
     };
     if !args.scratch {
         settings.remember_origin(entity.loom(), &args.cantrip);
@@ -95,7 +95,7 @@ pub(super) fn resume(
             let hint = format!("`loom adopt {loom}` makes it this node's, if the other does not go on with it");
             return CliError::usage(fault).hint(hint);
         }
-        CliError::fault(fault)
+        CliError::driver(fault)
     })
 }
 
@@ -115,7 +115,7 @@ pub(super) fn finish(as_json: bool, entity: &Summoned, ended: Result<Outcome, Ca
         Ok(outcome) => (outcome, None),
         Err(CastError::Failed { failure, outcome }) => (*outcome, Some(failure)),
         Err(error @ CastError::NoIntent) => return Err(CliError::usage(error)),
-        Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
+        Err(CastError::Fault(fault)) => return Err(CliError::driver(fault)),
     };
     print_end(as_json, &Ending { outcome, failure, loom: entity.loom(), node: None })
 }

@@ -27,7 +27,7 @@ use super::names::find_loom;
 use super::output::print_json;
 use super::settings::{self, Sandboxed, Settings};
 use super::show::count;
-use super::{node, print, say};
+use super::{members, node, print, say};
 
 /// The name of the file that says how far the others are.
 const STATUS_FILE: &str = "copies-status.json";
@@ -225,6 +225,10 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
             node::reach(&args.to, None).await?;
             let copies = open(settings, &store, Keeper::Local, Arc::new(ClientPolicy))?;
             let target = node::keeper(&args.to)?;
+            if !args.may.is_empty() {
+                let runtime = Settings::runtime_on(&settings.sandbox()?, "local", Arc::clone(&store) as _);
+                members::admit_here(&runtime, loom, &args.to, &args.may).await?;
+            }
             copies.share(loom, &target, kind, acks).map_err(CliError::usage)?;
             if kind == CopyKind::None {
                 print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
@@ -244,6 +248,7 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
             write_down(&copies, settings.data(), SystemClock::default().now_us());
             let entries = copies.logs(loom).map_err(CliError::fault)?.iter().map(|log| log.head.sequence).sum();
             print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
+            members::nobody_else(store as _, loom, &target.to_string()).iter().for_each(|what| say(what));
             Ok(Exit::Done)
         }
         Err(error) if is_locked(&error) => replicate_by_its_process(settings, &args, kind, acks).await,
@@ -307,6 +312,9 @@ async fn replicate_by_its_process(
     if let Some((acks, wait_ms)) = acks {
         (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
     }
+    if !args.may.is_empty() {
+        members::admit_there(settings, loom, &args.to, &args.may).await?;
+    }
     book.save(&copies).map_err(CliError::fault)?;
     if kind == CopyKind::None {
         print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
@@ -333,6 +341,7 @@ async fn replicate_by_its_process(
     match waited.await {
         Ok(Ok(entries)) => {
             print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
+            members::nobody_else(settings.reading()?, loom, &target.to_string()).iter().for_each(|what| say(what));
             Ok(Exit::Done)
         }
         Ok(Err(what)) => {
@@ -435,6 +444,8 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
         }
         Some(_) => {}
     }
+    let kept_by = keepers.first().map_or_else(|| "NODE".to_owned(), |(keeper, ..)| keeper.to_string());
+    members::nobody_else(store, loom, &kept_by).iter().for_each(|what| say(what));
     Ok(Exit::Done)
 }
 

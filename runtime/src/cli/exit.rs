@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::file::FileError;
 use super::trust;
 use crate::domain::loom::ViewError;
+use crate::driver::Fault;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,21 @@ impl CliError {
         let source = source.into();
         let is_later = source.chain().filter_map(|cause| cause.downcast_ref()).any(ViewError::is_of_a_later_version);
         Self { exit: if is_later { Exit::Usage } else { Exit::Fault }, source, hint: None }
+    }
+
+    /// What a loom's record does not permit is for whoever asked; whatever else the driver cannot do is ours.
+    pub(super) fn driver(fault: Fault) -> Self {
+        match fault {
+            Fault::NotPermitted { .. }
+            | Fault::Expelled { .. }
+            | Fault::Founder { .. }
+            | Fault::Nodes { .. }
+            | Fault::NoNode { .. }
+            | Fault::NoLoom { .. }
+            | Fault::Void { .. }
+            | Fault::Unsigned { .. } => Self::usage(fault),
+            fault => Self::fault(fault),
+        }
     }
 
     /// A file that cannot be used, with what would help.

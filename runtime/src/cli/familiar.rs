@@ -200,16 +200,16 @@ fn entity(
     options: CastOptions,
 ) -> Result<Summoned, CliError> {
     let Some(Remembered { loom, entity, .. }) = remembered else {
-        return runtime.summon(cantrip, options).map_err(CliError::fault);
+        return runtime.summon(cantrip, options).map_err(CliError::driver);
     };
-    let Ok(tree) = runtime.tree(*loom) else { return runtime.summon(cantrip, options).map_err(CliError::fault) };
+    let Ok(tree) = runtime.tree(*loom) else { return runtime.summon(cantrip, options).map_err(CliError::driver) };
     let view = match tree.entity(*entity) {
         Ok(view) => view,
         // It was remembered before its first intent was recorded, and perhaps before its loom was founded.
         Err(ViewError::NoEntity(_)) => {
             let is_founded = !runtime.store().logs(*loom).map_err(CliError::fault)?.is_empty();
             let loom = Some(*loom).filter(|_| is_founded);
-            return runtime.summon(cantrip, CastOptions { loom, ..options }).map_err(CliError::fault);
+            return runtime.summon(cantrip, CastOptions { loom, ..options }).map_err(CliError::driver);
         }
         Err(error) => return Err(CliError::fault(error)),
     };
@@ -220,10 +220,10 @@ fn entity(
         && view.opened.model == cantrip.llm().name()
         && view.opened.medium_digest == runtime.media().digest(cantrip.circle().medium().name());
     if is_same {
-        return runtime.resume(cantrip, *loom, *entity, &options).map_err(CliError::fault);
+        return runtime.resume(cantrip, *loom, *entity, &options).map_err(CliError::driver);
     }
     let turns = tree.restore(*entity, None).map_err(CliError::fault)?.turns;
-    runtime.fork(cantrip, *loom, *entity, turns, options).map_err(CliError::fault)
+    runtime.fork(cantrip, *loom, *entity, turns, options).map_err(CliError::driver)
 }
 
 pub(super) async fn run(settings: &Settings, args: FamiliarArgs) -> Result<Exit, CliError> {

@@ -19,7 +19,7 @@ use super::names::{find_entity, find_loom, short_digits};
 use super::output::{Page, print_json, print_page};
 use super::settings::{self, Settings};
 use super::show::{count, indent};
-use super::{copies, exporting, timetravel};
+use super::{copies, exporting, members, timetravel};
 use super::{print, say};
 
 /// So many entries that are put aside are named; `loom verify` names up to a thousand.
@@ -71,6 +71,9 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
         LoomCommand::Adopt { entity } => timetravel::adopt(settings, &entity).await,
         LoomCommand::Replicate(args) => copies::replicate(settings, args).await,
         LoomCommand::Status(args) => copies::status(settings, &args),
+        LoomCommand::Members { loom, json } => members::list(settings, loom.as_deref(), json),
+        LoomCommand::Admit(args) => members::admit(settings, args).await,
+        LoomCommand::Expel(args) => members::expel(settings, args).await,
         LoomCommand::Verify { loom: Some(loom), node: Some(node), json } => {
             copies::verify_at(settings, &loom, &node, json).await
         }
@@ -295,8 +298,8 @@ fn threads(settings: &Settings, named: Option<&str>) -> Result<Vec<Finding>, Cli
     };
     let mut findings = Vec::new();
     for loom in looms {
-        let entries = store.entries(loom).map_err(CliError::fault)?;
-        let tree = Tree::read(&entries, &|payload| store.text(payload).ok().flatten()).map_err(CliError::fault)?;
+        let batch = store.batch(loom).map_err(CliError::fault)?;
+        let tree = Tree::read(&batch, &|payload| store.text(payload).ok().flatten()).map_err(CliError::fault)?;
         let room = FINDINGS_MAX - findings.len();
         let wrong = tree.aside().iter().filter(|aside| aside.why.is_wrong()).take(room);
         findings.extend(wrong.map(|aside| Finding {

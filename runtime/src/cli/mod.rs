@@ -15,6 +15,7 @@ mod familiar;
 pub mod file;
 mod guests;
 mod looms;
+mod members;
 mod names;
 mod node;
 mod output;

@@ -41,7 +41,7 @@ pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, C
     };
     let entity = match &args.resume {
         Some(name) => resume(&runtime, &cantrip, name, &options())?,
-        None => runtime.summon(&cantrip, options()).map_err(CliError::fault)?,
+        None => runtime.summon(&cantrip, options()).map_err(CliError::driver)?,
     };
     if !args.scratch {
         settings.remember_origin(entity.loom(), &args.cantrip);
@@ -115,7 +115,7 @@ async fn send(entity: &mut Summoned, intent: Option<&str>) -> Result<(), CliErro
             }
             say(&summary(&outcome, &entity.loom().to_string()));
         }
-        Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
+        Err(CastError::Fault(fault)) => return Err(CliError::driver(fault)),
         Err(error) => say(&format!("error: {error}")),
     }
     Ok(())

@@ -80,13 +80,13 @@ pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, Cl
                 cantrip = cantrip.with_llm(super::familiar::model_named(settings, model, "--model", folder)?.llm);
             }
             let options = CastOptions { control: Some(Control::new()), ..CastOptions::default() };
-            let mut entity = runtime.fork(&cantrip, loom, of, turns, options).map_err(CliError::fault)?;
+            let mut entity = runtime.fork(&cantrip, loom, of, turns, options).map_err(CliError::driver)?;
             let ended = entity.send(intent).await;
             let (outcome, failure) = match ended {
                 Ok(outcome) => (outcome, None),
                 Err(CastError::Failed { failure, outcome }) => (*outcome, Some(failure.to_string())),
                 Err(CastError::NoIntent) => return Err(CliError::usage(CastError::NoIntent)),
-                Err(CastError::Fault(fault)) => return Err(CliError::fault(fault)),
+                Err(CastError::Fault(fault)) => return Err(CliError::driver(fault)),
             };
             let opened = runtime.tree(loom).map_err(CliError::fault)?;
             let strategy = opened
@@ -140,15 +140,19 @@ pub(super) async fn replay(settings: &Settings, args: ReplayArgs) -> Result<Exit
         Some(reference) => Some(sandboxed.kept_guest(reference)?),
         None => None,
     };
+    if args.record {
+        // Said before anything runs.
+        runtime.may_write(loom).map_err(CliError::driver)?;
+    }
     let replayed = runtime.replay(loom, entity, guest).await.map_err(|error| match error {
         error @ ReplayError::OtherMedium { .. } => {
             CliError::usage(error).hint("use the version that it was recorded with")
         }
-        ReplayError::Fault(fault) => CliError::fault(fault),
+        ReplayError::Fault(fault) => CliError::driver(fault),
     })?;
     let mut entry = None;
     if args.record {
-        entry = Some(runtime.record_replay(&replayed).await.map_err(CliError::fault)?);
+        entry = Some(runtime.record_replay(&replayed).await.map_err(CliError::driver)?);
     }
     let difference = replayed.difference.as_ref();
     if args.json {

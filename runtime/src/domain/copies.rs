@@ -274,6 +274,13 @@ pub enum CopyMessage {
         /// Whether it is on disk.
         durable: bool,
     },
+    /// A log is not kept, as long as nothing here says that its writer was admitted. What is here is said again once there may be.
+    Later {
+        /// The loom.
+        loom: LoomId,
+        /// Whose log.
+        writer: WriterKey,
+    },
     /// Something was not taken.
     Refused {
         /// Of which loom.

@@ -9,8 +9,9 @@ mod attest;
 mod cost;
 mod link;
 mod session;
+mod writers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
@@ -21,6 +22,7 @@ use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{WRITERS_MAX, WRITERS_PER_PEER_MAX};
 use crate::domain::loom::{Body, CheckedSegment, Segment};
+use crate::domain::members::Principal;
 use crate::domain::steps;
 use crate::driver::refusals::Refusals;
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
@@ -111,6 +113,11 @@ struct State {
     talking: HashMap<Keeper, usize>,
     /// Entities that another node goes on with, and under which key.
     fenced: HashMap<EntityId, WriterKey>,
+    /// How often there may have been other members of each loom, and who they are as of the last time.
+    members_at: HashMap<LoomId, u64>,
+    principals: HashMap<LoomId, Arc<BTreeSet<Principal>>>,
+    /// The writers whose logs are kept, as far as that was asked.
+    writers_kept: HashMap<LoomId, HashSet<WriterKey>>,
     /// How often something came that vouches for a key, in each loom.
     attested: HashMap<LoomId, u64>,
     /// When each loom has grown, counted, and which had grown when: what is asked is what has grown since.

@@ -4,8 +4,9 @@ use thiserror::Error;
 
 use super::copies::{AcksError, NoCopies};
 use crate::domain::entity::OutOfStep;
-use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::ids::{EntityId, EntryId, LoomId, NodeName, WriterKey};
 use crate::domain::loom::{EntryError, OpenedTooLarge, Unminted, ViewError};
+use crate::domain::members::{Principal, Refused, Right};
 use crate::ports::{MediumFault, StoreError};
 
 /// Why a run could not go on. Nothing that was recorded is lost by it.
@@ -62,6 +63,70 @@ pub enum Fault {
         /// Whose it is.
         owner: WriterKey,
     },
+    /// It may not, by what the loom's record says.
+    #[error("this node may not {deed} the loom {loom}: {why}{}", allowing(*.loom, *.allow))]
+    NotPermitted {
+        /// Where.
+        loom: LoomId,
+        /// What it wanted to do there.
+        deed: &'static str,
+        /// What is in the way.
+        why: Refused,
+        /// The right that would allow it.
+        allow: Option<Right>,
+    },
+    /// Somebody was expelled by somebody else, who alone can take it back.
+    #[error("{principal} was expelled from the loom {loom} by {by}, and this node has no say over that")]
+    Expelled {
+        /// From where.
+        loom: LoomId,
+        /// Who.
+        principal: Principal,
+        /// The entry that says so.
+        by: EntryId,
+    },
+    /// The founder is no member that could be expelled.
+    #[error(
+        "the loom {loom} was founded by that node: a founder is not expelled, but for single keys and lost certificates of it"
+    )]
+    Founder {
+        /// Which.
+        loom: LoomId,
+    },
+    /// A name that more than one authority has given.
+    #[error(
+        "more than one node is called {name} in this loom: name the writer's key instead (`loom members` lists them)"
+    )]
+    Nodes {
+        /// The name.
+        name: NodeName,
+    },
+    /// Nobody is known under a name.
+    #[error(
+        "nobody knows which key or authority the node {name} has: connect to it, or name its writer's key (its own `loom members` says it)"
+    )]
+    NoNode {
+        /// The name.
+        name: NodeName,
+    },
+    /// What was recorded decides nothing.
+    #[error("it is recorded in the loom {loom} and decides nothing: {why}")]
+    Void {
+        /// Where.
+        loom: LoomId,
+        /// Why.
+        why: Refused,
+    },
+    /// Nothing of an entity is signed here: there is nothing from which another could go on.
+    #[error(
+        "the entity {entity} cannot be gone on with: nothing that {owner} has written of it is here under its signature"
+    )]
+    Unsigned {
+        /// Which.
+        entity: EntityId,
+        /// Whose it is.
+        owner: WriterKey,
+    },
     /// A loom is founded before anything is written into it: nobody founds one by naming an id.
     #[error("there is no loom {loom} here; a new one gets its id when it is founded")]
     NoLoom {
@@ -83,6 +148,13 @@ pub enum Fault {
     /// A defect of ours.
     #[error("an effect had no result: {0}")]
     NoResult(&'static str),
+}
+
+/// What would make it possible, as a command.
+fn allowing(loom: LoomId, right: Option<Right>) -> String {
+    let Some(right) = right else { return String::new() };
+    let own = if right == Right::Write { "; `loom fork` makes it a loom of your own" } else { "" };
+    format!("; whoever may admit there allows it by `loom admit {loom} NODE --may {}`{own}", right.as_str())
 }
 
 /// An error and its causes, in one line.

@@ -9,7 +9,7 @@ use crate::ports::{Clock, LoomStore, MediumFactory, Peers};
 
 use super::copies::Copies;
 use super::fault::Fault;
-use super::recorder::{Loom, Looms};
+use super::recorder::{Founding, Loom, Looms};
 use super::snapshot::Images;
 
 /// What every entity of this process shares.
@@ -39,16 +39,27 @@ impl Host {
         if open.is_known()? { Ok(open) } else { Err(Fault::NoLoom { loom }) }
     }
 
-    /// Opens a loom whose id commits to this node's key. It is founded with the first entry that is written into it.
-    pub(super) fn open_to_found(&self, loom: LoomId, founding: Minted) -> Result<Loom, Fault> {
+    /// Opens a loom whose id commits to this node's key, and to what else the founding entry will have. It is founded with the first
+    /// entry that is written into it.
+    pub(super) fn open_to_found(&self, loom: LoomId, minted: Minted) -> Result<Loom, Fault> {
+        let mut member = None;
+        for record in self.store.own_records(minted.by)? {
+            let record = record.to_bytes();
+            if loom.is_minted_by(&minted.by, &minted.nonce, Some(&record)) {
+                member = Some(record);
+            }
+        }
+        let founding = Founding { minted, member };
         self.looms.open(loom, Some(founding), &self.store, &self.clock, self.copies.as_ref())
     }
 
     /// A new loom.
     pub(super) fn new_loom(&self) -> Result<Loom, Fault> {
-        let founding = self.minted();
-        let loom = LoomId::mint(self.now_ms(), &founding.by, &founding.nonce, None);
-        self.open_to_found(loom, founding)
+        let minted = self.minted();
+        let member = self.store.own_records(minted.by)?.into_iter().next().map(|record| record.to_bytes());
+        let loom = LoomId::mint(self.now_ms(), &minted.by, &minted.nonce, member.as_deref());
+        let founding = Founding { minted, member };
+        self.looms.open(loom, Some(founding), &self.store, &self.clock, self.copies.as_ref())
     }
 
     /// What a new id of this node commits to.

@@ -15,6 +15,7 @@ mod host;
 mod hosting;
 mod intake;
 mod line;
+mod members;
 mod near_place;
 mod read_loom;
 mod recorder;
@@ -40,6 +41,7 @@ pub use hosting::{
     Verifications, Where,
 };
 pub use line::{Answer, Ask, CallerGate, CallerLlm, Line};
+pub use members::{Changed, Members, Named};
 pub use recorder::Loom;
 pub use reexecute::{Difference, ReplayError, Replayed};
 pub use refusals::{Line as RefusalLine, Refusals};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Blob, Body, CastBatch, CastChain, CastHead, Entry, Minted, Owners, Payload, Sealed, Tree};
-use crate::domain::members::Admitted;
+use crate::domain::loom::{Blob, Body, CastBatch, CastChain, CastHead, Entry, Minted, Payload, Sealed, Tree};
+use crate::domain::members::{Admitted, Deed, Reader};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -14,6 +14,7 @@ use crate::ports::{By, Clock, LoomStore, StoreError};
 
 use super::copies::Copies;
 use super::fault::Fault;
+use super::members::{adoption, permission};
 
 /// The looms that are written at the moment. Entities of one loom, such as an entity and its fork, go on side by side:
 /// they take their places from one sequence.
@@ -25,7 +26,7 @@ impl Looms {
     pub(super) fn open(
         &self,
         id: LoomId,
-        founding: Option<Minted>,
+        founding: Option<Founding>,
         store: &Arc<dyn LoomStore>,
         clock: &Arc<dyn Clock>,
         copies: Option<&Arc<Copies>>,
@@ -51,7 +52,23 @@ struct Log {
     renewed: bool,
     taken_over: HashSet<EntityId>,
     /// What a new loom's id commits to, until the founding entry is written.
-    founding: Option<Minted>,
+    founding: Option<Founding>,
+    /// Whether this node is the founder; nothing: that has not been asked yet.
+    is_founder: Option<bool>,
+}
+
+/// What a new loom's id commits to, beside its time.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Founding {
+    pub(super) minted: Minted,
+    /// The member record of the node that founds it, where it has one: then the founder is that node, under all its keys.
+    pub(super) member: Option<Vec<u8>>,
+}
+
+impl From<Minted> for Founding {
+    fn from(minted: Minted) -> Self {
+        Self { minted, member: None }
+    }
 }
 
 /// One loom of a store, shared by everybody who writes into it.
@@ -76,14 +93,15 @@ struct Shared {
 
 impl Loom {
     fn open(
-        (id, founding): (LoomId, Option<Minted>),
+        (id, founding): (LoomId, Option<Founding>),
         store: Arc<dyn LoomStore>,
         clock: Arc<dyn Clock>,
         copies: Option<Arc<Copies>>,
     ) -> Result<Self, Fault> {
         let (writer, sequence) = (store.writer(), store.head(id)?.sequence);
         let founding = founding.filter(|_| sequence == 0);
-        let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over: HashSet::new(), founding });
+        let taken_over = HashSet::new();
+        let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over, founding, is_founder: None });
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
         let (relied, founding) = (Mutex::default(), OnceLock::new());
         Ok(Self(Arc::new(Shared { id, store, clock, copies, log, relied, founding, unsynced_bytes, durable })))
@@ -117,7 +135,44 @@ impl Loom {
         if log.renewed && !is_own && log.taken_over.insert(entity) {
             parent = self.take_over(&mut log, entity, parent)?;
         }
-        self.write(&mut log, entity, parent, body, blobs)
+        let relies = self.relies(&mut log, Some(entity), &body)?;
+        self.write(&mut log, relies, (Some(entity), parent), body, blobs)
+    }
+
+    /// Appends an entry whose writer has found out by which admission it may say it. It is durable after the next [`Loom::sync`].
+    pub(super) fn append_by(
+        &self,
+        relies: Option<EntryId>,
+        place: (Option<EntityId>, Option<EntryId>),
+        body: Body,
+    ) -> Result<EntryId, Fault> {
+        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(&mut log, relies, place, body, Vec::new())
+    }
+
+    /// The admission that an entry has to name: that of the cast that its entity belongs to, or of this node; nothing for the founder,
+    /// and for an entry that begins and decides nothing.
+    fn relies(&self, log: &mut Log, entity: Option<EntityId>, body: &Body) -> Result<Option<EntryId>, Fault> {
+        if !names_its_admission(body) {
+            return Ok(None);
+        }
+        if let Some(relies) = entity.and_then(|entity| self.relied(entity, body)) {
+            return Ok(Some(relies));
+        }
+        if log.is_founder == Some(true) {
+            return Ok(None);
+        }
+        let (loom, store) = (self.0.id, &*self.0.store);
+        let first = store.recorded(loom, By::ThisNode, 0, 1)?.into_iter().next();
+        if first.is_some_and(|(_, sealed)| matches!(sealed.entry.body, Body::Founded { .. })) {
+            log.is_founder = Some(true);
+            return Ok(None);
+        }
+        let batch = store.batch(loom)?;
+        let reader = Reader::of(&batch);
+        log.is_founder = Some(reader.is_founder(log.writer));
+        let deed = if let Body::Admitted(admitted) = body { Deed::Admit(admitted) } else { Deed::Write };
+        permission(&reader, log.writer, loom, deed)
     }
 
     /// Goes on under this node's key, if it is another than before.
@@ -125,8 +180,8 @@ impl Loom {
         let writer = self.0.store.writer();
         if log.writer != writer {
             // The node has taken a new key: it begins a new log.
-            let (sequence, founding) = (self.0.store.head(self.0.id)?.sequence, log.founding);
-            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new(), founding };
+            let (sequence, founding) = (self.0.store.head(self.0.id)?.sequence, log.founding.take());
+            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new(), founding, is_founder: None };
         }
         Ok(())
     }
@@ -140,7 +195,8 @@ impl Loom {
         let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
-        self.write(&mut log, None, None, body, Vec::new())
+        let relies = self.relies(&mut log, None, &body)?;
+        self.write(&mut log, relies, (None, None), body, Vec::new())
     }
 
     /// Has everything that decides about an entity, and about those below it, rely on an admission.
@@ -156,17 +212,21 @@ impl Loom {
         let mut newest = entries.iter().rev().map(|sealed| &sealed.entry).filter(|entry| {
             (entry.writer == own || former.contains(&entry.writer)) && names_its_admission(&entry.body)
         });
-        if let Some(admission) = newest.find_map(|entry| entry.relies) {
+        let Some(admission) = newest.find_map(|entry| entry.relies) else { return Ok(()) };
+        // By what this node is a member of the whole loom is asked anew each time: it may have been admitted again.
+        let proved = store.proved_entry(self.0.id, admission)?.map(|proof| proof.sealed().clone());
+        let sealed = if proved.is_some() { proved } else { store.entry(admission)? };
+        let is_of_cast = |sealed: &Sealed| matches!(&sealed.entry.body, Body::Admitted(by) if by.scope.is_some());
+        if sealed.as_ref().is_some_and(is_of_cast) {
             self.rely_on(entity, admission);
         }
         Ok(())
     }
 
-    /// The admission that an entry of this node names.
-    fn admission(&self, entry: &Entry) -> Option<EntryId> {
-        let entity = entry.entity.filter(|_| names_its_admission(&entry.body))?;
+    /// The admission for the cast that an entity belongs to. A child belongs to that of its parent.
+    fn relied(&self, entity: EntityId, body: &Body) -> Option<EntryId> {
         let mut relied = self.0.relied.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Body::Opened(opened) = &entry.body
+        if let Body::Opened(opened) = body
             && !relied.contains_key(&entity)
             && let Some(above) = opened.spawned_by.and_then(|above| relied.get(&above).copied())
         {
@@ -201,12 +261,13 @@ impl Loom {
     }
 
     fn begin(&self, log: &mut Log) -> Result<bool, Fault> {
-        let Some(founding) = log.founding else { return Ok(false) };
-        if log.writer != founding.by {
+        let Some(Founding { minted, member }) = log.founding.clone() else { return Ok(false) };
+        if log.writer != minted.by {
             return Err(Fault::NewKey { loom: self.0.id });
         }
-        self.write(log, None, None, Body::Founded { nonce: founding.nonce, member: None }, Vec::new())?;
-        log.founding = None;
+        let body = Body::Founded { nonce: minted.nonce, member: member.map(serde_bytes::ByteBuf::from) };
+        self.write(log, None, (None, None), body, Vec::new())?;
+        (log.founding, log.is_founder) = (None, Some(true));
         Ok(true)
     }
 
@@ -220,28 +281,28 @@ impl Loom {
 
     /// Goes on with an entity under a new key.
     fn take_over(&self, log: &mut Log, entity: EntityId, parent: Option<EntryId>) -> Result<Option<EntryId>, Fault> {
-        let owner = Owners::find(&self.0.store.entries(self.0.id)?).owner(entity);
-        let Some((owner, epoch)) = owner.filter(|(owner, _)| *owner != log.writer) else { return Ok(parent) };
-        if !self.0.store.formerly()?.contains(&owner) {
-            return Err(Fault::Elsewhere { entity, owner });
+        let batch = self.0.store.batch(self.0.id)?;
+        let reader = Reader::of(&batch);
+        let Some(owner) = reader.owner(entity).filter(|owner| owner.writer != log.writer) else { return Ok(parent) };
+        if !reader.is_same_member(owner.writer, log.writer) {
+            return Err(Fault::Elsewhere { entity, owner: owner.writer });
         }
-        let body = Body::adopted(epoch.saturating_add(1), String::new());
-        self.write(log, entity, parent, body, Vec::new()).map(Some)
+        let taken = adoption(self.store(), &reader, (self.0.id, entity), String::new())?;
+        self.write(log, taken.relies, (Some(entity), Some(taken.follows)), taken.body, Vec::new()).map(Some)
     }
 
     fn write(
         &self,
         log: &mut Log,
-        entity: impl Into<Option<EntityId>>,
-        parent: Option<EntryId>,
+        relies: Option<EntryId>,
+        (entity, parent): (Option<EntityId>, Option<EntryId>),
         body: Body,
         blobs: Vec<Blob>,
     ) -> Result<EntryId, Fault> {
         let shared = &*self.0;
         let body = body.fit();
         let place = (log.writer, log.sequence.saturating_add(1));
-        let mut entry = Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body);
-        entry.relies = self.admission(&entry);
+        let entry = Entry { relies, ..Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body) };
         entry.check_minted()?;
         let sealed = Sealed::new(entry, blobs)?;
         let id = sealed.id;
@@ -330,9 +391,9 @@ const fn names_its_admission(body: &Body) -> bool {
 
 /// Reads a loom as turns.
 pub(super) fn read_tree(store: &dyn LoomStore, id: LoomId) -> Result<Tree, Fault> {
-    let entries = store.entries(id)?;
+    let batch = store.batch(id)?;
     let text = |payload: &Payload| store.text(payload).ok().flatten();
-    Ok(Tree::read(&entries, &text)?)
+    Ok(Tree::read(&batch, &text)?)
 }
 
 #[cfg(test)]
@@ -347,8 +408,8 @@ mod tests {
     async fn a_turn_that_records_much_waits_for_the_store() {
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (id, entity) = (LoomId::from_parts(1, [1; 16]), EntityId::from_parts(1, [1; 16]));
-        let loom = Looms::default().open(id, None, &store, &clock, None).unwrap();
+        let ((id, founding), entity) = (minted(store.writer()), EntityId::from_parts(1, [1; 16]));
+        let loom = Looms::default().open(id, Some(founding.into()), &store, &clock, None).unwrap();
         let synced = loom.grows();
         let text = "x".repeat(16 * 1024);
         for recorded in 1..=65 {
@@ -377,7 +438,7 @@ mod tests {
         let entity = EntityId::from_parts(1, [1; 16]);
         for _ in 0..2 {
             // Opened again as after a restart: what is founded is not founded anew.
-            let loom = Looms::default().open(id, Some(founding), &store, &clock, None).unwrap();
+            let loom = Looms::default().open(id, Some(founding.into()), &store, &clock, None).unwrap();
             loom.append(entity, None, Body::intent(Payload::Inline("go".to_owned()), false, None), Vec::new()).unwrap();
         }
         assert_eq!(kinds(&*store, id), ["founded", "intent", "intent"]);
@@ -390,7 +451,7 @@ mod tests {
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let (id, founding) = minted(WriterKey::from_bytes([9; 32]));
-        let loom = Looms::default().open(id, Some(founding), &store, &clock, None).unwrap();
+        let loom = Looms::default().open(id, Some(founding.into()), &store, &clock, None).unwrap();
         assert!(matches!(loom.found(), Err(Fault::NewKey { .. })));
         assert!(kinds(&*store, id).is_empty());
     }
@@ -400,7 +461,7 @@ mod tests {
         let store: Arc<dyn LoomStore> = MemoryStore::new(WriterKey::from_bytes([1; 32]));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let (id, founding) = minted(store.writer());
-        let loom = Looms::default().open(id, Some(founding), &store, &clock, None).unwrap();
+        let loom = Looms::default().open(id, Some(founding.into()), &store, &clock, None).unwrap();
         let opened = Body::Opened(Box::new(Opened { minted: Some(founding), ..Opened::default() }));
         let ground = loom.append(EntityId::from_parts(1, [0; 16]), None, opened, Vec::new());
         assert!(matches!(ground, Err(Fault::Unminted(_))));

@@ -8,7 +8,8 @@ use thiserror::Error;
 use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId};
-use crate::domain::loom::{Body, Fork, ForkStrategy, Later, Minted, Tree, ViewError};
+use crate::domain::loom::{Body, Fork, ForkStrategy, Minted, Tree};
+use crate::domain::members::{Deed, Reader};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::remote::Onward;
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
@@ -20,6 +21,7 @@ use super::copies::Copies;
 use super::fault::Fault;
 use super::host::Host;
 use super::hosting::ChildSlots;
+use super::members::{permission, take_over};
 use super::recorder::{Loom, Looms, read_tree};
 use super::reexecute::Replayed;
 use super::snapshot::Images;
@@ -296,18 +298,15 @@ impl Runtime {
     ) -> Result<Summoned, Fault> {
         let mut tree = self.tree(loom)?;
         tree.may_go_on(entity)?;
-        if let Some((owner, epoch)) = tree.owners().owner(entity)
-            && owner != self.host.store.writer()
+        if let Some(owner) = tree.owner(entity)
+            && owner.writer != self.host.store.writer()
         {
             // This node itself, under an earlier key; anybody else's is taken over by an explicit act.
-            if !self.host.store.formerly()?.contains(&owner) {
-                return Err(Fault::Elsewhere { entity, owner });
+            let batch = self.batch(loom)?;
+            if !Reader::of(&batch).is_same_member(owner.writer, self.host.store.writer()) {
+                return Err(Fault::Elsewhere { entity, owner: owner.writer });
             }
-            let head = tree.entity(entity)?.head;
-            let body = Body::adopted(epoch.saturating_add(1), self.host.node.clone());
-            let open = self.host.open(loom)?;
-            open.recall(entity)?;
-            open.append(entity, Some(head), body, Vec::new())?;
+            take_over(&self.host.open(loom)?, entity, &self.host.node)?;
             tree = self.tree(loom)?;
         }
         let unfinished = tree.entity(entity)?.ended.is_none();
@@ -327,12 +326,6 @@ impl Runtime {
             parts.origins.clone_from(&tree.entity(entity)?.opened.origins);
         }
         Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished, cast: None })
-    }
-
-    /// Whether this version knows all that is said of a loom as a whole.
-    fn may_write(&self, loom: LoomId) -> Result<(), Fault> {
-        let entries = self.host.store.entries(loom)?;
-        Ok(Later::refuse(&Later::of(&entries))?)
     }
 
     /// Reads a loom as turns.
@@ -356,11 +349,13 @@ impl Runtime {
         };
         let judged = self.host.store.entry(entry).map_err(Fault::from)?.filter(|sealed| sealed.entry.loom == loom);
         let judged = judged.ok_or(AmendError::NoEntry { loom, entry })?;
-        self.may_write(loom)?;
         let entity = judged.entry.entity.ok_or(AmendError::NoThread { entry })?;
+        let batch = self.batch(loom)?;
+        let reader = Reader::of(&batch);
+        let relies = permission(&reader, self.host.store.writer(), loom, Deed::Write)?;
         let loom = self.host.open(loom)?;
-        let body = Body::rewarded(value, by);
-        let id = loom.append(entity, Some(entry), body, Vec::new())?;
+        let body = Body::Rewarded { value, by, note: None, ends: reader.reward_ends(entry) };
+        let id = loom.append_by(relies, (Some(entity), Some(entry)), body)?;
         loom.sync().await?;
         Ok(id)
     }
@@ -370,7 +365,10 @@ impl Runtime {
     /// # Errors
     /// A record that cannot be written.
     pub async fn record_replay(&self, replayed: &Replayed) -> Result<EntryId, Fault> {
-        self.may_write(replayed.loom)?;
+        let relies = {
+            let batch = self.batch(replayed.loom)?;
+            permission(&Reader::of(&batch), self.host.store.writer(), replayed.loom, Deed::Write)?
+        };
         let loom = self.host.open(replayed.loom)?;
         let body = Body::Replayed {
             node: self.host.node.clone(),
@@ -380,33 +378,9 @@ impl Runtime {
             medium: replayed.medium.clone(),
             difference: replayed.difference.as_ref().map(|it| format!("turn {} ({}): {}", it.turn, it.entry, it.what)),
         };
-        let id = loom.append(replayed.entity, Some(replayed.head), body, Vec::new())?;
+        let id = loom.append_by(relies, (Some(replayed.entity), Some(replayed.head)), body)?;
         loom.sync().await?;
         Ok(id)
-    }
-
-    /// Makes this node the owner of an entity that another has written: whatever that one writes of it from here on is no part of
-    /// its thread. Returns the entry and the epoch.
-    ///
-    /// # Errors
-    /// No such entity here, one that is this node's already, or a record that cannot be written.
-    pub async fn adopt(&self, loom: LoomId, entity: EntityId) -> Result<(EntryId, u64), Fault> {
-        let tree = self.tree(loom)?;
-        tree.may_go_on(entity)?;
-        let head = tree.entity(entity)?.head;
-        let (owner, epoch) = tree.owners().owner(entity).ok_or(ViewError::NoEntity(entity))?;
-        if owner == self.host.store.writer() {
-            return Err(Fault::OwnEntity { entity });
-        }
-        let epoch = epoch.saturating_add(1);
-        let loom = self.host.open(loom)?;
-        if let Some(copies) = &self.host.copies {
-            copies.fence(entity, None);
-        }
-        let body = Body::adopted(epoch, self.host.node.clone());
-        let id = loom.append(entity, Some(head), body, Vec::new())?;
-        loom.sync().await?;
-        Ok((id, epoch))
     }
 
     /// The name of an entity that is about to be opened, and what it commits to: its caller's, or a new one.

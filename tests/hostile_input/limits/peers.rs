@@ -6,7 +6,8 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::cantrip::Folding;
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Entry, IdentityRecord, Opened, Payload, Sealed};
+use cantrip_runtime::domain::loom::{Body, Entry, IdentityRecord, Minted, Opened, Payload, Sealed};
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::driver::{Casts, HostLimits};
 use cantrip_runtime::ports::LoomStore;
 use cantrip_runtime::{NoMedia, Runtime, Wards};
@@ -34,10 +35,14 @@ fn opened(number: u64) -> Opened {
 fn a_node_looks_through_so_many_looms_for_what_was_cut_off() {
     let store = MemoryStore::with_key(NodeKey::from_secret(&[1; 32]));
     for number in 1..=1_003 {
-        let (loom, entity) = (LoomId::from_parts(number, [1; 16]), EntityId::from_parts(number, [2; 16]));
-        let (writer, body) = (store.writer(), Body::Opened(Box::new(opened(number))));
-        let entry = Entry::new(loom, (writer, 1), number, entity, None, body);
-        store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+        let (by, nonce) = (store.writer(), Nonce::from_bytes([1; 16]));
+        let (loom, entity) = (LoomId::mint(number, &by, &nonce, None), EntityId::mint(number, &by, &nonce));
+        let opened = Opened { minted: Some(Minted { by, nonce }), ..opened(number) };
+        let founded = Entry::new(loom, (by, 1), number, None, None, Body::Founded { nonce, member: None });
+        let opened = Entry::new(loom, (by, 2), number, entity, None, Body::Opened(Box::new(opened)));
+        for entry in [founded, opened] {
+            store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+        }
     }
     let clock = Arc::new(SystemClock::default());
     let casts =

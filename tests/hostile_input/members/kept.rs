@@ -11,13 +11,13 @@ use cantrip_runtime::domain::limits::{
     ATTESTATIONS_PER_WRITER_MAX, PREDECESSORS_MAX, PREDECESSORS_PER_KEY_MAX, RECORDS_PER_KEY_MAX, RECORDS_PER_NODE_MAX,
 };
 use cantrip_runtime::domain::loom::{Body, Entry, Payload, Sealed};
-use cantrip_runtime::domain::members::{Attestation, CheckedRecord, Succession, relied_on};
+use cantrip_runtime::domain::members::{Admitted, Attestation, CheckedRecord, Principal, Right, Succession, relied_on};
 use cantrip_runtime::driver::{Copies, Session};
 use cantrip_runtime::ports::{CopyStore, LoomStore};
 use rcgen::{KeyPair, SerialNumber};
 
 use crate::copy_book::{Book, OPEN, Terms, key};
-use crate::members::{Authority, causes, loom, record, record_by};
+use crate::members::{Authority, NONCE, causes, loom, record, record_by};
 
 fn stores() -> (tempfile::TempDir, [Arc<dyn CopyStore>; 2]) {
     let folder = tempfile::tempdir().unwrap();
@@ -114,6 +114,7 @@ impl Pair {
             let terms = Arc::new(Terms(terms[number]));
             Copies::new(named(number), disk, memory, book, terms, Arc::new(SystemClock::default())).unwrap()
         });
+        found(&*stores[0]);
         write(&*stores[0]);
         copies[0].share(loom(), &named(1), CopyKind::Disk, None).unwrap();
         let sessions = Self::meet(&copies);
@@ -143,6 +144,17 @@ impl Pair {
                 return;
             }
         }
+    }
+}
+
+/// Founds the loom, and admits a key that writes there later.
+fn found(store: &dyn CopyStore) {
+    let (principal, rights) = (Principal::Key(key(31).writer()), Right::ALL.into_iter().collect());
+    let admitted = Admitted { principal, rights, scope: None, again: Vec::new(), by: None, note: None };
+    let bodies = [Body::Founded { nonce: NONCE, member: None }, Body::Admitted(Box::new(admitted))];
+    for (sequence, body) in (1..).zip(bodies) {
+        let entry = Entry::new(loom(), (store.writer(), sequence), 1, None, None, body);
+        store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
     }
 }
 

@@ -12,10 +12,10 @@ use prost::Message as _;
 use super::{Reader, to_wire, v1};
 use crate::adapters::store::{MemoryStore, NodeKey};
 use crate::domain::copies::CopyMessage;
-use crate::domain::ids::{EntityId, EntryId, LoomId};
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::format_tests::every;
 use crate::domain::loom::{Body, Entry, Head, Minted, NoJson, Payload, Sealed, Segment, Tree, body_json};
-use crate::domain::members::{Known, Nonce, Reader as Members, Vouched};
+use crate::domain::members::{Batch, Known, Nonce, Reader as Members, Vouched};
 use crate::export::car;
 use crate::fuzz_targets::target_of;
 use crate::ports::{CopyStore, LoomStore};
@@ -156,7 +156,8 @@ fn keep(segment: &Segment) {
         drop(body_json(&sealed.entry, &|_| Ok::<_, NoJson>(None)));
     }
     // A part of a log is read as far as it goes, and so is one whose texts are not there.
-    let tree = Tree::read(&entries, &|payload| payload.inline().map(str::to_owned));
+    let batch = Batch::new(loom, WriterKey::from_bytes([9; 32]), entries.clone(), Vouched::default());
+    let tree = Tree::read(&batch.with_logs([writer]), &|payload| payload.inline().map(str::to_owned));
     if let Ok(tree) = tree {
         for (entity, _) in tree.entities() {
             drop((tree.may_go_on(entity), tree.restore(entity, None), tree.again(entity)));

@@ -36,9 +36,10 @@ use crate::domain::limits::{
     MESSAGE_BYTES_MAX, OUT_WAITING_BYTES_MAX, PEER_HEADER_BYTES_MAX, PENDING_RESETS_MAX, REFUSED_CONNECTIONS_MAX,
 };
 use crate::domain::loom::Origin;
+use crate::domain::members::Right;
 use crate::domain::remote::{Ceiling, Granted, Order, Refusal};
 use crate::driver::weighed;
-use crate::driver::{Attached, Build, Casts, Copies, Cursor, Refusals, Slots, Where};
+use crate::driver::{Attached, Build, Casts, Changed, Copies, Cursor, Named, Refusals, Slots, Where};
 
 /// 256 KiB. A part of a large text or a component.
 pub(super) const PART_BYTES: usize = 256 * 1024;
@@ -445,6 +446,30 @@ impl Node for NodeServer {
         let (entry, epoch) = adopted.map_err(|error| Status::invalid_argument(super::client::chain(&error)))?;
         let waits = self.hosting.go_on_with(&self.casts, loom, entity).err().unwrap_or_default();
         Ok(Response::new(v1::AdoptResponse { entry: entry.to_string(), epoch, waits }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
+        let (caller, _) = self.caller(&request)?;
+        if !caller.is_local() {
+            return Err(Status::permission_denied(
+                "members are admitted and expelled by somebody of the node's own machine",
+            ));
+        }
+        let v1::ChangeMembersRequest { loom, who, rights, by } = request.into_inner();
+        let loom = loom.parse().map_err(|error: IdError| Status::invalid_argument(error.to_string()))?;
+        let rights = rights.iter().map(|right| right.parse()).collect::<Result<Vec<Right>, String>>();
+        let rights = rights.map_err(Status::invalid_argument)?;
+        let who: Named = who.parse().map_err(|why: String| Status::invalid_argument(why))?;
+        let changed = self.casts.runtime().change_members(loom, &who, &rights, (!by.is_empty()).then_some(by)).await;
+        let (entry, refused) = match changed {
+            Ok(Changed::By(entry)) => (entry.to_string(), String::new()),
+            Ok(Changed::Nothing) => (String::new(), String::new()),
+            Err(fault) => (String::new(), super::client::chain(&fault)),
+        };
+        Ok(Response::new(v1::ChangeMembersResponse { entry, refused }))
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {

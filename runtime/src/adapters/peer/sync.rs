@@ -21,7 +21,7 @@ use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers,
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
-use crate::domain::members::{Attestation, MemberRecord, RecordError, Succession};
+use crate::domain::members::{Attestation, MemberRecord, RecordError, Rights, Succession};
 use crate::driver::{CopyWire, Linking, weighed};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
 
@@ -156,6 +156,10 @@ fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
             sequence,
             durable,
         })),
+        CopyMessage::Later { loom, writer } => one(Wire::Later(v1::CopyLater {
+            loom: loom.to_string(),
+            writer: Bytes::copy_from_slice(writer.as_bytes()),
+        })),
         CopyMessage::Refused { loom, writer, what, proof } => one(Wire::Refused(v1::CopyRefused {
             loom: loom.to_string(),
             writer: writer.map(|writer| Bytes::copy_from_slice(writer.as_bytes())).unwrap_or_default(),
@@ -219,6 +223,7 @@ impl Reader {
                 sequence: it.sequence,
                 durable: it.durable,
             },
+            Wire::Later(it) => CopyMessage::Later { loom: it.loom.parse()?, writer: writer(&it.writer)? },
             Wire::Refused(it) => {
                 let proof = match &*it.proof {
                     [] => None,
@@ -315,6 +320,26 @@ impl PeerNodes {
         let request = v1::AdoptRequest { loom: loom.to_string(), entity: entity.to_string() };
         let mut asked = self.client(&peer).await?;
         self.answer(&peer, asked.adopt(request)).await
+    }
+
+    /// Has this machine's own node admit somebody to a loom with these rights, or, without any, expel that one.
+    ///
+    /// # Errors
+    /// A node that cannot be reached, or refuses to be asked.
+    pub async fn change_members(
+        &self,
+        node: &str,
+        loom: LoomId,
+        who: &str,
+        rights: Option<&Rights>,
+        by: Option<&str>,
+    ) -> Result<v1::ChangeMembersResponse, PeerError> {
+        let peer = self.find(node)?.clone();
+        let rights = rights.map(Rights::words).unwrap_or_default().into_iter().map(str::to_owned).collect();
+        let (who, by) = (who.to_owned(), by.unwrap_or_default().to_owned());
+        let request = v1::ChangeMembersRequest { loom: loom.to_string(), who, rights, by };
+        let mut asked = self.client(&peer).await?;
+        self.answer(&peer, asked.change_members(request)).await
     }
 
     pub(super) async fn verify_at(

@@ -90,7 +90,7 @@ fn count(database: &Database, prefix: &[u8]) -> Result<usize, DatabaseError> {
 }
 
 /// What vouches for this node's own keys.
-fn own(database: &Database) -> Result<Vec<Attestation>, DatabaseError> {
+pub(super) fn own(database: &Database) -> Result<Vec<Attestation>, DatabaseError> {
     Ok(below(database, META_OWN)?.into_values().collect())
 }
 

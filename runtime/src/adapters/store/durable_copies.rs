@@ -10,6 +10,7 @@ use super::copies::{self, Cut, Fit, KnownLog};
 use super::database::Database;
 use super::durable::FjallStore;
 use super::key::NodeKey;
+use super::renewal::Signing;
 use super::rows::{self, Log};
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
@@ -228,7 +229,7 @@ impl CopyStore for FjallStore {
 
     fn renew(&self) -> Result<WriterKey, StoreError> {
         let folder = super::open::Folder(&self.folder);
-        let next = super::renewal::renew(&folder, &self.database, &self.key())?;
+        let next = super::renewal::renew(&folder, &self.database, &self.key(), Signing::Unshared)?;
         let writer = next.writer();
         *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(writer)

@@ -20,7 +20,10 @@ impl MemberStore for FjallStore {
     }
 
     fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        Ok(self.checks.vouched(&self.attestations(loom)?))
+        // What this node may do here is read before it has written anything, too.
+        let mut all = self.attestations(loom)?;
+        all.extend(attested::own(&self.database)?);
+        Ok(self.checks.vouched(&all))
     }
 
     fn checked(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {
@@ -65,7 +68,10 @@ impl MemberStore for ReadingStore {
     }
 
     fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        Ok(self.checks.vouched(&self.attestations(loom)?))
+        // What this node may do here is read before it has written anything, too.
+        let mut all = self.attestations(loom)?;
+        all.extend(attested::own(self.database())?);
+        Ok(self.checks.vouched(&all))
     }
 
     fn checked(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {

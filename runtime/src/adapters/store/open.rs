@@ -12,7 +12,7 @@ use super::journal::{self, Scan};
 use super::key::{KEY_FILE, NodeKey};
 use super::manifest;
 use super::marks::{MARKS_FILE, Mark, MarkWriter, Marks};
-use super::renewal;
+use super::renewal::{self, Signing};
 use super::rows::{self, Commit, LAYOUT, Log, LogLine, META_FILE, Space};
 use super::scratch::{self, Scratch};
 use super::sink::RecordSink;
@@ -193,7 +193,7 @@ fn existing(
     compare(folder, &database, &marks)?;
     let key = if is_copied(folder, &database)? {
         tracing::info!("the record was copied or restored: this node goes on under a new writer's key");
-        renewal::renew(folder, &database, &key)?
+        renewal::renew(folder, &database, &key, Signing::All)?
     } else {
         key
     };

@@ -4,19 +4,49 @@
 //! after a kill between any two the next opening goes on: the next key's file, one batch that says who writes from now on and whose
 //! place it takes, and the file in its place.
 
-use super::database::Database;
+use super::database::{Database, DatabaseError};
 use super::key::{NEXT_FILE, NodeKey};
 use super::open::Folder;
 use super::rows::{self, META_FILE, META_WRITER};
 use crate::domain::members::Attestation;
 use crate::ports::StoreError;
 
+/// How far the old key signs its logs before it goes: whoever goes on with an entity of it names a head that it has signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signing {
+    /// To their ends: nothing was written under it since the folder was copied.
+    All,
+    /// Those of which nobody else has anything. The rest may be another history than the one that was signed.
+    Unshared,
+}
+
 /// Makes this node write under a new key.
-pub(super) fn renew(folder: &Folder<'_>, database: &Database, old: &NodeKey) -> Result<NodeKey, StoreError> {
+pub(super) fn renew(
+    folder: &Folder<'_>,
+    database: &Database,
+    old: &NodeKey,
+    signing: Signing,
+) -> Result<NodeKey, StoreError> {
+    sign(database, old, signing).map_err(|error| folder.engine(error))?;
     let next = make(folder)?;
     switch(folder, database, old, &next)?;
     finish(folder)?;
     Ok(next)
+}
+
+/// These rows are on disk with the next synced write: the second step's.
+fn sign(database: &Database, old: &NodeKey, signing: Signing) -> Result<(), DatabaseError> {
+    for (log, line) in database.lines(&[])?.into_iter().filter(|(log, _)| log.writer == old.writer()) {
+        let known = database.signed_until(log, line.head.sequence)?;
+        let is_due = match signing {
+            Signing::All => known.is_none_or(|known| known.head.sequence < line.head.sequence),
+            Signing::Unshared => known.is_none(),
+        };
+        if is_due && line.head.sequence > 0 {
+            database.keep_signed(&old.sign(log.loom, line.head))?;
+        }
+    }
+    Ok(())
 }
 
 /// The first step. Whatever an earlier try has left is replaced: it may have been copied, too.

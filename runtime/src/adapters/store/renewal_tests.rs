@@ -63,8 +63,8 @@ fn a_copied_folder_takes_a_new_key_that_the_old_one_has_signed() {
     assert_ne!(store.writer(), old);
     assert_eq!(predecessors(&store), [store.writer(), old]);
     assert_eq!(store.formerly().unwrap(), [old]);
-    let vouched = store.vouched(loom()).unwrap();
-    assert!(vouched.successions.is_empty(), "the new key has written nothing there: {vouched:?}");
+    let sent = store.attestations(loom()).unwrap();
+    assert!(sent.is_empty(), "the new key has written nothing there: {sent:?}");
 }
 
 #[test]

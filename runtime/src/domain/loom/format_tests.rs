@@ -15,7 +15,8 @@ use super::{
 use crate::domain::cantrip::{Folding, Summary};
 use crate::domain::ids::{BlobId, CallId, CastId, EntityId, EntryId, LoomId, WriterKey, hex};
 use crate::domain::members::{
-    Admitted, AuthorityId, CertificateId, Expelled, LogEnd, NodeId, Nonce, Principal, Right, Scope, Settled, Target,
+    Admitted, AuthorityId, Batch, CertificateId, Expelled, LogEnd, NodeId, Nonce, Principal, Right, Scope, Settled,
+    Target, Vouched,
 };
 use crate::domain::model::{Sampling, ToolChoice, Usage};
 use crate::domain::place::CallPlace;
@@ -558,14 +559,24 @@ fn a_kind_of_a_later_version_is_kept_whole() -> Tested {
 
 #[test]
 fn an_entity_with_an_entry_of_a_later_version_is_read_and_not_gone_on_with() -> Tested {
-    let (writer, entity) = (WriterKey::from_bytes([1; 32]), EntityId::from_parts(1, [1; 16]));
-    let loom = LoomId::from_parts(1, [1; 16]);
-    let opened = Body::Opened(Box::default());
-    let opened = Sealed::new(Entry::new(loom, (writer, 1), 1, entity, None, opened), Vec::new())?;
-    let next = Entry::new(loom, (writer, 2), 2, entity, Some(opened.id), Body::intent(Payload::default(), true, None));
+    let (writer, nonce) = (WriterKey::from_bytes([1; 32]), Nonce::from_bytes([1; 16]));
+    let (loom, entity) = (LoomId::mint(1, &writer, &nonce, None), EntityId::mint(1, &writer, &nonce));
+    let founded = Entry::new(loom, (writer, 1), 1, None, None, Body::Founded { nonce, member: None });
+    let founded = Sealed::new(founded, Vec::new())?;
+    let read = |entries: Vec<Sealed>| {
+        let batch = Batch::new(loom, writer, [vec![founded.clone()], entries].concat(), Vouched::default());
+        Tree::read(&batch, &|payload| payload.inline().map(str::to_owned))
+    };
+    let opened = Opened { minted: Some(Minted { by: writer, nonce }), ..Opened::default() };
+    let opened = Entry::new(loom, (writer, 2), 1, entity, None, Body::Opened(Box::new(opened)));
+    let opened = Sealed::new(opened, Vec::new())?;
+    let next = Entry::new(loom, (writer, 3), 2, entity, Some(opened.id), Body::intent(Payload::default(), true, None));
     let next = Sealed::new(next, Vec::new())?;
-    let later = with_body(&next, |body| drop(body.insert("kind".to_owned(), Ipld::String("dreamt".to_owned()))))?;
-    let tree = Tree::read(&[opened.clone(), Sealed::read(later)?], &|payload| payload.inline().map(str::to_owned))?;
+    let dreamt = |sealed: &Sealed| {
+        let later = with_body(sealed, |body| drop(body.insert("kind".to_owned(), Ipld::String("dreamt".to_owned()))))?;
+        Ok::<_, Box<dyn Error>>(Sealed::read(later)?)
+    };
+    let tree = read(vec![opened.clone(), dreamt(&next)?])?;
     assert!(tree.thread(entity)?.is_empty() && tree.aside().is_empty());
     let refused = tree.restore(entity, None).err().ok_or("it was restored")?;
     assert!(matches!(&refused, ViewError::Unknown { kind, .. } if kind == "dreamt"), "{refused}");
@@ -581,10 +592,21 @@ fn an_entity_with_an_entry_of_a_later_version_is_read_and_not_gone_on_with() -> 
             }
         };
         let warded = again(&with_body(&opened, add)?)?;
-        let tree = Tree::read(&[warded], &|payload| payload.inline().map(str::to_owned))?;
+        let tree = read(vec![warded])?;
         let refused = tree.may_go_on(entity).err().ok_or("it may go on")?.to_string();
         assert!(refused.contains(&format!("wards that this version does not enforce ({name})")), "{refused}");
     }
+
+    // Of the founder's about the loom as a whole, the loom; of a stranger's, nothing.
+    let of_loom = |writer: WriterKey, place| {
+        let keeping = Body::Keeping { acks: 0, keepers: Vec::new(), accept_loss: false };
+        Sealed::new(Entry::new(loom, (writer, place), 3, None, None, keeping), Vec::new())
+    };
+    let tree = read(vec![opened.clone(), dreamt(&of_loom(writer, 3)?)?])?;
+    let refused = tree.may_go_on(entity).err().ok_or("it may go on")?.to_string();
+    assert!(refused.contains("`dreamt`") && tree.thread(entity).is_ok(), "{refused}");
+    let stranger = dreamt(&of_loom(WriterKey::from_bytes([2; 32]), 1)?)?;
+    assert!(read(vec![opened, stranger])?.may_go_on(entity).is_ok());
     Ok(())
 }
 

@@ -13,7 +13,6 @@ mod json;
 mod minted;
 mod opened;
 mod others;
-mod owner;
 mod said;
 mod segment;
 mod text;
@@ -31,7 +30,6 @@ pub use opened::{
     Fork, ForkStrategy, GateRecord, IdentityRecord, Minted, Opened, Origin, Pin, Placement, Reserve, Standing,
 };
 pub use others::Others;
-pub use owner::Owners;
 pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, RecordedEvaluation, Returned, Said, Spent};
 pub use segment::{CheckedSegment, ForkProof, Segment, SegmentError, SignedHead};
 pub use text::{Blob, Payload, Payloads};

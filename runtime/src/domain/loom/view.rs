@@ -12,7 +12,7 @@ mod spoken;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use cantrip_gates::{Exposure, GateError, Reach};
@@ -22,13 +22,13 @@ use thiserror::Error;
 use crate::domain::cantrip::Identity;
 use crate::domain::context::Shown;
 use crate::domain::end::EndReason;
-use crate::domain::ids::{CallId, EntityId, EntryId, WriterKey};
+use crate::domain::ids::{CallId, EntityId, EntryId};
+use crate::domain::members::{Batch, Owner, Reader, Refused};
 use crate::domain::model::{Usage, Utterance};
 
 use super::body::Body;
 use super::entry::{Entry, Sealed};
 use super::opened::Opened;
-use super::owner::Owners;
 use super::said::{Ended, EvaluationRecord, How};
 use super::text::Payload;
 
@@ -121,8 +121,8 @@ impl ViewError {
 /// Why an entry is no part of any thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Its writer does not own its entity.
-    Writer,
+    /// It decides nothing: its writer may not say it, or does not own the entity there.
+    Refused(Refused),
     /// There is nothing before it that it could belong to.
     Orphan,
     /// It follows an entry that comes after it.
@@ -141,7 +141,7 @@ impl Why {
     /// Whether no honest node writes such an entry; the others are what a copy that is not whole yet has, too.
     pub const fn is_wrong(self) -> bool {
         match self {
-            Self::Writer | Self::Orphan | Self::Unknown => false,
+            Self::Refused(_) | Self::Orphan | Self::Unknown => false,
             Self::Follows | Self::Fork | Self::Spawned | Self::Child => true,
         }
     }
@@ -150,7 +150,7 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::Writer => "its writer does not own the entity",
+            Self::Refused(why) => return why.fmt(out),
             Self::Orphan => "what it belongs to is not there",
             Self::Follows => "it follows an entry that comes after it",
             Self::Fork => "it forks an entity that was not opened before it in this loom",
@@ -327,9 +327,9 @@ pub struct Tree {
     entities: BTreeMap<EntityId, EntityView>,
     order: Vec<EntityId>,
     turn_of_entry: BTreeMap<EntryId, usize>,
-    rewards: BTreeMap<EntryId, (u64, WriterKey, f64)>,
+    rewards: BTreeMap<EntryId, (u64, EntryId, f64)>,
     results: BTreeMap<EntityId, String>,
-    owners: Owners,
+    owners: HashMap<EntityId, Owner>,
     lines: Lines,
     aside: Vec<Aside>,
     refused: HashMap<EntityId, Why>,
@@ -337,23 +337,31 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads the entries of a loom, each writer's in the order of its sequence, the reading node's own first.
+    /// Reads what a store has of a loom: of its entries those that decide something, each writer's in the order of its sequence, the
+    /// reading node's own first.
     ///
     /// Whatever refers to what comes after it is put aside, with everything behind it: what is left has no cycle.
     ///
     /// # Errors
     /// A missing text.
-    pub fn read(entries: &[Sealed], text: TextOf<'_>) -> Result<Self, ViewError> {
-        // In the order of the store: the reading node's own word is believed first.
-        let mut tree = Self { owners: Owners::find(entries), later: Later::of(entries), ..Self::default() };
-        for (position, (sealed, is_due)) in in_causal_order(entries).into_iter().enumerate() {
+    pub fn read(batch: &Batch, text: TextOf<'_>) -> Result<Self, ViewError> {
+        let reader = Reader::of(batch);
+        let owners = reader.owned().filter_map(|entity| Some((entity, reader.owner(entity)?)));
+        let later = Later::of(batch.entries(), &reader);
+        let mut tree = Self { owners: owners.collect(), later, ..Self::default() };
+        let judgements: HashSet<EntryId> = reader.rewards().into_values().collect();
+        for (position, (sealed, is_due)) in in_causal_order(batch.entries()).into_iter().enumerate() {
             crate::domain::steps::count(1);
             // What is about the loom as a whole belongs to no thread.
             let Some(entity) = sealed.entry.entity else { continue };
-            let placed = match (tree.owners.counts(sealed), is_due) {
-                (false, _) => Err(Unplaced::Aside(Why::Writer)),
-                (true, false) => Err(Unplaced::Aside(Why::Follows)),
-                (true, true) => tree.add(position, entity, sealed, text),
+            let placed = match (reader.counts(sealed.id), is_due) {
+                (Err(why), _) => Err(Unplaced::Aside(Why::Refused(why))),
+                (Ok(()), false) => Err(Unplaced::Aside(Why::Follows)),
+                (Ok(()), true) if matches!(sealed.entry.body, Body::Rewarded { .. }) => {
+                    tree.judge(sealed, &judgements);
+                    Ok(())
+                }
+                (Ok(()), true) => tree.add(position, entity, sealed, text),
             };
             match placed {
                 Ok(()) => {}
@@ -366,10 +374,19 @@ impl Tree {
         Ok(tree)
     }
 
+    /// Notes a judgement, if it is the one of its entry that holds.
+    fn judge(&mut self, sealed: &Sealed, judgements: &HashSet<EntryId>) {
+        if let (Body::Rewarded { value, .. }, Some(judged)) = (&sealed.entry.body, sealed.entry.parent)
+            && judgements.contains(&sealed.id)
+        {
+            self.rewards.insert(judged, (sealed.entry.at_us, sealed.id, *value));
+        }
+    }
+
     fn put_aside(&mut self, entity: EntityId, sealed: &Sealed, why: Why) {
         let kind = sealed.entry.body.kind().to_owned();
         self.aside.push(Aside { entry: sealed.id, entity, kind, why });
-        if matches!(sealed.entry.body, Body::Opened(_)) && why != Why::Writer {
+        if matches!(sealed.entry.body, Body::Opened(_)) && !matches!(why, Why::Refused(_)) {
             self.refused.insert(entity, why);
         } else if matches!(&sealed.entry.body, Body::Unknown(unknown) if unknown.kind == "opened") {
             self.refused.insert(entity, Why::Unknown);
@@ -381,7 +398,8 @@ impl Tree {
         if opened.fork.as_ref().is_some_and(|fork| !self.entities.contains_key(&fork.of)) {
             return Err(Why::Fork);
         }
-        let is_ahead = |by: EntityId| by == entity || (!self.entities.contains_key(&by) && self.owners.has(by));
+        let is_ahead =
+            |by: EntityId| by == entity || (!self.entities.contains_key(&by) && self.owners.contains_key(&by));
         if opened.spawned_by.is_some_and(is_ahead) {
             return Err(Why::Spawned);
         }
@@ -442,17 +460,7 @@ impl Tree {
                 Payload::Inline(_) => ViewError::Text { entry: id, id: "inline".to_owned() },
             })
         };
-        if let Body::Rewarded { value, .. } = &entry.body {
-            if let Some(judged) = entry.parent {
-                let reward = (entry.at_us, entry.writer, *value);
-                let latest = self.rewards.entry(judged).or_insert(reward);
-                if (reward.0, reward.1) >= (latest.0, latest.1) {
-                    *latest = reward;
-                }
-            }
-            return Ok(());
-        }
-        // What an entity's node admits for it is beside its thread: nothing follows it.
+        // What is said of a thread, and who is admitted for a child of it, is no part of it: nothing follows it.
         if matches!(entry.body, Body::Replayed { .. } | Body::Admitted(_)) {
             return Ok(());
         }
@@ -578,9 +586,9 @@ impl Tree {
         self.results.get(&entity).cloned()
     }
 
-    /// Who goes on with each entity.
-    pub const fn owners(&self) -> &Owners {
-        &self.owners
+    /// Who goes on with an entity.
+    pub fn owner(&self, entity: EntityId) -> Option<Owner> {
+        self.owners.get(&entity).copied()
     }
 
     /// The entities in the order they were opened.

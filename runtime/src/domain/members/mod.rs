@@ -1,8 +1,9 @@
 //! Who may write a loom's record: members and their rights, as entries say it.
 //!
-//! A signature says who wrote an entry; what is here says whether that one was allowed to. Nothing is decided by it yet: what
-//! counts in a thread is still what `domain/loom/owner.rs` says.
+//! A signature says who wrote an entry; what is here says whether that one was allowed to. Whoever decides anything by entries asks
+//! the [`Reader`].
 
+mod batch;
 mod chains;
 mod cut;
 mod expulsions;
@@ -24,6 +25,7 @@ mod tests;
 mod threads;
 mod verdict;
 
+pub use batch::Batch;
 pub use known::Known;
 pub use proved::{CheckedProof, ProofCount, ProofError, ProvedEntry};
 pub use reader::{Member, Owner, Reader};

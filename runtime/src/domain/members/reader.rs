@@ -13,7 +13,7 @@ use super::logs::Logs;
 use super::record::{CheckedRecord, CheckedSuccession};
 use super::selves::Selves;
 use super::tenures::{Tenure, Tie};
-use super::terms::{Admitted, Principal, Rights, Scope};
+use super::terms::{Admitted, Expelled, NodeId, Principal, Rights, Scope, Target};
 use super::threads::Threads;
 use super::verdict::Refused;
 use crate::domain::ids::{EntityId, EntryId, NodeName, WriterKey};
@@ -160,6 +160,11 @@ impl<'a> Reader<'a> {
         self.selves.founder()
     }
 
+    /// The key that wrote the founding entry.
+    pub fn founding_key(&self) -> Option<WriterKey> {
+        self.facts.writer(self.founding?)
+    }
+
     /// Whether a key is the founder's.
     pub fn is_founder(&self, key: WriterKey) -> bool {
         self.founding.is_some() && self.selves.is_founder(key)
@@ -196,7 +201,63 @@ impl<'a> Reader<'a> {
         self.counting().filter(|sealed| matches!(kind(sealed), Kind::Later))
     }
 
-    /// Who is a member, by the admissions that decide something and that nothing has ended.
+    /// Whether two keys are of one member: of one node, or one in the place of the other.
+    pub fn is_same_member(&self, one: WriterKey, other: WriterKey) -> bool {
+        self.selves.same_member(one, other)
+    }
+
+    /// Whether a key is somebody's: its own, of its node, or in the place of one of its keys.
+    pub fn is_of(&self, key: WriterKey, principal: &Principal) -> bool {
+        self.selves.is(key, principal)
+    }
+
+    /// The nodes of this name that the loom's record or the keys of its writers name.
+    pub fn nodes_named(&self, name: &NodeName) -> BTreeSet<NodeId> {
+        let admitted = self.members().into_iter().map(|member| member.principal).chain(self.founder());
+        let named = admitted.filter_map(|principal| match principal {
+            Principal::Node(node) => Some(node),
+            Principal::Key(_) => None,
+        });
+        named.chain(self.selves.nodes().cloned()).filter(|node| node.name == *name).collect()
+    }
+
+    /// Those of these keys that an expulsion of somebody would be about.
+    pub fn keys_of(&self, target: &Target, keys: &[WriterKey]) -> Vec<WriterKey> {
+        let is_named = |key: &&WriterKey| match target {
+            Target::Node(node) => self.selves.is(**key, &Principal::Node(node.clone())),
+            Target::Key(named) => self.selves.is(**key, &Principal::Key(*named)),
+            Target::Certificate(certificate) => self.selves.only_by(**key, *certificate),
+        };
+        keys.iter().filter(is_named).copied().collect()
+    }
+
+    /// The expulsions that decide something, each with the key that wrote it.
+    pub fn expulsions(&self) -> impl Iterator<Item = (&'a Sealed, &'a Expelled)> + '_ {
+        self.counting().filter_map(|sealed| match kind(sealed) {
+            Kind::Expelled(expelled) => Some((sealed, expelled)),
+            _ => None,
+        })
+    }
+
+    /// Who goes on with an entity in place of its owner here, by an adoption whose history may not be here yet; nothing: nobody.
+    pub fn fenced_by(&self, entity: EntityId) -> Option<WriterKey> {
+        let epoch = self.fence(entity, &[])?;
+        self.claims(entity).find(|claim| claim.epoch == epoch && claim.is_valid).map(|claim| claim.writer)
+    }
+
+    /// The judgements of an entry that no other goes beyond: what one more has to name.
+    pub fn reward_ends(&self, of: EntryId) -> Vec<EntryId> {
+        let (mut judged, mut named) = (Vec::new(), HashSet::new());
+        for sealed in self.counting().filter(|sealed| sealed.entry.parent == Some(of)) {
+            let Kind::Rewarded(ends) = kind(sealed) else { continue };
+            judged.push(sealed.id);
+            named.extend(ends.iter().copied());
+        }
+        judged.retain(|id| !named.contains(id));
+        judged
+    }
+
+    /// Who was ever admitted by an admission that decides something. What an expulsion has ended since says [`Reader::ended_by`].
     pub fn members(&self) -> BTreeSet<Member> {
         let mut members = BTreeSet::new();
         for sealed in self.counting() {

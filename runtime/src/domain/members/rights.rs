@@ -3,7 +3,7 @@
 use super::chains::{Basis, admits, is_of};
 use super::expulsions::{may_end, renewed};
 use super::facts::{Ix, Kind, kind};
-use super::reader::Reader;
+use super::reader::{Member, Reader};
 use super::terms::{Admitted, Principal, Right, Target};
 use super::verdict::Refused;
 use crate::domain::ids::{EntityId, EntryId, WriterKey};
@@ -158,6 +158,15 @@ impl Reader<'_> {
         named.sort_unstable();
         named.dedup();
         Ok(named)
+    }
+
+    /// The expulsion of a member that its admission has not ended: it is no member any more.
+    pub fn ended_by(&self, member: &Member) -> Option<EntryId> {
+        let admission = self.facts.number(member.admission)?;
+        let ended = renewed(admission, self.base());
+        let about = self.expulsions.standing().filter(|it| self.is_about(*it, &member.principal));
+        let mut standing = about.filter(|it| !ended.contains(it)).filter_map(|it| self.facts.get(it));
+        standing.next().map(|sealed| sealed.id)
     }
 
     /// Whether an expulsion is of a principal as such. One of a single key of a node, or of a lost certificate, stays.

@@ -136,6 +136,11 @@ impl Selves {
         records.into_iter().flatten().filter_map(|at| self.records.get(*at))
     }
 
+    /// The nodes that keys are bound to.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.records.iter().map(CheckedRecord::node)
+    }
+
     /// Whether a key is bound to a node by this certificate and by no other.
     pub(super) fn only_by(&self, key: WriterKey, certificate: CertificateId) -> bool {
         let bound = self.records(key).filter(|record| record.certificate() == certificate);

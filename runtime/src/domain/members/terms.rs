@@ -86,6 +86,23 @@ pub enum Principal {
     Key(WriterKey),
 }
 
+impl fmt::Display for Principal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => node.fmt(out),
+            Self::Key(key) => key.fmt(out),
+        }
+    }
+}
+
+impl fmt::Display for NodeId {
+    /// The name, and enough of the authority to tell it from another.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = self.authority.to_string();
+        write!(out, "{} (authority {})", self.name, authority.get(..16).unwrap_or(&authority))
+    }
+}
+
 /// What a member may do beside reading and keeping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +116,9 @@ pub enum Right {
 }
 
 impl Right {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Write, Self::Adopt, Self::Admit];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,6 +126,21 @@ impl Right {
             Self::Adopt => "adopt",
             Self::Admit => "admit",
         }
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Right {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|right| right.as_str() == word);
+        found.ok_or_else(|| format!("`{word}` is no right in a loom; there are write, adopt and admit"))
     }
 }
 
@@ -118,6 +153,11 @@ impl Rights {
     /// Whether a right is among them.
     pub fn has(&self, right: Right) -> bool {
         self.0.contains(&right)
+    }
+
+    /// The words for them.
+    pub fn words(&self) -> Vec<&'static str> {
+        self.0.iter().map(|right| right.as_str()).collect()
     }
 
     /// Whether each of these is among others.

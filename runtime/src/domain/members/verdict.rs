@@ -82,3 +82,23 @@ pub enum Refused {
     #[error("the loom's id does not commit to it")]
     Founding,
 }
+
+impl Refused {
+    /// What kind of reason it is, without what tells one entry from another.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Absent => "not here",
+            Self::Uncovered => "under no signature of their writer",
+            Self::Unnamed => "of writers that nobody has admitted",
+            Self::Missing(_) => "behind an admission that is not here",
+            Self::NoAdmission(_) | Self::Another(_) => "behind somebody else's admission",
+            Self::Right { .. } | Self::More(_) | Self::NotItsChild(_) => "beyond their writer's rights",
+            Self::Admission(_) | Self::Depth { .. } => "behind an admission that decides nothing",
+            Self::Expelled(_) | Self::Ended { .. } => "of expelled writers",
+            Self::Equivocated { .. } => "of writers with two histories",
+            Self::Scope(_) => "outside the cast that their writer was admitted for",
+            Self::Opener | Self::Superseded | Self::Owner => "of entities that are another's",
+            Self::Founding => "foundings of another loom",
+        }
+    }
+}

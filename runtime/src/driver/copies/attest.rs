@@ -54,6 +54,11 @@ impl Attesting {
         there.insert(name(attestation))
     }
 
+    /// What came in a loom and nothing relies on yet.
+    pub(super) fn waiting_in(&self, loom: LoomId) -> Vec<Attestation> {
+        self.waiting.iter().filter(|(of, ..)| *of == loom).map(|(_, it, _)| it.clone()).collect()
+    }
+
     fn wait(&mut self, loom: LoomId, attestation: Attestation, bytes: usize) {
         self.waiting_bytes = self.waiting_bytes.saturating_add(bytes);
         self.waiting.push_back((loom, attestation, bytes));
@@ -67,7 +72,7 @@ impl Attesting {
 
 impl Copies {
     /// What vouches for one key in a loom, wherever it is kept.
-    fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
+    pub(super) fn attestations_of(&self, loom: LoomId, key: WriterKey) -> Result<Vec<Attestation>, StoreError> {
         let (keeper, _) = self.keeper(loom);
         let mut all = keeper.attestations_of(loom, key)?;
         if !Arc::ptr_eq(keeper, &self.disk) {
@@ -197,6 +202,7 @@ impl Session {
         let kept = blocking(move || store.attest(loom, &relied)).await?;
         if kept.iter().any(|kept| matches!(kept, Ok(true))) {
             self.copies.attested(loom);
+            self.copies.members_changed(loom);
         }
         for (key, refused) in keys.iter().zip(kept).filter_map(|(key, kept)| Some((key, kept.err()?))) {
             let what = format!("loom {loom}, writer {key}: {}", chain(&refused));

@@ -18,7 +18,7 @@ pub(super) fn weight(message: &CopyMessage) -> usize {
         CopyMessage::Text { bytes, .. } => bytes.len(),
         CopyMessage::Attestation { attestation, .. } => attestation.to_bytes().len(),
         CopyMessage::Segment(segment) => size(segment),
-        CopyMessage::Held { .. } => 0,
+        CopyMessage::Held { .. } | CopyMessage::Later { .. } => 0,
         CopyMessage::Refused { what, proof, .. } => {
             let ids = proof.as_ref().map_or(0, |proof| proof.ids.len());
             what.len().saturating_add(ids.saturating_mul(64))

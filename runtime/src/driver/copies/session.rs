@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::attest::Attesting;
 use super::cost::{cost, size, weight};
+use super::writers::Later;
 use super::{Admitted, Brought, Copies};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
@@ -17,7 +18,8 @@ use crate::domain::limits::{
     COPY_ANSWER_BYTES_MAX, COPY_ANSWERS_WAITING_MAX, ENTRY_BYTES_MAX, LOG_COST_BYTES, SEGMENT_BYTES, TAKEN_BYTES_MAX,
     UNANSWERED_BYTES_MAX, WRITERS_MAX, WRITERS_PER_PEER_MAX,
 };
-use crate::domain::loom::{Body, ForkProof, Head, Owners, Segment, SignedHead, text_ids};
+use crate::domain::loom::{Body, ForkProof, Head, Segment, SignedHead, text_ids};
+use crate::domain::members::Reader;
 use crate::driver::fault::chain;
 use crate::ports::{LogState, StoreError, Taken};
 
@@ -72,6 +74,7 @@ pub struct Session {
     /// What was taken since the disk was waited for.
     taken_bytes: usize,
     pub(super) attesting: Attesting,
+    pub(super) later: Later,
 }
 
 impl Session {
@@ -97,6 +100,7 @@ impl Session {
             haves: HashSet::new(),
             taken_bytes: 0,
             attesting: Attesting::default(),
+            later: Later::default(),
         };
         session.greet()?;
         session.copies.note_all(&session.peer, |state| {
@@ -171,7 +175,7 @@ impl Session {
                 self.have(loom)?;
             }
         }
-        Ok(())
+        self.ask_again()
     }
 
     /// Hears a message. What was taken is acknowledged by [`Session::flush`].
@@ -208,6 +212,14 @@ impl Session {
                         *on_disk = sequence.max(*on_disk);
                     }
                 });
+                Ok(())
+            }
+            CopyMessage::Later { loom, writer } => {
+                // It says again what it has once it knows more.
+                self.answered(loom, Some(writer), u64::MAX);
+                if let Some(there) = self.looms.get_mut(&loom).and_then(|logs| logs.get_mut(&writer)) {
+                    there.refused = true;
+                }
                 Ok(())
             }
             CopyMessage::Refused { loom, writer, what, proof } => {
@@ -363,6 +375,10 @@ impl Session {
             self.refuse(loom, Some(writer), format!("a segment of {bytes} bytes is too large"));
             return Ok(());
         }
+        if !self.keeps(&segment)? {
+            self.push(CopyMessage::Later { loom, writer });
+            return Ok(());
+        }
         let is_new = match self.copies.brings_writer(&self.peer, loom, writer)? {
             Brought::TooMany => {
                 let what = format!(
@@ -395,6 +411,7 @@ impl Session {
                 return Ok(());
             }
         };
+        self.may_change_members(&checked);
         let adopted: Vec<EntityId> = checked
             .entries()
             .iter()
@@ -446,10 +463,11 @@ impl Session {
             return Ok(());
         }
         let own = self.copies.disk.writer();
-        let owners = Owners::find(&self.copies.disk.entries(loom)?);
+        let batch = self.copies.disk.batch(loom)?;
+        let reader = Reader::of(&batch);
         for entity in adopted {
-            let owner = owners.owner(*entity).map(|(owner, _)| owner).filter(|owner| *owner != own);
-            self.copies.fence(*entity, owner);
+            let owner = reader.owner(*entity).map(|owner| owner.writer).filter(|owner| *owner != own);
+            self.copies.fence(*entity, owner.or_else(|| reader.fenced_by(*entity)));
         }
         Ok(())
     }
@@ -503,8 +521,19 @@ impl Session {
                 let durable = kind == CopyKind::Disk;
                 self.push(CopyMessage::Held { loom, writer, sequence, durable });
             }
+            self.members_kept(loom);
             // Whoever keeps it too can be sent it.
             self.copies.grown(loom);
+        }
+        self.ask_again()
+    }
+
+    /// Says anew what is here of a loom in which something was put off and may be taken now.
+    fn ask_again(&mut self) -> Result<(), StoreError> {
+        for loom in self.due_again() {
+            if self.looms.contains_key(&loom) {
+                self.have(loom)?;
+            }
         }
         Ok(())
     }

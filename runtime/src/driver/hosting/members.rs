@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use crate::domain::caller::Caller;
 use crate::domain::ids::{EntityId, LoomId, NodeAddress, NodeName};
 use crate::domain::loom::Body;
+use crate::domain::members::Reader;
 use crate::domain::place::CallPlace;
 use crate::ports::StoreError;
 
@@ -52,7 +53,9 @@ impl Casts {
         let own = store.writer();
         let (mut named, mut anywhere) = (BTreeSet::new(), BTreeSet::new());
         let mut ran: BTreeMap<EntityId, NodeName> = BTreeMap::new();
-        for sealed in store.entries(loom)? {
+        let batch = store.batch(loom)?;
+        let reader = Reader::of(&batch);
+        for sealed in reader.counting() {
             let is_own = sealed.entry.writer == own;
             if let Body::Opened(opened) = &sealed.entry.body {
                 if is_own {

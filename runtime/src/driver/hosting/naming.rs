@@ -32,9 +32,24 @@ impl Casts {
         order.entity = EntityId::mint(unix_ms, &minted.by, &minted.nonce);
         order.minted = Some(minted);
         if order.by_host == ByHost::LoomAndEntity {
-            order.loom = LoomId::mint(unix_ms, &minted.by, &minted.nonce, None);
+            order.loom = self.loom_of(unix_ms, &minted).map_err(|error| ours(&error))?;
         }
         Ok(order)
+    }
+
+    /// The loom that this node has founded for an order, or founds now: as the node that its member record says, if it has one.
+    fn loom_of(&self, unix_ms: u64, minted: &Minted) -> Result<LoomId, StoreError> {
+        let store = &self.0.runtime.host.store;
+        let records = store.own_records(minted.by)?;
+        let records = records.iter().map(|record| Some(record.to_bytes())).chain([None]);
+        let named = records.map(|record| LoomId::mint(unix_ms, &minted.by, &minted.nonce, record.as_deref()));
+        let named: Vec<LoomId> = named.collect();
+        for loom in &named {
+            if !store.logs(*loom)?.is_empty() || store.head(*loom)?.sequence > 0 {
+                return Ok(*loom);
+            }
+        }
+        Ok(named.first().copied().unwrap_or_else(|| LoomId::mint(unix_ms, &minted.by, &minted.nonce, None)))
     }
 
     /// What the ids of this order commit to: this node's key, or an earlier one if the order was taken under that.

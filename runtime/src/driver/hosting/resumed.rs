@@ -82,7 +82,7 @@ impl Casts {
     fn unfinished_of(&self, loom: LoomId, entity: EntityId, opened: Opened) -> Result<Option<Unfinished>, Fault> {
         let host = &self.0.runtime.host;
         let tree = self.0.runtime.tree(loom)?;
-        if tree.owners().owner(entity).is_none_or(|(owner, _)| owner != host.store.writer()) {
+        if tree.owner(entity).is_none_or(|owner| owner.writer != host.store.writer()) {
             return Ok(None);
         }
         let entries = host.store.entries_of(entity)?;

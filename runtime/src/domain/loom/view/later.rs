@@ -1,9 +1,10 @@
 //! What a later version says of a loom as a whole: this version reads such a loom, and does not write it.
 
 use super::super::body::Body;
-use super::super::entry::{Entry, Sealed};
+use super::super::entry::Sealed;
 use super::ViewError;
 use crate::domain::ids::EntryId;
+use crate::domain::members::Reader;
 
 /// An entry about the loom as a whole that a later version wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,23 +18,14 @@ pub struct Later {
 }
 
 impl Later {
-    /// Those of a loom. Whoever else has written some stops nobody.
-    pub fn of(entries: &[Sealed]) -> Vec<Self> {
+    /// Those of a loom. Whoever may not decide about it stops nobody by one.
+    pub(super) fn of(entries: &[Sealed], reader: &Reader<'_>) -> Vec<Self> {
         let unknown = entries.iter().filter(|sealed| sealed.entry.entity.is_none()).filter_map(|sealed| {
             let Body::Unknown(unknown) = &sealed.entry.body else { return None };
-            Some((sealed, unknown))
+            let stops = reader.counts(sealed.id).is_ok();
+            Some(Self { entry: sealed.id, kind: unknown.kind.clone(), stops })
         });
-        let unknown = unknown.collect::<Vec<_>>();
-        if unknown.is_empty() {
-            return Vec::new();
-        }
-        let founder = entries.iter().find(|sealed| founds(&sealed.entry)).map(|sealed| sealed.entry.writer);
-        let later = unknown.into_iter().map(|(sealed, unknown)| Self {
-            entry: sealed.id,
-            kind: unknown.kind.clone(),
-            stops: founder == Some(sealed.entry.writer),
-        });
-        later.collect()
+        unknown.collect()
     }
 
     /// Whether the loom of these can be written here.
@@ -46,11 +38,4 @@ impl Later {
             None => Ok(()),
         }
     }
-}
-
-/// Whether an entry founds its loom.
-fn founds(entry: &Entry) -> bool {
-    let Body::Founded { nonce, member } = &entry.body else { return false };
-    let record = member.as_ref().map(|bytes| bytes.as_slice());
-    (entry.sequence, entry.parent) == (1, None) && entry.loom.is_minted_by(&entry.writer, nonce, record)
 }

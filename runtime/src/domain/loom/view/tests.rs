@@ -6,9 +6,10 @@ use serde_json::Value;
 use crate::domain::cantrip::Folding;
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
-    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, GateRecord, IdentityRecord, Observed, Opened, Payload,
+    Answer, Body, CallRecord, Entry, Fork, ForkStrategy, GateRecord, IdentityRecord, Minted, Observed, Opened, Payload,
     Returned, Said, Sealed, Tree, ViewError, Why,
 };
+use crate::domain::members::{Admitted, Batch, Nonce, Principal, Right, Rights, Vouched};
 use crate::domain::model::Usage;
 use crate::domain::place::CallPlace;
 use crate::domain::steps;
@@ -18,6 +19,7 @@ type Tested = Result<(), Box<dyn std::error::Error>>;
 /// One writer's log.
 struct Log {
     writer: u8,
+    relies: Option<EntryId>,
     entries: Vec<Sealed>,
 }
 
@@ -25,8 +27,23 @@ fn inline(text: &str) -> Payload {
     Payload::Inline(text.to_owned())
 }
 
+const NONCE: Nonce = Nonce::from_bytes([0; 16]);
+
+const fn key(writer: u8) -> WriterKey {
+    WriterKey::from_bytes([writer; 32])
+}
+
+/// The loom that the first writer has founded.
+fn loom() -> LoomId {
+    LoomId::mint(1, &key(1), &NONCE, None)
+}
+
 fn entity(number: u64) -> EntityId {
-    EntityId::from_parts(number + 1, [0; 16])
+    entity_of(1, number)
+}
+
+fn entity_of(writer: u8, number: u64) -> EntityId {
+    EntityId::mint(number + 1, &key(writer), &NONCE)
 }
 
 fn fork(of: EntityId, turns: u64) -> Fork {
@@ -61,19 +78,43 @@ fn opened(fork: Option<Fork>, spawned_by: Option<EntityId>) -> Body {
 }
 
 impl Log {
-    const fn new(writer: u8) -> Self {
-        Self { writer, entries: Vec::new() }
+    /// The founder's, which begins with the founding.
+    fn new() -> Self {
+        let mut log = Self::of(1, None);
+        log.push(None, None, Body::Founded { nonce: NONCE, member: None });
+        log
+    }
+
+    /// Somebody's, by this admission.
+    const fn of(writer: u8, relies: Option<EntryId>) -> Self {
+        Self { writer, relies, entries: Vec::new() }
+    }
+
+    /// Admits somebody to write.
+    fn admit(&mut self, writer: u8) -> Option<EntryId> {
+        let (principal, rights) = (Principal::Key(key(writer)), Rights::from_iter([Right::Write]));
+        let admitted = Admitted { principal, rights, scope: None, again: Vec::new(), by: None, note: None };
+        self.push(None, None, Body::Admitted(Box::new(admitted)))
     }
 
     fn add(&mut self, entity: EntityId, parent: Option<EntryId>, body: Body) -> Result<EntryId, ViewError> {
+        self.push(Some(entity), parent, body).ok_or(ViewError::NoEntity(entity))
+    }
+
+    fn push(&mut self, entity: Option<EntityId>, parent: Option<EntryId>, mut body: Body) -> Option<EntryId> {
         let sequence = self.entries.len() as u64 + 1;
-        let writer = WriterKey::from_bytes([self.writer; 32]);
-        let loom = LoomId::from_parts(1, [0; 16]);
-        let entry = Entry::new(loom, (writer, sequence), sequence, entity, parent, body);
-        let sealed = Sealed::new(entry, Vec::new()).map_err(|_| ViewError::NoEntity(entity))?;
+        let is_opening = if let Body::Opened(opened) = &mut body {
+            opened.minted = Some(Minted { by: key(self.writer), nonce: NONCE });
+            true
+        } else {
+            false
+        };
+        let relies = self.relies.filter(|_| is_opening);
+        let entry = Entry::new(loom(), (key(self.writer), sequence), sequence, entity, parent, body);
+        let sealed = Sealed::new(Entry { relies, ..entry }, Vec::new()).ok()?;
         let id = sealed.id;
         self.entries.push(sealed);
-        Ok(id)
+        Some(id)
     }
 
     /// A turn with one gate call, and the entry that it ends with.
@@ -110,17 +151,18 @@ impl Log {
     }
 
     fn tree(&self) -> Result<Tree, ViewError> {
-        read(&self.entries)
+        read(self.entries.clone(), 1)
     }
 }
 
-fn read(entries: &[Sealed]) -> Result<Tree, ViewError> {
-    Tree::read(entries, &|payload| payload.inline().map(str::to_owned))
+fn read(entries: Vec<Sealed>, writers: u8) -> Result<Tree, ViewError> {
+    let batch = Batch::new(loom(), key(1), entries, Vouched::default()).with_logs((2..=writers).map(key));
+    Tree::read(&batch, &|payload| payload.inline().map(str::to_owned))
 }
 
 /// A chain of forks, each of the newest after all its turns, and each with one turn of its own.
 fn chain(length: u64) -> Result<Log, ViewError> {
-    let mut log = Log::new(1);
+    let mut log = Log::new();
     let root = log.add(entity(0), None, opened(None, None))?;
     let mut head = log.turn(entity(0), root)?;
     for number in 1..length {
@@ -182,7 +224,7 @@ fn forks_of_the_last_of_a_chain_at_an_early_turn_are_found_without_walking_it() 
 
 #[test]
 fn a_fork_shows_the_turns_that_it_continues_and_numbers_its_own_behind_them() -> Tested {
-    let mut log = Log::new(1);
+    let mut log = Log::new();
     let root = log.add(entity(0), None, opened(None, None))?;
     let first = log.turn(entity(0), root)?;
     let second = log.turn(entity(0), first)?;
@@ -220,7 +262,7 @@ fn refused(tree: &Tree, number: u64) -> Option<Why> {
 fn a_cycle_of_forks_is_put_aside_and_named() -> Tested {
     // Of itself, of each other, in a long circle.
     for length in [1, 2, 1_000] {
-        let mut log = Log::new(1);
+        let mut log = Log::new();
         for number in 0..length {
             let opened = log.add(entity(number), None, opened(Some(fork(entity((number + 1) % length), 1)), None))?;
             log.turn(entity(number), opened)?;
@@ -242,7 +284,7 @@ fn children_and_parents_that_point_forward_are_put_aside() -> Tested {
         place: CallPlace::Here,
         nonce: None,
     };
-    let mut log = Log::new(1);
+    let mut log = Log::new();
     let root = log.add(entity(0), None, opened(None, None))?;
     let turn = log.turn(entity(0), root)?;
     // An entity that is its own child, and two that are each other's.
@@ -264,11 +306,11 @@ fn children_and_parents_that_point_forward_are_put_aside() -> Tested {
 #[test]
 fn an_entry_that_follows_a_later_one_is_put_aside() -> Tested {
     // What an entry follows is a hash, and the hash of a later entry can be known before.
-    let mut later = Log::new(1);
+    let mut later = Log::new();
     later.add(entity(9), None, opened(None, None))?;
     later.add(entity(9), None, opened(None, None))?;
     let second = later.add(entity(1), None, opened(None, None))?;
-    let mut log = Log::new(1);
+    let mut log = Log::new();
     log.add(entity(0), None, opened(None, None))?;
     log.add(entity(2), Some(second), opened(None, None))?;
     log.add(entity(1), None, opened(None, None))?;
@@ -281,7 +323,7 @@ fn an_entry_that_follows_a_later_one_is_put_aside() -> Tested {
 #[test]
 fn many_writers_and_many_calls_are_read_in_steps_that_grow_with_their_number() -> Tested {
     let counted = |count: u64| -> Result<u64, ViewError> {
-        let mut log = Log::new(1);
+        let mut log = Log::new();
         let root = log.add(entity(0), None, opened(None, None))?;
         let mut head = log.turn(entity(0), root)?;
         for number in 0..count {
@@ -291,7 +333,7 @@ fn many_writers_and_many_calls_are_read_in_steps_that_grow_with_their_number() -
         let count = steps::of(|| {
             read = log.tree().map(|tree| tree.turns().iter().map(|turn| turn.gates.len() as u64).sum());
         });
-        assert_eq!(read?, (log.entries.len() as u64 - 3) / 2);
+        assert_eq!(read?, (log.entries.len() as u64 - 4) / 2);
         Ok(count)
     };
     let (once, twice) = (counted(2_000)?, counted(4_000)?);
@@ -301,47 +343,49 @@ fn many_writers_and_many_calls_are_read_in_steps_that_grow_with_their_number() -
 
 #[test]
 fn logs_of_other_writers_go_where_what_they_follow_is() -> Tested {
-    let mut mine = Log::new(1);
+    let mut mine = Log::new();
     let root = mine.add(entity(0), None, opened(None, None))?;
     let turn = mine.turn(entity(0), root)?;
     let mut all = Vec::new();
     for writer in 2..200 {
-        let mut theirs = Log::new(writer);
-        let number = u64::from(writer);
-        let opened = theirs.add(entity(number), Some(turn), opened(Some(fork(entity(0), 1)), None))?;
-        theirs.turn(entity(number), opened)?;
+        let mut theirs = Log::of(writer, mine.admit(writer));
+        let of = entity_of(writer, u64::from(writer));
+        let opened = theirs.add(of, Some(turn), opened(Some(fork(entity(0), 1)), None))?;
+        theirs.turn(of, opened)?;
         all.extend(theirs.entries);
     }
-    let entries: Vec<Sealed> = mine.entries.into_iter().chain(all).collect();
-    let tree = read(&entries)?;
+    let tree = read(mine.entries.into_iter().chain(all).collect(), 200)?;
     assert_eq!((tree.aside().len(), tree.turns().len()), (0, 199));
-    assert!((2..200).all(|number| tree.thread(entity(number)).is_ok_and(|thread| thread.len() == 2)));
+    let thread = |writer: u8| tree.thread(entity_of(writer, u64::from(writer)));
+    assert!((2..200).all(|writer| thread(writer).is_ok_and(|thread| thread.len() == 2)));
     Ok(())
 }
 
 #[test]
 fn a_log_of_which_the_later_part_came_first_is_read_in_its_own_order() -> Tested {
-    let (mut mine, mut theirs) = (Log::new(1), Log::new(2));
-    let root = mine.add(entity(0), None, opened(None, None))?;
-    let turn = mine.turn(entity(0), root)?;
+    let mut mine = Log::new();
+    let mut theirs = Log::of(2, mine.admit(2));
+    let of = [entity(0), entity_of(2, 1), entity(2), entity_of(2, 3)];
+    let root = mine.add(of[0], None, opened(None, None))?;
+    let turn = mine.turn(of[0], root)?;
     // A cast that goes there, comes back, and goes there once more.
-    let there = theirs.add(entity(1), Some(turn), opened(None, Some(entity(0))))?;
-    let turn = theirs.turn(entity(1), there)?;
-    let back = mine.add(entity(2), Some(turn), opened(None, Some(entity(1))))?;
-    let turn = mine.turn(entity(2), back)?;
-    let again = theirs.add(entity(3), Some(turn), opened(None, Some(entity(2))))?;
-    theirs.turn(entity(3), again)?;
+    let there = theirs.add(of[1], Some(turn), opened(None, Some(of[0])))?;
+    let turn = theirs.turn(of[1], there)?;
+    let back = mine.add(of[2], Some(turn), opened(None, Some(of[1])))?;
+    let turn = mine.turn(of[2], back)?;
+    let again = theirs.add(of[3], Some(turn), opened(None, Some(of[2])))?;
+    theirs.turn(of[3], again)?;
     let (early, late) = theirs.entries.split_at(2);
     let entries: Vec<Sealed> = mine.entries.iter().chain(late).chain(early).cloned().collect();
-    let tree = read(&entries)?;
+    let tree = read(entries, 2)?;
     assert_eq!((tree.aside().len(), tree.turns().len()), (0, 4));
-    assert!((0..4).all(|number| tree.thread(entity(number)).is_ok_and(|thread| thread.len() == 1)));
+    assert!(of.into_iter().all(|entity| tree.thread(entity).is_ok_and(|thread| thread.len() == 1)));
     Ok(())
 }
 
 #[test]
 fn texts_with_too_many_values_stay_texts() -> Tested {
-    let mut log = Log::new(1);
+    let mut log = Log::new();
     let root = log.add(entity(0), None, opened(None, None))?;
     let head = log.turn(entity(0), root)?;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));

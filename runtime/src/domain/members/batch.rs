@@ -1,0 +1,167 @@
+//! Everything that a store has of one loom, for whoever decides by it.
+//!
+//! A store fills it in and cannot look into it again: what of it counts is what the [`Reader`] says, and nobody else opens it. Who
+//! copies, exports or verifies a record reads its logs another way, and decides nothing.
+
+use std::collections::BTreeMap;
+
+use super::known::Known;
+use super::proved::CheckedProof;
+use super::reader::Reader;
+use super::record::{CheckedRecord, MemberRecord, Vouched};
+use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::loom::{Body, CastHead, CastUnit, ForkProof, Head, Sealed};
+
+/// Everything that a store has of one loom.
+#[derive(Debug)]
+pub struct Batch {
+    loom: LoomId,
+    own: WriterKey,
+    entries: Vec<Sealed>,
+    logs: Vec<WriterKey>,
+    proved: Vec<CheckedProof>,
+    casts: Vec<CastHead>,
+    proofs: Vec<ForkProof>,
+    vouched: Vouched,
+    founder: Option<CheckedRecord>,
+}
+
+impl Batch {
+    /// With the entries of a loom: first the log of the store's own key from its first entry, then what came from others as it came.
+    pub fn new(loom: LoomId, own: WriterKey, entries: Vec<Sealed>, vouched: Vouched) -> Self {
+        let (logs, casts, proved, proofs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { loom, own, entries, logs, casts, proved, proofs, vouched, founder: None }
+    }
+
+    /// Of these writers there are logs here, from the first entry on and taken only as far as their writers have signed them.
+    #[must_use]
+    pub fn with_logs(mut self, writers: impl IntoIterator<Item = WriterKey>) -> Self {
+        self.logs.extend(writers);
+        self
+    }
+
+    /// With single entries of logs that are not here.
+    #[must_use]
+    pub fn with_proved(mut self, proved: impl IntoIterator<Item = CheckedProof>) -> Self {
+        self.proved.extend(proved);
+        self
+    }
+
+    /// What is here of casts that others ran, up to these heads, whose signatures were checked when they came.
+    #[must_use]
+    pub fn with_casts(mut self, heads: impl IntoIterator<Item = CastHead>) -> Self {
+        let of_loom = heads.into_iter().filter(|head| head.loom == self.loom);
+        self.casts.extend(of_loom);
+        self
+    }
+
+    /// These writers are proved to have signed two histories.
+    #[must_use]
+    pub fn with_proofs(mut self, proofs: impl IntoIterator<Item = ForkProof>) -> Self {
+        let of_loom = proofs.into_iter().filter(|proof| proof.early.loom == self.loom);
+        self.proofs.extend(of_loom);
+        self
+    }
+
+    /// With what another store of the same node has of the loom.
+    #[must_use]
+    pub fn joined_with(mut self, other: Self) -> Self {
+        self.entries.extend(other.entries);
+        self.logs.extend(other.logs);
+        self.casts.extend(other.casts);
+        self.proved.extend(other.proved);
+        self.proofs.extend(other.proofs);
+        self.vouched.records.extend(other.vouched.records);
+        self.vouched.successions.extend(other.vouched.successions);
+        self.founder = self.founder.or(other.founder);
+        self
+    }
+
+    /// Checks the member record in the founding entry, if there is one: the founder is its node then.
+    #[must_use]
+    pub fn with_founder(mut self, check: impl FnOnce(&MemberRecord) -> Option<CheckedRecord>) -> Self {
+        self.founder = self.founding_record().as_ref().and_then(check);
+        self
+    }
+
+    fn founding_record(&self) -> Option<MemberRecord> {
+        let proved = self.proved.iter().map(CheckedProof::sealed);
+        let mut founding = self.entries.iter().chain(proved).filter(|sealed| sealed.entry.sequence == 1);
+        founding.find_map(|sealed| {
+            let Body::Founded { nonce, member: Some(member) } = &sealed.entry.body else { return None };
+            let is_its = self.loom.is_minted_by(&sealed.entry.writer, nonce, Some(member));
+            MemberRecord::parse(member).ok().filter(|_| is_its)
+        })
+    }
+
+    /// The entries, in the order of the store.
+    pub(in crate::domain) fn entries(&self) -> &[Sealed] {
+        &self.entries
+    }
+
+    fn known(&self) -> Known<'_> {
+        let mut known = Known::new(self.loom, self.vouched.clone());
+        if let Some(founder) = &self.founder {
+            known.founded_by(founder.clone());
+        }
+        let mut others: BTreeMap<WriterKey, Vec<&Sealed>> = BTreeMap::new();
+        let mut own = Vec::new();
+        for sealed in &self.entries {
+            match sealed.entry.writer {
+                writer if writer == self.own => own.push(sealed),
+                writer => others.entry(writer).or_default().push(sealed),
+            }
+        }
+        let covered = own.len();
+        known.log(self.own, own, covered);
+        for writer in &self.logs {
+            // What came outside of its log, as a part of a cast, goes on behind a gap.
+            let log: Vec<&Sealed> = others.get(writer).map(|all| log_of(all)).unwrap_or_default();
+            let covered = log.len();
+            if covered > 0 {
+                known.log(*writer, log, covered);
+            }
+        }
+        self.proved.iter().for_each(|proved| known.proved(proved));
+        for head in &self.casts {
+            let cast = others.get(&head.writer).map(|all| cast_of(all, head)).unwrap_or_default();
+            let covered = cast.len();
+            if covered > 0 {
+                known.cast(head.writer, head.cast, Head::default(), cast, covered);
+            }
+        }
+        for proof in &self.proofs {
+            known.equivocates(proof);
+        }
+        known
+    }
+}
+
+/// Of the entries of a writer those of a cast, up to a head.
+fn cast_of<'a>(all: &[&'a Sealed], head: &CastHead) -> Vec<&'a Sealed> {
+    let mut by_place: BTreeMap<u64, &'a Sealed> = BTreeMap::new();
+    for sealed in all {
+        by_place.entry(sealed.entry.sequence).or_insert(sealed);
+    }
+    let mut unit = CastUnit::of(head.cast);
+    let up_to = by_place.range(..=head.at.place).map(|(_, sealed)| *sealed);
+    let cast: Vec<&Sealed> = up_to.filter(|sealed| unit.takes(sealed)).collect();
+    // What is here has to be what was signed: else a part of it is missing, and nothing of it is covered.
+    if unit.at() == head.at { cast } else { Vec::new() }
+}
+
+/// Of the entries of a writer those that follow one another from the first on.
+fn log_of<'a>(all: &[&'a Sealed]) -> Vec<&'a Sealed> {
+    let mut by_place: BTreeMap<u64, &'a Sealed> = BTreeMap::new();
+    for sealed in all {
+        by_place.entry(sealed.entry.sequence).or_insert(sealed);
+    }
+    (1..).zip(by_place).take_while(|(place, (at, _))| place == at).map(|(_, (_, sealed))| sealed).collect()
+}
+
+impl<'a> Reader<'a> {
+    /// Reads what a store has of a loom.
+    pub fn of(batch: &'a Batch) -> Self {
+        Self::new(&batch.known())
+    }
+}
