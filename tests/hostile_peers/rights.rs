@@ -67,10 +67,10 @@ pub(crate) enum Later {
 
 /// What is not promised yet, and what would show it. Whoever makes a promise true switches its line on.
 pub(crate) const LATER: &[(Later, bool, &str)] = &[
-    (Later::ForgedEnds, false, "a keeper's entries never decide how another's cast has ended"),
-    (Later::SeizedEntities, false, "a keeper's entries never open or adopt what another began"),
+    (Later::ForgedEnds, true, "a keeper's entries never decide how another's cast has ended"),
+    (Later::SeizedEntities, true, "a keeper's entries never open or adopt what another began"),
     (Later::ForgedAcknowledgements, false, "a keeper acknowledges no more than it was sent"),
-    (Later::ManyWriters, false, "a keeper brings logs of admitted writers only"),
+    (Later::ManyWriters, true, "a keeper brings logs of admitted writers only"),
     (
         Later::GatesOfTheCallerWithoutRecord,
         false,

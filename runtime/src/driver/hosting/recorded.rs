@@ -7,6 +7,7 @@ use crate::domain::caller::Caller;
 use crate::domain::ids::CastId;
 use crate::domain::json;
 use crate::domain::loom::{Body, Ended};
+use crate::domain::members::Reader;
 use crate::domain::remote::{Order, Refusal};
 use crate::driver::fault::Fault;
 use crate::ports::{RemoteEnd, StoreError};
@@ -34,7 +35,11 @@ impl Casts {
         };
         let theirs =
             || Box::new(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
-        let entries = store.entries_of(order.entity).map_err(failed)?;
+        // Whoever may not write the entity has not opened it, and has not ended its episodes.
+        let batch = store.batch(loom).map_err(failed)?;
+        let reader = Reader::of(&batch);
+        let mut entries = store.entries_of(order.entity).map_err(failed)?;
+        entries.retain(|sealed| reader.counts(sealed.id).is_ok());
         let mut episodes: Vec<(Option<CastId>, Option<&Ended>)> = Vec::new();
         for sealed in &entries {
             match &sealed.entry.body {
