@@ -150,7 +150,14 @@ async fn an_order_that_does_not_show_its_hosts_admission_is_refused_and_nothing_
         assert!(refusal.error.to_string().contains(expected), "{what}: {refusal}");
     }
     assert!(b.store.looms().unwrap().is_empty() && proved(b, plain.loom).is_empty(), "nothing of them is recorded");
-    a.peers.cast("b", &whole, &Looking::default()).await.unwrap();
+    // What leads nowhere is not kept with the rest.
+    let mut more = whole.credentials.proofs.clone();
+    more.extend(proofs_by_hand(plain.loom, minted.nonce, host_admitted(other_entity, other_minted, host)).pop());
+    let stray = key().succeed(&key());
+    let credentials = Credentials { proofs: more, attestations: vec![Attestation::Succession(stray)] };
+    let more = Order { credentials: Arc::new(credentials), ..plain.clone() };
+    a.peers.cast("b", &more, &Looking::default()).await.unwrap();
+    assert_eq!((proved(b, plain.loom).len(), b.store.attestations(plain.loom).unwrap().len()), (2, 0));
     // What one host was shown is worth nothing at another.
     let replayed = a.peers.cast("c", &whole, &Looking::default()).await;
     assert!(matches!(&replayed, Err(PeerError::Refused { refusal, .. }) if refusal.rule == "members"), "{replayed:?}");

@@ -130,7 +130,9 @@ fn credentials(
     chain.push(proof(loom, loom.founding()?)?);
     chain.reverse();
     let keys = chain.iter().map(|proof| proof.sealed().entry.writer).chain([opener.key]);
-    let attestations = vouching(store, loom.id(), keys)?;
+    let mut attestations = vouching(store, loom.id(), keys)?;
+    let said = opener.attestations.iter().filter(|said| !attestations.contains(said)).cloned().collect::<Vec<_>>();
+    attestations.extend(said);
     chain.extend(delegated.map(|delegated| proof(loom, delegated)).transpose()?);
     Ok(Credentials { proofs: chain.iter().map(CheckedProof::to_proof).collect(), attestations })
 }

@@ -12,7 +12,7 @@ use crate::domain::ids::{NodeAddress, WriterKey};
 use crate::domain::limits::{CREDENTIALS_BYTES_MAX, CREDENTIALS_MAX, ORIGINS_MAX};
 use crate::domain::loom::Origin;
 use crate::domain::members::{
-    Attestation, AuthorityId, CheckedAttestation, MemberRecord, Principal, ProvedEntry, Succession,
+    Attestation, AuthorityId, CheckedAttestation, MemberRecord, Principal, ProvedEntry, Succession, relied_on,
 };
 use crate::domain::remote::{Credentials, HostIdentity};
 
@@ -109,5 +109,34 @@ pub(super) fn identity(it: &v1::IdentifyResponse, peer: &NodeAddress, seen: &See
             is_its
         }
     });
+    // Of other keys a host says nothing that is kept for it.
+    let older = |key| {
+        let of_key = attestations.iter().filter(|it| it.key() == key);
+        Ok::<_, std::convert::Infallible>(of_key.filter_map(Attestation::predecessor).collect())
+    };
+    let relied = relied_on(key, older).unwrap_or_default();
+    attestations.retain(|it| relied.contains(&it.key()));
     Ok(HostIdentity { key, principal, attestations })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::store::NodeKey;
+
+    fn key(secret: u8) -> NodeKey {
+        NodeKey::from_secret(&[secret; 32])
+    }
+
+    #[test]
+    fn a_host_is_taken_for_its_key_and_what_it_says_of_other_keys_is_not_kept() {
+        let peer: NodeAddress = "b@127.0.0.1:1".parse().unwrap();
+        let [before, stray] = [(2, 3), (4, 5)].map(|(old, new)| Attestation::Succession(key(old).succeed(&key(new))));
+        let told = identified(key(3).writer(), &[before.clone(), stray]);
+        let host = identity(&told, &peer, &Seen::Passed).unwrap();
+        assert_eq!((host.key, host.principal), (key(3).writer(), Principal::Key(key(3).writer())));
+        assert_eq!(host.attestations, [before]);
+        let cut = v1::IdentifyResponse { writer: Bytes::from_static(&[1; 31]), vouching: None };
+        assert!(identity(&cut, &peer, &Seen::Passed).unwrap_err().contains("no key of 32 bytes"));
+    }
 }

@@ -1,13 +1,14 @@
 //! What an order shows of its caller's right to have this node open an entity: checked before anything of it is recorded, and kept.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use cantrip_gates::GateError;
 
-use crate::domain::ids::{EntityId, EntryId, LoomId};
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Body, Sealed, ViewError};
 use crate::domain::members::{
-    Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Vouched,
+    Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Vouched, relied_on,
 };
 use crate::domain::remote::{ByHost, Credentials, MEMBERS, Order, Refusal};
 use crate::driver::fault::chain;
@@ -59,13 +60,27 @@ impl Shown {
             vouched.map_err(|error| denied(format!("what vouches for a key does not hold: {}", chain(&error))))?;
         let admission = self.admission(store, &proofs, vouched)?;
         self.delegation(&proofs)?;
-        for kept in store.attest(self.loom, attestations).map_err(|error| ours(&error))? {
+        // What leads nowhere is not kept: whoever sends it does so for nothing.
+        let proofs = self.needed(proofs, admission);
+        let attestations = needed_of(attestations, proofs.iter().map(writer_of).chain([store.writer()]));
+        for kept in store.attest(self.loom, &attestations).map_err(|error| ours(&error))? {
             kept.map_err(|error| denied(format!("what vouches for a key is not kept: {}", chain(&error))))?;
         }
         match store.keep_proved(&proofs).map_err(|error| ours(&error))? {
             Ok(_) => Ok(admission),
             Err(full) => Err(refuse(MEMBERS, GateError::Exhausted(chain(&full)))),
         }
+    }
+
+    /// The founding entry, the admissions that lead from there to this one, and the delegation.
+    fn needed(&self, proofs: Vec<CheckedProof>, admission: EntryId) -> Vec<CheckedProof> {
+        let mut needed: HashSet<EntryId> = self.parent.into_iter().collect();
+        let mut next = Some(admission);
+        while let Some(id) = next.filter(|id| needed.insert(*id)) {
+            next = proofs.iter().find(|proof| proof.id() == id).and_then(|proof| proof.sealed().entry.relies);
+        }
+        let founds = |proof: &CheckedProof| matches!(proof.sealed().entry.body, Body::Founded { .. });
+        proofs.into_iter().filter(|proof| founds(proof) || needed.contains(&proof.id())).collect()
     }
 
     fn proofs(&self) -> Result<Vec<CheckedProof>, Refusal> {
@@ -152,6 +167,20 @@ impl Shown {
         }
         Err(denied(format!("the order does not show that {by} has delegated {entity} with the entry {parent}")))
     }
+}
+
+fn writer_of(proof: &CheckedProof) -> WriterKey {
+    proof.sealed().entry.writer
+}
+
+/// What vouches for these keys, and for those whose place they take.
+fn needed_of(all: &[Attestation], keys: impl Iterator<Item = WriterKey>) -> Vec<Attestation> {
+    let older = |key| {
+        let of_key = all.iter().filter(|it| it.key() == key);
+        Ok::<_, std::convert::Infallible>(of_key.filter_map(Attestation::predecessor).collect())
+    };
+    let relied: HashSet<WriterKey> = keys.flat_map(|key| relied_on(key, older).unwrap_or_default()).collect();
+    all.iter().filter(|it| relied.contains(&it.key())).cloned().collect()
 }
 
 /// The member record in a founding entry.
