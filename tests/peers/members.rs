@@ -299,9 +299,41 @@ async fn a_host_that_casts_on_shows_the_founding_its_own_admission_and_its_hosts
     let reader = Reader::new(&known);
     assert_eq!(reader.owner(entity).map(|owner| owner.writer), Some(c.store.writer()));
     assert!(own.iter().all(|sealed| reader.counts(sealed.id) == Ok(())));
+    // So it shows its part, and goes on with it.
+    assert_eq!(c.runtime.tree(loom).unwrap().entity(entity).unwrap().id, opened_c.0.id);
     // Whoever has all of it says that all of it counts.
     assert_eq!(refused(a, loom), Vec::<String>::new());
     net.nodes.iter().for_each(clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_a_host_goes_on_after_a_restart_by_what_it_was_shown() {
+    let store = MemoryStore::with_key(key());
+    let kept = Arc::clone(&store) as Arc<dyn LoomStore>;
+    let net = net_with(&["a", "b", "c"], |_, _| {}, |name| (name == "c").then(|| Arc::clone(&kept))).await;
+    let Net { nodes, cluster, .. } = net;
+    let [a, b, c]: [Node; 3] = nodes.try_into().unwrap_or_else(|_| panic!());
+    let slow = script(json!([{ "call": "echo", "args": { "text": "first" } }, { "wait_ms": 1_500, "done": "on c" }]));
+    let last = json!({ "node": "c", "intent": slow, "gates": ["echo"] });
+    let second = script(json!([{ "call": "call_entity", "args": last }, { "done": "on b" }]));
+    let requests = json!([{ "node": "b", "intent": second, "gates": ["call_entity"] }]);
+    let is_at_work = || kept.looms().unwrap().first().is_some_and(|loom| loom.entries > 4);
+    let (ended, again) = tokio::join!(parent(&a, deep(), Vec::new(), requests), async {
+        while !is_at_work() {
+            tokio::task::yield_now().await;
+        }
+        let (address, other) = (c.address.clone(), b.address.clone());
+        drop(c);
+        started(&cluster, address, other, Arc::clone(&kept)).await
+    });
+    let (_, loom) = ended;
+    let (opened, _) = openings(&again, loom).remove(0);
+    let entries = kept.entries_of(opened.entry.entity.unwrap()).unwrap();
+    assert!(matches!(entries.last().unwrap().entry.body, Body::Ended(_)), "{:?}", entries.last());
+    let of_b = openings(&b, loom).remove(0).0.entry.entity.unwrap();
+    let told = b.runtime.tree(loom).unwrap().thread(of_b).unwrap()[0].gates[0].result.clone();
+    assert_eq!(told, Some(Ok(json!("on c"))));
+    assert_eq!(refused(&a, loom), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

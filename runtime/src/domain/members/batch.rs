@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::known::Known;
 use super::proved::CheckedProof;
 use super::reader::Reader;
-use super::record::{CheckedRecord, MemberRecord, Vouched};
+use super::record::{CheckedRecord, CheckedSuccession, MemberRecord, Vouched, relied_on};
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{Body, CastHead, CastUnit, ForkProof, Head, Sealed};
 
@@ -103,6 +103,13 @@ impl Batch {
         let mut known = Known::new(self.loom, self.vouched.clone());
         if let Some(founder) = &self.founder {
             known.founded_by(founder.clone());
+        }
+        let before = |key| {
+            let of_key = self.vouched.successions.iter().filter(|it| it.successor() == key);
+            Ok::<_, std::convert::Infallible>(of_key.map(CheckedSuccession::predecessor).collect())
+        };
+        for key in relied_on(self.own, before).unwrap_or_default() {
+            known.is_here(key);
         }
         let mut others: BTreeMap<WriterKey, Vec<&Sealed>> = BTreeMap::new();
         let mut own = Vec::new();
