@@ -13,6 +13,8 @@
 
 #[path = "fuzz/archive.rs"]
 mod archive;
+#[path = "fuzz/cast_heads.rs"]
+mod cast_heads;
 #[path = "fuzz/interfaces.rs"]
 mod interfaces;
 #[path = "fuzz/members.rs"]

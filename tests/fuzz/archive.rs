@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::targets::{Change, changed};
 
-fn key(number: u8) -> NodeKey {
+pub(crate) fn key(number: u8) -> NodeKey {
     NodeKey::from_secret(&[number; 32])
 }
 
-fn loom() -> LoomId {
+pub(crate) fn loom() -> LoomId {
     LoomId::from_parts(1_790_000_000_000, [1; 16])
 }
 
@@ -63,9 +63,9 @@ struct Header {
 }
 
 /// An archive as its blocks, so that one that was changed gets the name that it then has.
-struct Blocks {
-    root: usize,
-    blocks: Vec<(u64, Vec<u8>)>,
+pub(crate) struct Blocks {
+    pub(crate) root: usize,
+    pub(crate) blocks: Vec<(u64, Vec<u8>)>,
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<usize> {
@@ -96,7 +96,7 @@ fn name(codec: u64, bytes: &[u8]) -> Cid {
 }
 
 impl Blocks {
-    fn of(mut archive: &[u8]) -> Self {
+    pub(crate) fn of(mut archive: &[u8]) -> Self {
         let mut parts = Vec::new();
         while let Some(length) = varint(&mut archive) {
             let (part, rest) = archive.split_at(length);
@@ -116,7 +116,7 @@ impl Blocks {
         Self { root, blocks }
     }
 
-    fn archive(&self) -> Vec<u8> {
+    pub(crate) fn archive(&self) -> Vec<u8> {
         let names: Vec<Cid> = self.blocks.iter().map(|(codec, bytes)| name(*codec, bytes)).collect();
         let roots = names.get(self.root).copied().into_iter().collect();
         let mut out = Vec::new();

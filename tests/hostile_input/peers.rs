@@ -356,6 +356,8 @@ impl v1::node_server::Node for Host {
 #[derive(Debug, Default)]
 struct Patient {
     synced: AtomicU64,
+    /// Entries under no head yet.
+    waiting: AtomicU64,
 }
 
 impl Home for Patient {
@@ -364,11 +366,21 @@ impl Home for Patient {
     }
 
     fn receive(&self, _: Sealed) -> Result<(), HomeError> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     fn cover(&self, _: Vec<CastHead>) -> Result<(), HomeError> {
+        self.waiting.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn is_uncovered(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn finish(&self) -> Result<(), HomeError> {
+        if self.is_uncovered() { Err(HomeError::Refused("it ends uncovered".to_owned())) } else { Ok(()) }
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), HomeError>> {
@@ -533,6 +545,28 @@ async fn a_host_that_sends_entries_without_end_waits_for_the_disk() {
     .await;
     let expected = (ENTRIES * 500_000 / NEAR_UNSYNCED_BYTES_MAX) as u64;
     assert!(synced >= expected - 1, "the disk was waited for {synced} times in 20 MB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_asks_or_ends_before_it_has_signed_what_it_told_is_left() {
+    use v1::host_message::Message;
+    let entry = || {
+        let order = order();
+        let body = Body::intent(Payload::Inline("told".to_owned()), false, None);
+        let entry = Entry::new(order.loom, (writer(), 1), 1, order.entity, None, body);
+        let sealed = Sealed::new(entry, Vec::new()).unwrap();
+        Message::Entry(v1::Entry { id: sealed.id.to_string(), bytes: sealed.bytes.into() })
+    };
+    let told = move |last: Message| vec![Message::Accepted(v1::Accepted::default()), entry(), last];
+    let early = "it asks before a cast head covers what it has told";
+    let gate = || Message::GateCall(v1::GateCall { call: 1, gate: "echo".to_owned(), arguments: "{}".to_owned() });
+    let (error, _) = cast_on(move || told(gate())).await;
+    assert!(error.contains(early), "{error}");
+    let (error, _) = cast_on(move || told(Message::ModelCall(v1::ModelCall::default()))).await;
+    assert!(error.contains(early), "{error}");
+    let ended = || v1::Ended { how: "terminated".to_owned(), reason: "done".to_owned(), ..v1::Ended::default() };
+    let (error, _) = cast_on(move || told(Message::Ended(ended()))).await;
+    assert!(error.contains("it ends uncovered"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -465,3 +465,7 @@ impl<'a> Near<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "cast_fuzz_tests.rs"]
+mod cast_fuzz_tests;

@@ -327,6 +327,8 @@ pub struct CastStream {
     root: Option<EntityId>,
     casts: BTreeSet<EntityId>,
     units: BTreeMap<(WriterKey, EntityId), Coming>,
+    /// What was not as it was signed: part of the step may have been followed already.
+    refused: Option<CastHeadError>,
 }
 
 impl CastStream {
@@ -337,7 +339,7 @@ impl CastStream {
 
     /// Of whatever casts of a loom there are, as an archive has them.
     pub const fn of_all(loom: LoomId, own: WriterKey) -> Self {
-        Self { loom, own, root: None, casts: BTreeSet::new(), units: BTreeMap::new() }
+        Self { loom, own, root: None, casts: BTreeSet::new(), units: BTreeMap::new(), refused: None }
     }
 
     /// Goes on behind what is kept already, which was checked when it came: the entries and heads of one step, in their order.
@@ -383,8 +385,17 @@ impl CastStream {
     /// Checks the entries that came since the heads before, and the heads that come with them.
     ///
     /// # Errors
-    /// The first thing that is not as it was signed. Nothing more may be taken after that.
+    /// The first thing that is not as it was signed. Nothing more is taken after that: who goes on begins with what was kept.
     pub fn check(&mut self, entries: Vec<Sealed>, heads: Vec<CastHead>) -> Result<CastBatch, CastHeadError> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        let checked = self.check_step(entries, heads);
+        self.refused = checked.as_ref().err().cloned();
+        checked
+    }
+
+    fn check_step(&mut self, entries: Vec<Sealed>, heads: Vec<CastHead>) -> Result<CastBatch, CastHeadError> {
         self.delegations(&entries);
         // For each entry whether it is covered, and whether anything of it is new.
         let mut marks = vec![(false, false); entries.len()];
