@@ -104,6 +104,8 @@ enum Ready {
     /// An entry, without its large texts.
     Entry(Box<Sealed>),
     Heads(Vec<CastHead>, Cursor),
+    /// What this node signs when it is told: the entries before are on their way meanwhile.
+    Unsigned(CastChain, Cursor),
 }
 
 /// One caller's view of an episode.
@@ -286,6 +288,10 @@ impl Attached {
         let mut sealed = match self.ready.pop_front() {
             None => return Ok(None),
             Some(Ready::Heads(heads, cursor)) => return Ok(Some(HostItem::Heads { heads, cursor })),
+            Some(Ready::Unsigned(at, cursor)) => {
+                let heads = vec![self.hosted.loom.sign_cast(self.hosted.entity, at)?];
+                return Ok(Some(HostItem::Heads { heads, cursor }));
+            }
             Some(Ready::Entry(sealed)) => sealed,
         };
         let store = &self.casts.0.runtime.host.store;
@@ -316,39 +322,36 @@ impl Attached {
         }
         for (place, sealed) in page {
             self.at.own = place;
-            self.own_entry(place, sealed)?;
+            self.own_entry(place, sealed);
         }
-        self.sign()?;
+        self.end_batch();
         Ok(true)
     }
 
-    fn own_entry(&mut self, place: u64, sealed: Sealed) -> Result<(), StoreError> {
+    fn own_entry(&mut self, place: u64, sealed: Sealed) {
         if !self.own.takes(&sealed) {
-            return Ok(());
+            return;
         }
         self.kin.takes(&sealed.entry);
         self.shown.take_if(|head| head.at == self.own.at());
         if place <= self.has.own {
-            return Ok(());
+            return;
         }
         // A text can be as long as whatever else is told under one head.
         let size = if sealed.text_ids().is_empty() { sealed.bytes.len() } else { SEGMENT_BYTES };
         self.unsigned_bytes = self.unsigned_bytes.saturating_add(size);
         self.ready.push_back(Ready::Entry(Box::new(sealed)));
         if self.unsigned_bytes >= SEGMENT_BYTES {
-            self.sign()?;
+            self.end_batch();
         }
-        Ok(())
     }
 
-    /// Signs this node's own entries of the cast as far as they have been told.
-    fn sign(&mut self) -> Result<(), StoreError> {
+    /// Puts a head behind this node's own entries of the cast, as far as they are told.
+    fn end_batch(&mut self) {
         if self.unsigned_bytes > 0 {
-            let head = self.hosted.loom.sign_cast(self.hosted.entity, self.own.at())?;
             self.unsigned_bytes = 0;
-            self.ready.push_back(Ready::Heads(vec![head], self.at));
+            self.ready.push_back(Ready::Unsigned(self.own.at(), self.at));
         }
-        Ok(())
     }
 
     /// One step of what came from others, with the heads that came with it. A cast that comes round in a ring of nodes comes by
