@@ -428,11 +428,11 @@ impl Other {
     /// An archive of it on a machine of its own, with one entry that is written in another way.
     pub(crate) fn imported_as(mut self, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Machine {
         let (writer, loom) = (self.store.writer(), self.loom);
-        let entry = Entry::new(loom, (writer, 1), 1, entity(0), None, opened(None));
+        self.sequence += 1;
+        let entry = Entry::new(loom, (writer, self.sequence), 1, entity(0), None, opened(None));
         let mut sealed = Sealed::new(entry, Vec::new()).unwrap();
         sealed.bytes = change(sealed.bytes);
         sealed.id = EntryId::of(&sealed.bytes);
-        self.sequence = 1;
         self.store.append(sealed).unwrap();
         let machine = Machine(tempfile::tempdir().unwrap());
         let mut bytes = Vec::new();
