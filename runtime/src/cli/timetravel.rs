@@ -282,6 +282,9 @@ pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliE
             let (loom, entity) = find_thread(&*settings.reading()?, named)?;
             let (nodes, whole) = node::reach(&node, None).await?;
             let adopted = nodes.adopt(whole.name().as_str(), loom, entity).await.map_err(node::node_error)?;
+            if !adopted.refused.is_empty() {
+                return Err(CliError::usage(anyhow::anyhow!(adopted.refused)));
+            }
             print(&adopted.entry)?;
             say(&format!("{entity} is {whole}'s now, as of epoch {}", adopted.epoch));
             if !adopted.waits.is_empty() {

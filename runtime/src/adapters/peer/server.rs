@@ -442,10 +442,16 @@ impl Node for NodeServer {
         let invalid = |error: IdError| Status::invalid_argument(error.to_string());
         let loom = request.get_ref().loom.parse().map_err(invalid)?;
         let entity = request.get_ref().entity.parse().map_err(invalid)?;
-        let adopted = self.casts.runtime().adopt(loom, entity).await;
-        let (entry, epoch) = adopted.map_err(|error| Status::invalid_argument(super::client::chain(&error)))?;
+        let (entry, epoch) = match self.casts.runtime().adopt(loom, entity).await {
+            Ok(adopted) => adopted,
+            Err(fault) => {
+                let refused = super::client::chain(&fault);
+                return Ok(Response::new(v1::AdoptResponse { refused, ..v1::AdoptResponse::default() }));
+            }
+        };
         let waits = self.hosting.go_on_with(&self.casts, loom, entity).err().unwrap_or_default();
-        Ok(Response::new(v1::AdoptResponse { entry: entry.to_string(), epoch, waits }))
+        let (entry, refused) = (entry.to_string(), String::new());
+        Ok(Response::new(v1::AdoptResponse { entry, epoch, waits, refused }))
     }
 
     async fn change_members(
