@@ -64,7 +64,7 @@ impl World {
     fn admit(&self, data: &str, loom: &str, rights: &str) {
         let members = self.on(data, &["loom", "members", loom, "--json"]);
         let members: Value = serde_json::from_slice(&members.stdout).map_err(|_| text(&members.stderr)).unwrap();
-        let key = members["this_node"]["key"].as_str().unwrap();
+        let key = members.pointer("/this_node/key").unwrap().as_str().unwrap();
         let admitted = self.run(&["loom", "admit", loom, key, "--may", rights]);
         assert!(admitted.status.success(), "{}", text(&admitted.stderr));
         assert!(self.run(&["loom", "export", loom, "--format", "car", "--raw", "-o", "admitted.car"]).status.success());

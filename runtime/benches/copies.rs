@@ -115,6 +115,13 @@ impl v1::node_server::Node for Sink {
         Err(Status::unimplemented(""))
     }
 
+    async fn change_members(
+        &self,
+        _: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         Err(Status::unimplemented(""))
     }

@@ -72,7 +72,7 @@ fn lied(steps: &mut Vec<Step>, (kind, at, with, signs, change): &Lie) {
     let step = steps.get_mut(one).unwrap();
     let (first, second) = (usize::from(*with) % step.entries.len(), usize::from(*with / 8) % step.entries.len());
     match kind % 7 {
-        0 => step.heads = changed(&[step.heads.clone()], change),
+        0 => step.heads = changed(std::slice::from_ref(&step.heads), change),
         1 => steps.swap(one, other),
         2 => step.entries.swap(first, second),
         3 => drop(step.entries.remove(first)),

@@ -248,7 +248,9 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
             write_down(&copies, settings.data(), SystemClock::default().now_us());
             let entries = copies.logs(loom).map_err(CliError::fault)?.iter().map(|log| log.head.sequence).sum();
             print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
-            members::nobody_else(store as _, loom, &target.to_string()).iter().for_each(|what| say(what));
+            if let Some(what) = members::nobody_else(store as _, loom, &target.to_string()) {
+                say(&what);
+            }
             Ok(Exit::Done)
         }
         Err(error) if is_locked(&error) => replicate_by_its_process(settings, &args, kind, acks).await,
@@ -341,7 +343,9 @@ async fn replicate_by_its_process(
     match waited.await {
         Ok(Ok(entries)) => {
             print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
-            members::nobody_else(settings.reading()?, loom, &target.to_string()).iter().for_each(|what| say(what));
+            if let Some(what) = members::nobody_else(settings.reading()?, loom, &target.to_string()) {
+                say(&what);
+            }
             Ok(Exit::Done)
         }
         Ok(Err(what)) => {
@@ -445,7 +449,9 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
         Some(_) => {}
     }
     let kept_by = keepers.first().map_or_else(|| "NODE".to_owned(), |(keeper, ..)| keeper.to_string());
-    members::nobody_else(store, loom, &kept_by).iter().for_each(|what| say(what));
+    if let Some(what) = members::nobody_else(store, loom, &kept_by) {
+        say(&what);
+    }
     Ok(Exit::Done)
 }
 

@@ -64,7 +64,21 @@ impl CliError {
             | Fault::NoLoom { .. }
             | Fault::Void { .. }
             | Fault::Unsigned { .. } => Self::usage(fault),
-            fault => Self::fault(fault),
+            Fault::Store(_)
+            | Fault::Copies(_)
+            | Fault::View(_)
+            | Fault::Entry(_)
+            | Fault::Opening(_)
+            | Fault::Medium(_)
+            | Fault::OtherGuest { .. }
+            | Fault::Unproved { .. }
+            | Fault::Stopped(_)
+            | Fault::OwnEntity { .. }
+            | Fault::Elsewhere { .. }
+            | Fault::NewKey { .. }
+            | Fault::Unminted(_)
+            | Fault::OutOfStep(_)
+            | Fault::NoResult(_) => Self::fault(fault),
         }
     }
 

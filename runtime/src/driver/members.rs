@@ -224,13 +224,15 @@ impl Runtime {
         members.retain(|member| reader.ended_by(member).is_none());
         let as_whom = |key: WriterKey| {
             let named = founder.iter().chain(members.iter().map(|member| &member.principal));
-            named.cloned().find(|principal| reader.is_of(key, principal))
+            named.into_iter().find(|principal| reader.is_of(key, principal)).cloned()
         };
         let is_member = |target: &Target| {
             members.iter().any(|member| match (target, &member.principal) {
                 (Target::Node(node), Principal::Node(of)) => node == of,
                 (Target::Key(key), Principal::Key(of)) => key == of,
-                _ => false,
+                (Target::Node(_), Principal::Key(_))
+                | (Target::Key(_), Principal::Node(_))
+                | (Target::Certificate(_), _) => false,
             })
         };
         let expelled = reader.expulsions().map(|(sealed, expelled)| (expelled.target.clone(), sealed.id));

@@ -233,9 +233,8 @@ impl<'a> Reader<'a> {
 
     /// The expulsions that decide something, each with the key that wrote it.
     pub fn expulsions(&self) -> impl Iterator<Item = (&'a Sealed, &'a Expelled)> + '_ {
-        self.counting().filter_map(|sealed| match kind(sealed) {
-            Kind::Expelled(expelled) => Some((sealed, expelled)),
-            _ => None,
+        self.counting().filter_map(|sealed| {
+            if let Kind::Expelled(expelled) = kind(sealed) { Some((sealed, expelled)) } else { None }
         })
     }
 
