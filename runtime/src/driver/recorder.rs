@@ -358,7 +358,7 @@ impl Loom {
     }
 }
 
-/// Whether an entry is about a thread and no part of it: anybody may write one.
+/// Whether an entry is about a thread and no part of it: whoever writes one need not own the entity.
 const fn is_judgement(body: &Body) -> bool {
     matches!(body, Body::Rewarded { .. } | Body::Replayed { .. })
 }
