@@ -412,15 +412,11 @@ impl Session {
             }
         };
         self.may_change_members(&checked);
-        let adopted: Vec<EntityId> = checked
-            .entries()
-            .iter()
-            .filter(|sealed| matches!(sealed.entry.body, Body::Adopted { .. }))
-            .filter_map(|sealed| sealed.entry.entity)
-            .collect();
+        let adoptions = checked.entries().iter().filter(|sealed| matches!(sealed.entry.body, Body::Adopted { .. }));
+        let adopted: Vec<EntityId> = adoptions.filter_map(|sealed| sealed.entry.entity).collect();
         match self.copies.take(checked) {
             Ok(Taken::New(_) | Taken::Known) => {
-                self.fence(loom, &adopted)?;
+                self.later.adopted.extend(adopted.into_iter().map(|entity| (loom, entity)));
                 self.known(loom, writer, signed.head);
                 // Whoever sends it has it.
                 self.copies.note(loom, &self.peer, |state| {
@@ -458,14 +454,17 @@ impl Session {
     }
 
     /// Who was taken over by another node is not gone on with here.
-    fn fence(&self, loom: LoomId, adopted: &[EntityId]) -> Result<(), StoreError> {
+    fn fence(&mut self, loom: LoomId) -> Result<(), StoreError> {
+        let all = std::mem::take(&mut self.later.adopted);
+        let (adopted, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(of, _)| *of == loom);
+        self.later.adopted = others;
         if adopted.is_empty() {
             return Ok(());
         }
         let own = self.copies.disk.writer();
-        let batch = self.copies.disk.batch(loom)?;
+        let batch = self.copies.batch(loom)?;
         let reader = Reader::of(&batch);
-        for entity in adopted {
+        for (_, entity) in &adopted {
             let owner = reader.owner(*entity).map(|owner| owner.writer).filter(|owner| *owner != own);
             self.copies.fence(*entity, owner.or_else(|| reader.fenced_by(*entity)));
         }
@@ -521,6 +520,8 @@ impl Session {
                 let durable = kind == CopyKind::Disk;
                 self.push(CopyMessage::Held { loom, writer, sequence, durable });
             }
+            // What an adoption decides is read once its log is on disk.
+            self.fence(loom)?;
             self.members_kept(loom);
             // Whoever keeps it too can be sent it.
             self.copies.grown(loom);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Copies;
 use super::session::Session;
-use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::loom::{Body, CheckedSegment, Sealed, Segment};
 use crate::domain::members::{Attestation, Batch, Principal, Reader, relied_on};
 use crate::ports::StoreError;
@@ -31,7 +31,7 @@ fn founds(segment: &Segment) -> bool {
 
 impl Copies {
     /// What is here of a loom, wherever it is kept.
-    fn batch(&self, loom: LoomId) -> Result<Batch, StoreError> {
+    pub(super) fn batch(&self, loom: LoomId) -> Result<Batch, StoreError> {
         let (keeper, _) = self.keeper(loom);
         let disk = self.disk.batch(loom)?;
         if Arc::ptr_eq(keeper, &self.disk) { Ok(disk) } else { Ok(disk.joined_with(keeper.batch(loom)?)) }
@@ -78,10 +78,6 @@ impl Copies {
         if founds(segment) || writer == self.disk.writer() || self.disk.formerly()?.contains(&writer) {
             return Ok(true);
         }
-        let known = self.lock().writers_kept.get(&loom).is_some_and(|kept| kept.contains(&writer));
-        if known {
-            return Ok(true);
-        }
         let principals = self.principals(loom)?;
         let of_key = |key: WriterKey| -> Result<Vec<Attestation>, StoreError> {
             let mut all = self.attestations_of(loom, key)?;
@@ -109,6 +105,11 @@ impl Copies {
         Ok(false)
     }
 
+    /// Whether that was asked before, and is so.
+    fn is_kept(&self, loom: LoomId, writer: WriterKey) -> bool {
+        self.lock().writers_kept.get(&loom).is_some_and(|kept| kept.contains(&writer))
+    }
+
     fn keeps_from_now_on(&self, loom: LoomId, writer: WriterKey) {
         self.lock().writers_kept.entry(loom).or_default().insert(writer);
     }
@@ -121,12 +122,17 @@ pub(super) struct Later {
     looms: std::collections::HashMap<LoomId, u64>,
     /// The looms of which something was taken that may change who is a member, and is not on disk yet.
     changing: HashSet<LoomId>,
+    /// The entities that what was taken and is not on disk yet adopts.
+    pub(super) adopted: Vec<(LoomId, EntityId)>,
 }
 
 impl Session {
     /// Whether a segment is kept here; else the other side is told that it may be later.
     pub(super) fn keeps(&mut self, segment: &Segment) -> Result<bool, StoreError> {
         let (loom, writer) = (segment.signed.loom, segment.signed.writer);
+        if self.copies.is_kept(loom, writer) {
+            return Ok(true);
+        }
         let as_of = self.copies.members_at(loom);
         let waiting = self.attesting.waiting_in(loom);
         if !self.copies.keeps_log_of(segment, &waiting)? {
