@@ -180,7 +180,7 @@ async fn change(
             let principal = principal(&runtime, loom, &named).await?;
             let changed = match change {
                 Change::Admit(ref rights) => runtime.admit(loom, principal, rights.clone(), by).await,
-                Change::Expel => runtime.expel(loom, target(principal), by).await,
+                Change::Expel => runtime.expel(loom, principal.into(), by).await,
             };
             match changed.map_err(CliError::driver)? {
                 Changed::By(entry) => Some(entry),
@@ -208,14 +208,6 @@ async fn change(
         }
     };
     told(node, &change, entry, as_json)
-}
-
-/// Whom an expulsion is about.
-fn target(principal: Principal) -> Target {
-    match principal {
-        Principal::Node(node) => Target::Node(node),
-        Principal::Key(key) => Target::Key(key),
-    }
 }
 
 fn told(node: &str, change: &Change, entry: Option<EntryId>, as_json: bool) -> Result<Exit, CliError> {

@@ -200,8 +200,13 @@ impl Runtime {
     /// # Errors
     /// That it may not, no such loom here, or a record that cannot be read.
     pub fn may_write(&self, loom: LoomId) -> Result<(), Fault> {
+        self.write_permission(loom).map(drop)
+    }
+
+    /// The admission by which this node may write into a loom; nothing for the founder.
+    pub(super) fn write_permission(&self, loom: LoomId) -> Result<Option<EntryId>, Fault> {
         let batch = self.batch(loom)?;
-        permission(&Reader::of(&batch), self.host.store.writer(), loom, Deed::Write).map(drop)
+        permission(&Reader::of(&batch), self.host.store.writer(), loom, Deed::Write)
     }
 
     /// Says who may write into a loom.
@@ -369,11 +374,7 @@ impl Runtime {
         if !rights.is_empty() {
             return self.admit(loom, principal, rights.iter().copied().collect(), by).await;
         }
-        let target = match principal {
-            Principal::Node(node) => Target::Node(node),
-            Principal::Key(key) => Target::Key(key),
-        };
-        self.expel(loom, target, by).await
+        self.expel(loom, principal.into(), by).await
     }
 
     /// How far what somebody has signed is here: what an expulsion leaves of it.

@@ -147,6 +147,8 @@ impl Loom {
         body: Body,
     ) -> Result<EntryId, Fault> {
         let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_key(&mut log)?;
+        self.begin(&mut log)?;
         self.write(&mut log, relies, place, body, Vec::new())
     }
 

@@ -365,10 +365,7 @@ impl Runtime {
     /// # Errors
     /// A record that cannot be written.
     pub async fn record_replay(&self, replayed: &Replayed) -> Result<EntryId, Fault> {
-        let relies = {
-            let batch = self.batch(replayed.loom)?;
-            permission(&Reader::of(&batch), self.host.store.writer(), replayed.loom, Deed::Write)?
-        };
+        let relies = self.write_permission(replayed.loom)?;
         let loom = self.host.open(replayed.loom)?;
         let body = Body::Replayed {
             node: self.host.node.clone(),

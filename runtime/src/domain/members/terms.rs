@@ -218,6 +218,15 @@ pub enum Target {
     Certificate(CertificateId),
 }
 
+impl From<Principal> for Target {
+    fn from(principal: Principal) -> Self {
+        match principal {
+            Principal::Node(node) => Self::Node(node),
+            Principal::Key(key) => Self::Key(key),
+        }
+    }
+}
+
 /// A place in one writer's log, and what leads there: a head that the writer has signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogEnd {
