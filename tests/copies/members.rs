@@ -180,3 +180,24 @@ fn a_log_that_nobody_has_admitted_is_not_kept_and_is_asked_for_once_somebody_has
     ensure!(nodes[0].ids(loom)?.len() == 2, "whoever admitted it");
     Ok(())
 }
+
+#[test]
+fn whoever_is_sent_its_own_log_says_that_it_has_it() -> Result<()> {
+    let nodes = [Node::new(1), Node::new(2)];
+    let loom = found(&*nodes[0].disk, 1, &[2])?;
+    share_all(&nodes, loom)?;
+    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
+    nodes[1].write(loom, 0, "a member's")?;
+    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
+    // What the member said before it had written anything comes late, by another connection.
+    let mut wire = Wire::connect(&nodes[0], &nodes[1])?;
+    wire.say(1)?;
+    let own = nodes[1].disk.writer();
+    if let Some(CopyMessage::Have { logs, .. }) = wire.on_the_way[0].back_mut() {
+        logs.retain(|log| log.writer != own);
+    }
+    wire.settle()?;
+    let state = nodes[0].copies.states(loom).remove(&nodes[1].name).context("no keeper")?;
+    ensure!(state.has.get(&own) == Some(&1) && state.durable.get(&own) == Some(&1), "{state:?}");
+    Ok(())
+}

@@ -57,7 +57,10 @@ impl MemberStore for MemoryStore {
     }
 
     fn vouched(&self, loom: LoomId) -> Result<Vouched, StoreError> {
-        Ok(self.checks.vouched(&self.attestations(loom)?))
+        // What this node may do here is read before it has written anything, too.
+        let mut all = self.attestations(loom)?;
+        all.extend(self.lock().own.values().map(|(attestation, _)| attestation.clone()));
+        Ok(self.checks.vouched(&all))
     }
 
     fn checked(&self, all: &[Attestation]) -> Result<Vouched, RecordError> {

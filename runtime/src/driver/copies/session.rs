@@ -440,17 +440,25 @@ impl Session {
                 self.push(CopyMessage::Refused { loom, writer, what, proof });
                 Ok(())
             }
-            // This node's own log comes back: all of it is here, or `compare_own` has found out that it is not.
-            Err(StoreError::Foreign { .. }) => {
-                self.known(loom, writer, signed.head);
-                Ok(())
-            }
+            // This node's own log comes back: all of it is here, or comparing what both have has found out that it is not.
+            Err(StoreError::Foreign { .. }) => self.has_itself(&signed),
             Err(error @ (StoreError::Blob { .. } | StoreError::Entry { .. } | StoreError::Behind)) => {
                 self.refuse(loom, Some(writer), chain(&error));
                 Ok(())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Somebody sends what this node itself has written, since it has not heard that it is here: it waits for an answer to that.
+    fn has_itself(&mut self, signed: &SignedHead) -> Result<(), StoreError> {
+        let SignedHead { loom, writer, head, .. } = *signed;
+        self.known(loom, writer, head);
+        let durable = self.copies.keeper(loom).1 == CopyKind::Disk;
+        if self.copies.disk.chain_at(loom, writer, head.sequence)? == Some(head.chain) {
+            self.push(CopyMessage::Held { loom, writer, sequence: head.sequence, durable });
+        }
+        Ok(())
     }
 
     /// Who was taken over by another node is not gone on with here.
