@@ -32,6 +32,10 @@ mod forge;
 mod home;
 #[path = "hostile_peers/host.rs"]
 mod host;
+#[path = "hostile_peers/members.rs"]
+mod members;
+#[path = "hostile_peers/membership.rs"]
+mod membership;
 #[path = "hostile_peers/processes.rs"]
 mod processes;
 #[path = "hostile_peers/rights.rs"]
@@ -43,6 +47,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, Once};
 
 use act::Act;
+use cantrip_runtime::domain::members::Right;
 use forge::Dice;
 use rights::Rights;
 
@@ -63,6 +68,10 @@ pub(crate) struct Scenario {
     pub(crate) acts: Vec<(Act, usize)>,
     /// How often the honest caller casts on the hostile host.
     pub(crate) hostile_casts: u64,
+    /// What the hostile peer may do in a loom of the honest caller's.
+    pub(crate) member: cantrip_runtime::domain::members::Rights,
+    /// Whether it is expelled from it.
+    pub(crate) expels: bool,
 }
 
 impl Scenario {
@@ -77,7 +86,9 @@ impl Scenario {
         for _ in 0..dice.below(4) {
             acts.push((*dice.pick(Act::ALL), target(&mut dice)));
         }
-        Self { seed, rights, acts, hostile_casts: 1 + dice.below(2) }
+        let hostile_casts = 1 + dice.below(2);
+        let expels = acts.iter().any(|(act, _)| act.is_of_an_expelled()) || dice.once_in(3);
+        Self { seed, rights, acts, hostile_casts, member: membership::rights(seed), expels }
     }
 }
 
@@ -161,4 +172,50 @@ fn the_seeds_of_every_run_do_everything_that_a_hostile_peer_can() {
         |it| it.model_at_caller,
     ];
     assert!(rights.into_iter().all(has));
+}
+
+/// With which rights an act of a member is done, and what has to come of it at whom it is done to: else something before it has refused
+/// it, and nothing was looked at.
+fn reaches(act: Act) -> (&'static [Right], &'static [&'static str]) {
+    const NOBODY: &str = "of writers that nobody has admitted";
+    const RIGHTS: &str = "beyond their writer's rights";
+    const ANOTHERS: &str = "of entities that are another's";
+    const EXPELLED: &str = "of expelled writers";
+    match act {
+        Act::ForgeMember | Act::ForgeRecords => (&Right::ALL, &["not here", "answered `later`"]),
+        Act::ForgeByAnothersAdmission => {
+            (&Right::ALL, &["behind somebody else's admission", "behind an admission that is not here", NOBODY])
+        }
+        Act::ForgeBeyondRights => (&[Right::Write], &[RIGHTS, ANOTHERS, "counts", "answered `held`"]),
+        Act::ForgeSuccessions => (&[Right::Write], &["not here", "answered `later`", RIGHTS, ANOTHERS]),
+        Act::ForgeEnds | Act::GroundEpochs | Act::GroundIds => (&Right::ALL, &[ANOTHERS]),
+        Act::WithholdAdmission => (&[Right::Write, Right::Admit], &["answered `later`", "counts", RIGHTS]),
+        Act::WithholdEntries => (&[Right::Write], &["counts", RIGHTS]),
+        Act::WithholdAll => (&Right::ALL, &["not here"]),
+        Act::ReplayAnothersLoom | Act::ReplayOldHeads => (&Right::ALL, &["answered `refused`"]),
+        Act::ExpelledGoesOn => (&[Right::Write], &[EXPELLED, "behind an admission that decides nothing"]),
+        Act::ExpelledUnderAnother => (&Right::ALL, &[EXPELLED]),
+        Act::ExpelledBackdates => (&Right::ALL, &["proved", "answered `refused`"]),
+        Act::Equivocate => (&[Right::Write], &["proved", "of writers with two histories"]),
+        Act::EquivocateToTwo => (&Right::ALL, &["answered `held`"]),
+        _ => (&[], &[]),
+    }
+}
+
+#[test]
+fn every_act_of_a_member_reaches_what_decides() {
+    for act in Act::ALL.iter().filter(|act| act.is_of_a_member()) {
+        let (member, expected) = reaches(*act);
+        let scenario = Scenario {
+            rights: Rights { keep: true, ..Scenario::of(1).rights },
+            acts: vec![(Act::ForgeBeyondRights, 1), (*act, 1)],
+            member: member.iter().copied().collect(),
+            expels: act.is_of_an_expelled(),
+            ..Scenario::of(1)
+        };
+        let (came, wrong) = membership::came_of(&scenario, *act);
+        let missing: Vec<&&str> = expected.iter().filter(|it| !came.contains(**it)).collect();
+        assert!(!expected.is_empty() && missing.is_empty(), "{act:?}: {missing:?} and not only {came:?}");
+        assert!(wrong.is_empty(), "{act:?}: {wrong:#?}");
+    }
 }

@@ -13,7 +13,8 @@ use cantrip_runtime::domain::ids::{EntityId, LoomId, WriterKey};
 use prost::Message as _;
 
 use super::forge::Dice;
-use super::{casting, copying};
+use super::members::Membership;
+use super::{casting, copying, members};
 
 macro_rules! acts {
     ($($group:literal: $($name:ident),+;)+) => {
@@ -44,6 +45,10 @@ acts! {
         SegmentOpensAnothers, SegmentRewards, SegmentUnknownLoom, SegmentGap, SegmentWrongChain, SegmentWrongSignature,
         SegmentTwoHistories, SegmentTooLarge, SegmentManyWriters, TextUnknown, TextHuge, TextNeverEnds, HeldNeverSent, RefusedAll,
         ProofsSelfMade, ProofsLarge, SyncSilent, SyncFlood, SyncRelayed;
+    "members":
+        ForgeMember, ForgeByAnothersAdmission, ForgeBeyondRights, ForgeEnds, ForgeSuccessions, ForgeRecords, GroundIds, GroundEpochs,
+        WithholdAdmission, WithholdEntries, WithholdAll, ReplayAnothersLoom, ReplayOldHeads, ExpelledGoesOn, ExpelledBackdates,
+        ExpelledUnderAnother, Equivocate, EquivocateToTwo;
     "connections":
         StrangerCalls, StrangerStreams, NamedLocal, OtherAuthority, NoCertificate, Garbage, GarbageInside, IdleConnections,
         MessageTooLarge;
@@ -145,6 +150,10 @@ pub(crate) struct Known {
     pub(crate) calls: VecDeque<Call>,
     /// Whether entries about others' entities were made: what [`super::rights::LATER`] says of them holds from then on.
     pub(crate) forged: Arc<AtomicBool>,
+    /// The loom in which it is a member, once there is one.
+    pub(crate) member: Option<Arc<Membership>>,
+    /// Which of the honest nodes it speaks to.
+    pub(crate) target: usize,
 }
 
 impl Known {
@@ -178,7 +187,8 @@ pub(crate) fn ask(path: &'static str, message: &impl prost::Message) -> Call {
 
 /// Makes the plan of an act.
 pub(crate) fn plan(act: Act, dice: &mut Dice, known: &Known) -> Plan {
-    match casting::plan(act, dice, known).or_else(|| copying::plan(act, dice, known)) {
+    let plan = casting::plan(act, dice, known).or_else(|| copying::plan(act, dice, known));
+    match plan.or_else(|| members::plan(act, dice, known)) {
         Some(calls) => Plan::Calls(calls),
         None => other(act, dice, known),
     }
@@ -237,7 +247,7 @@ fn other(act: Act, dice: &mut Dice, known: &Known) -> Plan {
         Act::Mutated | Act::Replayed | Act::Reordered | Act::Doubled | Act::Withheld | Act::Forged => {
             return changed(act, dice, known);
         }
-        // `plan` asks the other two first.
+        // `plan` asks the others first.
         _ => panic!("no plan for {act:?}"),
     })
 }

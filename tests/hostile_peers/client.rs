@@ -1,13 +1,14 @@
 //! The hostile peer as a client: plays plans over whatever network, and looks at all that it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use cantrip_runtime::adapters::peer::{BoxIo, Net, make_authority};
+use cantrip_runtime::adapters::peer::{BoxIo, Net, make_authority, v1};
 use futures_util::future::join_all;
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -20,7 +21,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
-use super::act::{Answers, CAST, Call, Known, Plan, Step, Who, Wire};
+use super::act::{Answers, CAST, Call, Known, Plan, SYNC, Step, Who, Wire};
 use super::casting;
 use super::forge::Dice;
 
@@ -174,11 +175,23 @@ pub(crate) struct Ears {
     pub(crate) findings: Mutex<Vec<String>>,
     /// How many messages came, by the call.
     pub(crate) heard: Mutex<BTreeMap<&'static str, u64>>,
+    /// What was answered to what it sent of logs.
+    pub(crate) answers: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Ears {
     pub(crate) fn hear(&self, path: &'static str, who: Who, message: &Bytes) {
         *self.heard.lock().unwrap().entry(path).or_default() += 1;
+        if path == SYNC
+            && let Ok(v1::CopyMessage { message: Some(said) }) = v1::CopyMessage::decode(message.clone())
+        {
+            self.answers.lock().unwrap().extend(match said {
+                v1::copy_message::Message::Later(_) => Some("answered `later`"),
+                v1::copy_message::Message::Refused(_) => Some("answered `refused`"),
+                v1::copy_message::Message::Held(_) => Some("answered `held`"),
+                _ => None,
+            });
+        }
         let found = |what: String| self.findings.lock().unwrap().push(what);
         if who != Who::Mallory {
             found(format!("{path} answered {who:?}, which is not listed: {} bytes", message.len()));

@@ -26,13 +26,13 @@ fn keeper(node: &str) -> v1::Keeper {
     v1::Keeper { node: node.to_owned(), kind: "disk".to_owned(), revision: 1 }
 }
 
-fn have(loom: LoomId, logs: Vec<v1::LogHead>) -> v1::CopyHave {
+pub(super) fn have(loom: LoomId, logs: Vec<v1::LogHead>) -> v1::CopyHave {
     let keepers = ["a", "b", "c", "m"].map(keeper).to_vec();
     v1::CopyHave { loom: loom.to_string(), keepers, logs, origin: "m".to_owned() }
 }
 
 /// A conversation that says these things after a greeting.
-fn conversation(said: Vec<Step>) -> Call {
+pub(super) fn conversation(said: Vec<Step>) -> Call {
     let mut steps = vec![hello()];
     steps.extend(said);
     steps.push(Step::Wait(1_500));
@@ -40,7 +40,7 @@ fn conversation(said: Vec<Step>) -> Call {
 }
 
 /// Offers logs and sends all of them.
-fn offered(logs: &[&Log]) -> Vec<Step> {
+pub(super) fn offered(logs: &[&Log]) -> Vec<Step> {
     let mut said = Vec::new();
     for log in logs {
         said.push(say(Said::Have(have(log.loom, vec![log.state()]))));
@@ -55,7 +55,7 @@ fn offered(logs: &[&Log]) -> Vec<Step> {
     said
 }
 
-fn one(said: Vec<Step>) -> Vec<Call> {
+pub(super) fn one(said: Vec<Step>) -> Vec<Call> {
     vec![conversation(said)]
 }
 

@@ -169,10 +169,20 @@ impl Log {
     }
 
     pub(crate) fn push(&mut self, entity: EntityId, parent: Option<EntryId>, body: Body) -> EntryId {
+        self.push_by(None, (Some(entity), parent), body)
+    }
+
+    /// The same, naming the admission that it relies on, about an entity or about the loom.
+    pub(crate) fn push_by(
+        &mut self,
+        relies: Option<EntryId>,
+        (entity, parent): (Option<EntityId>, Option<EntryId>),
+        body: Body,
+    ) -> EntryId {
         let head = *self.heads.last().unwrap();
         let sequence = head.sequence + 1;
         let (place, at_us) = ((writer(&self.key), sequence), 1_790_000_000_000_000 + sequence);
-        let entry = Entry::new(self.loom, place, at_us, entity, parent, body);
+        let entry = Entry { relies, ..Entry::new(self.loom, place, at_us, entity, parent, body) };
         // Not through what the runtime seals with: that would refuse what is not to be said.
         let encoded = serde_ipld_dagcbor::to_vec(&entry).unwrap();
         let id = EntryId::of(&encoded);
@@ -180,6 +190,12 @@ impl Log {
         self.ids.push(id);
         self.heads.push(head.after(&id));
         id
+    }
+
+    /// The same log up to a place, from where it can go on otherwise.
+    pub(crate) fn cut(&self, at: usize) -> Self {
+        let (entries, ids) = (self.entries[..at].to_vec(), self.ids[..at].to_vec());
+        Self { key: self.key.clone(), loom: self.loom, entries, ids, heads: self.heads[..=at].to_vec() }
     }
 
     /// The chain of a cast over so many of its entries, as if all were of it.

@@ -63,6 +63,7 @@ pub(crate) enum Later {
     GatesOfTheCallerWithoutRecord,
     SpentElsewhere,
     LoomsThatTheirCallerDoesNotKeep,
+    HistoriesThatDivide,
 }
 
 /// What is not promised yet, and what would show it. Whoever makes a promise true switches its line on.
@@ -81,6 +82,11 @@ pub(crate) const LATER: &[(Later, bool, &str)] = &[
         Later::LoomsThatTheirCallerDoesNotKeep,
         false,
         "whoever knows the id of a loom before its caller has recorded anything of it is not taken for a keeper of it",
+    ),
+    (
+        Later::HistoriesThatDivide,
+        false,
+        "whoever has something of a writer with two histories has the proof of it, and all say from which place on nothing counts",
     ),
     // Not looked at here: ceilings and exposure after a resume, gates that a relay asks twice, adoptions in memory, `no_trifecta`
     // through errors, and archives with unsigned entries. Their tests come with what makes them true.

@@ -24,12 +24,12 @@ use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{GateOrder, ModelOrder, Onward, Order};
 use cantrip_runtime::driver::{Casts, Copies, CopyPolicy, CopyTerms, HostLimits};
-use cantrip_runtime::ports::{BoxFuture, Clock, Llm, LoomStore, Peers, Pieces};
+use cantrip_runtime::ports::{BoxFuture, Clock, CopyStore, Llm, LoomStore, Peers, Pieces};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Runtime, Wards, builtin};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::act::{Known, plan};
+use super::act::{Act, Known, plan};
 use super::casting::MARK;
 use super::client::{Ears, Mallory, Target, Wallet};
 use super::forge::{Dice, minted};
@@ -106,9 +106,9 @@ impl Llm for Noting {
 }
 
 /// What a node keeps, whatever becomes of its process.
-struct Place {
-    name: &'static str,
-    disk: Arc<MemoryStore>,
+pub(super) struct Place {
+    pub(super) name: &'static str,
+    pub(super) disk: Arc<MemoryStore>,
     folder: PathBuf,
     deed: Deeds,
     vault: Deeds,
@@ -151,24 +151,26 @@ fn pems() -> &'static Pems {
     })
 }
 
-struct World {
-    scenario: Scenario,
-    places: [Place; 3],
-    known: Arc<Mutex<Known>>,
-    ears: Arc<Ears>,
+pub(super) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) places: [Place; 3],
+    pub(super) known: Arc<Mutex<Known>>,
+    pub(super) ears: Arc<Ears>,
     findings: Mutex<Vec<String>>,
     /// Counts up when an honest caller has done all that it had to do, and when the hostile peer has.
     honest: AtomicU64,
     is_attacked: AtomicBool,
+    /// That the other member of the hostile peer's loom has written into it.
+    pub(super) took_part: AtomicBool,
     starts: AtomicU64,
     _folder: tempfile::TempDir,
 }
 
 /// A running node.
-struct Running {
-    runtime: Runtime,
-    peers: Arc<PeerNodes>,
-    copies: Arc<Copies>,
+pub(super) struct Running {
+    pub(super) runtime: Runtime,
+    pub(super) peers: Arc<PeerNodes>,
+    pub(super) copies: Arc<Copies>,
 }
 
 fn whole(name: &str) -> String {
@@ -176,7 +178,7 @@ fn whole(name: &str) -> String {
 }
 
 impl World {
-    fn new(scenario: Scenario) -> Arc<Self> {
+    pub(super) fn new(scenario: Scenario) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut number = 0;
         let places = HONEST.map(|name| {
@@ -185,6 +187,10 @@ impl World {
             let folder = folder.path().join(name);
             Place { name, disk, folder, deed: Deeds::default(), vault: Deeds::default(), asked: Arc::default() }
         });
+        // The third node has a name in the record too, and not only a key.
+        let named = NodeKey::from_secret(&[3; 32]);
+        let (chain, by_certificate) = pems().nodes[2].attest(named.writer()).unwrap();
+        places[2].disk.attest_own(&named.vouch(chain, by_certificate)).unwrap();
         let known = Known {
             writers: places.iter().map(|place| LoomStore::writer(&*place.disk)).collect(),
             nodes: HONEST.map(whole).to_vec(),
@@ -198,13 +204,18 @@ impl World {
             findings: Mutex::default(),
             honest: AtomicU64::new(0),
             is_attacked: AtomicBool::new(false),
+            took_part: AtomicBool::new(false),
             starts: AtomicU64::new(0),
             _folder: folder,
         })
     }
 
-    fn found(&self, what: String) {
+    pub(super) fn found(&self, what: String) {
         self.findings.lock().unwrap().push(what);
+    }
+
+    pub(super) fn findings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.findings.lock().unwrap())
     }
 
     fn clock(&self, number: u64) -> Arc<dyn Clock> {
@@ -328,7 +339,7 @@ impl World {
     }
 }
 
-fn wards() -> Wards {
+pub(super) fn wards() -> Wards {
     Wards {
         max_turns: Some(12),
         max_depth: Some(2),
@@ -378,6 +389,9 @@ impl World {
     /// Everything that the honest caller does, in one of two rounds with a restart in between.
     async fn calls(&self, node: Running, round: u64) {
         let mut dice = Dice::new(self.scenario.seed ^ 0xca11);
+        if round == 0 {
+            self.expect("a loom with members", Some(()), self.founds(&node)).await;
+        }
         let secret = self.secret(0);
         let order = shown(joined(&mut dice, &secret), LoomStore::writer(&*self.places[1].disk));
         let is_recorded = !self.scenario.seed.is_multiple_of(8);
@@ -428,6 +442,30 @@ impl World {
             self.expect("a cast on the hostile host", None, cast).await;
         }
         self.expect("a parent of hostile children", None::<Value>, self.parent(&node, &secret, round)).await;
+        if round == 0 {
+            self.expect("an expulsion", Some(()), self.expels(&node)).await;
+            return;
+        }
+        self.expect("a founder", Some(Some(json!("goes on"))), self.goes_on(&node)).await;
+        let Some(loom) = self.known.lock().unwrap().member.as_ref().map(|member| member.loom) else { return };
+        for keeper in ["b", "c"] {
+            let settled = self.settled(&node, loom, keeper);
+            self.expect("a copy of a loom with members", Some(true), settled).await;
+        }
+    }
+
+    /// Waits for a copy; what is missing of it is said where it never comes.
+    async fn settled(&self, node: &Running, loom: LoomId, keeper: &str) -> Result<bool, String> {
+        let keeper = keeper.parse().unwrap();
+        let settled = node.copies.settled(loom, &keeper);
+        if let Ok(settled) = tokio::time::timeout(HONEST_MAX * 3 / 4, settled).await {
+            return settled.map_err(|error| error.to_string());
+        }
+        let state = node.copies.states(loom).remove(&keeper).unwrap_or_default();
+        let logs = node.copies.logs(loom).map_err(|error| error.to_string())?;
+        let missing = logs.iter().map(|log| (log.writer, log.head.sequence, state.has.get(&log.writer).copied()));
+        let missing: Vec<_> = missing.filter(|(_, here, there)| there.is_none_or(|there| there < *here)).collect();
+        Err(format!("{keeper} lacks {missing:?}, and says {:?}", state.last_error))
     }
 
     /// Nobody has more of this node's log than there is.
@@ -443,7 +481,7 @@ impl World {
     }
 
     /// The hostile peer comes to know of what is recorded.
-    fn met(&self, loom: LoomId, entity: EntityId) {
+    pub(super) fn met(&self, loom: LoomId, entity: EntityId) {
         let mut known = self.known.lock().unwrap();
         if !known.looms.contains(&loom) {
             known.looms.push(loom);
@@ -451,12 +489,12 @@ impl World {
         known.entities.push(entity);
     }
 
-    fn model(&self, asked: &Arc<AtomicU64>) -> Arc<dyn Llm> {
+    pub(super) fn model(&self, asked: &Arc<AtomicU64>) -> Arc<dyn Llm> {
         Arc::new(Noting { inner: Told(self.clock(0)), asked: Arc::clone(asked) })
     }
 
     /// A loom of this node, which it founds once.
-    fn founded(&self, dice: &mut Dice) -> LoomId {
+    pub(super) fn founded(&self, dice: &mut Dice) -> LoomId {
         let store = &self.places[0].disk;
         let (writer, nonce) = (LoomStore::writer(&**store), Nonce::from_bytes(dice.bytes()));
         let loom = LoomId::mint(1_790_000_000_000, &writer, &nonce, None);
@@ -469,14 +507,9 @@ impl World {
 
     /// Something that this node itself writes into a loom.
     async fn written(&self, node: &Running, loom: LoomId, said: &str) -> Result<Option<Value>, String> {
-        let cantrip = Cantrip::builder().llm(self.model(&Arc::default())).gate(builtin::echo()).gate(builtin::done());
-        let cantrip = cantrip.wards(&wards()).build(&NoMedia).map_err(|error| error.to_string())?;
-        let options = CastOptions { loom: Some(loom), ..CastOptions::default() };
-        let mut entity = node.runtime.summon(&cantrip, options).map_err(|error| error.to_string())?;
-        let intent = json!([{ "call": "echo", "args": { "text": said } }, { "done": said }]).to_string();
-        let outcome = entity.send(&intent).await.map_err(|error| error.to_string())?;
-        self.met(loom, entity.entity());
-        Ok(outcome.result)
+        let (entity, result) = self.summoned(node, loom, said).await?;
+        self.met(loom, entity);
+        Ok(result)
     }
 
     async fn on_the_hostile_host(&self, node: &Running, dice: &mut Dice, number: u64) -> Result<(), String> {
@@ -553,6 +586,22 @@ impl World {
         outcome.result.ok_or_else(|| format!("{:?} {}", outcome.how, outcome.reason))
     }
 
+    /// Waits until an act can be what it is: of a member, or of who was expelled.
+    async fn comes(&self, act: Act) {
+        for _ in 0..600 {
+            let member = self.known.lock().unwrap().member.clone();
+            let is_due = match member {
+                _ if !act.is_of_a_member() => true,
+                None => false,
+                Some(member) => !act.is_of_an_expelled() || member.expelled.get().is_some(),
+            };
+            if is_due {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// The hostile peer: a server, and a client that plays its acts one after the other.
     async fn hostile(self: Arc<Self>) {
         let host = HostileHost {
@@ -587,11 +636,15 @@ impl World {
         let mut dice = Dice::new(self.scenario.seed ^ 0xbad);
         for (act, target) in &self.scenario.acts {
             tokio::time::sleep(Duration::from_millis(dice.below(800))).await;
-            let name = HONEST[*target];
-            let target = Target { name: name.to_owned(), address: format!("{name}:{PORT}"), lists: name != "c" };
-            let known = self.known.lock().unwrap().clone();
-            let plan = plan(*act, &mut dice, &known);
-            mallory.play(&target, plan, &mut dice).await;
+            self.comes(*act).await;
+            let both = [*target, (*target + 1) % 2];
+            for target in &both[..1 + usize::from(*act == Act::EquivocateToTwo)] {
+                let name = HONEST[*target];
+                let to = Target { name: name.to_owned(), address: format!("{name}:{PORT}"), lists: name != "c" };
+                let known = Known { target: *target, ..self.known.lock().unwrap().clone() };
+                let plan = plan(*act, &mut dice, &known);
+                mallory.play(&to, plan, &mut dice).await;
+            }
         }
         self.is_attacked.store(true, Ordering::Relaxed);
         drop(serving.await);
@@ -633,6 +686,7 @@ impl World {
                 }
             }
         }
+        self.judge_members();
         for found in self.ears.findings.lock().unwrap().drain(..) {
             self.found(found);
         }
@@ -643,6 +697,18 @@ impl World {
 pub(crate) fn run(scenario: Scenario) -> Vec<String> {
     let before = panics().len();
     let world = World::new(scenario);
+    played(&world);
+    world.judge();
+    let mut found = world.findings();
+    // What the simulated end of a machine does to a connection in use, and nothing else does.
+    let of_the_simulation = |panic: &String| panic.contains("/proto/streams/counts.rs");
+    let panicked = panics().into_iter().skip(before).filter(|panic| !of_the_simulation(panic));
+    found.extend(panicked.map(|panic| format!("a panic: {panic}")));
+    found
+}
+
+/// Plays it to its end.
+pub(super) fn played(world: &Arc<World>) {
     let mut sim = turmoil::Builder::new()
         .rng_seed(world.scenario.seed)
         .tick_duration(Duration::from_millis(10))
@@ -652,7 +718,7 @@ pub(crate) fn run(scenario: Scenario) -> Vec<String> {
         .tcp_capacity(65_536)
         .build();
     for (number, name) in HONEST.into_iter().enumerate() {
-        let world = Arc::clone(&world);
+        let world = Arc::clone(world);
         sim.host(name, move || {
             let world = Arc::clone(&world);
             async move {
@@ -661,13 +727,17 @@ pub(crate) fn run(scenario: Scenario) -> Vec<String> {
                     let round = world.honest.load(Ordering::Relaxed);
                     world.calls(node, round).await;
                     world.honest.store(round + 1, Ordering::Relaxed);
+                } else if number == 2 && world.honest.load(Ordering::Relaxed) > 0 {
+                    let taking_part = world.takes_part(&node);
+                    world.expect("another member", Some(Some(json!("another member"))), taking_part).await;
+                    world.took_part.store(true, Ordering::Relaxed);
                 }
                 std::future::pending::<()>().await;
                 Ok(())
             }
         });
     }
-    let hostile = Arc::clone(&world);
+    let hostile = Arc::clone(world);
     sim.host("m", move || {
         let world = Arc::clone(&hostile);
         async move {
@@ -694,14 +764,9 @@ pub(crate) fn run(scenario: Scenario) -> Vec<String> {
         for name in HONEST {
             sim.bounce(name);
         }
-        until(&|| world.honest.load(Ordering::Relaxed) == 2, &mut sim);
+        until(&|| world.honest.load(Ordering::Relaxed) == 2 && world.has_taken_part(), &mut sim);
+        // What is on its way comes.
+        let end = sim.elapsed() + Duration::from_secs(8);
+        while sim.elapsed() < end && sim.step().is_ok() {}
     }
-    drop(sim);
-    world.judge();
-    let mut found = std::mem::take(&mut *world.findings.lock().unwrap());
-    // What the simulated end of a machine does to a connection in use, and nothing else does.
-    let of_the_simulation = |panic: &String| panic.contains("/proto/streams/counts.rs");
-    let panicked = panics().into_iter().skip(before).filter(|panic| !of_the_simulation(panic));
-    found.extend(panicked.map(|panic| format!("a panic: {panic}")));
-    found
 }
