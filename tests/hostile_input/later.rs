@@ -2,6 +2,7 @@
 
 use cantrip_runtime::adapters::store::NodeKey;
 use cantrip_runtime::domain::loom::{Body, Unknown};
+use cantrip_runtime::domain::members::{Admitted, Principal, Right};
 use ipld_core::ipld::Ipld;
 
 use crate::node_support::text;
@@ -73,6 +74,13 @@ fn a_loom_of_which_its_founder_says_what_is_not_known_is_read_and_no_command_wri
         let mut stranger = Other::with_key(NodeKey::from_secret(&[6; 32]));
         let by = if is_founder { &mut other } else { &mut stranger };
         by.add(None, None, dreamt());
+        if !is_founder {
+            // A member who may not admit others.
+            let rights = [Right::Write].into_iter().collect();
+            let principal = Principal::Key(NodeKey::from_secret(&[6; 32]).writer());
+            let admitted = Admitted { principal, rights, scope: None, again: Vec::new(), by: None, note: None };
+            other.add(None, None, Body::Admitted(Box::new(admitted)));
+        }
         let machine = other.imported();
         if !is_founder {
             stranger.import_into(&machine);

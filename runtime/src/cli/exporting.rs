@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json as object;
 
 use crate::domain::ids::LoomId;
+use crate::domain::members::Principal;
 use crate::export::{self, Redaction, car, trajectory};
 use crate::ports::LoomStore;
 
@@ -17,7 +19,7 @@ use super::names::find_loom;
 use super::output::{Data, is_terminal, print_json, reader_is_gone, visible_json};
 use super::settings::Settings;
 use super::show::count;
-use super::{print, say};
+use super::{members, print, say};
 
 /// What is exported.
 pub(super) struct What {
@@ -120,26 +122,66 @@ pub(super) fn export(
 pub(super) fn import(settings: &Settings, path: &Path, as_json: bool) -> Result<Exit, CliError> {
     let file = File::open(path)
         .map_err(|error| CliError::usage(anyhow::anyhow!("{} cannot be read: {error}", path.display())))?;
+    if !file.metadata().is_ok_and(|about| about.is_file()) {
+        let what = format!("{} is no file: an archive is read twice, first for who is a member", path.display());
+        return Err(CliError::usage(anyhow::anyhow!(what)).hint("write it into a file first"));
+    }
     let store = settings.store()?;
-    let archived = car::read(&*store, &mut BufReader::new(file)).map_err(|error| match error {
+    let archived = car::import(&*store, &mut BufReader::new(file)).map_err(|error| match error {
         error @ (car::CarError::Io(_) | car::CarError::Store(_)) => CliError::fault(error),
         error @ (car::CarError::Malformed(_)
         | car::CarError::Damaged { .. }
         | car::CarError::Missing(_)
         | car::CarError::Attestation { .. }
+        | car::CarError::AnotherLoom { .. }
+        | car::CarError::Unminted { .. }
         | car::CarError::Cast(_)
         | car::CarError::Proof(_)
         | car::CarError::Log { .. }) => CliError { exit: Exit::Damaged, source: error.into(), hint: None }
             .hint("nothing that is not as its writer signed it was taken; get another copy of the archive"),
     })?;
+    let about = members::about(Arc::clone(&store) as _, archived.loom);
+    let (is_here, own) = (about.is_some(), about.and_then(|members| members.this_node));
     store.close().map_err(CliError::fault)?;
+    report(&archived, own.as_ref(), is_here, as_json)?;
+    let is_wrong = archived.left_out.iter().any(|left_out| left_out.why.is_wrong());
+    Ok(if is_wrong || !is_here { Exit::Damaged } else { Exit::Done })
+}
+
+/// Says what was taken of an archive, and what was left out and why.
+fn report(archived: &car::Archived, own: Option<&Principal>, is_here: bool, as_json: bool) -> Result<(), CliError> {
+    let loom = archived.loom;
     if as_json {
-        print_json(&object!({
-            "loom": archived.loom.to_string(), "entries": archived.entries, "new": archived.new, "texts": archived.texts,
-        }))?;
-    } else {
-        print(&archived.loom.to_string())?;
-        say(&format!("{}, {} new; all recomputed", count(archived.entries, "entry", "entries"), archived.new));
+        let left_out = archived.left_out.iter().map(|left_out| {
+            object!({
+                "writer": left_out.writer.to_string(), "entries": left_out.entries, "why": left_out.why.kind(),
+                "what": left_out.why.to_string(),
+            })
+        });
+        return print_json(&object!({
+            "loom": loom.to_string(), "entries": archived.entries, "new": archived.new, "texts": archived.texts,
+            "founder": archived.founder.as_ref().map(members::principal_json),
+            "this_node": own.map(members::principal_json),
+            "left_out": left_out.collect::<Vec<_>>(),
+        }));
     }
-    Ok(Exit::Done)
+    if is_here {
+        print(&loom.to_string())?;
+    }
+    say(&format!("{}, {} new; all recomputed", count(archived.entries, "entry", "entries"), archived.new));
+    match &archived.founder {
+        Some(founder) if Some(founder) != own => say(&format!("the loom was founded by {founder}")),
+        Some(_) => {}
+        None => say("who founded the loom is not known: its founding entry is neither in the archive nor here"),
+    }
+    for left_out in &archived.left_out {
+        let entries = count(left_out.entries, "entry", "entries");
+        say(&format!("left out {entries} of writer {}: {}", left_out.writer, left_out.why));
+    }
+    if is_here && own.is_none() {
+        say(
+            "this node is no member of it: `loom show` reads it, and `loom fork ENTRY` makes a loom of your own of a thread",
+        );
+    }
+    Ok(())
 }

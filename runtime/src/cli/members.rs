@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::show::count;
 use super::{print, say};
 
-fn principal_json(principal: &Principal) -> Value {
+pub(super) fn principal_json(principal: &Principal) -> Value {
     match principal {
         Principal::Node(node) => {
             object!({ "node": node.name.to_string(), "authority": node.authority.to_string() })
@@ -99,10 +99,15 @@ pub(super) fn list(settings: &Settings, named: Option<&str>, as_json: bool) -> R
     Ok(Exit::Done)
 }
 
+/// Who may write into a loom; nothing for one that is not here.
+pub(super) fn about(store: Arc<dyn LoomStore>, loom: LoomId) -> Option<Members> {
+    let media = Arc::new(crate::embed::NoMedia);
+    Runtime::new(store, media, Arc::new(SystemClock::default()), "local").members(loom).ok()
+}
+
 /// Whether somebody else may go on with a loom if this node is lost; else what is said about it.
 pub(super) fn nobody_else(store: Arc<dyn LoomStore>, loom: LoomId, named: &str) -> Option<String> {
-    let runtime = Runtime::new(store, Arc::new(crate::embed::NoMedia), Arc::new(SystemClock::default()), "local");
-    let members = runtime.members(loom).ok()?;
+    let members = about(store, loom)?;
     let may = members.members.iter().any(|member| member.scope.is_none() && member.rights.has(Right::Adopt));
     let is_founder = members.founder.is_some() && members.founder == members.this_node;
     (!may && is_founder).then(|| {

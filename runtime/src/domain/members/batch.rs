@@ -9,7 +9,7 @@ use super::known::Known;
 use super::proved::CheckedProof;
 use super::reader::Reader;
 use super::record::{CheckedRecord, CheckedSuccession, MemberRecord, Vouched, relied_on};
-use crate::domain::ids::{LoomId, WriterKey};
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Body, CastHead, CastUnit, ForkProof, Head, Sealed};
 
 /// Everything that a store has of one loom.
@@ -24,13 +24,39 @@ pub struct Batch {
     proofs: Vec<ForkProof>,
     vouched: Vouched,
     founder: Option<CheckedRecord>,
+    parts: Vec<LogPart>,
+    /// Whether all entries belong to the parts.
+    is_partial: bool,
+}
+
+/// Of one writer's log, or of what it has written of a cast, the ids of all entries from the first on up to a head that it has signed,
+/// and some of the entries.
+#[derive(Debug)]
+pub struct LogPart {
+    /// Whose.
+    pub writer: WriterKey,
+    /// The root of the cast, if it is one.
+    pub cast: Option<EntityId>,
+    /// Each entry with its place in the log.
+    pub ids: Vec<(u64, EntryId)>,
+    /// Those that are here.
+    pub entries: Vec<Sealed>,
 }
 
 impl Batch {
+    /// Of a loom that is not kept here, parts of logs that were checked: what their entries say is shown.
+    pub fn of_parts(loom: LoomId, vouched: Vouched, mut parts: Vec<LogPart>) -> Self {
+        let entries = parts.iter_mut().flat_map(|part| std::mem::take(&mut part.entries)).collect();
+        // Nobody has this key.
+        let none = Self::new(loom, WriterKey::from_bytes([0; 32]), entries, vouched);
+        Self { parts, is_partial: true, ..none }
+    }
+
     /// With the entries of a loom: first the log of the store's own key from its first entry, then what came from others as it came.
     pub fn new(loom: LoomId, own: WriterKey, entries: Vec<Sealed>, vouched: Vouched) -> Self {
         let (logs, casts, proved, proofs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { loom, own, entries, logs, casts, proved, proofs, vouched, founder: None }
+        let (founder, parts, is_partial) = (None, Vec::new(), false);
+        Self { loom, own, entries, logs, proved, casts, proofs, vouched, founder, parts, is_partial }
     }
 
     /// Of these writers there are logs here, from the first entry on and taken only as far as their writers have signed them.
@@ -65,7 +91,14 @@ impl Batch {
 
     /// With what another store of the same node has of the loom.
     #[must_use]
-    pub fn joined_with(mut self, other: Self) -> Self {
+    pub fn joined_with(mut self, mut other: Self) -> Self {
+        if other.is_partial {
+            // Its entries are in no log of this one: they go on behind a gap, or beside it.
+            let entries = std::mem::take(&mut other.entries);
+            let (writer, cast, ids) = (other.own, None, Vec::new());
+            self.parts.push(LogPart { writer, cast, ids, entries });
+        }
+        self.parts.extend(other.parts);
         self.entries.extend(other.entries);
         self.logs.extend(other.logs);
         self.casts.extend(other.casts);
@@ -86,7 +119,8 @@ impl Batch {
 
     fn founding_record(&self) -> Option<MemberRecord> {
         let proved = self.proved.iter().map(CheckedProof::sealed);
-        let mut founding = self.entries.iter().chain(proved).filter(|sealed| sealed.entry.sequence == 1);
+        let parts = self.parts.iter().flat_map(|part| &part.entries);
+        let mut founding = self.entries.iter().chain(parts).chain(proved).filter(|sealed| sealed.entry.sequence == 1);
         founding.find_map(|sealed| {
             let Body::Founded { nonce, member: Some(member) } = &sealed.entry.body else { return None };
             let is_its = self.loom.is_minted_by(&sealed.entry.writer, nonce, Some(member));
@@ -110,6 +144,12 @@ impl Batch {
         };
         for key in relied_on(self.own, before).unwrap_or_default() {
             known.is_here(key);
+        }
+        for part in &self.parts {
+            known.part(part.writer, part.cast, &part.ids, &part.entries);
+        }
+        if self.is_partial {
+            known.entries.extend(&self.entries);
         }
         let mut others: BTreeMap<WriterKey, Vec<&Sealed>> = BTreeMap::new();
         let mut own = Vec::new();

@@ -85,6 +85,22 @@ impl<'a> Known<'a> {
         self.stretches.push(Stretch { writer, cast: None, from, items, covered });
     }
 
+    /// All ids of a log or of a cast from its first entry up to a signed head, with places in the log, and some of its entries.
+    pub(super) fn part(
+        &mut self,
+        writer: WriterKey,
+        cast: Option<EntityId>,
+        ids: &[(u64, EntryId)],
+        entries: impl IntoIterator<Item = &'a Sealed>,
+    ) {
+        self.entries.extend(entries);
+        let items: Vec<Item> = ids.iter().map(|(place, id)| Item { place: *place, id: *id }).collect();
+        let covered = items.len();
+        if covered > 0 {
+            self.stretches.push(Stretch { writer, cast, from: Head::default(), items, covered });
+        }
+    }
+
     /// A proved entry: the head before it, and the ids behind it up to a signed one.
     pub fn proved(&mut self, proof: &'a CheckedProof) {
         let (sealed, behind) = (proof.sealed(), proof.behind().iter().copied());

@@ -25,7 +25,7 @@ mod tests;
 mod threads;
 mod verdict;
 
-pub use batch::Batch;
+pub use batch::{Batch, LogPart};
 pub use known::Known;
 pub use proved::{CheckedProof, ProofCount, ProofError, ProvedEntry};
 pub use reader::{Member, Owner, Reader};

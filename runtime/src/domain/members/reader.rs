@@ -268,6 +268,19 @@ impl<'a> Reader<'a> {
         members
     }
 
+    /// The founder, and whoever was ever admitted to the whole loom: whose logs are kept.
+    pub fn loom_members(&self) -> BTreeSet<Principal> {
+        let members = self.members().into_iter().filter(|member| member.scope.is_none());
+        let members = members.map(|member| member.principal).chain(self.founder());
+        // The key that made the loom's id needs nobody to vouch for it.
+        members.chain(self.founding_key().map(Principal::Key)).collect()
+    }
+
+    /// Whether a key can act as one of these: by itself, as a node that it is bound to, or in the place of another.
+    pub fn acts_as(&self, key: WriterKey, members: &BTreeSet<Principal>) -> bool {
+        self.selves.principals(key).iter().any(|principal| members.contains(principal))
+    }
+
     /// The judgement of each entry that holds. Of several that nobody went beyond, one of each node is left, its last; and of
     /// these the first by founder, authority and name.
     pub fn rewards(&self) -> BTreeMap<EntryId, EntryId> {

@@ -60,10 +60,7 @@ impl Copies {
         let principals: Arc<BTreeSet<Principal>> = {
             let batch = self.batch(loom)?;
             let reader = Reader::of(&batch);
-            let members = reader.members().into_iter().filter(|member| member.scope.is_none());
-            let members = members.map(|member| member.principal).chain(reader.founder());
-            // The key that made the loom's id needs nobody to vouch for it.
-            Arc::new(members.chain(reader.founding_key().map(Principal::Key)).collect())
+            Arc::new(reader.loom_members())
         };
         let mut state = self.lock();
         if state.members_at.get(&loom).copied().unwrap_or_default() == at {
