@@ -9,6 +9,8 @@
 )]
 
 mod copy_support;
+#[path = "copies/divided.rs"]
+mod divided;
 #[path = "copies/limits.rs"]
 mod limits;
 #[path = "copies/members.rs"]
@@ -22,12 +24,10 @@ use anyhow::{Context as _, Result, ensure};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
 use cantrip_runtime::domain::ids::EntryId;
-use cantrip_runtime::domain::loom::{
-    Body, CastStream, CastUnit, Entry, ForkProof, Head, Payload, Sealed, Segment, SegmentError,
-};
+use cantrip_runtime::domain::loom::{Body, CastStream, CastUnit, Entry, Head, Payload, Sealed, Segment, SegmentError};
 use cantrip_runtime::domain::loom::{Minted, Opened};
 use cantrip_runtime::driver::CopyTerms;
-use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
+use cantrip_runtime::ports::{CopyStore, LoomStore, Taken};
 use copy_support::{Node, OPEN, Wire, found, key, named, share_all};
 use proptest::prelude::*;
 use store_support::{MINTED, copy_tree, entity, fill, loom, open, said, wait};
@@ -294,67 +294,6 @@ fn a_peer_is_told_by_name_what_is_wrong_with_its_segment_and_nothing_of_it_is_ke
     ensure!(writer == Some(key(7).writer()));
     ensure!(node.disk.entries(loom)?.is_empty());
     ensure!(node.copies.states(loom)[&named("node2")].last_error.as_ref() == Some(&what));
-    Ok(())
-}
-
-/// Two histories of one key that part after two entries.
-fn two_histories() -> Result<[Segment; 2]> {
-    let histories = ["one", "other"].map(|text| {
-        let store = MemoryStore::with_key(key(7));
-        let loom = found(&*store, 1, &[])?;
-        fill(&*store, loom, 1, 40, 1)?;
-        for number in 0..3 {
-            let sealed = said(&*store, loom, entity(1), None, &format!("{text} {number}"))?;
-            store.append(sealed)?;
-        }
-        store.segment(loom, key(7).writer(), 0)?.ok_or_else(|| anyhow::anyhow!("no segment"))
-    });
-    let [one, other] = histories;
-    Ok([one?, other?])
-}
-
-#[test]
-fn a_writer_that_signs_two_histories_is_refused_and_reported_with_a_proof() -> Result<()> {
-    let [one, other] = two_histories()?;
-    let loom = one.signed.loom;
-    let (node, peer, third) = (Node::new(1), Node::new(2), Node::new(3));
-    answer(&node, &peer, one.clone())?;
-    let said = answer(&node, &peer, other.clone())?;
-    let proof = said.into_iter().find_map(|message| match message {
-        CopyMessage::Refused { proof, .. } => proof,
-        _ => None,
-    });
-    let proof = proof.expect("a proof");
-    ensure!(proof.holds() && proof.writer() == key(7).writer());
-    ensure!(ForkProof::parse(&proof.to_bytes()).as_ref() == Some(&*proof));
-    // The proof convinces whoever has seen neither history.
-    ensure!(third.disk.accuse(&proof)?);
-    ensure!(matches!(third.disk.take(one.clone().check()?), Err(StoreError::Cheater { .. })));
-    // What was taken before stays, nothing more comes, and it is reported.
-    ensure!(node.disk.entries(loom)?.len() == 5);
-    ensure!(matches!(node.disk.take(one.check()?), Err(StoreError::Cheater { .. })));
-    ensure!(node.copies.states(loom)[&named("node2")].last_error.as_ref().unwrap().contains("two histories"));
-    // A proof that proves nothing accuses nobody.
-    let mut forged = (*proof).clone();
-    forged.early.head.sequence += 1;
-    ensure!(!forged.holds() && ForkProof::parse(&forged.to_bytes()).is_none());
-    ensure!(!Node::new(4).disk.accuse(&forged)?);
-    Ok(())
-}
-
-#[test]
-fn two_histories_of_one_length_are_found_when_two_keepers_meet() -> Result<()> {
-    let [one, other] = two_histories()?;
-    let loom = one.signed.loom;
-    let nodes = [Node::new(1), Node::new(2)];
-    let theirs = Node::new(3);
-    answer(&nodes[0], &theirs, one)?;
-    answer(&nodes[1], &theirs, other)?;
-    share_all(&nodes, loom)?;
-    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
-    for node in &nodes {
-        ensure!(node.disk.proofs()?.len() == 1, "{} does not know", node.name);
-    }
     Ok(())
 }
 

@@ -25,7 +25,9 @@ use cantrip_runtime::adapters::peer::{Identity, PeerNodes, TcpNet, Way, make_aut
 use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
 use cantrip_runtime::domain::loom::Minted;
-use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, CastUnit, Entry, ForkProof, Head, Opened};
+use cantrip_runtime::domain::loom::{
+    Body, CastBatch, CastChain, CastHead, CastUnit, Entry, EquivocationProof, Head, Opened,
+};
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{CantripOrder, GateOrder, ModelOrder};
@@ -665,7 +667,7 @@ impl LoomStore for Strange {
         self.inner.logs(loom)
     }
 
-    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+    fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         self.inner.proofs()
     }
 

@@ -23,7 +23,7 @@ use cantrip_runtime::adapters::clock::SteppingClock;
 use cantrip_runtime::adapters::peer::{AcceptLimits, BoxIo, Net, PeerLimits, Way, accepting};
 use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, WriterKey};
-use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
+use cantrip_runtime::domain::loom::{Body, CastBatch, CastChain, CastHead, EquivocationProof, Head, Sealed};
 use cantrip_runtime::domain::members::{Attestation, CheckedProof, ProofError, RecordError, Vouched};
 use cantrip_runtime::driver::HostLimits;
 use cantrip_runtime::ports::{
@@ -253,7 +253,7 @@ impl LoomStore for Disk {
         self.now().logs(loom)
     }
 
-    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+    fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         self.now().proofs()
     }
 

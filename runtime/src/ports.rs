@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
-use crate::domain::loom::{CastBatch, CastChain, CastHead, EntryError, ForkProof, Head, Payload, Sealed};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, EntryError, EquivocationProof, Head, Payload, Sealed};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
 use crate::domain::members::{Attestation, Batch, CheckedRecord, MemberRecord, RecordError};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -278,7 +278,7 @@ pub trait LoomStore: MemberStore {
     fn logs(&self, loom: LoomId) -> Result<Vec<LogState>, StoreError>;
 
     /// The proofs that writers have signed two histories.
-    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError>;
+    fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError>;
 
     /// The member records of one of this node's own keys, the one of the newest certificate first.
     ///
@@ -434,19 +434,17 @@ pub enum StoreError {
         writer: WriterKey,
     },
     /// A log that contradicts the copy that is here.
-    #[error("writer {writer} wrote two histories of loom {loom}: they part at or before entry {sequence}")]
+    #[error("writer {writer} wrote two histories of loom {loom}: they part at entry {}", proof.place())]
     Forked {
         /// The loom.
         loom: LoomId,
         /// Whose.
         writer: WriterKey,
-        /// The last place that was compared.
-        sequence: u64,
         /// What convinces everybody else.
-        proof: Box<ForkProof>,
+        proof: Box<EquivocationProof>,
     },
     /// A writer that is not believed any more.
-    #[error("writer {writer} has signed two histories of loom {loom}: nothing more is taken of it")]
+    #[error("writer {writer} has signed two histories of loom {loom}: nothing is taken of it from where they divide")]
     Cheater {
         /// Where.
         loom: LoomId,

@@ -7,12 +7,12 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{AcceptLimits, ConnectionLimits, v1};
 use cantrip_runtime::adapters::store::{FileBook, FjallStore, MemoryStore, NodeKey, StoreOptions};
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
-use cantrip_runtime::domain::ids::{EntityId, LoomId};
+use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId};
 use cantrip_runtime::domain::limits::{
     BOOK_PAGE_BYTES_MAX, CONVERSATIONS_PER_PEER_MAX, COPY_ANSWER_BYTES_MAX, ENTRY_COST_BYTES, KEEPERS_MAX,
     LOG_COST_BYTES, PROOF_BYTES_MAX, WRITERS_PER_PEER_MAX,
 };
-use cantrip_runtime::domain::loom::{Body, Entry, ForkProof, Payload, Sealed, Segment};
+use cantrip_runtime::domain::loom::{Body, Entry, EquivocationProof, Head, Payload, Sealed, Segment, Side};
 use cantrip_runtime::domain::members::{Admitted, Nonce, Principal, Right};
 use cantrip_runtime::driver::{Copies, CopyTerms, Session};
 use cantrip_runtime::ports::{CopyBook, CopyStore, LoomStore};
@@ -216,37 +216,38 @@ async fn a_log_and_an_entry_cost_more_than_their_bytes() {
 }
 
 /// A proof that a writer signed two histories.
-fn proof(writer: u32, loom: LoomId) -> ForkProof {
-    let (early, late) = (log_of(writer, loom, "one history"), log_of(writer, loom, "another"));
-    let chain = late.signed.head.chain;
-    let proof = ForkProof { early: early.signed, late: late.signed, chain, ids: Vec::new() };
+fn proof(writer: u32, loom: LoomId) -> EquivocationProof {
+    let histories = ["one history", "another"].map(|text| log_of(writer, loom, text));
+    let sides = histories.each_ref().map(|history| Side {
+        ids: history.entries.iter().map(|bytes| EntryId::of(bytes)).collect(),
+        signature: history.signed.signature,
+    });
+    let proof = EquivocationProof::new(loom, histories[0].signed.writer, Head::default(), sides);
     assert!(proof.holds());
     proof
 }
 
-async fn accuse(session: &mut Session, loom: LoomId, proof: ForkProof) {
-    let writer = Some(proof.writer());
-    let proof = Some(Box::new(proof));
-    session.hear(CopyMessage::Refused { loom, writer, what: "it cheats".to_owned(), proof }).await.unwrap();
+async fn accuse(session: &mut Session, proof: EquivocationProof) {
+    session.hear(CopyMessage::Divided { proof: Box::new(proof), entries: Vec::new() }).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_proof_is_kept_only_of_a_writer_that_is_kept_here() {
     let (_, disk, mut session) = talking(OPEN);
     // Of nobody, of a writer that is not here, of a loom that is not kept with this peer.
-    accuse(&mut session, loom(1), proof(1, loom(1))).await;
+    accuse(&mut session, proof(1, loom(1))).await;
     session.hear(have(loom(1), &["a", "b"])).await.unwrap();
     for writer in 1..50 {
-        accuse(&mut session, loom(1), proof(writer, loom(1))).await;
+        accuse(&mut session, proof(writer, loom(1))).await;
     }
-    accuse(&mut session, loom(2), proof(1, loom(2))).await;
+    accuse(&mut session, proof(1, loom(2))).await;
     assert_eq!(disk.proofs().unwrap(), Vec::new());
     // Of one that is here: once, and it is not believed any more.
     admitted(&*disk, loom(1), 7..8).await;
     hear(&mut session, log_of(7, loom(1), "one history")).await;
     session.flush().await.unwrap();
     for _ in 0..3 {
-        accuse(&mut session, loom(1), proof(7, loom(1))).await;
+        accuse(&mut session, proof(7, loom(1))).await;
     }
     let kept = disk.proofs().unwrap();
     assert_eq!(kept.len(), 1);
@@ -256,7 +257,7 @@ async fn a_proof_is_kept_only_of_a_writer_that_is_kept_here() {
     session.hear(have(loom(1), &["a", "b"])).await.unwrap();
     hear(&mut session, log_of(7, loom(1), "one history")).await;
     session.hear(CopyMessage::Text { loom: loom(1), bytes: vec![b'x'; 100_000] }).await.unwrap();
-    accuse(&mut session, loom(1), proof(7, loom(1))).await;
+    accuse(&mut session, proof(7, loom(1))).await;
     session.flush().await.unwrap();
     assert!(disk.proofs().unwrap().is_empty() && disk.looms().unwrap().is_empty());
 }

@@ -396,10 +396,6 @@ fn texts(act: Act, dice: &mut Dice, loom: LoomId) -> Vec<Step> {
 }
 
 fn accusation(dice: &mut Dice, loom: LoomId, ids: usize) -> Step {
-    say(Said::Refused(v1::CopyRefused {
-        loom: loom.to_string(),
-        message: MARK.to_owned(),
-        proof: proof(dice, loom, ids),
-        ..v1::CopyRefused::default()
-    }))
+    let entries = vec![Bytes::from_static(&[0xa0]); ids / 100];
+    say(Said::Divided(v1::CopyDivided { proof: proof(dice, loom, ids), entries }))
 }

@@ -7,8 +7,8 @@ use cantrip_runtime::adapters::store::NodeKey;
 use cantrip_runtime::domain::cantrip::Folding;
 use cantrip_runtime::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{
-    Body, CallRecord, CastChain, CastHead, Ended, Entry, Fork, ForkProof, ForkStrategy, Head, How, IdentityRecord,
-    Minted, Opened, Payload, Said, SignedHead, Spent,
+    Body, CallRecord, CastChain, CastHead, Ended, Entry, EquivocationProof, Fork, ForkStrategy, Head, How,
+    IdentityRecord, Minted, Opened, Payload, Said, Side, SignedHead, Spent,
 };
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::Usage;
@@ -243,15 +243,16 @@ pub(crate) fn log_head(signed: &SignedHead) -> v1::LogHead {
     }
 }
 
-/// A proof that a writer, made for it, has signed two histories. The longer, the more it costs whoever keeps it.
+/// A proof that a writer, made for it, has signed two histories. The longer, the more it would cost whoever kept it.
 pub(crate) fn proof(dice: &mut Dice, loom: LoomId, ids: usize) -> Bytes {
     let key = dice.key();
-    let early = signed(&key, loom, Head { sequence: 1, chain: dice.bytes() });
-    let ids: Vec<EntryId> = (0..ids).map(|_| EntryId::from_digest(dice.bytes())).collect();
-    let chain = dice.bytes();
-    let start = Head { sequence: 1, chain };
-    let late = signed(&key, loom, ids.iter().fold(start, |head, id| head.after(id)));
-    Bytes::from(ForkProof { early, late, chain, ids }.to_bytes())
+    let common = Head { sequence: 1, chain: dice.bytes() };
+    let sides = [1, ids.max(1)].map(|ids| {
+        let ids: Vec<EntryId> = (0..ids).map(|_| EntryId::from_digest(dice.bytes())).collect();
+        let end = ids.iter().fold(common, |head, id| head.after(id));
+        Side { ids, signature: signed(&key, loom, end).signature }
+    });
+    Bytes::from(EquivocationProof::new(loom, writer(&key), common, sides).to_bytes())
 }
 
 pub(crate) fn intent(text: &str) -> Body {

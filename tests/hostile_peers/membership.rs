@@ -326,7 +326,7 @@ fn delivered<'a>(
             let Some(segment) = store.segment(loom, log.writer, 0)? else { continue };
             match all.take(segment.check().unwrap()) {
                 Ok(Taken::New(_) | Taken::Known) | Err(StoreError::Cheater { .. }) => {}
-                Ok(Taken::Gap(from)) => panic!("a log begins at {from}"),
+                Ok(odd @ (Taken::Gap(_) | Taken::Divided)) => panic!("a whole log is {odd:?}"),
                 Err(StoreError::Forked { proof, .. }) => proofs.push(*proof),
                 Err(error) => return Err(error),
             }
@@ -335,7 +335,7 @@ fn delivered<'a>(
         all.keep_proved(&store.proved(loom)?)?.unwrap();
         proofs.extend(store.proofs()?);
     }
-    for proof in proofs.iter().filter(|proof| proof.early.loom == loom) {
+    for proof in proofs.iter().filter(|proof| proof.loom == loom) {
         all.accuse(proof)?;
     }
     Ok(all)

@@ -654,7 +654,10 @@ impl World {
     fn judge(&self) {
         let rights = self.scenario.rights;
         let is_forged = self.known.lock().unwrap().forged.load(Ordering::Relaxed);
-        let honest = self.known.lock().unwrap().looms.clone();
+        let known = self.known.lock().unwrap().clone();
+        // In one of them the hostile peer is a member, whose log is kept, and named for what is wrong with it.
+        let is_its = |loom: &LoomId| known.member.as_ref().is_some_and(|member| member.loom == *loom);
+        let honest: Vec<LoomId> = known.looms.iter().copied().filter(|loom| !is_its(loom)).collect();
         for place in &self.places {
             let (name, lists) = (place.name, place.name != "c");
             let deeds = place.deed.all();

@@ -389,7 +389,7 @@ pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, Cli
         .flat_map(|copies| copies.others(&own))
         .map(|(keeper, kind)| (keeper, kind, of_keeper(keeper)))
         .collect();
-    let is_cheater = |writer: WriterKey| proofs.iter().any(|proof| proof.writer() == writer);
+    let is_cheater = |writer: WriterKey| proofs.iter().any(|proof| (proof.loom, proof.writer) == (loom, writer));
     if args.json {
         let logs: Vec<_> = logs
             .iter()

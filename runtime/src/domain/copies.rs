@@ -10,8 +10,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{LoomId, NodeName, WriterKey};
-use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
+use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::Attestation;
+use crate::domain::members::ProvedEntry;
 
 pub use crate::domain::limits::KEEPERS_MAX;
 
@@ -289,8 +290,13 @@ pub enum CopyMessage {
         writer: Option<WriterKey>,
         /// Why, and what to do.
         what: String,
-        /// What convinces everybody, where a writer cheated.
-        proof: Option<Box<ForkProof>>,
+    },
+    /// A writer has signed two histories.
+    Divided {
+        /// Where they divide: it convinces everybody.
+        proof: Box<EquivocationProof>,
+        /// Whom that writer admitted and expelled from there on, in whichever history.
+        entries: Vec<ProvedEntry>,
     },
 }
 

@@ -3,7 +3,7 @@
 use super::{BoxFuture, LoomStore, StoreError};
 use crate::domain::copies::LoomCopies;
 use crate::domain::ids::{LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, ForkProof, Segment};
+use crate::domain::loom::{CheckedSegment, EquivocationProof, Segment};
 use crate::domain::members::MemberRecord;
 
 /// What came of a segment.
@@ -15,6 +15,8 @@ pub enum Taken {
     New(u64),
     /// It begins behind the end of the copy, which is here: what is between them has to come first.
     Gap(u64),
+    /// It goes on from another history than the copy, and it does not say from where on: what comes before it says so.
+    Divided,
 }
 
 /// A store that keeps copies of other writers' logs, and signs its own.
@@ -29,7 +31,8 @@ pub trait CopyStore: LoomStore {
     /// Takes a segment of another writer's log. It counts once [`CopyStore::sync_logs`] returned.
     ///
     /// # Errors
-    /// [`StoreError::Forked`] for a log that contradicts the copy, [`StoreError::Cheater`] for a writer that did so before,
+    /// [`StoreError::Forked`] for a log that contradicts the copy, at an earlier place than what is proved; [`StoreError::Cheater`]
+    /// for what comes from where a writer's histories are proved to divide,
     /// [`StoreError::Foreign`] for this node's own log, a text that is neither there nor here, or a failed write.
     fn take(&self, segment: CheckedSegment) -> Result<Taken, StoreError>;
 
@@ -42,17 +45,18 @@ pub trait CopyStore: LoomStore {
     /// A record that cannot be read.
     fn chain_at(&self, loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Option<[u8; 32]>, StoreError>;
 
-    /// Keeps a proof: nothing more is taken of its writer. Returns whether it is new.
+    /// Keeps a proof: nothing is taken of its writer in that loom from that place on. Of several the one of the earliest place is kept.
+    /// Returns whether it is new.
     ///
     /// # Errors
     /// A failed write.
-    fn accuse(&self, proof: &ForkProof) -> Result<bool, StoreError>;
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError>;
 
-    /// Whether a proof is kept of this writer.
+    /// From which place on a writer's histories of a loom are proved to be two.
     ///
     /// # Errors
     /// A record that cannot be read.
-    fn is_accused(&self, writer: WriterKey) -> Result<bool, StoreError>;
+    fn accused(&self, loom: LoomId, writer: WriterKey) -> Result<Option<u64>, StoreError>;
 
     /// The keys that take the place of one, as far as that is known in a loom.
     ///

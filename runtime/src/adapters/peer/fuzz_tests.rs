@@ -17,10 +17,10 @@ use crate::domain::cantrip::{Folding, Identity};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keeping, LoomCopies};
 use crate::domain::ids::WriterKey;
 use crate::domain::ids::{CallId, CastId, EntityId, EntryId, LoomId};
-use crate::domain::loom::{Body, CastUnit, Entry, ForkProof, Head, How, Payloads, Sealed, SignedHead, Spent};
+use crate::domain::loom::{Body, CastUnit, Entry, EquivocationProof, Head, How, Payloads, Sealed, Side, Spent};
 use crate::domain::loom::{Minted, Origin};
 use crate::domain::members::Nonce;
-use crate::domain::members::{Attestation, CertificateSignature, Scheme};
+use crate::domain::members::{Attestation, CertificateSignature, ProvedEntry, Scheme};
 use crate::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, ToolChoice, Usage};
 use crate::domain::remote::{ByHost, Credentials};
 use crate::domain::remote::{CantripOrder, Ceiling, GateOrder, ModelOrder, Order, Refusal};
@@ -267,15 +267,18 @@ fn conversations(writer: &Arc<MemoryStore>) -> Vec<Vec<u8>> {
     let named = |name: &str| name.parse::<Keeper>().unwrap();
     let keepers = [(named("m"), keeping(CopyKind::Disk)), (named("b"), keeping(CopyKind::Memory))];
     let have = CopyMessage::Have { loom: loom(), origin: named("m"), keepers: keepers.into(), logs };
-    let early = segment.signed;
-    let late = SignedHead { head: Head { sequence: 1, chain: [7; 32] }, ..early };
-    let proof = ForkProof { early, late, chain: [7; 32], ids: Vec::new() };
-    let refused = |proof: Option<ForkProof>| CopyMessage::Refused {
-        loom: loom(),
-        writer: Some(segment.signed.writer),
-        what: "no".to_owned(),
-        proof: proof.map(Box::new),
-    };
+    // Two ways on from the beginning, each one entry long and under its writer's word.
+    let by = NodeKey::from_secret(&[1; 32]);
+    let sides = [7, 8].map(|side| {
+        let id = EntryId::from_digest([side; 32]);
+        Side { ids: vec![id], signature: by.sign(loom(), Head::default().after(&id)).signature }
+    });
+    let proof = EquivocationProof::new(loom(), by.writer(), Head::default(), sides);
+    assert!(proof.holds());
+    let (before, entry) = (segment.from, segment.entries[0].clone());
+    let ids = segment.entries.iter().skip(1).map(|bytes| EntryId::of(bytes)).collect();
+    let proved = ProvedEntry { before, entry, behind: ids, signature: segment.signed.signature };
+    let refused = CopyMessage::Refused { loom: loom(), writer: Some(segment.signed.writer), what: "no".to_owned() };
     let own = NodeKey::from_secret(&[5; 32]);
     let by_certificate = CertificateSignature { scheme: Scheme::EcdsaP256, bytes: vec![0x30; 70] };
     let attestation = |it| CopyMessage::Attestation { loom: loom(), attestation: Box::new(it) };
@@ -286,8 +289,9 @@ fn conversations(writer: &Arc<MemoryStore>) -> Vec<Vec<u8>> {
         attestation(Attestation::Succession(own.succeed(&NodeKey::from_secret(&[6; 32])))),
         attestation(Attestation::Member(own.vouch(vec![vec![0x30; 40]; 2], by_certificate))),
         CopyMessage::Held { loom: loom(), writer: segment.signed.writer, sequence: 1, durable: true },
-        refused(None),
-        refused(Some(proof)),
+        refused,
+        CopyMessage::Divided { proof: Box::new(proof.clone()), entries: Vec::new() },
+        CopyMessage::Divided { proof: Box::new(proof), entries: vec![proved] },
     ];
     let wire = messages.into_iter().flat_map(to_wire);
     wire.map(|message| v1::CopyMessage { message: Some(message) }.encode_to_vec()).collect()

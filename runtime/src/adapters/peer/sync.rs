@@ -20,8 +20,8 @@ use super::wire::copy_message::Message as Wire;
 use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers, Keeping, LogState, NoKeeper};
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX};
-use crate::domain::loom::{ForkProof, Head, Segment, SignedHead};
-use crate::domain::members::{Attestation, MemberRecord, RecordError, Rights, Succession};
+use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
+use crate::domain::members::{Attestation, MemberRecord, ProofError, ProvedEntry, RecordError, Rights, Succession};
 use crate::driver::{CopyWire, Linking, weighed};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
 
@@ -47,6 +47,8 @@ enum Unreadable {
     LongProof { bytes: usize },
     #[error("the proof proves nothing")]
     Proof,
+    #[error("what goes along with a proof: {}", chain(.0))]
+    Entries(ProofError),
     #[error("what should vouch for a writer: {}", chain(.0))]
     Attestation(RecordError),
     #[error("a message is of no kind that is known here")]
@@ -160,11 +162,14 @@ fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
             loom: loom.to_string(),
             writer: Bytes::copy_from_slice(writer.as_bytes()),
         })),
-        CopyMessage::Refused { loom, writer, what, proof } => one(Wire::Refused(v1::CopyRefused {
+        CopyMessage::Refused { loom, writer, what } => one(Wire::Refused(v1::CopyRefused {
             loom: loom.to_string(),
             writer: writer.map(|writer| Bytes::copy_from_slice(writer.as_bytes())).unwrap_or_default(),
             message: what,
-            proof: proof.map(|proof| Bytes::from(proof.to_bytes())).unwrap_or_default(),
+        })),
+        CopyMessage::Divided { proof, entries } => one(Wire::Divided(v1::CopyDivided {
+            proof: proof.to_bytes().into(),
+            entries: entries.iter().map(|entry| entry.to_bytes().into()).collect(),
         })),
     }
 }
@@ -225,15 +230,16 @@ impl Reader {
             },
             Wire::Later(it) => CopyMessage::Later { loom: it.loom.parse()?, writer: writer(&it.writer)? },
             Wire::Refused(it) => {
-                let proof = match &*it.proof {
-                    [] => None,
-                    bytes if bytes.len() > PROOF_BYTES_MAX => {
-                        return Err(Unreadable::LongProof { bytes: bytes.len() });
-                    }
-                    bytes => Some(Box::new(ForkProof::parse(bytes).ok_or(Unreadable::Proof)?)),
-                };
                 let writer = if it.writer.is_empty() { None } else { Some(writer(&it.writer)?) };
-                CopyMessage::Refused { loom: it.loom.parse()?, writer, what: shown(it.message), proof }
+                CopyMessage::Refused { loom: it.loom.parse()?, writer, what: shown(it.message) }
+            }
+            Wire::Divided(it) => {
+                if it.proof.len() > PROOF_BYTES_MAX {
+                    return Err(Unreadable::LongProof { bytes: it.proof.len() });
+                }
+                let proof = Box::new(EquivocationProof::parse(&it.proof).ok_or(Unreadable::Proof)?);
+                let entries = ProvedEntry::parse_all(&it.entries).map_err(Unreadable::Entries)?;
+                CopyMessage::Divided { proof, entries }
             }
         }))
     }

@@ -4,7 +4,7 @@
 
 use crate::domain::ids::EntryId;
 use crate::domain::limits::{SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
-use crate::domain::loom::{CheckedSegment, ForkProof, Head, SignedHead};
+use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Side, SignedHead};
 use crate::ports::{StoreError, Taken};
 
 /// What a store knows of the log that a segment belongs to.
@@ -28,34 +28,54 @@ pub(super) enum Fit {
     New { skip: usize },
 }
 
-/// Compares a segment with the copy.
-pub(super) fn fit(segment: &CheckedSegment, known: &impl KnownLog) -> Result<Fit, StoreError> {
+/// Compares a segment with the copy. `proved` is the place from which on its writer's histories are proved to be two: from there on
+/// nothing more is taken, and before it everything.
+pub(super) fn fit(segment: &CheckedSegment, known: &impl KnownLog, proved: Option<u64>) -> Result<Fit, StoreError> {
     let (from, signed, here) = (segment.from.sequence, segment.signed, known.head());
+    let cheater = Err(StoreError::Cheater { loom: signed.loom, writer: signed.writer });
     if from > here.sequence {
         return Ok(Fit::Done(Taken::Gap(here.sequence)));
     }
     let at = here.sequence.min(signed.head.sequence);
     let skip = usize::try_from(at.saturating_sub(from)).unwrap_or(usize::MAX);
     let theirs = segment.heads().nth(skip).unwrap_or(signed.head).chain;
-    let ours = if at == here.sequence { Some(here.chain) } else { known.chain_at(at)? };
-    if ours == Some(theirs) {
-        let is_known = signed.head.sequence <= here.sequence;
-        return Ok(if is_known { Fit::Done(Taken::Known) } else { Fit::New { skip } });
+    let chain_at = |at: u64| if at == here.sequence { Ok(Some(here.chain)) } else { known.chain_at(at) };
+    if chain_at(at)? == Some(theirs) {
+        if signed.head.sequence <= here.sequence {
+            return Ok(Fit::Done(Taken::Known));
+        }
+        // What is here leads up to where the histories divide.
+        let is_complete = proved.is_some_and(|place| here.sequence >= place.saturating_sub(1));
+        return if is_complete { cheater } else { Ok(Fit::New { skip }) };
     }
-    let proof = if at == signed.head.sequence {
-        let late = known.signed_from(at)?;
-        let ids = late.map(|late| known.ids(at, late.head.sequence)).transpose()?;
-        late.zip(ids).zip(ours).map(|((late, ids), chain)| ForkProof { early: signed, late, chain, ids })
-    } else {
-        let early = known.signed_from(at)?.filter(|early| early.head.sequence == at);
-        let ids = segment.entries.iter().skip(skip).map(|sealed| sealed.id).collect();
-        early.map(|early| ForkProof { early, late: signed, chain: theirs, ids })
-    };
-    let proof = proof.filter(ForkProof::holds).ok_or_else(|| {
-        let what = format!("the copy of writer {}'s log of loom {} has no signed head", signed.writer, signed.loom);
+    if chain_at(from)? != Some(segment.from.chain) {
+        return if proved.is_some_and(|place| from >= place) { cheater } else { Ok(Fit::Done(Taken::Divided)) };
+    }
+    let proof = divided(segment, known, at)?;
+    if proved.is_some_and(|place| proof.place() >= place) {
+        return cheater;
+    }
+    Err(StoreError::Forked { loom: signed.loom, writer: signed.writer, proof: Box::new(proof) })
+}
+
+/// Proves that a segment and the copy go on from one head in two ways, somewhere up to a place.
+fn divided(segment: &CheckedSegment, known: &impl KnownLog, at: u64) -> Result<EquivocationProof, StoreError> {
+    let SignedHead { loom, writer, signature, .. } = segment.signed;
+    let ours = known.ids(segment.from.sequence, at)?;
+    let same = segment.entries.iter().zip(&ours).take_while(|(sealed, id)| sealed.id == **id).count();
+    let common = segment.heads().nth(same).unwrap_or(segment.from);
+    let theirs = segment.entries.iter().skip(same).map(|sealed| sealed.id).collect();
+    let theirs = Side { ids: theirs, signature };
+    let end = known.signed_from(common.sequence.saturating_add(1))?;
+    let ours = end.map(|end| {
+        let ids = known.ids(common.sequence, end.head.sequence)?;
+        Ok::<_, StoreError>(Side { ids, signature: end.signature })
+    });
+    let proof = ours.transpose()?.map(|ours| EquivocationProof::new(loom, writer, common, [ours, theirs]));
+    proof.filter(EquivocationProof::holds).ok_or_else(|| {
+        let what = format!("the copy of writer {writer}'s log of loom {loom} has no signed head");
         StoreError::Read(what.into())
-    })?;
-    Err(StoreError::Forked { loom: signed.loom, writer: signed.writer, sequence: at, proof: Box::new(proof) })
+    })
 }
 
 /// Collects the entries of a segment as far as one may be.

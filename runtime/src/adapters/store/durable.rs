@@ -21,7 +21,7 @@ use super::reading::ReadingStore;
 use super::rows::{self, Log, LogLine, Place, Space};
 use super::{durable_copies, examine, journal, manifest, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, EquivocationProof, Head, Sealed};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// What can be chosen when a record is opened.
@@ -192,8 +192,9 @@ impl LoomStore for FjallStore {
             if !indexed {
                 check_received(&sealed, self.writer(), &|id| Ok(self.blob(id)?.is_some()))?;
             }
-            if self.is_cheater(sealed.entry.writer)? {
-                return Err(StoreError::Cheater { loom, writer: sealed.entry.writer });
+            let (writer, sequence) = (sealed.entry.writer, sealed.entry.sequence);
+            if self.divides_at(loom, writer)?.is_some_and(|place| place <= sequence) {
+                return Err(StoreError::Cheater { loom, writer });
             }
             items.push((sealed, Beside { indexed, ..Beside::default() }));
         }
@@ -278,7 +279,7 @@ impl LoomStore for FjallStore {
         durable_copies::formerly(&self.database)
     }
 
-    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+    fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         durable_copies::proofs(&self.database)
     }
 

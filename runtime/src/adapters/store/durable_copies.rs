@@ -13,7 +13,7 @@ use super::key::NodeKey;
 use super::renewal::Signing;
 use super::rows::{self, Log};
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
+use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::MemberRecord;
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
@@ -81,18 +81,20 @@ pub(super) fn formerly(database: &Database) -> Result<Vec<WriterKey>, StoreError
 }
 
 /// The proofs in a database.
-pub(super) fn proofs(database: &Database) -> Result<Vec<ForkProof>, StoreError> {
+pub(super) fn proofs(database: &Database) -> Result<Vec<EquivocationProof>, StoreError> {
     let mut proofs = Vec::new();
     database.each(rows::Space::Meta, rows::META_PROOF, |_, value| {
-        proofs.extend(ForkProof::parse(value));
+        proofs.extend(EquivocationProof::parse(value));
         Ok(ControlFlow::<()>::Continue(()))
     })?;
     Ok(proofs)
 }
 
 impl FjallStore {
-    pub(super) fn is_cheater(&self, writer: WriterKey) -> Result<bool, StoreError> {
-        Ok(self.database.get(rows::Space::Meta, &rows::proof_key(writer))?.is_some())
+    /// From which place on a writer's histories are proved to be two.
+    pub(super) fn divides_at(&self, loom: LoomId, writer: WriterKey) -> Result<Option<u64>, StoreError> {
+        let kept = self.database.get(rows::Space::Meta, &rows::proof_key(loom, writer))?;
+        Ok(kept.and_then(|bytes| EquivocationProof::parse(&bytes)).map(|proof| proof.place()))
     }
 
     /// How far a segment of a log goes, and its last signed head.
@@ -140,9 +142,6 @@ impl CopyStore for FjallStore {
         if self.committer.is_behind() {
             return Err(StoreError::Behind);
         }
-        if self.is_cheater(writer)? {
-            return Err(StoreError::Cheater { loom, writer });
-        }
         if writer == self.writer() || writer == rows::RECEIVED {
             let id = segment.entries.first().map_or(EntryId::from_digest([0; 32]), |sealed| sealed.id);
             return Err(StoreError::Foreign { id, writer });
@@ -153,7 +152,7 @@ impl CopyStore for FjallStore {
             // What is compared has to be on disk; whoever sends sends again.
             return Ok(Taken::Gap(head.sequence));
         }
-        let skip = match copies::fit(&segment, &(self, log, head))? {
+        let skip = match copies::fit(&segment, &(self, log, head), self.divides_at(loom, writer)?)? {
             Fit::Done(taken) => return Ok(taken),
             Fit::New { skip } => skip,
         };
@@ -182,16 +181,17 @@ impl CopyStore for FjallStore {
         chain_at(&self.database, Log { loom, writer }, sequence)
     }
 
-    fn accuse(&self, proof: &ForkProof) -> Result<bool, StoreError> {
-        if !proof.holds() || self.is_cheater(proof.writer())? {
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        let (loom, writer) = (proof.loom, proof.writer);
+        if !proof.holds() || self.divides_at(loom, writer)?.is_some_and(|known| known <= proof.place()) {
             return Ok(false);
         }
-        self.database.note(&rows::proof_key(proof.writer()), &proof.to_bytes())?;
+        self.database.note(&rows::proof_key(loom, writer), &proof.to_bytes())?;
         Ok(true)
     }
 
-    fn is_accused(&self, writer: WriterKey) -> Result<bool, StoreError> {
-        self.is_cheater(writer)
+    fn accused(&self, loom: LoomId, writer: WriterKey) -> Result<Option<u64>, StoreError> {
+        self.divides_at(loom, writer)
     }
 
     fn successors(&self, loom: LoomId, key: WriterKey) -> Result<Vec<WriterKey>, StoreError> {

@@ -9,7 +9,7 @@ use serde_ipld_dagcbor::codec::DagCborCodec;
 use super::rows::{Log, Place};
 use crate::domain::ids::{EntryId, LoomId};
 use crate::domain::limits::FINDINGS_MAX;
-use crate::domain::loom::{Body, Sealed};
+use crate::domain::loom::{Body, EquivocationProof, Sealed};
 use crate::ports::{Finding, Verified};
 
 /// The codec of bytes without structure in the multicodec table: the links of blobs have it.
@@ -37,6 +37,16 @@ impl Findings {
     /// Something that belongs to no log.
     pub(super) fn store(&mut self, what: impl Into<String>) {
         self.push(Finding { loom: None, sequence: None, entry: None, what: what.into() });
+    }
+
+    /// A writer has signed two histories.
+    pub(super) fn divided(&mut self, proof: &EquivocationProof) {
+        let (writer, place) = (proof.writer, proof.place());
+        let what = format!(
+            "writer {writer} has signed two histories; nothing of it counts from its entry {place} on, but whom it admitted and \
+             expelled"
+        );
+        self.loom(proof.loom, what);
     }
 
     /// Something about a loom as a whole.

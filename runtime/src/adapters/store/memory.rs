@@ -14,7 +14,7 @@ use super::findings::{self, Findings};
 use super::key::NodeKey;
 use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed, SignedHead};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, EquivocationProof, Head, Sealed, SignedHead};
 use crate::domain::members::{Attestation, CheckedAttestation, CheckedProof, ProofCount};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
@@ -42,7 +42,7 @@ pub(super) struct Looms {
     children: HashMap<EntryId, Vec<Place>>,
     pub(super) blobs: HashMap<BlobId, Vec<u8>>,
     pub(super) signed: BTreeMap<Place, SignedHead>,
-    pub(super) proofs: BTreeMap<WriterKey, ForkProof>,
+    pub(super) proofs: BTreeMap<(LoomId, WriterKey), EquivocationProof>,
     /// What vouches for keys in a loom, and for this node's own key in all of them, each with its tag.
     pub(super) attested: BTreeMap<(LoomId, WriterKey), Kept>,
     pub(super) own: Kept,
@@ -228,8 +228,9 @@ impl LoomStore for MemoryStore {
             if !looms.ids.contains_key(&sealed.id) {
                 check_received(sealed, self.writer, &|id| Ok(looms.blobs.contains_key(&id)))?;
             }
-            if looms.proofs.contains_key(&sealed.entry.writer) {
-                return Err(StoreError::Cheater { loom, writer: sealed.entry.writer });
+            let (writer, sequence) = (sealed.entry.writer, sealed.entry.sequence);
+            if looms.proofs.get(&(loom, writer)).is_some_and(|proof| proof.place() <= sequence) {
+                return Err(StoreError::Cheater { loom, writer });
             }
         }
         if entries.is_empty() {
@@ -323,7 +324,7 @@ impl LoomStore for MemoryStore {
         Ok(self.lock().states(loom))
     }
 
-    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+    fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         Ok(self.lock().proofs.values().cloned().collect())
     }
 
@@ -340,6 +341,8 @@ impl LoomStore for MemoryStore {
     fn verify(&self, loom: Option<LoomId>) -> Result<Verified, StoreError> {
         let looms = self.lock();
         let mut findings = Findings::default();
+        let proofs = looms.proofs.values().filter(|proof| loom.is_none_or(|loom| loom == proof.loom));
+        proofs.for_each(|proof| findings.divided(proof));
         for (log, entries) in looms.logs.iter().filter(|(log, _)| loom.is_none_or(|loom| loom == log.loom)) {
             findings.count_loom(log.loom);
             let mut head = Head::default();

@@ -6,7 +6,7 @@ use super::copies::{self, Cut, Fit, KnownLog};
 use super::memory::{Looms, MemoryStore};
 use super::rows::{Log, RECEIVED};
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, ForkProof, Head, Segment, SignedHead};
+use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::{Attestation, MemberRecord, RecordError};
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
@@ -85,14 +85,12 @@ impl CopyStore for MemoryStore {
         let SignedHead { loom, writer, .. } = segment.signed;
         let log = Log { loom, writer };
         let mut looms = self.lock();
-        if looms.proofs.contains_key(&writer) {
-            return Err(StoreError::Cheater { loom, writer });
-        }
         if writer == self.writer() || writer == RECEIVED {
             let id = segment.entries.first().map_or(EntryId::from_digest([0; 32]), |sealed| sealed.id);
             return Err(StoreError::Foreign { id, writer });
         }
-        let skip = match copies::fit(&segment, &(&*looms, log))? {
+        let divides = looms.proofs.get(&(loom, writer)).map(EquivocationProof::place);
+        let skip = match copies::fit(&segment, &(&*looms, log), divides)? {
             Fit::Done(taken) => return Ok(taken),
             Fit::New { skip } => skip,
         };
@@ -115,12 +113,18 @@ impl CopyStore for MemoryStore {
         Ok(self.lock().chain(Log { loom, writer }, sequence))
     }
 
-    fn accuse(&self, proof: &ForkProof) -> Result<bool, StoreError> {
-        Ok(proof.holds() && self.lock().proofs.insert(proof.writer(), proof.clone()).is_none())
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        let mut looms = self.lock();
+        let known = looms.proofs.get(&(proof.loom, proof.writer)).map(EquivocationProof::place);
+        let is_new = proof.holds() && known.is_none_or(|known| proof.place() < known);
+        if is_new {
+            looms.proofs.insert((proof.loom, proof.writer), proof.clone());
+        }
+        Ok(is_new)
     }
 
-    fn is_accused(&self, writer: WriterKey) -> Result<bool, StoreError> {
-        Ok(self.lock().proofs.contains_key(&writer))
+    fn accused(&self, loom: LoomId, writer: WriterKey) -> Result<Option<u64>, StoreError> {
+        Ok(self.lock().proofs.get(&(loom, writer)).map(EquivocationProof::place))
     }
 
     fn successors(&self, loom: LoomId, key: WriterKey) -> Result<Vec<WriterKey>, StoreError> {

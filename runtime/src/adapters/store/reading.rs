@@ -13,7 +13,7 @@ use super::proved::ProofChecks;
 use super::rows::{self, LAYOUT, Log, Place, Space};
 use super::{durable_copies, verify};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CastBatch, CastChain, CastHead, ForkProof, Head, Sealed};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, EquivocationProof, Head, Sealed};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
 /// A copy of a record, open for reading. It takes no entries.
@@ -159,7 +159,7 @@ impl LoomStore for ReadingStore {
         durable_copies::formerly(self.database())
     }
 
-    fn proofs(&self) -> Result<Vec<ForkProof>, StoreError> {
+    fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         durable_copies::proofs(self.database())
     }
 

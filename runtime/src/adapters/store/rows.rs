@@ -34,7 +34,7 @@ pub(super) const META_COMMIT: &[u8] = b"commit";
 pub(super) const META_FILE: &[u8] = b"key file";
 /// Rows of [`Space::Meta`]: a place → the chain there, and the writer's signature of it.
 const META_SIGNED: &[u8] = b"signed";
-/// Rows of [`Space::Meta`]: a writer → the proof that it has signed two histories.
+/// Rows of [`Space::Meta`]: a loom and a writer → the proof that it has signed two histories.
 pub(super) const META_PROOF: &[u8] = b"proof";
 
 /// Rows of [`Space::Meta`]: a key under which this node has written before → nothing.
@@ -200,8 +200,8 @@ pub(super) fn covered_place(key: &[u8]) -> Option<Place> {
 }
 
 /// The key under which the proof against a writer is kept.
-pub(super) fn proof_key(writer: WriterKey) -> Vec<u8> {
-    [META_PROOF, writer.as_bytes()].concat()
+pub(super) fn proof_key(loom: LoomId, writer: WriterKey) -> Vec<u8> {
+    [META_PROOF, loom.as_bytes().as_slice(), writer.as_bytes()].concat()
 }
 
 /// The key under which a former key of this node is kept.

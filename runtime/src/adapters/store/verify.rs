@@ -26,10 +26,10 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
     let mut expected = Indexes::default();
     match durable_copies::proofs(view) {
         Ok(proofs) => {
-            for proof in proofs.iter().filter(|proof| loom.is_none_or(|loom| loom == proof.early.loom)) {
-                let what = format!("writer {} has signed two histories; nothing more is taken of it", proof.writer());
-                findings.loom(proof.early.loom, what);
-            }
+            proofs
+                .iter()
+                .filter(|proof| loom.is_none_or(|loom| loom == proof.loom))
+                .for_each(|it| findings.divided(it));
         }
         Err(error) => findings.store(format!("reading the proofs failed: {error}")),
     }

@@ -31,6 +31,12 @@ pub struct EquivocationProof {
 }
 
 impl EquivocationProof {
+    /// That two ways go on from one head.
+    pub fn new(loom: LoomId, writer: WriterKey, common: Head, mut sides: [Side; 2]) -> Self {
+        sides.sort_by_key(|side| side.ids.first().copied());
+        Self { loom, writer, common, sides }
+    }
+
     /// The first place at which the histories differ.
     pub const fn place(&self) -> u64 {
         self.common.sequence.saturating_add(1)

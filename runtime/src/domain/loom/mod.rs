@@ -31,7 +31,7 @@ pub use opened::{
 };
 pub use others::Others;
 pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, RecordedEvaluation, Returned, Said, Spent};
-pub use segment::{CheckedSegment, ForkProof, Segment, SegmentError, SignedHead};
+pub use segment::{CheckedSegment, Segment, SegmentError, SignedHead};
 pub use text::{Blob, Payload, Payloads};
 pub use view::{
     Again, Aside, CutOff, EntityView, GateRun, Later, Observation, Replay, Restored, Tail, TextOf, Tree, Turn,

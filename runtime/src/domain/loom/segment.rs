@@ -1,17 +1,15 @@
 //! Segments: a stretch of one writer's log of one loom, with the writer's signature over where it leads.
 //!
 //! A log is a chain of hashes (see [`Head`]), so one signature over a head vouches for every entry up to it. Whoever holds a copy
-//! can hand it on: what it hands on is the writer's word, not its own. Two signed heads that cannot both be of one log prove
-//! that the writer signed two histories, to everybody ([`ForkProof`]).
+//! can hand it on: what it hands on is the writer's word, not its own.
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::entry::{EntryError, Head, Sealed};
 use super::minted::Unminted;
 use super::text::Blob;
-use crate::domain::ids::{EntryId, LoomId, WriterKey};
+use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::limits::{SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
 
 /// Says what is signed, so that no other signature of the key can be taken for it.
@@ -223,104 +221,5 @@ impl Segment {
             return Err(SegmentError::Text { id: blob.id.to_string() });
         }
         Ok(CheckedSegment { from, entries, blobs, signed })
-    }
-}
-
-/// Two signed heads that cannot be of one log: the later one's history has another chain where the earlier one ends. It convinces
-/// whoever checks it, without the entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForkProof {
-    /// The head of one history.
-    pub early: SignedHead,
-    /// The head of the other, not shorter.
-    pub late: SignedHead,
-    /// The chain of the other where the first ends.
-    pub chain: [u8; 32],
-    /// The ids that lead from there to the later head.
-    pub ids: Vec<EntryId>,
-}
-
-impl ForkProof {
-    /// Whether it proves what it says.
-    pub fn holds(&self) -> bool {
-        let Self { early, late, chain, ids } = self;
-        let start = Head { sequence: early.head.sequence, chain: *chain };
-        let end = ids.iter().fold(start, |head, id| head.after(id));
-        (early.loom, early.writer) == (late.loom, late.writer)
-            && early.head.chain != *chain
-            && end == late.head
-            && early.is_signed()
-            && late.is_signed()
-    }
-
-    /// Whose.
-    pub const fn writer(&self) -> WriterKey {
-        self.early.writer
-    }
-
-    /// As it is kept and sent: DAG-CBOR.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let head = |signed: &SignedHead| {
-            (signed.head.sequence, Bytes(signed.head.chain.to_vec()), Bytes(signed.signature.to_vec()))
-        };
-        let ids = self.ids.iter().map(|id| Bytes(id.digest().to_vec())).collect();
-        let written = Written {
-            loom: self.early.loom,
-            writer: self.early.writer,
-            early: head(&self.early),
-            late: head(&self.late),
-            chain: Bytes(self.chain.to_vec()),
-            ids,
-        };
-        // Strings, numbers and bytes: DAG-CBOR holds all of them.
-        serde_ipld_dagcbor::to_vec(&written).unwrap_or_default()
-    }
-
-    /// Reads a proof; nothing where the bytes are none, or prove nothing.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let Written { loom, writer, early, late, chain, ids } = serde_ipld_dagcbor::from_slice(bytes).ok()?;
-        let head = |(sequence, chain, signature): (u64, Bytes, Bytes)| {
-            let head = Head { sequence, chain: chain.0.try_into().ok()? };
-            Some(SignedHead { loom, writer, head, signature: signature.0.try_into().ok()? })
-        };
-        let ids = ids.into_iter().map(|id| id.0.try_into().ok().map(EntryId::from_digest)).collect::<Option<_>>()?;
-        let proof = Self { early: head(early)?, late: head(late)?, chain: chain.0.try_into().ok()?, ids };
-        proof.holds().then_some(proof)
-    }
-}
-
-/// A proof as it is written.
-#[derive(Debug, Serialize, Deserialize)]
-struct Written {
-    loom: LoomId,
-    writer: WriterKey,
-    early: (u64, Bytes, Bytes),
-    late: (u64, Bytes, Bytes),
-    chain: Bytes,
-    ids: Vec<Bytes>,
-}
-
-#[derive(Debug)]
-struct Bytes(Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Bytes;
-            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                out.write_str("bytes")
-            }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-        }
-        deserializer.deserialize_bytes(Visitor)
     }
 }

@@ -10,7 +10,7 @@ use super::proved::CheckedProof;
 use super::reader::Reader;
 use super::record::{CheckedRecord, CheckedSuccession, MemberRecord, Vouched, relied_on};
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Body, CastHead, CastUnit, ForkProof, Head, Sealed};
+use crate::domain::loom::{Body, CastHead, CastUnit, EquivocationProof, Head, Sealed};
 
 /// Everything that a store has of one loom.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Batch {
     logs: Vec<WriterKey>,
     proved: Vec<CheckedProof>,
     casts: Vec<CastHead>,
-    proofs: Vec<ForkProof>,
+    proofs: Vec<EquivocationProof>,
     vouched: Vouched,
     founder: Option<CheckedRecord>,
     parts: Vec<LogPart>,
@@ -83,8 +83,8 @@ impl Batch {
 
     /// These writers are proved to have signed two histories.
     #[must_use]
-    pub fn with_proofs(mut self, proofs: impl IntoIterator<Item = ForkProof>) -> Self {
-        let of_loom = proofs.into_iter().filter(|proof| proof.early.loom == self.loom);
+    pub fn with_proofs(mut self, proofs: impl IntoIterator<Item = EquivocationProof>) -> Self {
+        let of_loom = proofs.into_iter().filter(|proof| proof.loom == self.loom);
         self.proofs.extend(of_loom);
         self
     }
@@ -178,7 +178,7 @@ impl Batch {
             }
         }
         for proof in &self.proofs {
-            known.equivocates(proof);
+            known.divides(proof);
         }
         known
     }

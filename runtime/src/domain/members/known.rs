@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::proved::CheckedProof;
 use super::record::{CheckedRecord, Vouched};
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{EquivocationProof, ForkProof, Head, Sealed};
+use crate::domain::loom::{EquivocationProof, Head, Sealed};
 
 /// One entry of a history: its place in its writer's log, and its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,13 +130,6 @@ impl<'a> Known<'a> {
         for side in &proof.sides {
             self.ids(proof.writer, proof.common, side.ids.iter().copied());
         }
-    }
-
-    /// A proof of two histories that holds, and says only that they are two somewhere before a place. The earliest place counts.
-    pub fn equivocates(&mut self, proof: &ForkProof) {
-        let sequence = proof.early.head.sequence;
-        self.equivocates_from(proof.writer(), sequence);
-        self.ids(proof.writer(), Head { sequence, chain: proof.chain }, proof.ids.iter().copied());
     }
 
     /// That a writer's histories are proved to be two from one place on.

@@ -19,9 +19,10 @@ pub(super) fn weight(message: &CopyMessage) -> usize {
         CopyMessage::Attestation { attestation, .. } => attestation.to_bytes().len(),
         CopyMessage::Segment(segment) => size(segment),
         CopyMessage::Held { .. } | CopyMessage::Later { .. } => 0,
-        CopyMessage::Refused { what, proof, .. } => {
-            let ids = proof.as_ref().map_or(0, |proof| proof.ids.len());
-            what.len().saturating_add(ids.saturating_mul(64))
+        CopyMessage::Refused { what, .. } => what.len(),
+        CopyMessage::Divided { proof, entries } => {
+            let entries = entries.iter().map(|entry| entry.to_bytes().len());
+            entries.fold(proof.to_bytes().len(), usize::saturating_add)
         }
     };
     inside.saturating_add(256)

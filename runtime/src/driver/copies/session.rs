@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::accuse::Accusing;
 use super::attest::Attesting;
 use super::cost::{cost, size, weight};
 use super::writers::Later;
@@ -18,7 +19,7 @@ use crate::domain::limits::{
     COPY_ANSWER_BYTES_MAX, COPY_ANSWERS_WAITING_MAX, ENTRY_BYTES_MAX, LOG_COST_BYTES, SEGMENT_BYTES, TAKEN_BYTES_MAX,
     UNANSWERED_BYTES_MAX, WRITERS_MAX, WRITERS_PER_PEER_MAX,
 };
-use crate::domain::loom::{Body, ForkProof, Head, Segment, SignedHead, text_ids};
+use crate::domain::loom::{Body, Head, Segment, SignedHead, text_ids};
 use crate::domain::members::Reader;
 use crate::driver::fault::chain;
 use crate::ports::{LogState, StoreError, Taken};
@@ -39,7 +40,7 @@ enum Next {
 
 /// How far one log is on the other side.
 #[derive(Debug, Clone, Copy, Default)]
-struct There {
+pub(super) struct There {
     /// What was sent, or is known to be there.
     sent: u64,
     /// It was refused: nothing more of it is sent.
@@ -52,7 +53,7 @@ pub struct Session {
     pub(super) copies: Arc<Copies>,
     pub(super) peer: Keeper,
     /// The looms that this side has named, and the logs there as far as they are known.
-    looms: HashMap<LoomId, HashMap<WriterKey, There>>,
+    pub(super) looms: HashMap<LoomId, HashMap<WriterKey, There>>,
     /// The looms that the other side has named: before that nothing is sent of them.
     pub(super) heard: HashSet<LoomId>,
     /// The looms of which there may be something to send.
@@ -75,6 +76,7 @@ pub struct Session {
     taken_bytes: usize,
     pub(super) attesting: Attesting,
     pub(super) later: Later,
+    pub(super) accusing: Accusing,
 }
 
 impl Session {
@@ -101,6 +103,7 @@ impl Session {
             taken_bytes: 0,
             attesting: Attesting::default(),
             later: Later::default(),
+            accusing: Accusing::default(),
         };
         session.greet()?;
         session.copies.note_all(&session.peer, |state| {
@@ -120,11 +123,13 @@ impl Session {
         Ok(())
     }
 
-    fn have(&mut self, loom: LoomId) -> Result<(), StoreError> {
+    pub(super) fn have(&mut self, loom: LoomId) -> Result<(), StoreError> {
         let Some(copies) = self.copies.of(loom) else { return Ok(()) };
         // Who is no keeper any more is told just that.
         let is_keeper = copies.kind(&self.peer) != CopyKind::None;
         let mut logs = if is_keeper { self.copies.logs(loom)? } else { Vec::new() };
+        // What is to come from its beginning is not said to be here.
+        logs.retain(|log| !self.accusing.awaited.contains(&(loom, log.writer)));
         // No more than the other side hears; this node's own log among them.
         let own = self.copies.disk.writer();
         logs.sort_by_key(|log| log.writer != own);
@@ -222,10 +227,8 @@ impl Session {
                 }
                 Ok(())
             }
-            CopyMessage::Refused { loom, writer, what, proof } => {
-                if let Some(proof) = proof {
-                    self.accused(loom, writer, *proof).await?;
-                }
+            CopyMessage::Divided { proof, entries } => self.accused(*proof, entries).await,
+            CopyMessage::Refused { loom, writer, what } => {
                 let Some(logs) = self.looms.get_mut(&loom) else { return Ok(()) };
                 match writer {
                     Some(writer) => {
@@ -321,12 +324,10 @@ impl Session {
                 self.renew(loom, &signed)?;
                 continue;
             }
-            let ours = here.logs(loom)?.into_iter().find(|log| log.writer == signed.writer).and_then(|log| log.signed);
-            let proof = ours
-                .filter(|ours| ours.head.sequence == signed.head.sequence)
-                .map(|early| Box::new(ForkProof { early, late: signed, chain: signed.head.chain, ids: Vec::new() }));
-            if let Some(proof) = proof.filter(|proof| proof.holds()) {
-                self.report(loom, proof).await?;
+            // Another history: from where on, its beginning says.
+            let is_proved = self.copies.disk.accused(loom, signed.writer)?.is_some();
+            if chain.is_some() && !is_proved {
+                self.ask_from_the_beginning(loom, signed.writer)?;
             }
         }
         Ok(())
@@ -433,11 +434,17 @@ impl Session {
                 self.flush().await?;
                 self.have(loom)
             }
-            Err(StoreError::Forked { proof, .. }) => self.report(loom, proof).await,
+            Ok(Taken::Divided) => {
+                if !self.ask_from_the_beginning(loom, writer)? {
+                    let what = "it goes on from another history than the one that is here".to_owned();
+                    self.refuse(loom, Some(writer), what);
+                }
+                Ok(())
+            }
+            Err(StoreError::Forked { proof, .. }) => self.report(*proof).await,
             Err(error @ StoreError::Cheater { .. }) => {
-                let proof = self.copies.disk.proofs()?.into_iter().find(|proof| proof.writer() == writer).map(Box::new);
-                let (writer, what) = (Some(writer), chain(&error));
-                self.push(CopyMessage::Refused { loom, writer, what, proof });
+                self.looms.entry(loom).or_default().entry(writer).or_default();
+                self.push(CopyMessage::Refused { loom, writer: Some(writer), what: chain(&error) });
                 Ok(())
             }
             // This node's own log comes back: all of it is here, or comparing what both have has found out that it is not.
@@ -491,7 +498,7 @@ impl Session {
         if self.looms.contains_key(&loom) {
             self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
         }
-        self.push(CopyMessage::Refused { loom, writer, what, proof: None });
+        self.push(CopyMessage::Refused { loom, writer, what });
     }
 
     fn answered(&mut self, loom: LoomId, writer: Option<WriterKey>, sequence: u64) {
@@ -569,6 +576,9 @@ impl Session {
                     Next::Attestations => Ok(self.attesting.out.pop_front()),
                     Next::Segment(segment) => self.send(*segment),
                 };
+            }
+            if is_kept && self.heard.contains(&loom) && self.tell_of(loom)? {
+                return Ok(self.pop());
             }
             self.dirty.remove(&loom);
         }

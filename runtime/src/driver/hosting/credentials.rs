@@ -116,8 +116,8 @@ impl Shown {
             known.proved(proof);
         }
         let divided = store.proofs().map_err(|error| ours(&error))?;
-        for proof in divided.iter().filter(|proof| proof.early.loom == loom) {
-            known.equivocates(proof);
+        for proof in divided.iter().filter(|proof| proof.loom == loom) {
+            known.divides(proof);
         }
         let (reader, own) = (Reader::new(&known), store.writer());
         if let Some(Sealed { id, entry, .. }) = reader.later().next() {

@@ -7,8 +7,8 @@ use serde_bytes::ByteBuf;
 use super::taking::{Import, cost};
 use super::{CarError, LeftWhy, Manifest};
 use crate::domain::ids::{EntryId, WriterKey};
-use crate::domain::limits::{ARCHIVE_ATTESTATIONS_MAX, PROOF_BYTES_MAX, PROOF_IDS_MAX, PROVED_LOOM_MAX};
-use crate::domain::loom::{Body, ForkProof, Sealed};
+use crate::domain::limits::{ARCHIVE_ATTESTATIONS_MAX, PROOF_BYTES_MAX, PROVED_LOOM_MAX};
+use crate::domain::loom::{Body, EquivocationProof, Sealed};
 use crate::domain::members::{
     Attestation, CheckedProof, MemberRecord, ProofError, ProvedEntry, RecordError, Succession,
 };
@@ -43,7 +43,7 @@ impl Manifest {
     }
 
     /// The proofs that writers have signed two histories. One for each writer is enough.
-    pub(super) fn divided(&self) -> Result<Vec<ForkProof>, CarError> {
+    pub(super) fn divided(&self) -> Result<Vec<EquivocationProof>, CarError> {
         if self.divided.len() > ARCHIVE_ATTESTATIONS_MAX {
             let count = self.divided.len();
             return Err(CarError::Malformed(format!(
@@ -51,8 +51,8 @@ impl Manifest {
             )));
         }
         let proofs = self.divided.iter().map(|bytes| {
-            let proof = ForkProof::parse(bytes).filter(|_| bytes.len() <= PROOF_BYTES_MAX);
-            proof.filter(|proof| proof.early.loom == self.loom && proof.ids.len() <= PROOF_IDS_MAX)
+            let proof = Some(bytes).filter(|bytes| bytes.len() <= PROOF_BYTES_MAX);
+            proof.and_then(|bytes| EquivocationProof::parse(bytes)).filter(|proof| proof.loom == self.loom)
         });
         let proofs = proofs.collect::<Option<Vec<_>>>();
         proofs
@@ -68,7 +68,7 @@ impl Manifest {
                 Attestation::Succession(_) => self.successions.push(bytes),
             }
         }
-        let divided = store.proofs()?.into_iter().filter(|proof| proof.early.loom == self.loom);
+        let divided = store.proofs()?.into_iter().filter(|proof| proof.loom == self.loom);
         self.divided = divided.map(|proof| ByteBuf::from(proof.to_bytes())).collect();
         let proved: Vec<Vec<u8>> = store.proved(self.loom)?.iter().map(|proof| proof.to_proof().to_bytes()).collect();
         self.proved = proved.iter().map(|bytes| EntryId::of(bytes)).collect();
@@ -143,7 +143,7 @@ impl Import<'_> {
 
     /// Keeps the proofs that writers whose entries were taken have signed two histories.
     pub(super) fn accuse(&self) -> Result<(), CarError> {
-        let known = self.divided.iter().filter(|proof| self.writers.contains(&proof.writer()));
+        let known = self.divided.iter().filter(|proof| self.writers.contains(&proof.writer));
         for proof in known {
             self.store.accuse(proof)?;
         }

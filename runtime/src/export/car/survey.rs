@@ -9,7 +9,9 @@ use super::taking::cost;
 use super::{CarError, LeftOut, LeftWhy, Manifest};
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
 use crate::domain::limits::ARCHIVE_HELD_BYTES_MAX;
-use crate::domain::loom::{Body, CastHead, ForkProof, Head, Sealed, Segment, SegmentError, SignedHead, text_ids};
+use crate::domain::loom::{
+    Body, CastHead, EquivocationProof, Head, Sealed, Segment, SegmentError, SignedHead, text_ids,
+};
 use crate::domain::members::{Attestation, Batch, CheckedProof, LogPart, Principal, ProvedEntry, Reader, Vouched};
 use crate::ports::{CopyStore, StoreError};
 
@@ -60,7 +62,7 @@ pub(super) struct Survey<'a> {
     proved: HashSet<[u8; 32]>,
     proofs: Vec<CheckedProof>,
     vouched: Vouched,
-    divided: Vec<ForkProof>,
+    divided: Vec<EquivocationProof>,
 }
 
 impl<'a> Survey<'a> {

@@ -8,7 +8,9 @@ use super::survey::Keeping;
 use super::{Archived, CarError, LeftOut, LeftWhy, Manifest, Step};
 use crate::domain::ids::{BlobId, EntityId, EntryId, WriterKey};
 use crate::domain::limits::{ARCHIVE_BLOCK_COST_BYTES, ARCHIVE_HELD_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX};
-use crate::domain::loom::{CastBatch, CastHead, CastStream, ForkProof, Head, Sealed, Segment, SignedHead, text_ids};
+use crate::domain::loom::{
+    CastBatch, CastHead, CastStream, EquivocationProof, Head, Sealed, Segment, SignedHead, text_ids,
+};
 use crate::domain::members::{Attestation, CheckedProof};
 use crate::ports::{CopyStore, StoreError, Taken};
 
@@ -75,7 +77,7 @@ pub(super) struct Import<'a> {
     pub(super) writers: HashSet<WriterKey>,
     /// Everybody whom the archive names as a writer.
     pub(super) named: HashSet<WriterKey>,
-    pub(super) divided: Vec<ForkProof>,
+    pub(super) divided: Vec<EquivocationProof>,
     /// Proved entries that are to be kept.
     pub(super) proved: Vec<CheckedProof>,
     pub(super) proved_bytes: usize,
@@ -302,6 +304,11 @@ impl<'a> Import<'a> {
             Ok(Taken::Known) => {}
             Ok(Taken::Gap(at)) => {
                 return Err(CarError::Malformed(format!("a stretch behind entry {at} of {writer} is missing")));
+            }
+            Ok(Taken::Divided) if self.keeping.is_some() => self.stop(writer, count),
+            Ok(Taken::Divided) => {
+                let what = format!("a stretch of {writer} goes on from another history than what is here");
+                return Err(CarError::Malformed(what));
             }
             // This node wrote it itself, and has it.
             Err(StoreError::Foreign { .. }) if writer == self.store.writer() => {}
