@@ -133,6 +133,9 @@ pub fn turn(turn: &Turn, redaction: Redaction) -> Value {
         "reason": turn.ended.as_ref().map(|(_, reason)| reason),
         "reward": turn.reward,
     });
+    if let (Some(loom), Some(object)) = (turn.from, value.as_object_mut()) {
+        object.insert("loom".to_owned(), json!(loom.to_string()));
+    }
     if redaction == Redaction::Default {
         redact_json(&mut value);
     }

@@ -17,7 +17,10 @@ use thiserror::Error;
 use crate::domain::event::Event;
 use crate::domain::guest::Manifest;
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
-use crate::domain::loom::{CastBatch, CastChain, CastHead, EntryError, EquivocationProof, Head, Payload, Sealed};
+use crate::domain::loom::{
+    CastBatch, CastChain, CastHead, EntryError, EquivocationProof, Foreign, ForeignBudget, ForeignError, ForkSource,
+    Head, Payload, Sealed,
+};
 use crate::domain::medium::{CallArguments, Evaluated, Evaluation, GateAnswer, Image, MediumOpening};
 use crate::domain::members::{Attestation, Batch, CheckedRecord, MemberRecord, RecordError};
 use crate::domain::model::{ModelError, Question, RawAnswer};
@@ -272,6 +275,15 @@ pub trait LoomStore: MemberStore {
             Payload::Inline(text) => Ok(Some(text.clone())),
             Payload::Blob { id, .. } => Ok(self.blob(*id)?.and_then(|bytes| String::from_utf8(bytes).ok())),
         }
+    }
+
+    /// A thread of another loom that an entity continues, read and checked. `budget` is what such threads of one loom may take together.
+    ///
+    /// # Errors
+    /// What is missing of it, or not as its writers signed it.
+    fn foreign(&self, source: &ForkSource, budget: &ForeignBudget) -> Result<Foreign, ForeignError> {
+        let piece = |id: BlobId| self.blob(id).ok().flatten();
+        Foreign::read(source, &piece, &|all| self.checked(all), budget)
     }
 
     /// The logs of a loom, one for each writer, in the order of their keys. Entries that came outside of a log are in none.

@@ -470,7 +470,7 @@ impl Machine {
 }
 
 fn fork(of: u64, turns: u64) -> Fork {
-    Fork { of: entity(of), turns, strategy: ForkStrategy::Replay }
+    Fork { of: entity(of), turns, strategy: ForkStrategy::Replay, from: None }
 }
 
 #[test]

@@ -282,7 +282,7 @@ pub(crate) fn opened(dice: &mut Dice, change: impl FnOnce(&mut Opened)) -> Body 
 }
 
 pub(crate) const fn fork(of: EntityId, turns: u64) -> Fork {
-    Fork { of, turns, strategy: ForkStrategy::Replay }
+    Fork { of, turns, strategy: ForkStrategy::Replay, from: None }
 }
 
 pub(crate) fn ended(result: &str) -> Body {

@@ -63,6 +63,7 @@ impl CliError {
             | Fault::NoNode { .. }
             | Fault::NoLoom { .. }
             | Fault::Void { .. }
+            | Fault::Foreign(_)
             | Fault::Unsigned { .. } => Self::usage(fault),
             Fault::Store(_)
             | Fault::Copies(_)

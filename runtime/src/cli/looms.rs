@@ -6,9 +6,10 @@ use serde_json::{Value, json as object};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
-use crate::domain::ids::{EntryId, LoomId};
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::FINDINGS_MAX;
-use crate::domain::loom::{Body, EntityView, Tree, Turn, ViewError};
+use crate::domain::loom::{Body, EntityView, ForeignBudget, ForeignOrigin, Payload, Tree, Turn, ViewError};
+use crate::domain::members::Principal;
 use crate::driver::Amendment;
 use crate::export;
 use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
@@ -204,6 +205,9 @@ fn header(id: &str, tree: &Tree) -> Page {
             page.line(format_args!("  called through: {}", origins(view).join(", ")));
         }
         page.line(format_args!("  intent: {}", line(&view.intent)));
+        if let Some(origin) = tree.foreign_origin(entity) {
+            came_from(&mut page, origin);
+        }
         if let Err(why @ (ViewError::Unknown { .. } | ViewError::Unenforced { .. })) = tree.may_go_on(entity) {
             page.line(format_args!("  {why}"));
         }
@@ -226,9 +230,41 @@ fn header(id: &str, tree: &Tree) -> Page {
     page
 }
 
+/// Where the thread of another loom comes from that an entity continues. All of it is its writers' word, which decides nothing here.
+fn came_from(page: &mut Page, origin: &ForeignOrigin) {
+    let turns = count(origin.turns, "turn", "turns");
+    page.line(format_args!("  goes on after {turns} of entity {} of loom {}", origin.entity, origin.loom));
+    if let Some(after) = origin.after {
+        page.line(format_args!("    behind entry {after}"));
+    }
+    match &origin.founder {
+        Some(founder) => page.line(format_args!("    a loom that {founder} founded")),
+        None => page.line(format_args!("    a loom of which it is not known who founded it")),
+    }
+    for (writer, name) in origin.writers.iter().take(ASIDE_NAMED) {
+        match name {
+            Some(name) => page.line(format_args!("    written by {name}, key {writer}")),
+            None => page.line(format_args!("    written by key {writer}")),
+        }
+    }
+    page.line(format_args!("    shown as it was signed; it decides nothing here, and counts as untrusted"));
+}
+
 /// The nodes through which an entity was called, from the root on.
 fn origins(view: &EntityView) -> Vec<String> {
     view.opened.origins.iter().map(|origin| origin.node.to_string()).collect()
+}
+
+/// The same, for programs.
+fn foreign_json(tree: &Tree, entity: EntityId) -> Option<Value> {
+    let origin = tree.foreign_origin(entity)?;
+    let writer = |(writer, name): &(WriterKey, Option<Principal>)| object!({ "key": writer.to_string(), "is": name.as_ref().map(members::principal_json) });
+    Some(object!({
+        "loom": origin.loom.to_string(), "entity": origin.entity.to_string(), "turns": origin.turns,
+        "after": origin.after.map(|after| after.to_string()),
+        "founder": origin.founder.as_ref().map(members::principal_json),
+        "writers": origin.writers.iter().map(writer).collect::<Vec<_>>(),
+    }))
 }
 
 fn line(text: &str) -> String {
@@ -240,6 +276,10 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
         let value = |turn: &Turn| {
             let mut value = export::turn(turn, export::Redaction::Default);
             let origins = tree.entity(turn.entity).map(origins).unwrap_or_default();
+            let from = foreign_json(tree, turn.entity);
+            if let (Some(from), Some(object)) = (from, value.as_object_mut()) {
+                object.insert("continues".to_owned(), from);
+            }
             if let Some(object) = value.as_object_mut().filter(|_| !origins.is_empty()) {
                 object.insert("origins".to_owned(), origins.into());
             }
@@ -299,7 +339,8 @@ fn threads(settings: &Settings, named: Option<&str>) -> Result<Vec<Finding>, Cli
     let mut findings = Vec::new();
     for loom in looms {
         let batch = store.batch(loom).map_err(CliError::fault)?;
-        let tree = Tree::read(&batch, &|payload| store.text(payload).ok().flatten()).map_err(CliError::fault)?;
+        let (budget, text) = (ForeignBudget::default(), |payload: &Payload| store.text(payload).ok().flatten());
+        let tree = Tree::read_with(&batch, &text, &|source| store.foreign(source, &budget)).map_err(CliError::fault)?;
         let room = FINDINGS_MAX - findings.len();
         let wrong = tree.aside().iter().filter(|aside| aside.why.is_wrong()).take(room);
         findings.extend(wrong.map(|aside| Finding {
@@ -307,6 +348,13 @@ fn threads(settings: &Settings, named: Option<&str>) -> Result<Vec<Finding>, Cli
             sequence: None,
             entry: Some(aside.entry),
             what: format!("the {} of entity {} is put aside: {}", aside.kind, aside.entity, aside.why),
+        }));
+        let room = FINDINGS_MAX - findings.len();
+        findings.extend(tree.unread().take(room).map(|(entity, entry, why)| Finding {
+            loom: Some(loom),
+            sequence: None,
+            entry: Some(entry),
+            what: format!("the thread of another loom that entity {entity} continues does not hold: {why}"),
         }));
     }
     Ok(findings)

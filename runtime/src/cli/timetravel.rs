@@ -6,9 +6,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json as object};
 
 use crate::domain::context::cut;
-use crate::domain::ids::{EntityId, EntryId};
+use crate::domain::ids::{EntityId, EntryId, LoomId};
 use crate::domain::loom::{Body, How, Tree, Turn};
-use crate::driver::{CastError, CastOptions, Control, ReplayError};
+use crate::driver::{Cantrip, CastError, CastOptions, Control, Fault, ReplayError, Runtime, Summoned, TakenThread};
 use crate::export;
 use crate::ports::{Guest, LoomStore};
 
@@ -35,23 +35,82 @@ fn place(tree: &Tree, store: &dyn LoomStore, entry: EntryId) -> Result<(EntityId
             .hint("`loom show` names turns by their entries")
     })?;
     let thread = tree.thread(entity).map_err(CliError::fault)?;
-    let spoken = thread.iter().filter(|turn| turn.said.is_some());
-    let upto = spoken.take_while(|turn| turn.at_us <= sealed.entry.at_us || turn.id == entry).count();
-    let turns = if matches!(sealed.entry.body, Body::Opened(_)) { 0 } else { upto };
+    let mut spoken = thread.iter().filter(|turn| turn.said.is_some());
+    let turns = match tree.turn_of(entry) {
+        Some(turn) => spoken.position(|of| of.id == turn).map_or(0, |before| before + 1),
+        None if matches!(sealed.entry.body, Body::Opened(_)) => 0,
+        // It is in no turn: those that were made before it are kept.
+        None => spoken.take_while(|turn| turn.from.is_some() || turn.at_us <= sealed.entry.at_us).count(),
+    };
     Ok((entity, turns as u64))
+}
+
+/// The loom that an entry is in.
+fn loom_of(settings: &Settings, entry: EntryId) -> Result<LoomId, CliError> {
+    let sealed = settings.reading()?.entry(entry).map_err(CliError::fault)?;
+    let sealed = sealed.ok_or_else(|| {
+        CliError::usage(anyhow::anyhow!("there is no entry {entry}")).hint("`loom show` names turns by their entries")
+    })?;
+    Ok(sealed.entry.loom)
+}
+
+/// What is forked, and into which loom.
+struct Forking {
+    loom: LoomId,
+    of: EntityId,
+    turns: u64,
+    /// The thread of the loom `of` is in, where this node may not write into that one: the forks are in a loom of their own.
+    taken: Option<Arc<TakenThread>>,
+}
+
+impl Forking {
+    fn find(runtime: &Runtime, loom: LoomId, entry: EntryId) -> Result<Self, CliError> {
+        let tree = runtime.tree(loom).map_err(CliError::fault)?;
+        let (of, turns) = place(&tree, &**runtime.store(), entry)?;
+        let taken = match runtime.may_write(loom) {
+            Ok(()) => None,
+            Err(Fault::NotPermitted { .. }) => {
+                Some(Arc::new(runtime.take_thread(loom, of, turns).map_err(CliError::driver)?))
+            }
+            Err(other) => return Err(CliError::driver(other)),
+        };
+        Ok(Self { loom, of, turns, taken })
+    }
+
+    fn intent(&self, runtime: &Runtime) -> Result<String, CliError> {
+        if let Some(taken) = &self.taken {
+            return taken.intent().map_err(CliError::driver);
+        }
+        let tree = runtime.tree(self.loom).map_err(CliError::fault)?;
+        Ok(tree.restore(self.of, Some(self.turns)).map_err(CliError::fault)?.intent)
+    }
+
+    /// Founds a loom for the forks, where this node may not write into theirs.
+    fn into_own(self, runtime: &Runtime) -> Result<Self, CliError> {
+        if self.taken.is_none() {
+            return Ok(self);
+        }
+        let own = runtime.found().map_err(CliError::driver)?;
+        say(&format!(
+            "this node may not write into the loom {}: its thread goes on in a loom of your own, {own}",
+            self.loom
+        ));
+        Ok(Self { loom: own, ..self })
+    }
+
+    fn entity(&self, runtime: &Runtime, cantrip: &Cantrip) -> Result<Summoned, CliError> {
+        let options = CastOptions { control: Some(Control::new()), ..CastOptions::default() };
+        let forked = match &self.taken {
+            Some(taken) => runtime.fork_taken(cantrip, taken, self.loom, options),
+            None => runtime.fork(cantrip, self.loom, self.of, self.turns, options),
+        };
+        forked.map_err(CliError::driver)
+    }
 }
 
 pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, CliError> {
     let entry: EntryId = args.entry.parse().map_err(CliError::usage)?;
-    let loom = {
-        let store = settings.reading()?;
-        let sealed = store.entry(entry).map_err(CliError::fault)?;
-        let sealed = sealed.ok_or_else(|| {
-            CliError::usage(anyhow::anyhow!("there is no entry {entry}"))
-                .hint("`loom show` names turns by their entries")
-        })?;
-        sealed.entry.loom
-    };
+    let loom = loom_of(settings, entry)?;
     let path = match args.cantrip.clone() {
         Some(path) => path,
         None => settings.origin(loom).ok_or_else(|| {
@@ -62,16 +121,23 @@ pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, Cl
     let sandboxed = settings.sandbox()?;
     let sets = args.set.iter().map(|set| file::Change::parse(set)).collect::<Result<Vec<_>, _>>();
     let sets = sets.map_err(|what| CliError::usage(anyhow::anyhow!(what)))?;
+    // The file is checked before a loom is founded.
+    sandboxed.cantrip_with(&path, &sets)?;
     let runtime = settings.runtime(&sandboxed, false)?;
-    let tree = runtime.tree(loom).map_err(CliError::fault)?;
-    let (of, turns) = place(&tree, &**runtime.store(), entry)?;
+    let forking = Forking::find(&runtime, loom, entry)?;
     let intent = match &args.intent {
         Some(intent) => intent.clone(),
-        None => tree.restore(of, Some(turns)).map_err(CliError::fault)?.intent,
+        None => forking.intent(&runtime)?,
     };
+    let (of, turns) = (forking.of, forking.turns);
     say(&format!("{} after turn {turns} of {of}, on: {}", count(args.n as u64, "fork", "forks"), cut(&intent, 100)));
+    let forking = forking.into_own(&runtime)?;
+    if forking.taken.is_some() {
+        settings.remember_origin(forking.loom, &path);
+    }
     let run = |number: usize| {
         let (runtime, sandboxed, sets, path, intent, args) = (&runtime, &sandboxed, &sets, &path, &intent, &args);
+        let forking = &forking;
         async move {
             // Each has a model of its own: a script is used up.
             let mut cantrip = sandboxed.cantrip_with(path, sets)?;
@@ -79,26 +145,8 @@ pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, Cl
                 let folder = path.parent().unwrap_or(std::path::Path::new("."));
                 cantrip = cantrip.with_llm(super::familiar::model_named(settings, model, "--model", folder)?.llm);
             }
-            let options = CastOptions { control: Some(Control::new()), ..CastOptions::default() };
-            let mut entity = runtime.fork(&cantrip, loom, of, turns, options).map_err(CliError::driver)?;
-            let ended = entity.send(intent).await;
-            let (outcome, failure) = match ended {
-                Ok(outcome) => (outcome, None),
-                Err(CastError::Failed { failure, outcome }) => (*outcome, Some(failure.to_string())),
-                Err(CastError::NoIntent) => return Err(CliError::usage(CastError::NoIntent)),
-                Err(CastError::Fault(fault)) => return Err(CliError::driver(fault)),
-            };
-            let opened = runtime.tree(loom).map_err(CliError::fault)?;
-            let strategy = opened
-                .entity(entity.entity())
-                .ok()
-                .and_then(|view| view.opened.fork.as_ref())
-                .map(|fork| fork.strategy);
-            Ok::<Value, CliError>(object!({
-                "fork": number + 1, "entity": outcome.entity.to_string(), "strategy": strategy,
-                "how": outcome.how, "reason": outcome.reason, "result": outcome.result, "failure": failure,
-                "spent": outcome.spent,
-            }))
+            let mut entity = forking.entity(runtime, &cantrip)?;
+            forked(runtime, &mut entity, intent, number + 1).await
         }
     };
     let mut running = futures_util::stream::iter((0..args.n.max(1)).map(run)).buffered(FORKS_AT_ONCE);
@@ -106,25 +154,42 @@ pub(super) async fn fork(settings: &Settings, args: ForkArgs) -> Result<Exit, Cl
     while let Some(done) = running.next().await {
         let done = done?;
         if !args.json {
-            let text = |key: &str| done.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let result = done.get("result").filter(|result| !result.is_null()).map(ToString::to_string);
-            let answer = result.unwrap_or_else(|| text("failure"));
-            print(&format!(
-                "{}  {} ({})  by {}  {}",
-                text("entity"),
-                text("how"),
-                text("reason"),
-                text("strategy"),
-                cut(&answer, 200)
-            ))?;
+            print(&in_a_line(&done))?;
         }
         all.push(done);
     }
     if args.json {
-        print_json(&object!({ "loom": loom.to_string(), "of": of.to_string(), "turns": turns, "forks": all }))?;
+        let from = forking.taken.is_some().then(|| loom.to_string());
+        print_json(
+            &object!({ "loom": forking.loom.to_string(), "of": of.to_string(), "turns": turns, "from": from, "forks": all }),
+        )?;
     }
     let is_done = all.iter().all(|fork| fork.get("how").and_then(Value::as_str) == Some(How::Terminated.as_str()));
     Ok(if is_done { Exit::Done } else { Exit::Failed })
+}
+
+/// Runs a fork, and says what came of it.
+async fn forked(runtime: &Runtime, entity: &mut Summoned, intent: &str, number: usize) -> Result<Value, CliError> {
+    let (outcome, failure) = match entity.send(intent).await {
+        Ok(outcome) => (outcome, None),
+        Err(CastError::Failed { failure, outcome }) => (*outcome, Some(failure.to_string())),
+        Err(CastError::NoIntent) => return Err(CliError::usage(CastError::NoIntent)),
+        Err(CastError::Fault(fault)) => return Err(CliError::driver(fault)),
+    };
+    let tree = runtime.tree(entity.loom()).map_err(CliError::fault)?;
+    let fork = tree.entity(entity.entity()).ok().and_then(|view| view.opened.fork.as_ref());
+    Ok(object!({
+        "fork": number, "entity": outcome.entity.to_string(), "strategy": fork.map(|fork| fork.strategy),
+        "how": outcome.how, "reason": outcome.reason, "result": outcome.result, "failure": failure,
+        "spent": outcome.spent,
+    }))
+}
+
+fn in_a_line(fork: &Value) -> String {
+    let text = |key: &str| fork.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let result = fork.get("result").filter(|result| !result.is_null()).map(ToString::to_string);
+    let answer = cut(&result.unwrap_or_else(|| text("failure")), 200);
+    format!("{}  {} ({})  by {}  {answer}", text("entity"), text("how"), text("reason"), text("strategy"))
 }
 
 pub(super) async fn replay(settings: &Settings, args: ReplayArgs) -> Result<Exit, CliError> {

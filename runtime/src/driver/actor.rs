@@ -14,7 +14,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
     Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, IdentityRecord, Minted, Observed, Opened,
-    Origin, Payloads, Replay, Restored, Spent,
+    Origin, Payloads, Replay, Restored, Spent, Standing,
 };
 use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, SnapshotPolicy};
 use crate::domain::outcome::Outcome;
@@ -105,6 +105,8 @@ pub(super) struct Opening {
     pub(super) caller: Option<String>,
     /// What the entity's id commits to.
     pub(super) minted: Option<Minted>,
+    /// What is true of it at the start and nothing else says.
+    pub(super) standing: Option<Box<Standing>>,
 }
 
 impl Actor {
@@ -137,7 +139,7 @@ impl Actor {
     /// An actor that continues a thread. Nothing of it runs now: the medium is made when code first needs it.
     pub(super) fn continuing(parts: ActorParts, restored: Restored, same_entity: bool) -> Result<Self, Fault> {
         let mut parts = parts;
-        parts.follows = Some(restored.head);
+        parts.follows = restored.head;
         let mut past = Past {
             history: restored.history,
             turns: restored.turns,
@@ -288,7 +290,8 @@ impl Actor {
     }
 
     /// Records the entity's root context (IDENTITY-4).
-    pub(super) fn open(&mut self, intent: &str, opening: Opening) -> Result<(), Fault> {
+    /// `pieces` are those of the thread of another loom that it continues.
+    pub(super) fn open(&mut self, intent: &str, opening: Opening, pieces: Vec<Blob>) -> Result<(), Fault> {
         let nature = self.entity.nature();
         let circle = &nature.circle;
         let medium = circle.medium().name().to_owned();
@@ -319,7 +322,7 @@ impl Actor {
             minted: opening.minted,
             delegated: opening.spawned_by.and(self.head),
             origins: self.origins.clone(),
-            standing: None,
+            standing: opening.standing,
             pins: Vec::new(),
             by: None,
             note: None,
@@ -327,7 +330,8 @@ impl Actor {
             file: None,
         };
         opened.fits()?;
-        self.record(Body::Opened(Box::new(opened)), payloads.into_blobs())?;
+        let blobs = pieces.into_iter().chain(payloads.into_blobs()).collect();
+        self.record(Body::Opened(Box::new(opened)), blobs)?;
         Ok(())
     }
 

@@ -148,7 +148,7 @@ impl Actor {
         let opening = Opening { spawned_by: Some(parent.id), trace, minted, ..Opening::default() };
         Box::pin(async move {
             let _slot = slot;
-            match actor.open(&intent, opening) {
+            match actor.open(&intent, opening, Vec::new()) {
                 // What was proposed is too large: that is for whoever proposed it.
                 Err(Fault::Opening(error)) => return Ok(Err(GateError::Invalid(error.to_string()))),
                 opened => opened?,

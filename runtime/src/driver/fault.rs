@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::copies::{AcksError, NoCopies};
 use crate::domain::entity::OutOfStep;
 use crate::domain::ids::{EntityId, EntryId, LoomId, NodeName, WriterKey};
-use crate::domain::loom::{EntryError, OpenedTooLarge, Unminted, ViewError};
+use crate::domain::loom::{EntryError, ForeignError, OpenedTooLarge, Unminted, ViewError};
 use crate::domain::members::{Principal, Refused, Right};
 use crate::ports::{MediumFault, StoreError};
 
@@ -49,6 +49,9 @@ pub enum Fault {
     /// Work in the background that did not come to its end.
     #[error("the work stopped: {0}")]
     Stopped(String),
+    /// A thread of another loom that cannot be gone on with.
+    #[error("the thread cannot be taken out of its loom")]
+    Foreign(#[from] ForeignError),
     /// There is nothing to adopt.
     #[error("the entity {entity} is this node's own")]
     OwnEntity {
@@ -153,7 +156,10 @@ pub enum Fault {
 /// What would make it possible, as a command.
 fn allowing(loom: LoomId, right: Option<Right>) -> String {
     let Some(right) = right else { return String::new() };
-    let own = if right == Right::Write { "; `loom fork` makes it a loom of your own" } else { "" };
+    let own = match right {
+        Right::Write | Right::Adopt => "; `loom fork` makes a loom of your own of a thread",
+        Right::Admit => "",
+    };
     format!("; whoever may admit there allows it by `loom admit {loom} NODE --may {}`{own}", right.as_str())
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::ids::{EntityId, EntryId};
 use crate::domain::limits::{NEAR_UNCOVERED_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX, RECEIVED_BYTES_MAX};
-use crate::domain::loom::{Body, CastFamily, CastHead, CastHeadError, CastStream, Opened, Sealed};
+use crate::domain::loom::{Blob, Body, CastFamily, CastHead, CastHeadError, CastStream, Opened, Sealed};
 use crate::ports::HomeError;
 
 use super::fault::Fault;
@@ -165,9 +165,8 @@ impl Intake {
         if let Body::Unknown(unknown) = &entry.body {
             return Ok(Some(format!("a `{}` is of a kind that this version does not know", unknown.kind)));
         }
-        // The pages of a memory are no text; whatever else is kept beside an entry is.
-        let is_text = !matches!(entry.body, Body::Snapshot { .. });
-        if is_text && sealed.blobs.iter().any(|blob| std::str::from_utf8(&blob.bytes).is_err()) {
+        let is_no_text = |blob: &Blob| entry.body.is_text(&blob.id) && std::str::from_utf8(&blob.bytes).is_err();
+        if sealed.blobs.iter().any(is_no_text) {
             return Ok(Some("a text of it is not UTF-8".to_owned()));
         }
         let follows =
@@ -249,7 +248,7 @@ mod tests {
     use crate::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
     use crate::domain::cantrip::Folding;
     use crate::domain::ids::{CastId, LoomId, WriterKey};
-    use crate::domain::loom::{Blob, CastUnit, Entry, IdentityRecord, Minted, Payload};
+    use crate::domain::loom::{CastUnit, Entry, IdentityRecord, Minted, Payload};
     use crate::domain::members::Nonce;
     use crate::driver::recorder::Looms;
     use crate::ports::{Clock, LoomStore};

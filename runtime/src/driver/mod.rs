@@ -11,6 +11,7 @@ mod control;
 mod copies;
 mod delegate;
 mod fault;
+mod foreign;
 mod host;
 mod hosting;
 mod intake;
@@ -34,6 +35,7 @@ pub use copies::{
     AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoCopies, Session,
 };
 pub use fault::Fault;
+pub use foreign::TakenThread;
 pub(crate) use vouching::vouching;
 
 pub use hosting::{

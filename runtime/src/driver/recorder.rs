@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Blob, Body, CastBatch, CastChain, CastHead, Entry, Minted, Payload, Sealed, Tree};
+use crate::domain::loom::{
+    Blob, Body, CastBatch, CastChain, CastHead, Entry, ForeignBudget, Minted, Payload, Sealed, Tree,
+};
 use crate::domain::members::{Admitted, Deed, Reader};
 use tokio::sync::watch;
 
@@ -395,7 +397,8 @@ const fn names_its_admission(body: &Body) -> bool {
 pub(super) fn read_tree(store: &dyn LoomStore, id: LoomId) -> Result<Tree, Fault> {
     let batch = store.batch(id)?;
     let text = |payload: &Payload| store.text(payload).ok().flatten();
-    Ok(Tree::read(&batch, &text)?)
+    let budget = ForeignBudget::default();
+    Ok(Tree::read_with(&batch, &text, &|source| store.foreign(source, &budget))?)
 }
 
 #[cfg(test)]

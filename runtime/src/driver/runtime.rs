@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::domain::budget::Ledger;
 use crate::domain::entity::{Input, Nature};
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId};
-use crate::domain::loom::{Body, Fork, ForkStrategy, Minted, Tree};
+use crate::domain::loom::{Body, Fork, ForkStrategy, Minted, Standing, Tree};
 use crate::domain::members::{Deed, Reader};
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::remote::Onward;
@@ -19,6 +19,7 @@ use super::cantrip::Cantrip;
 use super::control::Control;
 use super::copies::Copies;
 use super::fault::Fault;
+use super::foreign::TakenThread;
 use super::host::Host;
 use super::hosting::ChildSlots;
 use super::members::{permission, take_over};
@@ -258,7 +259,7 @@ impl Runtime {
         let (entity, minted) = self.named(&options);
         let parts = self.parts(cantrip, loom, entity, &options);
         let opening = opening(options, minted, None);
-        Ok(Summoned { actor: Actor::new(parts), opening: Some(opening), unfinished: false, cast: None })
+        Ok(Summoned { actor: Actor::new(parts), opening: Some(opening), taken: None, unfinished: false, cast: None })
     }
 
     /// Makes an entity that continues another's thread after a number of turns (LOOM-4). The original is untouched, and
@@ -274,13 +275,16 @@ impl Runtime {
         turns: u64,
         options: CastOptions,
     ) -> Result<Summoned, Fault> {
+        if options.origin.is_none() {
+            self.may_write(loom)?;
+        }
         let restored = self.tree(loom)?.restore(of, Some(turns))?;
         let (entity, minted) = self.named(&options);
         let parts = self.parts(cantrip, self.host.open(loom)?, entity, &options);
         let actor = Actor::continuing(parts, restored, false)?;
         let strategy = if actor.has_image() { ForkStrategy::Snapshot } else { ForkStrategy::Replay };
-        let opening = opening(options, minted, Some(Fork { of, turns, strategy }));
-        Ok(Summoned { actor, opening: Some(opening), unfinished: false, cast: None })
+        let opening = opening(options, minted, Some(Fork { of, turns, strategy, from: None }));
+        Ok(Summoned { actor, opening: Some(opening), taken: None, unfinished: false, cast: None })
     }
 
     /// Continues an entity where its record ends: after a crash, or in another process. Neither a model nor a gate is
@@ -304,6 +308,7 @@ impl Runtime {
             // This node itself, under an earlier key; anybody else's is taken over by an explicit act.
             let batch = self.batch(loom)?;
             if !Reader::of(&batch).is_same_member(owner.writer, self.host.store.writer()) {
+                permission(&Reader::of(&batch), self.host.store.writer(), loom, Deed::Adopt(entity))?;
                 return Err(Fault::Elsewhere { entity, owner: owner.writer });
             }
             take_over(&self.host.open(loom)?, entity, &self.host.node)?;
@@ -325,7 +330,13 @@ impl Runtime {
         if options.origin.is_none() {
             parts.origins.clone_from(&tree.entity(entity)?.opened.origins);
         }
-        Ok(Summoned { actor: Actor::continuing(parts, restored, true)?, opening: None, unfinished, cast: None })
+        Ok(Summoned {
+            actor: Actor::continuing(parts, restored, true)?,
+            opening: None,
+            taken: None,
+            unfinished,
+            cast: None,
+        })
     }
 
     /// Reads a loom as turns.
@@ -381,7 +392,7 @@ impl Runtime {
     }
 
     /// The name of an entity that is about to be opened, and what it commits to: its caller's, or a new one.
-    fn named(&self, options: &CastOptions) -> (EntityId, Option<Minted>) {
+    pub(super) fn named(&self, options: &CastOptions) -> (EntityId, Option<Minted>) {
         let new = || {
             let (entity, minted) = self.host.entity_id();
             (entity, Some(minted))
@@ -389,7 +400,7 @@ impl Runtime {
         options.origin.as_ref().map_or_else(new, |origin| (origin.entity, origin.minted))
     }
 
-    fn parts(&self, cantrip: &Cantrip, loom: Loom, id: EntityId, options: &CastOptions) -> ActorParts {
+    pub(super) fn parts(&self, cantrip: &Cantrip, loom: Loom, id: EntityId, options: &CastOptions) -> ActorParts {
         let circle = cantrip.circle();
         let origin = options.origin.as_ref();
         let nature = Nature {
@@ -427,7 +438,8 @@ impl Runtime {
 
 fn opening(options: CastOptions, minted: Option<Minted>, fork: Option<Fork>) -> Opening {
     let (spawned_by, caller) = options.origin.map(|origin| (origin.spawned_by, origin.caller)).unzip();
-    Opening { cast: options.cast, trace: options.trace, spawned_by: spawned_by.flatten(), fork, caller, minted }
+    let (cast, trace, spawned_by) = (options.cast, options.trace, spawned_by.flatten());
+    Opening { cast, trace, spawned_by, fork, caller, minted, standing: None }
 }
 
 /// A guest is its digest: its name may change.
@@ -441,12 +453,25 @@ pub struct Summoned {
     pub(super) actor: Actor,
     /// What its `opened` entry will say; taken when it is recorded.
     opening: Option<Opening>,
+    /// The thread of another loom that it continues, until it is recorded.
+    taken: Option<Arc<TakenThread>>,
     unfinished: bool,
     /// The caller's name for the next episode, where it comes from a peer.
     pub(super) cast: Option<CastId>,
 }
 
 impl Summoned {
+    /// An entity that continues a thread of another loom.
+    pub(super) fn forked(
+        actor: Actor,
+        (options, minted, fork): (CastOptions, Option<Minted>, Fork),
+        taken: (Arc<TakenThread>, Standing),
+    ) -> Self {
+        let (taken, standing) = taken;
+        let opening = Opening { standing: Some(Box::new(standing)), ..opening(options, minted, Some(fork)) };
+        Self { actor, opening: Some(opening), taken: Some(taken), unfinished: false, cast: None }
+    }
+
     /// Its name.
     pub fn entity(&self) -> EntityId {
         self.actor.entity.nature().id
@@ -510,7 +535,10 @@ impl Summoned {
         }
         let recorded = match self.opening.take() {
             Some(opening) => {
-                self.actor.open(intent, opening)?;
+                match self.taken.take() {
+                    Some(taken) => taken.with_pieces(|pieces| self.actor.open(intent, opening, pieces))?,
+                    None => self.actor.open(intent, opening, Vec::new())?,
+                }
                 true
             }
             None => false,

@@ -1,7 +1,7 @@
 //! What every store checks of an entry before it takes it.
 
 use crate::domain::ids::{BlobId, EntryId, WriterKey};
-use crate::domain::loom::{Blob, Body, EntryError, Sealed};
+use crate::domain::loom::{Blob, EntryError, Sealed};
 use crate::ports::StoreError;
 
 use super::rows::RECEIVED;
@@ -30,9 +30,8 @@ pub(super) fn check_texts<'a>(
     has_blob: &dyn Fn(BlobId, bool) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
     for sealed in entries {
-        // The pages of a memory are no text; whatever else is kept beside an entry is.
-        let is_text = !matches!(sealed.entry.body, Body::Snapshot { .. });
         for id in sealed.text_ids() {
+            let is_text = sealed.entry.body.is_text(&id);
             let fits = match came.iter().find(|blob| blob.id == id) {
                 Some(blob) => !is_text || std::str::from_utf8(&blob.bytes).is_ok(),
                 None => has_blob(id, is_text)?,

@@ -54,6 +54,18 @@ cantrip_gates::limits! {
     /// What an entity is made of, its texts left out. Gates and wards of honest cantrips have some KiB.
     pub OPENED_BYTES_MAX: usize = 512 * 1024, "bytes", "gates and wards of an entity together", None,
         "tests/hostile_input/record.rs::an_entity_that_cannot_be_recorded_is_refused_before_it_is_opened";
+    /// 64 MiB, as much as one text of a loom that a keeper sends: a thread of some thousand turns, without its pages of memory.
+    pub FOREIGN_THREAD_BYTES_MAX: u64 = 64 * 1024 * 1024, "bytes", "a thread of another loom that is gone on with, with what proves it", None,
+        "tests/strangers/threads.rs::a_thread_is_bounded_before_it_is_put_together";
+    /// 256 MiB: four of the longest.
+    pub FOREIGN_TREE_BYTES_MAX: u64 = 256 * 1024 * 1024, "bytes", "the threads of other looms that are read for one loom", None,
+        "tests/strangers/threads.rs::threads_that_are_named_again_and_again_are_read_within_a_bound";
+    /// 16 384 signatures take some seconds to check.
+    pub FOREIGN_SIGNATURES_MAX: usize = 16_384, "signatures", "what proves a thread of another loom", None,
+        "tests/strangers/threads.rs::signatures_are_counted_before_they_are_checked";
+    /// 16: a thread that was forked into another loom, and from there into another, and so on.
+    pub FOREIGN_DEPTH_MAX: usize = 16, "threads", "threads of other looms within one another", None,
+        "tests/strangers/threads.rs::a_thread_that_is_forked_from_loom_to_loom_goes_on_up_to_a_depth";
     /// 4 certificates: the node's, the authority's, and two between them.
     pub CHAIN_CERTIFICATES_MAX: usize = 4, "certificates", "the chain of a member record", None,
         "tests/hostile_input/members.rs::a_member_record_is_bounded_before_it_is_checked";

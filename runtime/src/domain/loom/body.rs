@@ -201,6 +201,36 @@ impl Body {
         }
     }
 
+    /// Whether something that is kept beside the entry is text: the pages of a memory are none, nor the pieces of a thread of another
+    /// loom.
+    pub fn is_text(&self, id: &BlobId) -> bool {
+        match self {
+            Self::Snapshot { .. } => false,
+            Self::Opened(opened) => {
+                let from = opened.fork.as_ref().and_then(|fork| fork.from.as_ref());
+                from.is_none_or(|from| !from.pieces.contains(id))
+            }
+            Self::Intent(_)
+            | Self::Utterance(_)
+            | Self::GateCalled { .. }
+            | Self::GateReturned { .. }
+            | Self::Delegated { .. }
+            | Self::Observation(_)
+            | Self::Folded { .. }
+            | Self::Decided(_)
+            | Self::Ended(_)
+            | Self::Rewarded { .. }
+            | Self::Replayed { .. }
+            | Self::Adopted { .. }
+            | Self::Founded { .. }
+            | Self::Admitted(_)
+            | Self::Expelled(_)
+            | Self::Settled(_)
+            | Self::Keeping { .. }
+            | Self::Unknown(_) => true,
+        }
+    }
+
     /// An intent that nothing more is known of.
     pub fn intent(text: Payload, steer: bool, cast: Option<CastId>) -> Self {
         Self::Intent(Box::new(Intent { text, steer, cast, ..Intent::default() }))

@@ -172,7 +172,7 @@ const FORMED: &str = "\
     decided.decision decided.kind delegated.child delegated.kind ended.how ended.kind expelled.ends.cast expelled.kind \
     expelled.target.node.name folded.kind founded.kind gate_called.kind gate_called.reach gate_returned.kind \
     gate_returned.result.error.kind intent.cast intent.kind keeping.keepers.node.name keeping.kind observation.kind \
-    observation.standing.reserves.child opened.cast opened.folding.summary opened.fork.of opened.fork.strategy \
+    observation.standing.reserves.child opened.cast opened.folding.summary opened.fork.from.loom opened.fork.of opened.fork.strategy \
     opened.gates.reach opened.identity.tool_choice opened.kind opened.origins.node opened.spawned_by \
     opened.standing.reserves.child opened.wards.allow_hosts replayed.kind rewarded.kind settled.child settled.ends.cast \
     settled.kind snapshot.kind utterance.kind";

@@ -8,7 +8,7 @@ use ipld_core::ipld::Ipld;
 use proptest::prelude::*;
 
 use super::{
-    Answer, Asks, Body, CallRecord, Decided, Decision, Ended, Entry, Fork, ForkStrategy, GateRecord, How,
+    Answer, Asks, Body, CallRecord, Decided, Decision, Ended, Entry, Fork, ForkSource, ForkStrategy, GateRecord, How,
     IdentityRecord, Intent, Minted, NoJson, Observed, Opened, Origin, PageRef, Payload, Pin, Placement,
     RecordedEvaluation, Reserve, Returned, Said, Sealed, Spent, Standing, Tree, ViewError, body_json,
 };
@@ -173,7 +173,15 @@ impl Make {
             cast: CastId::from_bytes(self.bytes()),
             trace: self.maybe(Self::string),
             spawned_by: self.maybe(Self::entity),
-            fork: self.maybe(|make| Fork { of: make.entity(), turns: make.number(), strategy: ForkStrategy::Snapshot }),
+            fork: self.maybe(|make| Fork {
+                of: make.entity(),
+                turns: make.number(),
+                strategy: ForkStrategy::Snapshot,
+                from: make.maybe(|make| {
+                    let (loom, after) = (LoomId::from_parts(make.number(), [7; 16]), make.maybe(Self::entry_id));
+                    Box::new(ForkSource { loom, after, pieces: make.some(|make| BlobId::from_digest(make.bytes())) })
+                }),
+            }),
             caller: self.maybe(Self::string),
             minted: self.maybe(|make| Minted { by: make.writer(), nonce: Nonce::from_bytes(make.bytes()) }),
             delegated: self.maybe(Self::entry_id),

@@ -7,6 +7,7 @@ mod equivocation;
 mod fit;
 #[cfg(test)]
 mod fit_tests;
+mod foreign;
 #[cfg(test)]
 pub(crate) mod format_tests;
 mod json;
@@ -24,16 +25,18 @@ pub use cast_head::{CastBatch, CastChain, CastFamily, CastHead, CastHeadError, C
 pub use entry::{Entry, EntryError, FORMAT, Head, Sealed, text_ids};
 pub use equivocation::{EquivocationProof, Side};
 pub use fit::OpenedTooLarge;
+pub use foreign::{CheckedThread, ForeignBudget, ForeignError, ForeignThread, ThreadCast, ThreadLog, VouchCheck};
 pub use json::{NoJson, body_json, plain_json};
 pub use minted::Unminted;
 pub use opened::{
-    Fork, ForkStrategy, GateRecord, IdentityRecord, Minted, Opened, Origin, Pin, Placement, Reserve, Standing,
+    Fork, ForkSource, ForkStrategy, GateRecord, IdentityRecord, Minted, Opened, Origin, Pin, Placement, Reserve,
+    Standing,
 };
 pub use others::Others;
 pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, RecordedEvaluation, Returned, Said, Spent};
 pub use segment::{CheckedSegment, Segment, SegmentError, SignedHead};
 pub use text::{Blob, Payload, Payloads};
 pub use view::{
-    Again, Aside, CutOff, EntityView, GateRun, Later, Observation, Replay, Restored, Tail, TextOf, Tree, Turn,
-    ViewError, Why,
+    Again, Aside, CutOff, EntityView, Foreign, ForeignOf, ForeignOrigin, GateRun, Later, Observation, Replay, Restored,
+    Tail, TextOf, Tree, Turn, ViewError, Why,
 };

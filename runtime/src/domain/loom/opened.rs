@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::said::is_false;
 use super::text::{Payload, Payloads};
 use crate::domain::cantrip::{Folding, Identity, Summary};
-use crate::domain::ids::{CastId, EntityId, EntryId, NodeName, WriterKey};
+use crate::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeName, WriterKey};
 use crate::domain::members::{AuthorityId, Nonce};
 use crate::domain::model::{Sampling, ToolChoice, Usage};
 use crate::domain::place::CallPlace;
@@ -288,6 +288,21 @@ pub struct Fork {
     pub turns: u64,
     /// How the state of the medium was obtained.
     pub strategy: ForkStrategy,
+    /// Where that thread is, if it is of another loom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Box<ForkSource>>,
+}
+
+/// A thread of another loom, kept as a text of the entity that continues it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkSource {
+    /// The loom that it is of.
+    pub loom: LoomId,
+    /// The entry that it was forked behind; nothing: before its first turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<EntryId>,
+    /// The pieces of the thread, with all that proves it, one behind the other.
+    pub pieces: Vec<BlobId>,
 }
 
 /// How the state of the medium is obtained for a fork.

@@ -4,6 +4,7 @@
 //! children shows as two, with the children's turns between them: the spawning turn, and its continuation (COMP-5,
 //! LOOM-8). The continuation has no utterance, counts in the sequence, and its parent is the spawning turn.
 
+mod foreign;
 mod later;
 mod lines;
 mod order;
@@ -22,20 +23,23 @@ use thiserror::Error;
 use crate::domain::cantrip::Identity;
 use crate::domain::context::Shown;
 use crate::domain::end::EndReason;
-use crate::domain::ids::{CallId, EntityId, EntryId};
+use crate::domain::ids::{CallId, EntityId, EntryId, LoomId};
 use crate::domain::members::{Batch, Owner, Reader, Refused};
 use crate::domain::model::{Usage, Utterance};
 
 use super::body::Body;
 use super::entry::{Entry, Sealed};
-use super::opened::Opened;
+use super::foreign::ForeignError;
+use super::opened::{Fork, ForkSource, Opened};
 use super::said::{Ended, EvaluationRecord, How};
 use super::text::Payload;
 
+use self::foreign::Grafts;
 use self::lines::{Lines, Sum};
 use self::order::in_causal_order;
 use self::spoken::{Spoken, utterance};
 
+pub use foreign::{Foreign, ForeignOf, ForeignOrigin};
 pub use later::Later;
 pub use restore::{Again, CutOff, Replay, Restored};
 
@@ -96,6 +100,15 @@ pub enum ViewError {
         /// Their names.
         wards: Vec<String>,
     },
+    /// An entity that continues a thread of another loom, which cannot be had.
+    #[error("the entity {entity} continues a thread of another loom, which cannot be read here")]
+    Foreign {
+        /// Whose.
+        entity: EntityId,
+        /// Why.
+        #[source]
+        source: ForeignError,
+    },
     /// A fork beyond the end.
     #[error("the thread of {entity} has {turns} turns, so it cannot be forked after turn {asked}")]
     NoTurn {
@@ -113,7 +126,9 @@ impl ViewError {
     pub const fn is_of_a_later_version(&self) -> bool {
         match self {
             Self::Unknown { .. } | Self::Later { .. } | Self::Unenforced { .. } => true,
-            Self::Text { .. } | Self::NoEntity(_) | Self::Aside { .. } | Self::NoTurn { .. } => false,
+            Self::Text { .. } | Self::NoEntity(_) | Self::Aside { .. } | Self::NoTurn { .. } | Self::Foreign { .. } => {
+                false
+            }
         }
     }
 }
@@ -251,6 +266,8 @@ pub struct Turn {
     pub ended: Option<(How, EndReason)>,
     /// The latest judgement (LOOM-3).
     pub reward: Option<f64>,
+    /// The loom that it is of, if that is another.
+    pub from: Option<LoomId>,
 }
 
 #[derive(Debug, Clone)]
@@ -295,6 +312,10 @@ pub struct EntityView {
     unenforced: Vec<String>,
     /// What this version does not know of it: the entry, and its kind.
     unknown: Option<(EntryId, String)>,
+    /// Whether it stands for a thread of another loom.
+    is_foreign: bool,
+    /// The name in the tree of the thread of another loom that it continues, or why that cannot be had.
+    continues: Option<Result<EntityId, ForeignError>>,
 }
 
 impl EntityView {
@@ -334,6 +355,7 @@ pub struct Tree {
     aside: Vec<Aside>,
     refused: HashMap<EntityId, Why>,
     later: Vec<Later>,
+    grafted: Grafts,
 }
 
 impl Tree {
@@ -345,6 +367,17 @@ impl Tree {
     /// # Errors
     /// A missing text.
     pub fn read(batch: &Batch, text: TextOf<'_>) -> Result<Self, ViewError> {
+        let piece =
+            |source: &ForkSource| source.pieces.first().map_or(ForeignError::Depth(0), |id| ForeignError::Piece(*id));
+        Self::read_with(batch, text, &|source| Err(piece(source)))
+    }
+
+    /// The same, with the threads of other looms that its entities continue. One that cannot be had stops nothing but the entity that
+    /// continues it.
+    ///
+    /// # Errors
+    /// A missing text.
+    pub fn read_with(batch: &Batch, text: TextOf<'_>, foreign: ForeignOf<'_>) -> Result<Self, ViewError> {
         let reader = Reader::of(batch);
         let owners = reader.owned().filter_map(|entity| Some((entity, reader.owner(entity)?)));
         let later = Later::of(batch.entries(), &reader);
@@ -361,7 +394,7 @@ impl Tree {
                     tree.judge(sealed, &judgements);
                     Ok(())
                 }
-                (Ok(()), true) => tree.add(position, entity, sealed, text),
+                (Ok(()), true) => tree.add(position, entity, sealed, (text, foreign)),
             };
             match placed {
                 Ok(()) => {}
@@ -395,7 +428,8 @@ impl Tree {
 
     /// Whether an entity that an `opened` entry names was opened before it. One that this loom does not have may be anywhere.
     fn may_open(&self, entity: EntityId, opened: &Opened) -> Result<(), Why> {
-        if opened.fork.as_ref().is_some_and(|fork| !self.entities.contains_key(&fork.of)) {
+        let is_absent = |fork: &Fork| fork.from.is_none() && !self.entities.contains_key(&fork.of);
+        if opened.fork.as_ref().is_some_and(is_absent) {
             return Err(Why::Fork);
         }
         let is_ahead =
@@ -412,7 +446,10 @@ impl Tree {
         let mut lines = Lines::default();
         for &entity in &self.order {
             let Some(view) = self.entities.get(&entity) else { continue };
-            let fork = view.opened.fork.as_ref().map(|fork| (fork.of, fork.turns));
+            let fork = view.opened.fork.as_ref().and_then(|fork| match &view.continues {
+                None => Some((fork.of, fork.turns)),
+                Some(name) => Some((*name.as_ref().ok()?, fork.turns)),
+            });
             let turns = view.spoken().filter_map(|turn| self.spoken.get(turn));
             lines.push(entity, fork, turns, |sum, spoken| {
                 crate::domain::steps::count(1);
@@ -432,14 +469,15 @@ impl Tree {
             let gates: HashMap<&str, Exposure> =
                 view.opened.gates.iter().rev().map(|gate| (gate.name.as_str(), gate.exposure)).collect();
             let mut all = Exposure::default();
-            for turn in view.spoken() {
+            // What was met in a thread of another loom its own tree has found.
+            for turn in view.spoken().filter(|_| !view.is_foreign) {
                 let Some(spoken) = self.spoken.get_mut(turn) else { continue };
                 crate::domain::steps::count(1 + spoken.children.len() as u64);
                 let own = spoken.gates.iter().filter(|run| matches!(run.result, Some(Ok(_))));
                 let own = own.filter_map(|run| gates.get(run.gate.as_str()));
                 // What children met, their parent met.
                 let children = spoken.children.iter().filter_map(|child| met.get(child));
-                spoken.exposure = own.chain(children).fold(Exposure::default(), |sum, it| sum.union(*it));
+                spoken.exposure = own.chain(children).fold(spoken.recorded, |sum, it| sum.union(*it));
                 all = all.union(spoken.exposure);
             }
             met.insert(entity, all);
@@ -451,7 +489,7 @@ impl Tree {
         position: usize,
         entity: EntityId,
         Sealed { id, entry, .. }: &Sealed,
-        text_of: TextOf<'_>,
+        (text_of, foreign): (TextOf<'_>, ForeignOf<'_>),
     ) -> Result<(), Unplaced> {
         let id = *id;
         let text = |payload: &Payload| {
@@ -469,7 +507,12 @@ impl Tree {
             let prompt = opened.identity.system_prompt.as_ref().map(text).transpose()?;
             let identity = opened.identity.identity(prompt);
             let intent = text(&opened.intent)?;
+            let fork = opened.fork.as_ref().and_then(|fork| Some((fork, fork.from.as_deref()?)));
+            let continues = fork.map(|(fork, source)| self.graft(fork, source, position, foreign));
             self.open((id, entity), entry, opened, (identity, intent));
+            if let Some(view) = self.entities.get_mut(&entity) {
+                view.continues = continues;
+            }
             return Ok(());
         }
         if let Body::Delegated { child, .. } = &entry.body
@@ -557,6 +600,8 @@ impl Tree {
             current: None,
             unenforced: entry.others.of_field("wards").map(str::to_owned).collect(),
             unknown: None,
+            is_foreign: false,
+            continues: None,
         };
         self.entities.insert(entity, view);
         self.order.push(entity);
@@ -593,7 +638,8 @@ impl Tree {
 
     /// The entities in the order they were opened.
     pub fn entities(&self) -> impl Iterator<Item = (EntityId, &EntityView)> {
-        self.order.iter().filter_map(|id| self.entities.get(id).map(|view| (*id, view)))
+        let all = self.order.iter().filter_map(|id| self.entities.get(id).map(|view| (*id, view)));
+        all.filter(|(_, view)| !view.is_foreign)
     }
 
     /// One entity.
@@ -620,11 +666,19 @@ impl Tree {
             if let Some((entry, kind)) = &view.unknown {
                 return Err(ViewError::Unknown { entity: *of, entry: *entry, kind: kind.clone() });
             }
+            if let Some(Err(why)) = &view.continues {
+                return Err(ViewError::Foreign { entity: *of, source: why.clone() });
+            }
             if !view.unenforced.is_empty() {
                 return Err(ViewError::Unenforced { entity: *of, wards: view.unenforced.clone() });
             }
         }
         Ok(())
+    }
+
+    /// The turn that an entry belongs to, by the entry that it begins with.
+    pub fn turn_of(&self, entry: EntryId) -> Option<EntryId> {
+        self.turn_of_entry.get(&entry).and_then(|&turn| self.spoken.get(turn)).map(|spoken| spoken.id)
     }
 
     /// Every turn of the tree in the order it was made.

@@ -276,6 +276,14 @@ impl<'a> Reader<'a> {
         members.chain(self.founding_key().map(Principal::Key)).collect()
     }
 
+    /// As whom a key is the founder or a member of the whole loom.
+    pub fn named(&self, key: WriterKey) -> Option<Principal> {
+        let members = self.loom_members();
+        let mut own = self.selves.principals(key).into_iter().filter(|principal| members.contains(principal));
+        // A name says more than a key.
+        own.clone().find(|principal| matches!(principal, Principal::Node(_))).or_else(|| own.next())
+    }
+
     /// Whether a key can act as one of these: by itself, as a node that it is bound to, or in the place of another.
     pub fn acts_as(&self, key: WriterKey, members: &BTreeSet<Principal>) -> bool {
         self.selves.principals(key).iter().any(|principal| members.contains(principal))

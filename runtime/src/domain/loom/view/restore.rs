@@ -35,8 +35,8 @@ pub struct Restored {
     pub history: History,
     /// How many turns it has.
     pub turns: u64,
-    /// The last entry of it: what a continuation follows.
-    pub head: EntryId,
+    /// The last entry of it: what a continuation follows; nothing where that is in another loom.
+    pub head: Option<EntryId>,
     /// Tokens that it cost.
     pub usage: Usage,
     /// What was met in it.
@@ -138,6 +138,21 @@ impl Tree {
         Ok(steps)
     }
 
+    /// The first steps of a thread, up to and with a number of turns.
+    pub(super) fn first_steps(&self, entity: EntityId, turns: u64) -> Result<Vec<&Step>, ViewError> {
+        let mut first = Vec::new();
+        Self::first_turns(self.steps(entity)?, turns, &mut first);
+        Ok(first)
+    }
+
+    /// What had been met, by the record, when an entity and those that it continues were opened.
+    fn recorded_at_opening(&self, entity: EntityId) -> Result<Exposure, ViewError> {
+        let pieces = self.lines.pieces(self.place(entity)?);
+        let views = pieces.iter().filter_map(|piece| self.entities.get(self.order.get(piece.place)?));
+        let standing = views.filter_map(|view| view.opened.standing.as_ref()?.exposure);
+        Ok(standing.fold(Exposure::default(), Exposure::union))
+    }
+
     /// The steps up to and with a number of turns; what comes between that turn and the next is left out.
     fn first_turns<'a>(steps: impl IntoIterator<Item = &'a Step>, turns: u64, kept: &mut Vec<&'a Step>) {
         let mut spoken = 0;
@@ -177,9 +192,9 @@ impl Tree {
         let mut restored = Restored {
             history: History::default(),
             turns: 0,
-            head: if turns.is_some() { view.id } else { view.head },
+            head: Some(if turns.is_some() { view.id } else { view.head }),
             usage: view.folding_usage,
-            seen: Exposure::default(),
+            seen: self.recorded_at_opening(entity)?,
             replays: Vec::new(),
             snapshot: None,
             cut_off: None,
@@ -216,7 +231,7 @@ impl Tree {
                     restored.gate_calls += u64::try_from(spoken.gates.len()).unwrap_or(u64::MAX);
                     restored.usage += spoken.said.usage;
                     if turns.is_some() {
-                        restored.head = seen.id;
+                        restored.head = Some(seen.id).filter(|_| spoken.from.is_none());
                     }
                     restored.seen = restored.seen.union(spoken.exposure);
                     restored.replays.extend(spoken.replays(seen));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::domain::context::Shown;
 use crate::domain::end::EndReason;
-use crate::domain::ids::{CallId, EntityId, EntryId};
+use crate::domain::ids::{CallId, EntityId, EntryId, LoomId};
 use crate::domain::json;
 use crate::domain::model::{Call, Utterance};
 
@@ -34,6 +34,10 @@ pub(super) struct Spoken {
     pub(super) ended: Option<(How, EndReason)>,
     /// What was met in it, children included.
     pub(super) exposure: Exposure,
+    /// What its observation says had been met by then.
+    pub(super) recorded: Exposure,
+    /// The loom that it is of, if that is another.
+    pub(super) from: Option<LoomId>,
     /// The newest run of each call.
     newest: HashMap<CallId, usize>,
     /// Runs that were begun again after a crash: nothing had come of them.
@@ -61,9 +65,21 @@ impl Spoken {
             observation: None,
             ended: None,
             exposure: Exposure::default(),
+            recorded: Exposure::default(),
+            from: None,
             newest: HashMap::new(),
             superseded: BTreeSet::new(),
         }
+    }
+
+    /// The same turn in the tree of another loom, at one place of it. How its episode ended is of its own loom.
+    pub(super) fn at(&self, position: usize, from: LoomId) -> Self {
+        let mut turn = self.clone();
+        (turn.position, turn.from, turn.ended) = (position, Some(self.from.unwrap_or(from)), None);
+        if let Some(seen) = &mut turn.observation {
+            seen.position = position;
+        }
+        turn
     }
 
     pub(super) fn has_continuation(&self) -> bool {
@@ -111,7 +127,11 @@ impl Spoken {
                 self.split.get_or_insert(self.gates.len());
                 self.children.push(*child);
             }
-            Body::Observation(seen) => self.observation = Some(observation(id, position, entry.at_us, seen, text)?),
+            Body::Observation(seen) => {
+                let standing = seen.standing.as_ref().and_then(|standing| standing.exposure);
+                self.recorded = self.recorded.union(standing.unwrap_or_default());
+                self.observation = Some(observation(id, position, entry.at_us, seen, text)?);
+            }
             Body::Opened(_)
             | Body::Intent(_)
             | Body::Utterance(_)
@@ -171,6 +191,7 @@ impl Spoken {
             observation: self.observation.clone(),
             ended: self.ended.clone(),
             reward: None,
+            from: self.from,
         };
         let (Some(seen), Some(split), true) = (&self.observation, self.split, self.has_continuation()) else {
             return vec![(self.position, first)];

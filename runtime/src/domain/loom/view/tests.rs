@@ -47,7 +47,7 @@ fn entity_of(writer: u8, number: u64) -> EntityId {
 }
 
 fn fork(of: EntityId, turns: u64) -> Fork {
-    Fork { of, turns, strategy: ForkStrategy::Replay }
+    Fork { of, turns, strategy: ForkStrategy::Replay, from: None }
 }
 
 fn opened(fork: Option<Fork>, spawned_by: Option<EntityId>) -> Body {
