@@ -1,6 +1,7 @@
 //! A remote cast admits its host, and an order shows that it did.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{TcpNet, Way, over_tls};
@@ -204,7 +205,16 @@ fn refused(a: &Node, loom: LoomId) -> Vec<String> {
 /// Starts the node `b` again at its address, with what it has recorded.
 async fn started(cluster: &Cluster, address: NodeAddress, other: NodeAddress, store: Arc<dyn LoomStore>) -> Node {
     let identity = cluster.identity(address.name().as_str());
-    let listener = TcpListener::bind(address.address()).await.unwrap();
+    // The tasks of the node before still hold the address for a moment after it was dropped.
+    let listener = async {
+        loop {
+            match TcpListener::bind(address.address()).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let listener = tokio::time::timeout(Duration::from_mins(1), listener).await.expect("the address stays taken");
     let host = TestHost::new(std::slice::from_ref(&other), Vec::new(), told());
     let parts = Parts {
         store,
