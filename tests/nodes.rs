@@ -418,7 +418,7 @@ fn the_example_of_two_nodes_runs_by_one_command() {
     assert!(out.status.success(), "{said} {talk}");
     assert!(said.matches("Runs agents whose every action").count() > 4, "{said}");
     assert!(said.contains("depth 1  javascript  scripted  on agents@127.0.0.1:"), "{said}");
-    assert!(talk.contains("1 loom, 21 entries, 0 texts recomputed: clean"), "{talk}");
+    assert!(talk.contains("1 loom, 22 entries, 0 texts recomputed: clean"), "{talk}");
 }
 
 fn succeeded(what: &str, command: &mut Command) -> String {
@@ -495,8 +495,8 @@ fn the_node_between_is_killed_and_started_again_and_the_cast_goes_on() {
     let (here, there) = (cluster.entries("a", loom), cluster.entries("b", loom));
     assert_eq!(
         here.len(),
-        there.len() + 2,
-        "what passed through is kept, as a whole, in the loom that this node founded, and for which it has admitted b once"
+        there.len() + 3,
+        "what passed through is kept, as a whole, in the loom that this node founded, for which it has admitted b and settled with it, once"
     );
     cluster.verify("a");
 }

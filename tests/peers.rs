@@ -216,8 +216,8 @@ async fn a_remote_entity_lives_across_sends_and_can_be_forked_there() {
     assert_eq!(a.runtime.tree(entity.loom()).unwrap().entities().count(), 2, "both are in the loom here");
     assert_eq!(
         a.store.head(entity.loom()).unwrap().sequence,
-        3,
-        "this node has founded the loom and admitted the host of both, and written no more"
+        7,
+        "this node has founded the loom, admitted the host for each intent and settled it, and written no more"
     );
     clean(a);
     clean(b);

@@ -12,7 +12,7 @@ use cantrip_runtime::domain::caller::Caller;
 use cantrip_runtime::domain::copies::{CopyKind, Keeper, Keepers, Keeping, LoomCopies};
 use cantrip_runtime::domain::end::EndReason;
 use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
-use cantrip_runtime::domain::loom::{CastHead, How, Sealed, Spent};
+use cantrip_runtime::domain::loom::{Body, CastHead, How, Sealed, Spent};
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::outcome::Outcome;
 use cantrip_runtime::domain::remote::ByHost;
@@ -485,7 +485,12 @@ async fn who_knows_a_looms_id_and_its_trace_takes_no_part_in_it() {
     let mut entity = a.runtime.summon(&parent, options).unwrap();
     let intent = json!([{ "call": "call_entity_batch", "args": { "requests": requests } }, { "done": "all" }]);
     entity.send(&intent.to_string()).await.unwrap();
-    assert_eq!(net.deeds.count("honest"), 2, "whoever takes part is vouched for");
+    let entries = a.store.entries(entity.loom()).unwrap();
+    let returned = entries.iter().filter_map(|sealed| {
+        if let Body::GateReturned { result, .. } = &sealed.entry.body { Some(result) } else { None }
+    });
+    let returned = returned.collect::<Vec<_>>();
+    assert_eq!(net.deeds.count("honest"), 2, "whoever takes part is vouched for: {returned:?}");
     // One who knows everything of that loom but is named by nobody in it.
     let peers = |to: &Node| way(&net.cluster, "mallory", &to.address);
     for node in [a, b, c] {

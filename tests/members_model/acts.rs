@@ -1,6 +1,8 @@
 //! What honest nodes do in a loom, and what hostile ones try.
 
-use crate::derive::{ADMIT, ADOPT, Body, EPOCHS, Id, Node, Record, Rules, Succession, Target, WRITE, Who, minter};
+use crate::derive::{
+    ADMIT, ADOPT, Body, EPOCHS, Id, Node, Record, Rules, Succession, Target, UNBOUNDED, WRITE, Who, minter,
+};
 use crate::world::{FOUNDER, OUTSIDER, World, holder, is_hostile};
 
 /// One random history.
@@ -194,37 +196,68 @@ fn readmit(world: &mut World) {
     }
 }
 
+/// What the founder settles: one of its casts, with the admission of the host.
+fn settling(world: &mut World) -> Option<(u16, u16, Node, Id)> {
+    let caller = world.key(FOUNDER);
+    let casts = world.casts.iter().filter(|(ent, child, by, host)| {
+        *by == FOUNDER
+            && *host != FOUNDER
+            && minter(*ent) == caller
+            && !world.taken.contains(ent)
+            && !world.settled.contains(child)
+            && !world.expelled.contains_key(host)
+    });
+    let casts = casts.copied().collect::<Vec<_>>();
+    let (ent, child, _, host) = world.random.pick(&casts)?;
+    if world.forked.contains(&caller) || world.forked.contains(&world.key(host)) || !world.stolen.is_empty() {
+        return None;
+    }
+    let of_cast = |entry: &crate::derive::Entry| {
+        entry.writer == caller && matches!(entry.body, Body::Admitted { scope, .. } if scope == Some(child))
+    };
+    let admission = world.all.entries.values().filter(|entry| of_cast(entry)).max_by_key(|entry| entry.place)?.id;
+    // Its host is the one that was admitted, under the key that it has.
+    let opened = world.all.entries.values().find(|entry| entry.relies == admission && entry.ent() == Some(child))?;
+    (opened.writer == world.key(host)).then_some((ent, child, host, admission))
+}
+
+/// A caller settles a cast: what its host writes afterwards is no part of it, and what it wrote before stays.
 fn settle(world: &mut World) {
-    let by_founder = world.casts.iter().filter(|(.., caller, host)| *caller == FOUNDER && *host == 2).copied();
-    let casts = by_founder.collect::<Vec<_>>();
-    let Some((ent, child, caller, host)) = world.random.pick(&casts) else { return };
-    let at = world.tip(world.key(host));
-    if caller != FOUNDER
-        || host == FOUNDER
-        || is_hostile(host)
-        || world.taken.contains(&ent)
-        || minter(ent) != world.key(caller)
-    {
-        return;
-    }
-    if world.forked.contains(&world.key(caller)) || world.forked.contains(&world.key(host)) {
-        return;
-    }
-    let of_cast = |entry: &&crate::derive::Entry| entry.ent() == Some(child) && holder(entry.writer) == host;
-    let writer = world.all.entries.values().find(of_cast).map(|entry| entry.writer);
-    if writer != Some(world.key(host)) || world.expelled.contains_key(&host) || !world.stolen.is_empty() {
-        return;
-    }
-    world.honest(caller, Body::Settled { ent, child, tip: at });
-    let settled = |entry: &&crate::derive::Entry| {
+    let Some((ent, child, host, admission)) = settling(world) else { return };
+    let writer = world.key(host);
+    // What it delegated in time it may not have run by others afterwards.
+    let handed = is_hostile(host).then(|| {
+        let below = world.mint(writer);
+        world.write(writer, admission, Body::Intent { ent: child });
+        (below, world.write(writer, admission, Body::Delegated { ent: child, child: below }))
+    });
+    let tip = world.tip(writer);
+    world.honest(FOUNDER, Body::Settled { ent, child, admission, tips: vec![tip] });
+    world.settled.insert(child);
+    let reached = |entry: &&crate::derive::Entry| {
         entry.signed
             && entry.ent() == Some(child)
-            && Some(entry.writer) == writer
+            && entry.writer == writer
+            && entry.relies == admission
             && !matches!(entry.body, Body::Rewarded { .. })
     };
-    let ids = world.all.entries.values().filter(settled).map(|entry| entry.id).collect::<Vec<_>>();
-    if world.rights_of_hostile & ADOPT == 0 {
+    let ids = world.all.entries.values().filter(reached).map(|entry| entry.id).collect::<Vec<_>>();
+    if world.rights_of_hostile & ADOPT == 0 && !is_hostile(host) {
         world.noted.stays.extend(ids);
+    }
+    if let Some(handed) = handed {
+        late(world, (child, admission), host, handed);
+    }
+    // A further intent needs an admission of its own.
+    if !is_hostile(host) && world.random.one_in(2) {
+        let names = world.again.get(&host).copied().into_iter().collect();
+        let (who, key) = (Who::Node(host), Some(writer));
+        let body = Body::Admitted { who, rights: WRITE, scope: Some(child), most: UNBOUNDED, key, names };
+        let again = world.honest(FOUNDER, body);
+        for body in [Body::Intent { ent: child }, Body::Step { ent: child }] {
+            let id = world.write(writer, again, body);
+            world.noted.honest.insert(id, host);
+        }
     }
     // The host is cut to nothing afterwards, by somebody who may.
     if world.random.one_in(2) && host == 2 {
@@ -232,6 +265,58 @@ fn settle(world: &mut World) {
         let ends = Vec::new();
         let id = world.honest(FOUNDER, Body::Expelled { target: Target::Node(host), ends });
         world.expelled.insert(host, id);
+    }
+}
+
+/// What a host writes behind the end of its cast, and whom it would have write for it.
+fn late(world: &mut World, (child, admission): (u16, Id), host: Node, (below, parent): (u16, Id)) {
+    let (key, friend) = (world.key(host), world.key(OUTSIDER));
+    let intent = world.write(key, admission, Body::Intent { ent: child });
+    let (who, scope) = (Who::Node(OUTSIDER), Some(below));
+    let body = Body::Admitted { who, rights: WRITE, scope, most: UNBOUNDED, key: Some(friend), names: Vec::new() };
+    let handed = world.write(key, admission, body);
+    let opened = world.write(friend, handed, Body::Opened { ent: below, parent });
+    world.noted.not_at_last.extend([intent, handed, opened]);
+}
+
+/// Somebody says of another's cast that it is over, or of its own by an admission that it was not given.
+fn settles_for_others(world: &mut World, key: u8, relies: Id) {
+    // Those of members: nobody but the founder itself is as near to the founder as it.
+    let of_members = world.casts.iter().filter(|(.., caller, host)| *caller != FOUNDER && !is_hostile(*host));
+    let of_members = of_members.copied().collect::<Vec<_>>();
+    let Some((ent, child, _, _)) = world.random.pick(&of_members) else { return };
+    let of_cast = world
+        .some_entry(|entry| matches!(entry.body, Body::Admitted { scope: Some(scope), .. } if scope == child))
+        .map_or(0, |entry| entry.id);
+    let own = world.mint(key);
+    for (ent, relies) in [(ent, relies), (own, relies), (child, of_cast)] {
+        world.write(key, relies, Body::Settled { ent, child, admission: of_cast, tips: Vec::new() });
+    }
+}
+
+/// A host writes more than its caller has room for.
+fn greedy(world: &mut World) {
+    let Some((_, child, _, host)) = world.random.pick(&world.casts.clone()) else { return };
+    let bounded = |entry: &crate::derive::Entry| matches!(entry.body, Body::Admitted { scope, most, .. } if scope == Some(child) && most != UNBOUNDED);
+    let Some(admission) = world.some_entry(bounded).map(|entry| entry.id) else { return };
+    let (key, friend, before) = (world.key(host), world.key(OUTSIDER), world.tip(world.key(host)));
+    // By another right of its own it may go on with what it owns.
+    for number in 0..7 {
+        let body = if number == 0 { Body::Intent { ent: child } } else { Body::Step { ent: child } };
+        let id = world.write(key, admission, body);
+        if number > 3 {
+            world.noted.beyond.insert(id);
+        }
+    }
+    let below = world.mint(key);
+    let parent = world.write(key, admission, Body::Delegated { ent: child, child: below });
+    let (who, scope) = (Who::Node(OUTSIDER), Some(below));
+    let body = Body::Admitted { who, rights: WRITE, scope, most: UNBOUNDED, key: Some(friend), names: Vec::new() };
+    let handed = world.write(key, admission, body);
+    let opened = world.write(friend, handed, Body::Opened { ent: below, parent });
+    world.noted.beyond.extend([parent, handed, opened]);
+    if world.random.one_in(4) {
+        world.write_at(before, key, admission, Body::Intent { ent: child }, true);
     }
 }
 
@@ -260,7 +345,7 @@ fn thief(world: &mut World) {
     for key in [new, old] {
         let opened = world.write(key, relies, Body::Opened { ent, parent: 0 });
         let who = Who::Node(OUTSIDER);
-        let body = Body::Admitted { who, rights: WRITE, scope: None, key: None, names: Vec::new() };
+        let body = Body::Admitted { who, rights: WRITE, scope: None, most: UNBOUNDED, key: None, names: Vec::new() };
         let admitted = world.write(key, relies, body);
         let ends = Vec::new();
         let target = Target::Key(world.key(FOUNDER));
@@ -316,7 +401,7 @@ fn unlucky_caller(world: &mut World) {
     let hosts = Some(world.key(host));
     let scope = Some(child);
     let names = world.again.get(&host).copied().into_iter().collect();
-    let body = Body::Admitted { who: Who::Node(host), rights: WRITE, scope, key: hosts, names };
+    let body = Body::Admitted { who: Who::Node(host), rights: WRITE, scope, most: UNBOUNDED, key: hosts, names };
     let admitted = world.write(key, relies, body);
     let hosting = world.key(host);
     let opened = world.write(hosting, admitted, Body::Opened { ent: child, parent });
@@ -363,7 +448,14 @@ fn expelled_fork(world: &mut World) {
     // Those of its entries stand that the founder saw, whatever else it writes.
     world.noted.stays.extend([opened, step]);
     let who = Who::Node(OUTSIDER);
-    let body = Body::Admitted { who, rights: rights & (WRITE | ADMIT), scope: None, key: None, names: Vec::new() };
+    let body = Body::Admitted {
+        who,
+        rights: rights & (WRITE | ADMIT),
+        scope: None,
+        most: UNBOUNDED,
+        key: None,
+        names: Vec::new(),
+    };
     let friend = world.write_at(before, key, relies, body, true);
     let fork = world.write_at(friend, key, relies, Body::Step { ent }, true);
     world.noted.not_at_last.extend([friend, fork]);
@@ -377,7 +469,14 @@ fn expelled_fork(world: &mut World) {
     // Whoever is in its chain no longer admits it again; nor does a friend with rights from elsewhere.
     for (friend, names) in [(4, vec![by]), (4, Vec::new())] {
         let (relies, rights) = world.basis[friend];
-        let body = Body::Admitted { who: Who::Node(node), rights: rights & WRITE, scope: None, key: None, names };
+        let body = Body::Admitted {
+            who: Who::Node(node),
+            rights: rights & WRITE,
+            scope: None,
+            most: UNBOUNDED,
+            key: None,
+            names,
+        };
         let again = world.write(world.key(friend as Node), relies, body);
         let late = world.mint(key);
         let late = world.write(key, again, Body::Opened { ent: late, parent: 0 });
@@ -399,7 +498,7 @@ fn hostile(world: &mut World, rules: Rules) {
     let victim = world.some_entry(|entry| entry.ent().is_some_and(World::is_minted_by_honest));
     let Some(victim) = victim else { return };
     let ent = victim.ent().unwrap_or(0);
-    match world.random.below(17) {
+    match world.random.below(19) {
         0 => {
             let id = world.write(key, relies, Body::Opened { ent, parent: 0 });
             let is_hosted = world.casts.iter().any(|(_, child, _, host)| *child == ent && *host == node);
@@ -424,7 +523,14 @@ fn hostile(world: &mut World, rules: Rules) {
             let friend = Who::Node(OUTSIDER);
             let rights = if world.random.one_in(2) { WRITE } else { 1 + world.random.below(7) as u8 };
             let scope = if world.random.one_in(2) { Some(ent) } else { None };
-            let body = Body::Admitted { who: friend, rights, scope, key: Some(world.key(OUTSIDER)), names: Vec::new() };
+            let body = Body::Admitted {
+                who: friend,
+                rights,
+                scope,
+                most: UNBOUNDED,
+                key: Some(world.key(OUTSIDER)),
+                names: Vec::new(),
+            };
             let id = world.write(key, relies, body);
             let friend = world.key(OUTSIDER);
             let mine = world.mint(friend);
@@ -473,6 +579,7 @@ fn hostile(world: &mut World, rules: Rules) {
                 who: Who::Node(OUTSIDER),
                 rights: WRITE,
                 scope: Some(mine),
+                most: UNBOUNDED,
                 key: Some(world.key(OUTSIDER)),
                 names: Vec::new(),
             };
@@ -498,6 +605,8 @@ fn hostile(world: &mut World, rules: Rules) {
         13 => claim_below(world),
         14 => tie(world),
         15 => vouched(world),
+        16 => settles_for_others(world, key, relies),
+        17 => greedy(world),
         _ => {
             // Behind what it wrote itself into the entity that it does not own.
             let Some(key) = world.fresh_key(node) else { return };
@@ -516,7 +625,14 @@ fn forge(world: &mut World, ent: u16, follows: Id) {
     let bodies = [
         Body::Adopted { ent, follows, epoch: 1 },
         Body::Step { ent },
-        Body::Admitted { who: Who::Node(OUTSIDER), rights: 7, scope: None, key: None, names: Vec::new() },
+        Body::Admitted {
+            who: Who::Node(OUTSIDER),
+            rights: 7,
+            scope: None,
+            most: UNBOUNDED,
+            key: None,
+            names: Vec::new(),
+        },
         Body::Expelled { target: Target::Node(1), ends: Vec::new() },
     ];
     for body in bodies {
@@ -563,6 +679,7 @@ fn claim_below(world: &mut World) {
         who: Who::Node(OUTSIDER),
         rights: WRITE,
         scope: Some(root),
+        most: UNBOUNDED,
         key: Some(world.key(OUTSIDER)),
         names: Vec::new(),
     };

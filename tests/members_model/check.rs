@@ -86,7 +86,7 @@ impl Store {
         for entry in self.known.entries.values() {
             let tips = match &entry.body {
                 Body::Adopted { follows, .. } => vec![*follows],
-                Body::Settled { tip, .. } => vec![*tip],
+                Body::Settled { tips, .. } => tips.clone(),
                 Body::Expelled { ends, .. } => ends.iter().map(|(.., tip)| *tip).collect(),
                 _ => Vec::new(),
             };
@@ -190,7 +190,13 @@ fn judge(world: &World, whole: &Answer, rules: Rules, wrong: &mut Vec<String>) {
         }
         let pinned = || reader.chain(*id).is_some_and(|chain| reader.is_pinned(entry, &chain));
         let forbidden = world.noted.not_at_last.contains(id) || world.noted.not_vouched.contains(id);
-        if forbidden && !pinned() {
+        let is_divided = |id: &Id| {
+            let link = &world.all.entries[id];
+            world.all.proofs.get(&link.writer).is_some_and(|place| link.place >= *place)
+        };
+        let is_beyond =
+            world.noted.beyond.contains(id) && reader.chain(*id).is_some_and(|chain| !chain.iter().any(is_divided));
+        if (forbidden || is_beyond) && !pinned() {
             wrong.push(format!("counts at last, and may not: {entry:?}"));
         }
         if of_hostile && world.rights_of_hostile == 0 && world.casts.iter().all(|(.., host)| !is_hostile(*host)) {

@@ -13,6 +13,9 @@ pub(crate) type Ent = u16;
 pub(crate) const WRITE: u8 = 1;
 pub(crate) const ADOPT: u8 = 2;
 pub(crate) const ADMIT: u8 = 4;
+/// What an entry takes of the bytes of a cast; and an admission that has no bound to speak of.
+pub(crate) const SIZE: u32 = 300;
+pub(crate) const UNBOUNDED: u32 = u32::MAX;
 /// An adoption counts up to here above the epoch that it follows; a fence up to half of it.
 pub(crate) const EPOCHS: u64 = 2_000_000;
 pub(crate) const FENCES: u64 = 1_000_000;
@@ -42,8 +45,8 @@ pub(crate) enum Body {
     Step { ent: Ent },
     Delegated { ent: Ent, child: Ent },
     Adopted { ent: Ent, follows: Id, epoch: u64 },
-    Settled { ent: Ent, child: Ent, tip: Id },
-    Admitted { who: Who, rights: u8, scope: Option<Ent>, key: Option<Key>, names: Vec<Id> },
+    Settled { ent: Ent, child: Ent, admission: Id, tips: Vec<Id> },
+    Admitted { who: Who, rights: u8, scope: Option<Ent>, most: u32, key: Option<Key>, names: Vec<Id> },
     Expelled { target: Target, ends: Vec<(Key, u32, Id)> },
     Rewarded { ent: Ent, of: Id, ends: Vec<Id> },
 }
@@ -59,6 +62,8 @@ pub(crate) struct Entry {
     pub(crate) body: Body,
     /// A signature of its writer covers it: true only where the writer's key was at hand.
     pub(crate) signed: bool,
+    /// What it takes of the bytes that an admission of its writer has for a cast.
+    pub(crate) size: u32,
 }
 
 impl Entry {
@@ -178,6 +183,12 @@ rules!(
     r5_5_earlier_proof_replaces,
     r5_5_membership_stays,
     r6_1_later_is_asked_again,
+    r7_2_settled_ends,
+    r7_2_ends_what_it_names,
+    r7_2_only_by_who_admitted,
+    r7_2_ends_those_below,
+    r7_2_bytes_are_bounded,
+    r7_2_bound_for_each_writer,
 );
 
 /// What the rules say about a loom.
@@ -564,12 +575,69 @@ impl<'a> Reader<'a> {
 
     fn find_counts(&self, id: Id) -> bool {
         let (Some(entry), Some(chain)) = (self.get(id), self.chain(id)) else { return false };
-        let is_live =
-            !self.is_after_proof(entry, &chain) && (0..chain.len()).all(|link| !self.is_cut(&chain, link, |_| true));
-        if !is_live && !self.is_pinned(entry, &chain) {
+        if !self.is_live(entry, &chain) && !self.is_pinned(entry, &chain) {
             return false;
         }
         entry.ent().is_none_or(|ent| self.scopes(&chain).all(|scope| self.is_below(scope, ent)))
+    }
+
+    fn is_live(&self, entry: &Entry, chain: &[Id]) -> bool {
+        !self.is_after_proof(entry, chain)
+            && (0..chain.len()).all(|link| {
+                !self.is_cut(chain, link, |_| true) && !self.is_over(chain, link) && !self.is_beyond(chain, link)
+            })
+    }
+
+    /// The admissions for casts that a link of a chain relies on.
+    fn hosting(&self, chain: &[Id], link: usize) -> Vec<&'a Entry> {
+        let above = chain.iter().skip(link + 1).filter_map(|id| self.get(*id));
+        above.filter(|by| matches!(by.body, Body::Admitted { scope: Some(_), .. })).collect()
+    }
+
+    /// Whether who admitted a host has settled the cast before a link of a chain.
+    fn is_over(&self, chain: &[Id], link: usize) -> bool {
+        let Some(entry) = self.get(chain[link]).filter(|_| self.rules.r7_2_settled_ends) else { return false };
+        let only_itself = !self.rules.r7_2_ends_those_below;
+        let hosts = self.hosting(chain, link).into_iter().take(if only_itself { 1 } else { usize::MAX });
+        hosts.filter(|_| link == 0 || !only_itself).any(|admission| {
+            let mut ends = self.settled.iter().filter_map(|id| self.get(*id));
+            let ends = ends.by_ref().filter(|by| self.ends(by, admission)).collect::<Vec<_>>();
+            let reaches = |by: &&Entry| {
+                let Body::Settled { tips, .. } = &by.body else { return false };
+                tips.iter().any(|tip| self.leads_to(entry, *tip))
+            };
+            !ends.is_empty() && !ends.iter().any(reaches)
+        })
+    }
+
+    /// Whether a settlement ends an admission. It relies on nothing that the admission itself leads to, so this goes towards the founder.
+    fn ends(&self, settled: &Entry, admission: &Entry) -> bool {
+        let Body::Settled { child, admission: named, .. } = &settled.body else { return false };
+        let Body::Admitted { scope, .. } = &admission.body else { return false };
+        let (Some(own), Some(of)) = (self.chain(settled.id), self.chain(admission.id)) else { return false };
+        (*named == admission.id || !self.rules.r7_2_ends_what_it_names)
+            && *scope == Some(*child)
+            && (self.same_member(settled.writer, admission.writer) || !self.rules.r7_2_only_by_who_admitted)
+            && own.len() <= of.len()
+            && self.is_live(settled, &own)
+    }
+
+    /// Whether a link of a chain is behind as many bytes as an admission allows its writer.
+    fn is_beyond(&self, chain: &[Id], link: usize) -> bool {
+        let Some(entry) = self.get(chain[link]).filter(|_| self.rules.r7_2_bytes_are_bounded) else { return false };
+        // Behind the place of a proof no two nodes need have the same entries.
+        let proved = self.known.proofs.get(&entry.writer).copied().unwrap_or(u32::MAX);
+        self.hosting(chain, link).into_iter().any(|admission| {
+            let Body::Admitted { most, .. } = admission.body else { return false };
+            let counts = |other: &&Entry| {
+                (other.writer == entry.writer || !self.rules.r7_2_bound_for_each_writer)
+                    && (other.place < entry.place || other.id == entry.id)
+                    && other.place < proved
+                    && self.chain(other.id).is_some_and(|chain| chain[1..].contains(&admission.id))
+            };
+            let sum = || self.known.entries.values().filter(counts).map(|other| u64::from(other.size)).sum::<u64>();
+            most != UNBOUNDED && sum() > u64::from(most)
+        })
     }
 
     /// A node's new key may pin what its old one wrote: it went on from there before the old one's other history came to light.
@@ -588,21 +656,19 @@ impl<'a> Reader<'a> {
                     && (self.is_rightful(by) || self.same_member(by.writer, entry.writer))
                     && self.counts(by.id)
             });
-        let admitted_by = |settles: &Entry, family: Ent| {
-            chain.iter().skip(1).filter_map(|id| self.get(*id)).any(|by| {
-                matches!(by.body, Body::Admitted { scope: Some(scope), .. } if scope == family)
-                    && self.same_member(by.writer, settles.writer)
-            })
-        };
         by_adoption
             || self.rules.r4_5_settled_pins
                 && self.settled.iter().filter_map(|id| self.get(*id)).any(|by| {
-                    let Body::Settled { child, tip, .. } = by.body else { return false };
+                    let Body::Settled { child, admission, tips, .. } = &by.body else { return false };
+                    let hosts = self
+                        .get(*admission)
+                        .filter(|hosts| matches!(hosts.body, Body::Admitted { scope, .. } if scope == Some(*child)));
                     self.is_another(by.writer, entry.writer)
-                        && self.leads_to(entry, tip)
-                        && admitted_by(by, child)
+                        && hosts.is_some_and(|hosts| self.same_member(hosts.writer, by.writer))
+                        && chain[1..].contains(admission)
+                        && tips.iter().any(|tip| self.leads_to(entry, *tip))
                         && self.counts(by.id)
-                        && self.is_below(child, ent)
+                        && self.is_below(*child, ent)
                 })
     }
 

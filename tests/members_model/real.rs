@@ -14,7 +14,7 @@ use cantrip_runtime::domain::model::Usage;
 use cantrip_runtime::domain::place::CallPlace;
 use ed25519_dalek::{Signer, SigningKey};
 
-use crate::derive::{self, ADMIT, ADOPT, Body, Ent, Entry, Id, Key, Node, Target, WRITE, Who, minter};
+use crate::derive::{self, ADMIT, ADOPT, Body, Ent, Entry, Id, Key, Node, Target, UNBOUNDED, WRITE, Who, minter};
 
 /// What a certificate says in these tests: a node, and when it begins.
 #[derive(Debug)]
@@ -140,6 +140,10 @@ impl Real {
         self.sealed.get(&id).map_or_else(|| EntryId::of(&id.to_be_bytes()), |sealed| sealed.id)
     }
 
+    fn size(&self, id: Id) -> u32 {
+        self.sealed.get(&id).map_or(0, |sealed| sealed.recorded_bytes() as u32)
+    }
+
     fn head(&self, id: Id) -> Head {
         self.heads.get(&id).copied().unwrap_or_default()
     }
@@ -159,7 +163,7 @@ impl Real {
         let names = match &entry.body {
             Body::Opened { parent, .. } => vec![*parent],
             Body::Adopted { follows, .. } => vec![*follows],
-            Body::Settled { tip, .. } => vec![*tip],
+            Body::Settled { admission, tips, .. } => [vec![*admission], tips.clone()].concat(),
             Body::Admitted { names, .. } => names.clone(),
             Body::Expelled { ends, .. } => ends.iter().map(|(.., tip)| *tip).collect(),
             Body::Rewarded { of, ends, .. } => [vec![*of], ends.clone()].concat(),
@@ -225,14 +229,19 @@ impl Real {
                 by: None,
                 note: None,
             },
-            Body::Settled { child, tip, .. } => {
-                let ends = self.end(known, *tip).into_iter().collect();
-                Says::Settled(Box::new(Settled { child: entity(*child), ends, by: None, note: None }))
+            Body::Settled { child, admission, tips, .. } => {
+                let ends = tips.iter().filter_map(|tip| self.end(known, *tip)).collect();
+                let admission = self.id(*admission);
+                Says::Settled(Box::new(Settled { child: entity(*child), admission, ends, by: None, note: None }))
             }
-            Body::Admitted { who, rights, scope, key: opener, names } => {
+            Body::Admitted { who, rights, scope, most, key: opener, names } => {
                 let opener = key(opener.unwrap_or(63));
-                let scope =
-                    scope.map(|ent| Scope { entity: entity(ent), minted: minted(ent), opener, bytes_max: u64::MAX });
+                let scope = scope.map(|ent| Scope {
+                    entity: entity(ent),
+                    minted: minted(ent),
+                    opener,
+                    bytes_max: bound(*most),
+                });
                 let all = [(WRITE, Right::Write), (ADOPT, Right::Adopt), (ADMIT, Right::Admit)];
                 let rights = all.iter().filter(|(bit, _)| rights & bit != 0).map(|(_, right)| *right).collect();
                 let again = names.iter().map(|id| self.id(*id)).collect();
@@ -265,7 +274,7 @@ impl Real {
             match &entry.body {
                 Body::Opened { parent, .. } => named.extend([*parent]),
                 Body::Adopted { follows, .. } => named.extend([*follows]),
-                Body::Settled { tip, .. } => named.extend([*tip]),
+                Body::Settled { admission, tips, .. } => named.extend(tips.iter().chain([admission])),
                 Body::Admitted { names, .. } => named.extend(names),
                 Body::Expelled { ends, .. } => named.extend(ends.iter().map(|(.., tip)| *tip)),
                 Body::Rewarded { of, ends, .. } => named.extend(ends.iter().chain([of])),
@@ -279,8 +288,12 @@ impl Real {
         let to = |id: Id| numbers.get(&id).copied().unwrap_or(0);
         let mut model = known.clone();
         model.founding = to(known.founding);
-        model.entries =
-            known.entries.values().map(|entry| renumbered(entry, to)).map(|entry| (entry.id, entry)).collect();
+        model.entries = known
+            .entries
+            .values()
+            .map(|entry| renumbered(entry, self.size(entry.id), to))
+            .map(|entry| (entry.id, entry))
+            .collect();
         self.model = model;
         self.ids = numbers.iter().map(|(id, number)| (*number, self.id(*id))).collect();
         let sealed = std::mem::take(&mut self.sealed);
@@ -360,14 +373,21 @@ impl Real {
     }
 }
 
-fn renumbered(entry: &Entry, to: impl Fn(Id) -> Id) -> Entry {
+/// A bound in bytes.
+fn bound(most: u32) -> u64 {
+    if most == UNBOUNDED { u64::MAX } else { u64::from(most) }
+}
+
+fn renumbered(entry: &Entry, size: u32, to: impl Fn(Id) -> Id) -> Entry {
     let all = |ids: &[Id]| ids.iter().map(|id| to(*id)).collect();
     let body = match &entry.body {
         Body::Opened { ent, parent } => Body::Opened { ent: *ent, parent: to(*parent) },
         Body::Adopted { ent, follows, epoch } => Body::Adopted { ent: *ent, follows: to(*follows), epoch: *epoch },
-        Body::Settled { ent, child, tip } => Body::Settled { ent: *ent, child: *child, tip: to(*tip) },
-        Body::Admitted { who, rights, scope, key, names } => {
-            Body::Admitted { who: *who, rights: *rights, scope: *scope, key: *key, names: all(names) }
+        Body::Settled { ent, child, admission, tips } => {
+            Body::Settled { ent: *ent, child: *child, admission: to(*admission), tips: all(tips) }
+        }
+        Body::Admitted { who, rights, scope, most, key, names } => {
+            Body::Admitted { who: *who, rights: *rights, scope: *scope, most: *most, key: *key, names: all(names) }
         }
         Body::Expelled { target, ends } => {
             let ends = ends.iter().map(|(key, place, tip)| (*key, *place, to(*tip))).collect();
@@ -376,5 +396,5 @@ fn renumbered(entry: &Entry, to: impl Fn(Id) -> Id) -> Entry {
         Body::Rewarded { ent, of, ends } => Body::Rewarded { ent: *ent, of: to(*of), ends: all(ends) },
         other => other.clone(),
     };
-    Entry { id: to(entry.id), prev: to(entry.prev), relies: to(entry.relies), body, ..entry.clone() }
+    Entry { id: to(entry.id), prev: to(entry.prev), relies: to(entry.relies), body, size, ..entry.clone() }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use crate::derive::{
-    ADMIT, ADOPT, Body, EPOCHS, Ent, Entry, FENCES, Id, Key, Known, Node, Reader, Record, Rules, Succession, Target,
-    WRITE, Who, minter,
+    ADMIT, ADOPT, Body, EPOCHS, Ent, Entry, FENCES, Id, Key, Known, Node, Reader, Record, Rules, SIZE, Succession,
+    Target, UNBOUNDED, WRITE, Who, minter,
 };
 
 /// Random numbers, the same for a seed everywhere.
@@ -58,6 +58,9 @@ pub(crate) struct Noted {
     pub(crate) not_at_last: BTreeSet<Id>,
     /// Does not count unless the founder vouches for it.
     pub(crate) not_vouched: BTreeSet<Id>,
+    /// Behind the bytes of a cast. Where two histories of its writer divide nothing is counted any more: whom it admitted stays (5.5),
+    /// and so does what an expulsion saw of one of them.
+    pub(crate) beyond: BTreeSet<Id>,
     /// Written by somebody honest, as the rules want it.
     pub(crate) honest: BTreeMap<Id, Node>,
     /// Stays although its writer equivocates or is expelled.
@@ -79,6 +82,8 @@ pub(crate) struct World {
     pub(crate) ents: Vec<(Ent, Node)>,
     pub(crate) casts: Vec<(Ent, Ent, Node, Node)>,
     pub(crate) taken: BTreeSet<Ent>,
+    /// The children whose casts are over for who called them.
+    pub(crate) settled: BTreeSet<Ent>,
     pub(crate) expelled: BTreeMap<Node, Id>,
     /// Expelled to nothing: what they wrote before is void but for what others pinned.
     pub(crate) voided: BTreeSet<Node>,
@@ -107,6 +112,7 @@ impl World {
             ents: Vec::new(),
             casts: Vec::new(),
             taken: BTreeSet::new(),
+            settled: BTreeSet::new(),
             expelled: BTreeMap::new(),
             voided: BTreeSet::new(),
             again: BTreeMap::new(),
@@ -171,7 +177,7 @@ impl World {
         let id = (0..tries).map(|more| Self::id_of(prev, writer, relies, &body, first.wrapping_add(more))).min();
         let id = id.unwrap_or(1);
         let place = self.all.entries.get(&prev).map_or(0, |before| before.place) + 1;
-        self.all.entries.insert(id, Entry { id, prev, writer, place, relies, body, signed });
+        self.all.entries.insert(id, Entry { id, prev, writer, place, relies, body, signed, size: SIZE });
         if signed {
             let tips = self.tips.entry(writer).or_default();
             match tips.iter_mut().find(|tip| **tip == prev) {
@@ -202,7 +208,7 @@ impl World {
     }
 
     pub(crate) fn admit(&mut self, by: Node, node: Node, rights: u8, names: Vec<Id>) -> Id {
-        let body = Body::Admitted { who: Who::Node(node), rights, scope: None, key: None, names };
+        let body = Body::Admitted { who: Who::Node(node), rights, scope: None, most: UNBOUNDED, key: None, names };
         let id = self.honest(by, body);
         self.basis[usize::from(node)] = (id, rights);
         if is_hostile(node) {
@@ -229,7 +235,9 @@ impl World {
         let parent = self.honest(caller, Body::Delegated { ent, child });
         let key = Some(self.key(host));
         let names = self.again.get(&host).copied().into_iter().collect();
-        let body = Body::Admitted { who: Who::Node(host), rights: WRITE, scope: Some(child), key, names };
+        // Of whom nothing good is expected, four entries are enough.
+        let most = if is_hostile(host) && self.random.one_in(2) { 4 * SIZE } else { UNBOUNDED };
+        let body = Body::Admitted { who: Who::Node(host), rights: WRITE, scope: Some(child), most, key, names };
         let admitted = self.honest(caller, body);
         let opened = self.write(self.key(host), admitted, Body::Opened { ent: child, parent });
         let step = self.write(self.key(host), admitted, Body::Step { ent: child });

@@ -17,14 +17,11 @@ pub(crate) fn port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Test files that run at once begin at different places.
     let first = std::process::id().wrapping_mul(97);
-    for _ in PORTS {
+    let mut ports = PORTS.map(|_| {
         let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
-        let port = u16::try_from(PORTS.start + number).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port from {} to {} is free", PORTS.start, PORTS.end);
+        u16::try_from(PORTS.start + number).unwrap()
+    });
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// The binary in a folder that has its nodes' sockets and its record. The home is elsewhere, and is not there: in a home folder a

@@ -7,10 +7,10 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::peer::{TcpNet, Way, over_tls};
 use cantrip_runtime::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, NodeAddress, NodeName, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Head, Opened, Returned, Sealed, Unknown};
+use cantrip_runtime::domain::loom::{Body, Opened, Returned, Sealed, Unknown};
 use cantrip_runtime::domain::members::{
     Admitted, Attestation, CheckedProof, Deed, Known, Principal, ProofError, ProvedEntry, Reader, RecordError, Right,
-    Rights, Scope, Vouched,
+    Rights, Scope, Settled, Vouched,
 };
 use cantrip_runtime::domain::remote::{Credentials, Order};
 use cantrip_runtime::driver::HostLimits;
@@ -185,19 +185,10 @@ async fn who_is_no_member_admits_nobody() {
     assert!(b.store.looms().unwrap().is_empty());
 }
 
-/// What the founder of a loom reads of it for decisions: its own log, and what came by the cast of one child, by writer.
+/// What decides nothing of all that a node has of a loom.
 fn refused(a: &Node, loom: LoomId) -> Vec<String> {
-    let own: Vec<Sealed> =
-        a.store.recorded(loom, By::ThisNode, 0, 10_000).unwrap().into_iter().map(|it| it.1).collect();
-    let others: Vec<Sealed> =
-        a.store.recorded(loom, By::Others, 0, 10_000).unwrap().into_iter().map(|it| it.1).collect();
-    let mut known = Known::new(loom, Vouched::default());
-    known.log(a.store.writer(), &own, own.len());
-    for head in a.store.cast_heads(loom).unwrap() {
-        let of_writer: Vec<&Sealed> = others.iter().filter(|sealed| sealed.entry.writer == head.writer).collect();
-        known.cast(head.writer, head.cast, Head::default(), of_writer.iter().copied(), of_writer.len());
-    }
-    let reader = Reader::new(&known);
+    let batch = a.store.batch(loom).unwrap();
+    let reader = Reader::of(&batch);
     let refused = reader.refused().map(|(sealed, why)| format!("{} {}: {why}", sealed.entry.body.kind(), sealed.id));
     refused.collect()
 }
@@ -399,8 +390,31 @@ async fn what_a_host_that_was_admitted_writes_counts_for_who_has_everything() {
     for number in 1..=3 {
         entity.send(&script(json!([{ "call": "deed", "args": { "deed": "x" } }, { "done": number }]))).await.unwrap();
     }
-    assert_eq!(admissions(a, entity.loom()).len(), 1, "one admission is for all of its intents");
+    let (admitted, settled) = (admissions(a, entity.loom()), settlements(a, entity.loom()));
+    assert_eq!(
+        settled.iter().map(|settled| settled.admission).collect::<Vec<_>>(),
+        ids(&admitted),
+        "one for each intent"
+    );
+    assert!(settled.iter().all(|settled| settled.child == entity.entity() && settled.ends.len() == 1));
+    let counts = settled.iter().map(|settled| settled.ends[0].sequence).collect::<Vec<_>>();
+    let of_host = a.store.entries_of(entity.entity()).unwrap().len() as u64;
+    assert!(counts.is_sorted_by(|one, next| one < next) && counts.last() == Some(&of_host), "{counts:?} of {of_host}");
     assert_eq!(refused(a, entity.loom()), Vec::<String>::new());
+}
+
+/// What a node has settled with its hosts.
+fn settlements(node: &Node, loom: LoomId) -> Vec<Settled> {
+    let entries = node.store.entries(loom).unwrap().into_iter();
+    let settled = entries.filter_map(|sealed| match sealed.entry.body {
+        Body::Settled(settled) => Some(*settled),
+        _ => None,
+    });
+    settled.collect()
+}
+
+fn ids(admissions: &[(Sealed, Admitted)]) -> Vec<EntryId> {
+    admissions.iter().map(|(sealed, _)| sealed.id).collect()
 }
 
 /// The admissions that the deciding entries of an entity name, in order.
@@ -415,7 +429,7 @@ fn relied_on(store: &dyn LoomStore, entity: EntityId) -> Vec<(String, Option<Ent
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entity_relies_on_its_admission_after_a_restart_of_its_host_and_in_further_episodes() {
+async fn an_entity_relies_on_the_admission_of_its_episode_after_a_restart_of_its_host_too() {
     let store = MemoryStore::with_key(key());
     let kept = Arc::clone(&store) as Arc<dyn LoomStore>;
     let net = net_with(&["a", "b"], |_, _| {}, |name| (name == "b").then(|| Arc::clone(&kept))).await;
@@ -423,17 +437,17 @@ async fn an_entity_relies_on_its_admission_after_a_restart_of_its_host_and_in_fu
     let [a, b]: [Node; 2] = nodes.try_into().unwrap_or_else(|_| panic!());
     let mut entity = a.runtime.summon_at("b", remote(&["call_entity"], turns(9)), CastOptions::default()).unwrap();
     entity.send(&script(json!([{ "done": 1 }]))).await.unwrap();
-    let admission = admissions(&a, entity.loom()).remove(0).0.id;
     let address = b.address.clone();
     b.stopped().await;
     let again = started(&cluster, address, a.address.clone(), Arc::clone(&kept)).await;
     let child = json!({ "intent": script(json!([{ "done": 3 }])) });
     entity.send(&script(json!([{ "call": "call_entity", "args": child }, { "done": 2 }]))).await.unwrap();
     let named = relied_on(&*kept, entity.entity());
-    assert_eq!(named, [("opened".to_owned(), Some(admission)), ("intent".to_owned(), Some(admission))]);
-    assert_eq!(admissions(&a, entity.loom()).len(), 1, "its key is the same");
-    let opened = openings(&again, entity.loom());
-    assert!(opened.len() == 2 && opened.iter().all(|(sealed, _)| sealed.entry.relies == Some(admission)));
+    let [first, second] =
+        ids(&admissions(&a, entity.loom())).try_into().unwrap_or_else(|_| panic!("one for each intent"));
+    assert_eq!(named, [("opened".to_owned(), Some(first)), ("intent".to_owned(), Some(second))]);
+    let relied = openings(&again, entity.loom()).iter().map(|(sealed, _)| sealed.entry.relies).collect::<Vec<_>>();
+    assert_eq!(relied, [Some(first), Some(second)], "a child relies on what its parent's episode does");
     assert_eq!(refused(&a, entity.loom()), Vec::<String>::new());
 }
 
@@ -451,8 +465,9 @@ async fn a_host_that_has_taken_another_key_between_two_casts_is_admitted_under_t
     // The connection is the same, and what was said on it is not true any more.
     let mut fork = entity.fork(1);
     fork.send(&script(json!([{ "done": 2 }]))).await.unwrap();
+    let loom = entity.loom();
     let of = |child: EntityId| -> Vec<WriterKey> {
-        let all = admissions(a, entity.loom()).into_iter().filter_map(|(_, admitted)| admitted.scope);
+        let all = admissions(a, loom).into_iter().filter_map(|(_, admitted)| admitted.scope);
         all.filter(|scope| scope.entity == child).map(|scope| scope.opener).collect()
     };
     assert_eq!((of(entity.entity()), of(fork.entity())), (vec![old], vec![old, new]));
@@ -460,10 +475,14 @@ async fn a_host_that_has_taken_another_key_between_two_casts_is_admitted_under_t
     assert_eq!(relied_on(&*store, fork.entity())[0], ("opened".to_owned(), Some(last)));
     // What vouches for the new key came with it.
     assert_eq!(a.store.attestations_of(entity.loom(), new).unwrap().len(), 1);
-    // The entity of the old key goes on under the new one, and relies on what it relied on.
+    // The entity of the old key goes on under the new one, by the admission that the new one has got.
     entity.send(&script(json!([{ "done": 3 }]))).await.unwrap();
-    let admission = admissions(a, entity.loom()).remove(0).0.id;
-    assert!(relied_on(&*store, entity.entity()).iter().all(|(_, named)| *named == Some(admission)));
+    assert_eq!(of(entity.entity()), [old, new]);
+    let (admitted, mut named) = (ids(&admissions(a, entity.loom())), relied_on(&*store, entity.entity()));
+    let relied = |kind: &str, at: usize| (kind.to_owned(), Some(admitted[at]));
+    named.sort();
+    assert_eq!(named, [relied("adopted", 3), relied("intent", 3), relied("opened", 0)]);
+    assert_eq!(refused(a, entity.loom()), Vec::<String>::new());
     clean(b);
 }
 

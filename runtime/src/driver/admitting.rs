@@ -3,16 +3,18 @@
 //!
 //! A host says its key when it is chosen. The admission is durable before the host hears of it, and is made once for each key.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::domain::ids::{EntityId, EntryId, WriterKey};
 use crate::domain::limits::{ADMISSION_DEPTH_MAX, RECEIVED_BYTES_MAX};
 use crate::domain::loom::{Body, Minted, Sealed};
-use crate::domain::members::{Admitted, CheckedProof, Right, Scope};
+use crate::domain::members::{Admitted, CheckedProof, Right, Scope, Settled};
 use crate::domain::remote::{Credentials, HostIdentity, MEMBERS, Order};
 use crate::ports::{Home, PeerError, Peers, RemoteEnd};
 
 use super::fault::Fault;
+use super::intake::Intake;
 use super::recorder::Loom;
 use super::vouching::vouching;
 
@@ -33,6 +35,7 @@ pub(super) struct Child {
 #[derive(Debug, Clone)]
 pub(super) struct HostAdmission {
     opener: WriterKey,
+    admission: EntryId,
     credentials: Arc<Credentials>,
 }
 
@@ -65,6 +68,15 @@ impl Child {
         }
     }
 
+    /// Says that the cast is over here: whatever its host writes of it from now on is no part of it. A further intent needs another
+    /// admission. Without one that was given there is nothing to end.
+    pub(super) fn settle(&self, loom: &Loom, known: &mut Option<HostAdmission>, intake: &Intake) -> Result<(), Fault> {
+        let Some(HostAdmission { admission, .. }) = known.take() else { return Ok(()) };
+        let settled = Settled { child: self.entity, admission, ends: intake.ends()?, by: None, note: None };
+        loom.settle(self.delegated, settled)?;
+        Ok(())
+    }
+
     /// Admits a host, unless it was under this key.
     async fn admit(
         &self,
@@ -94,12 +106,12 @@ impl Child {
         // It reads and may write: not on a thread that serves.
         let gathered = tokio::task::spawn_blocking(move || credentials(&open, admission, delegated, &host)).await;
         let credentials = Arc::new(gathered.map_err(|error| Fault::Stopped(error.to_string()))??);
-        *known = Some(HostAdmission { opener: opener.key, credentials: Arc::clone(&credentials) });
+        *known = Some(HostAdmission { opener: opener.key, admission, credentials: Arc::clone(&credentials) });
         Ok(credentials)
     }
 }
 
-/// The admission that this node has written for the same before.
+/// The admission that this node has written for the same before, and that it has not ended since.
 fn admitted_before(loom: &Loom, scope: &Scope) -> Result<Option<EntryId>, Fault> {
     let own = loom.store().writer();
     let all = loom.store().entries(loom.id())?;
@@ -107,7 +119,11 @@ fn admitted_before(loom: &Loom, scope: &Scope) -> Result<Option<EntryId>, Fault>
         let Body::Admitted(admitted) = &sealed.entry.body else { return false };
         sealed.entry.writer == own && admitted.scope.as_ref() == Some(scope)
     };
-    Ok(all.iter().find(same).map(|sealed| sealed.id))
+    let ended = all.iter().filter(|sealed| sealed.entry.writer == own).filter_map(|sealed| {
+        if let Body::Settled(settled) = &sealed.entry.body { Some(settled.admission) } else { None }
+    });
+    let ended: HashSet<EntryId> = ended.collect();
+    Ok(all.iter().rev().filter(same).map(|sealed| sealed.id).find(|id| !ended.contains(id)))
 }
 
 /// What shows a host that an admission holds: the entries from the loom's founding to it, and what vouches for their writers' keys.

@@ -275,8 +275,10 @@ impl Casts {
             return Err(refuse("concurrent_casts", GateError::Exhausted(what)));
         }
         let admission = match (&begin, &place) {
-            (Begin::Fresh, Where::Here(..)) => self.shown(&order).await?,
-            (Begin::Fresh | Begin::Kept(_) | Begin::Recorded { .. }, _) => None,
+            // What was taken already goes on by what it was taken with.
+            (Begin::Recorded { unfinished: true }, _) | (_, Where::At(_)) => None,
+            // A further intent is shown another right: that of the one before may have ended with it.
+            (Begin::Fresh | Begin::Kept(_) | Begin::Recorded { .. }, Where::Here(..)) => self.shown(&order).await?,
         };
         let is_joined = matches!(begin, Begin::Recorded { unfinished: true });
         let hosted = self.hosted(caller, &order, now_us, waiting, line)?;

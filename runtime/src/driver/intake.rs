@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::ids::{EntityId, EntryId};
 use crate::domain::limits::{NEAR_UNCOVERED_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX, RECEIVED_BYTES_MAX};
-use crate::domain::loom::{Blob, Body, CastFamily, CastHead, CastHeadError, CastStream, Opened, Sealed};
-use crate::ports::HomeError;
+use crate::domain::loom::{Blob, Body, CastFamily, CastHead, CastHeadError, CastStream, Head, Opened, Sealed};
+use crate::domain::members::LogEnd;
+use crate::ports::{HomeError, StoreError};
 
 use super::fault::Fault;
 use super::recorder::Loom;
@@ -84,6 +85,16 @@ impl Intake {
     /// The newest heads of the cast itself.
     pub(super) fn heads(&self) -> Vec<CastHead> {
         self.lock().stream.shown()
+    }
+
+    /// How far each writer of the cast has signed, this node among them: of its own log only that it is on record here.
+    pub(super) fn ends(&self) -> Result<Vec<LogEnd>, StoreError> {
+        let (own, mut ends) = (self.loom.store().writer(), self.lock().stream.ends());
+        if ends.iter().any(|end| end.writer == own) {
+            let Head { sequence, chain } = self.loom.store().head(self.loom.id())?;
+            ends.push(LogEnd { writer: own, sequence, chain, cast: None });
+        }
+        Ok(ends)
     }
 
     /// Whether something waits for a head.

@@ -7,7 +7,7 @@ use crate::domain::loom::{Body, CastUnit, Sealed, ViewError};
 use crate::domain::members::{
     Admitted, Batch, Deed, Expelled, LogEnd, Member, Principal, Reader, Right, Rights, Target,
 };
-use crate::ports::{LoomStore, Peers};
+use crate::ports::{LoomStore, Peers, StoreError};
 
 use super::fault::Fault;
 use super::recorder::Loom;
@@ -62,7 +62,10 @@ pub(super) fn last_covered(
     let is_of_thread = |sealed: &&Sealed| {
         sealed.entry.writer == owner
             && reader.counts(sealed.id).is_ok()
-            && !matches!(sealed.entry.body, Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_))
+            && !matches!(
+                sealed.entry.body,
+                Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_)
+            )
     };
     let entries = store.entries_of(entity)?;
     let signed = store.logs(loom)?.into_iter().find(|log| log.writer == owner).and_then(|log| log.signed);
@@ -71,26 +74,46 @@ pub(super) fn last_covered(
         let last = entries.iter().filter(is_of_thread).filter(covered).max_by_key(|sealed| sealed.entry.sequence);
         if let Some(last) = last {
             let (sequence, chain) = (signed.head.sequence, signed.head.chain);
-            return Ok((last.id, LogEnd { writer: owner, sequence, chain, cast: None }));
+            // Whoever called it has its entries of the cast and no log.
+            let end = match reader.cast_of(last.id) {
+                Some(cast) => end_of_cast(&of_owner(store, loom, owner, sequence)?, cast).end(owner, cast),
+                None => LogEnd { writer: owner, sequence, chain, cast: None },
+            };
+            return Ok((last.id, end));
         }
     }
     // Of a cast elsewhere there is no log here, and its host's word for the cast.
     let heads = store.cast_heads(loom)?.into_iter().filter(|head| head.writer == owner);
-    let mut of_owner: Vec<Sealed> = store.entries(loom)?.into_iter().filter(|it| it.entry.writer == owner).collect();
-    of_owner.sort_by_key(|sealed| sealed.entry.sequence);
+    let of_owner = of_owner(store, loom, owner, u64::MAX)?;
     for head in heads {
-        let (mut unit, mut sequence, mut last) = (CastUnit::of(head.cast), 0_u64, None);
+        let (mut unit, mut last) = (CastUnit::of(head.cast), None);
         for sealed in of_owner.iter().filter(|sealed| sealed.entry.sequence <= head.at.place) {
             if unit.takes(sealed) {
-                sequence = sequence.saturating_add(1);
                 last = Some(sealed).filter(|it| it.entry.entity == Some(entity) && is_of_thread(it)).or(last);
             }
         }
         if let Some(last) = last.filter(|_| unit.at() == head.at) {
-            return Ok((last.id, LogEnd { writer: owner, sequence, chain: head.at.chain, cast: Some(head.cast) }));
+            return Ok((last.id, unit.end(owner, head.cast)));
         }
     }
     Err(Fault::Unsigned { entity, owner })
+}
+
+/// What is here of a writer up to a place, in the order of its log.
+fn of_owner(store: &dyn LoomStore, loom: LoomId, writer: WriterKey, up_to: u64) -> Result<Vec<Sealed>, StoreError> {
+    let mut all = store.entries(loom)?;
+    all.retain(|sealed| sealed.entry.writer == writer && sealed.entry.sequence <= up_to);
+    all.sort_by_key(|sealed| sealed.entry.sequence);
+    Ok(all)
+}
+
+/// Follows a writer's entries of a cast to their end.
+fn end_of_cast(of_writer: &[Sealed], cast: EntityId) -> CastUnit {
+    let mut unit = CastUnit::of(cast);
+    for sealed in of_writer {
+        unit.takes(sealed);
+    }
+    unit
 }
 
 /// That this node goes on with an entity, as it is to be written.
@@ -400,15 +423,9 @@ impl Runtime {
             if ends.len() >= ENDS_PER_WRITER {
                 continue;
             }
-            let (mut unit, mut sequence) = (CastUnit::of(head.cast), 0_u64);
-            let mut of_writer = store.entries(loom)?;
-            of_writer.retain(|it| it.entry.writer == head.writer && it.entry.sequence <= head.at.place);
-            of_writer.sort_by_key(|sealed| sealed.entry.sequence);
-            for sealed in &of_writer {
-                sequence = sequence.saturating_add(u64::from(unit.takes(sealed)));
-            }
+            let unit = end_of_cast(&of_owner(&**store, loom, head.writer, head.at.place)?, head.cast);
             if unit.at() == head.at {
-                ends.push(LogEnd { writer: head.writer, sequence, chain: head.at.chain, cast: Some(head.cast) });
+                ends.push(unit.end(head.writer, head.cast));
             }
         }
         Ok(ends.into_values().flatten().collect())

@@ -8,7 +8,7 @@ use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
     Blob, Body, CastBatch, CastChain, CastHead, Entry, ForeignBudget, Minted, Payload, Sealed, Tree,
 };
-use crate::domain::members::{Admitted, Deed, Reader};
+use crate::domain::members::{Admitted, Deed, Reader, Settled};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -192,7 +192,16 @@ impl Loom {
 
     /// Admits a host for a child: for the entity that delegates it and behind the entry that says so, or for a root.
     pub(super) fn admit(&self, delegated: Option<(EntityId, EntryId)>, admitted: Admitted) -> Result<EntryId, Fault> {
-        let body = Body::Admitted(Box::new(admitted));
+        self.append_beside(delegated, Body::Admitted(Box::new(admitted)))
+    }
+
+    /// Writes that a cast elsewhere is over: for the entity that delegated it, or for a root.
+    pub(super) fn settle(&self, delegated: Option<(EntityId, EntryId)>, settled: Settled) -> Result<EntryId, Fault> {
+        self.append_beside(delegated, Body::Settled(Box::new(settled)))
+    }
+
+    /// Writes about a child, beside the thread that delegates it.
+    fn append_beside(&self, delegated: Option<(EntityId, EntryId)>, body: Body) -> Result<EntryId, Fault> {
         if let Some((entity, entry)) = delegated {
             return self.append(entity, Some(entry), body, Vec::new());
         }
@@ -208,8 +217,11 @@ impl Loom {
         self.0.relied.lock().unwrap_or_else(PoisonError::into_inner).insert(entity, admission);
     }
 
-    /// The same as the record has it, where this node goes on with an entity.
+    /// The same as the record has it, where this node goes on with an entity and was shown nothing newer.
     pub(super) fn recall(&self, entity: EntityId) -> Result<(), Fault> {
+        if self.0.relied.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&entity) {
+            return Ok(());
+        }
         let store = &self.0.store;
         let (own, former) = (store.writer(), store.formerly()?);
         let entries = store.entries_of(entity)?;
@@ -292,7 +304,9 @@ impl Loom {
             return Err(Fault::Elsewhere { entity, owner: owner.writer });
         }
         let taken = adoption(self.store(), &reader, (self.0.id, entity), String::new())?;
-        self.write(log, taken.relies, (Some(entity), Some(taken.follows)), taken.body, Vec::new()).map(Some)
+        // For a cast of somebody else it goes on by the admission that it was shown last.
+        let shown = self.0.relied.lock().unwrap_or_else(PoisonError::into_inner).get(&entity).copied();
+        self.write(log, shown.or(taken.relies), (Some(entity), Some(taken.follows)), taken.body, Vec::new()).map(Some)
     }
 
     fn write(

@@ -303,10 +303,11 @@ impl Actor {
             origins: self.origins.clone(),
         };
         let child = Child { entity, minted, delegated: Some((parent.id, delegated)), may_be_known: false };
+        let mut admission = None;
         let ended = match locate(&*peers, &place, &parent.nodes, &order).await {
             Ok(node) => {
                 let to = (&*peers, node.name().as_str());
-                match child.cast(&self.loom, to, order, &mut None, &near).await {
+                match child.cast(&self.loom, to, order, &mut admission, &near).await {
                     // Nothing ran.
                     Err(fault @ Fault::Unproved { .. }) => {
                         share.settle(Some(&nothing()));
@@ -317,6 +318,10 @@ impl Actor {
             }
             Err(error) => Err(error),
         };
+        // However it ended, the parent is told now, and nothing that comes later of the cast is asked for.
+        if let Ok(place) = near.place.get() {
+            child.settle(&self.loom, &mut admission, &place.intake)?;
+        }
         // A cast that never ran has spent nothing; of one that is lost nobody knows.
         match &ended {
             Ok(end) => share.settle(Some(end)),
@@ -561,7 +566,12 @@ impl RemoteEntity {
         let ended = if self.by_host == ByHost::Nothing {
             let child = Child { entity: self.entity, minted: self.minted, delegated: None, may_be_known: false };
             let to = (&*self.peers, self.node.as_str());
-            child.cast(&self.loom, to, order, &mut self.admission, &near).await.map_err(CastError::from)?
+            let ended = child.cast(&self.loom, to, order, &mut self.admission, &near).await;
+            // After an error of the connection the same intent joins what runs, by the same admission.
+            if let (Ok(Ok(_)), Ok(place)) = (&ended, near.place.get()) {
+                child.settle(&self.loom, &mut self.admission, &place.intake).map_err(CastError::from)?;
+            }
+            ended.map_err(CastError::from)?
         } else {
             // Whoever names the entity has it opened, and admits its host.
             self.peers.cast(&self.node, &order, &near).await

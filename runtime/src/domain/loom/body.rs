@@ -251,8 +251,8 @@ impl Body {
         match self {
             Self::Founded { .. } | Self::Expelled(_) | Self::Keeping { .. } => Some(false),
             Self::Admitted(admitted) if admitted.scope.is_none() => Some(false),
-            // A host is admitted for the entity that delegates to it; a root on another node has none above it.
-            Self::Admitted(_) | Self::Unknown(_) => None,
+            // A host is admitted for the entity that delegates to it, and settled with; a root on another node has none above it.
+            Self::Admitted(_) | Self::Settled(_) | Self::Unknown(_) => None,
             Self::Opened(_)
             | Self::Intent(_)
             | Self::Utterance(_)
@@ -266,8 +266,7 @@ impl Body {
             | Self::Ended(_)
             | Self::Rewarded { .. }
             | Self::Replayed { .. }
-            | Self::Adopted { .. }
-            | Self::Settled(_) => Some(true),
+            | Self::Adopted { .. } => Some(true),
         }
     }
 }

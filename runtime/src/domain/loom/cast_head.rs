@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::body::Body;
 use super::entry::{Entry, Sealed};
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::members::LogEnd;
 
 /// Says what is signed, so that no other signature of the key can be taken for it.
 const STATEMENT: &[u8] = b"cantrip cast head v1\0";
@@ -138,12 +139,13 @@ impl CastFamily {
 pub struct CastUnit {
     family: CastFamily,
     at: CastChain,
+    count: u64,
 }
 
 impl CastUnit {
     /// Before its first entry.
     pub fn of(cast: EntityId) -> Self {
-        Self { family: CastFamily::of(cast), at: CastChain::default() }
+        Self { family: CastFamily::of(cast), at: CastChain::default(), count: 0 }
     }
 
     /// How far it is.
@@ -151,11 +153,22 @@ impl CastUnit {
         self.at
     }
 
+    /// How many entries it has.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The place that it has reached, as entries name it.
+    pub const fn end(&self, writer: WriterKey, cast: EntityId) -> LogEnd {
+        LogEnd { writer, sequence: self.count, chain: self.at.chain, cast: Some(cast) }
+    }
+
     /// Adds the next entry of the writer's log if it is one of the cast. Returns whether it is.
     pub fn takes(&mut self, sealed: &Sealed) -> bool {
         let takes = self.family.takes(&sealed.entry);
         if takes {
             self.at = self.at.after(sealed.entry.sequence, &sealed.id);
+            self.count = self.count.saturating_add(1);
         }
         takes
     }
@@ -278,13 +291,20 @@ struct Coming {
     unit: CastUnit,
     /// The newest head that was taken.
     known: Option<CastHead>,
+    /// That head as entries name it.
+    end: Option<LogEnd>,
     /// Nothing of it has come over this connection.
     is_fresh: bool,
 }
 
 impl Coming {
     fn of(cast: EntityId) -> Self {
-        Self { unit: CastUnit::of(cast), known: None, is_fresh: true }
+        Self { unit: CastUnit::of(cast), known: None, end: None, is_fresh: true }
+    }
+
+    fn know(&mut self, head: CastHead) {
+        self.known = Some(head);
+        self.end = Some(self.unit.end(head.writer, head.cast)).filter(|_| self.unit.at == head.at);
     }
 
     fn known_place(&self) -> u64 {
@@ -352,7 +372,7 @@ impl CastStream {
                     coming.unit.takes(sealed);
                 }
             }
-            coming.known = Some(*head);
+            coming.know(*head);
         }
     }
 
@@ -372,6 +392,11 @@ impl CastStream {
     /// How far each writer of the cast has signed.
     pub fn heads(&self) -> Vec<CastHead> {
         self.units.values().filter_map(|coming| coming.known).collect()
+    }
+
+    /// The same as entries name it.
+    pub fn ends(&self) -> Vec<LogEnd> {
+        self.units.values().filter_map(|coming| coming.end).collect()
     }
 
     fn delegations(&mut self, entries: &[Sealed]) {
@@ -453,7 +478,7 @@ impl CastStream {
         }
         let is_newer = at.place > known;
         if is_newer {
-            coming.known = Some(*head);
+            coming.know(*head);
         }
         Ok(is_newer)
     }

@@ -4,6 +4,7 @@
 //! CBOR would lose the order of a JSON object's keys, and a replay would then show the entity another world.
 
 use ipld_core::codec::Links;
+use ipld_core::ipld::Ipld;
 use serde::{Deserialize, Serialize};
 use serde_ipld_dagcbor::codec::DagCborCodec;
 use thiserror::Error;
@@ -13,6 +14,7 @@ use super::others::{self, Others};
 use super::text::Blob;
 use crate::domain::ids::{BlobId, CODEC_RAW, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::ENTRY_BYTES_MAX;
+use crate::domain::medium::PAGE_BYTES;
 
 /// The version of the encoding that this code writes, and the only one it reads.
 pub const FORMAT: u16 = 2;
@@ -141,6 +143,18 @@ impl Sealed {
         text_ids(&self.bytes)
     }
 
+    /// What it takes of a bound in bytes: its own, and those that are kept beside it. A text counts with the length that the entry
+    /// says, whether or not it is here; a page of a memory with all that a page has.
+    pub fn recorded_bytes(&self) -> u64 {
+        let own = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
+        if self.text_ids().is_empty() {
+            return own;
+        }
+        // It was decoded before: nothing here can be nested deeper than the decoder goes.
+        let whole: Option<Ipld> = serde_ipld_dagcbor::from_slice(&self.bytes).ok();
+        own.saturating_add(whole.as_ref().map_or(0, beside))
+    }
+
     /// Decodes stored bytes and checks that they are what the id says. Its blobs are not loaded.
     ///
     /// # Errors
@@ -195,6 +209,28 @@ fn check_entity(entry: &Entry) -> Result<(), EntryError> {
             Err(EntryError::Entity { kind: entry.body.kind().to_owned(), needs })
         }
         _ => Ok(()),
+    }
+}
+
+/// How many bytes a value says to be kept beside it.
+fn beside(value: &Ipld) -> u64 {
+    let sum = |values: &mut dyn Iterator<Item = &Ipld>| values.map(beside).fold(0, u64::saturating_add);
+    match value {
+        Ipld::Link(link) if link.codec() == CODEC_RAW => PAGE_BYTES as u64,
+        Ipld::Map(map) => match (map.get("id"), map.get("bytes")) {
+            (Some(Ipld::Link(link)), Some(Ipld::Integer(bytes))) if link.codec() == CODEC_RAW => {
+                u64::try_from(*bytes).unwrap_or(u64::MAX)
+            }
+            _ => sum(&mut map.values()),
+        },
+        Ipld::List(list) => sum(&mut list.iter()),
+        Ipld::Null
+        | Ipld::Bool(_)
+        | Ipld::Integer(_)
+        | Ipld::Float(_)
+        | Ipld::String(_)
+        | Ipld::Bytes(_)
+        | Ipld::Link(_) => 0,
     }
 }
 

@@ -268,6 +268,7 @@ impl Make {
         ];
         let settled = Settled {
             child: self.entity(),
+            admission: self.entry_id(),
             ends: self.some(Self::end),
             by: self.maybe(Self::string),
             note: self.maybe(Self::payload),

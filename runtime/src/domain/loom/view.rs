@@ -498,8 +498,8 @@ impl Tree {
                 Payload::Inline(_) => ViewError::Text { entry: id, id: "inline".to_owned() },
             })
         };
-        // What is said of a thread, and who is admitted for a child of it, is no part of it: nothing follows it.
-        if matches!(entry.body, Body::Replayed { .. } | Body::Admitted(_)) {
+        // What is said of a thread, and who is admitted for a child of it and how far, is no part of it: nothing follows it.
+        if matches!(entry.body, Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_)) {
             return Ok(());
         }
         if let Body::Opened(opened) = &entry.body {

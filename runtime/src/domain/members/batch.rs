@@ -3,14 +3,17 @@
 //! A store fills it in and cannot look into it again: what of it counts is what the [`Reader`] says, and nobody else opens it. Who
 //! copies, exports or verifies a record reads its logs another way, and decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::facts::ends_named;
 use super::known::Known;
 use super::proved::CheckedProof;
 use super::reader::Reader;
 use super::record::{CheckedRecord, CheckedSuccession, MemberRecord, Vouched, relied_on};
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::limits::ADMISSION_DEPTH_MAX;
 use crate::domain::loom::{Body, CastHead, CastUnit, EquivocationProof, Head, Sealed};
+use crate::domain::steps;
 
 /// Everything that a store has of one loom.
 #[derive(Debug)]
@@ -159,14 +162,24 @@ impl Batch {
                 writer => others.entry(writer).or_default().push(sealed),
             }
         }
-        let covered = own.len();
+        let (covered, named) = (own.len(), self.named_casts());
+        let none = BTreeSet::new();
+        let mut casts = Vec::new();
+        casts.push((self.own, casts_within(&own, named.get(&self.own).unwrap_or(&none))));
         known.log(self.own, own, covered);
         for writer in &self.logs {
             // What came outside of its log, as a part of a cast, goes on behind a gap.
             let log: Vec<&Sealed> = others.get(writer).map(|all| log_of(all)).unwrap_or_default();
             let covered = log.len();
             if covered > 0 {
+                casts.push((*writer, casts_within(&log, named.get(writer).unwrap_or(&none))));
                 known.log(*writer, log, covered);
+            }
+        }
+        for (writer, casts) in casts {
+            for (root, cast) in casts {
+                let covered = cast.len();
+                known.cast(writer, root, Head::default(), cast, covered);
             }
         }
         self.proved.iter().for_each(|proved| known.proved(proved));
@@ -182,6 +195,49 @@ impl Batch {
         }
         known
     }
+}
+
+impl Batch {
+    /// The casts of which an entry names a place: whoever has a writer's log finds them in there.
+    fn named_casts(&self) -> BTreeMap<WriterKey, BTreeSet<EntityId>> {
+        let mut named: BTreeMap<WriterKey, BTreeSet<EntityId>> = BTreeMap::new();
+        for sealed in &self.entries {
+            for end in ends_named(sealed) {
+                if let Some(cast) = end.cast {
+                    named.entry(end.writer).or_default().insert(cast);
+                }
+            }
+        }
+        named
+    }
+}
+
+/// Of a log the entries of some casts, as its writer chains them for each.
+fn casts_within<'a>(log: &[&'a Sealed], roots: &BTreeSet<EntityId>) -> BTreeMap<EntityId, Vec<&'a Sealed>> {
+    let mut found: BTreeMap<EntityId, Vec<&'a Sealed>> = BTreeMap::new();
+    if roots.is_empty() {
+        return found;
+    }
+    let mut of: HashMap<EntityId, BTreeSet<EntityId>> = roots.iter().map(|root| (*root, [*root].into())).collect();
+    for sealed in log {
+        let Some(entity) = sealed.entry.entity else { continue };
+        let above = if let Body::Opened(opened) = &sealed.entry.body { opened.spawned_by } else { None };
+        let casts = [Some(entity), above].into_iter().flatten().filter_map(|it| of.get(&it)).flatten();
+        // So deep a cast of a cast is admitted by nobody.
+        let casts: BTreeSet<EntityId> = casts.copied().take(ADMISSION_DEPTH_MAX as usize).collect();
+        if casts.is_empty() {
+            continue;
+        }
+        steps::count(casts.len() as u64);
+        for cast in &casts {
+            found.entry(*cast).or_default().push(sealed);
+        }
+        if let Body::Delegated { child, .. } = &sealed.entry.body {
+            of.entry(*child).or_default().extend(&casts);
+        }
+        of.insert(entity, casts);
+    }
+    found
 }
 
 /// Of the entries of a writer those of a cast, up to a head.

@@ -73,6 +73,25 @@ pub(super) fn kind(sealed: &Sealed) -> Kind<'_> {
     }
 }
 
+/// The places in logs and casts that an entry names.
+pub(super) fn ends_named(sealed: &Sealed) -> &[LogEnd] {
+    match kind(sealed) {
+        Kind::Adopted { last, .. } => last.map(std::slice::from_ref).unwrap_or_default(),
+        Kind::Settled(settled) => settled.ends.as_slice(),
+        Kind::Expelled(expelled) => expelled.ends.as_slice(),
+        Kind::Founded
+        | Kind::Opened(_)
+        | Kind::Intent
+        | Kind::Step
+        | Kind::Delegated(_)
+        | Kind::Admitted(_)
+        | Kind::Rewarded(_)
+        | Kind::Remark
+        | Kind::Keeping
+        | Kind::Later => &[],
+    }
+}
+
 /// The entity whose owner an entry has to be by; nothing for what is about members, or about the loom.
 pub(super) fn entity(sealed: &Sealed) -> Option<EntityId> {
     if kind(sealed).is_membership() { None } else { sealed.entry.entity }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::facts::{Facts, Kind, kind};
+use super::facts::{Facts, ends_named};
 use super::history::{History, Spot};
 use super::known::{Known, Stretch};
 use super::terms::LogEnd;
@@ -34,22 +34,7 @@ impl Logs {
         }
         let mut named: HashSet<(WriterKey, Option<EntityId>)> = HashSet::new();
         for (_, sealed) in facts.all() {
-            let ends = match kind(sealed) {
-                Kind::Adopted { last, .. } => last.map(std::slice::from_ref).unwrap_or_default(),
-                Kind::Settled(settled) => settled.ends.as_slice(),
-                Kind::Expelled(expelled) => expelled.ends.as_slice(),
-                Kind::Founded
-                | Kind::Opened(_)
-                | Kind::Intent
-                | Kind::Step
-                | Kind::Delegated(_)
-                | Kind::Admitted(_)
-                | Kind::Rewarded(_)
-                | Kind::Remark
-                | Kind::Keeping
-                | Kind::Later => continue,
-            };
-            named.extend(ends.iter().map(|end| (end.writer, end.cast)));
+            named.extend(ends_named(sealed).iter().map(|end| (end.writer, end.cast)));
         }
         let mut logs =
             Self { proved: known.proofs.iter().map(|(key, place)| (*key, *place)).collect(), ..Self::default() };

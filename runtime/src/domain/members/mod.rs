@@ -6,6 +6,7 @@
 mod batch;
 mod chains;
 mod cut;
+mod endings;
 mod expulsions;
 mod facts;
 mod history;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::chains::{Basis, Chains};
+use super::endings::Endings;
 use super::expulsions::{Base, Expulsions};
 use super::facts::{Facts, Ix, Kind, entity, kind};
 use super::known::Known;
@@ -63,6 +64,7 @@ pub struct Reader<'a> {
     pub(super) selves: Selves,
     pub(super) chains: Chains,
     pub(super) expulsions: Expulsions,
+    pub(super) endings: Endings,
     counting: Vec<bool>,
     refused: HashMap<Ix, Refused>,
     tenures: HashMap<EntityId, Vec<Tenure>>,
@@ -102,7 +104,8 @@ impl<'a> Reader<'a> {
         let expulsions = Expulsions::find(base);
         let (mut counting, mut refused, mut adoptions) =
             (Vec::with_capacity(facts.len()), HashMap::new(), HashMap::new());
-        let mut threads = Threads::find(base, &expulsions, &known.here);
+        let endings = Endings::find(base, &expulsions);
+        let mut threads = Threads::find(base, (&expulsions, &endings), &known.here);
         let plain = facts.keys().iter().map(|key| is_plain(*key, base, &expulsions)).collect::<Vec<_>>();
         for (entry, sealed) in facts.all() {
             steps::count(1);
@@ -124,7 +127,7 @@ impl<'a> Reader<'a> {
             }
         }
         let tenures = threads.of.into_iter().map(|(of, thread)| (of, thread.tenures)).collect();
-        Self { facts, logs, selves, chains, expulsions, counting, refused, tenures, adoptions, founding }
+        Self { facts, logs, selves, chains, expulsions, endings, counting, refused, tenures, adoptions, founding }
     }
 
     pub(super) fn base(&self) -> Base<'_, 'a> {
@@ -328,6 +331,12 @@ impl<'a> Reader<'a> {
         self.base().admitted(basis).map(|admitted| admitted.principal.clone())
     }
 
+    /// The cast by whose admission an entry was written: its writer is a host there, and may be known by nothing else.
+    pub fn cast_of(&self, id: EntryId) -> Option<EntityId> {
+        let basis = self.chains.basis(self.facts.number(id)?).ok()?;
+        self.base().admitted(basis)?.scope.map(|scope| scope.entity)
+    }
+
     /// The name of a member's node, for people; nothing for a bare key.
     pub fn node_of(&self, sealed: &Sealed) -> Option<NodeName> {
         match self.name_of(sealed).or_else(|| self.founder())? {
@@ -393,6 +402,8 @@ fn verdict(
             Some(of) => Err(Refused::Scope(of)),
             None => threads.counts(entry),
         },
+        // That of a root elsewhere is in nobody's thread.
+        Kind::Settled(_) if entity(sealed).is_none() => threads.counts(entry),
         Kind::Opened(_) | Kind::Intent | Kind::Step | Kind::Delegated(_) | Kind::Adopted { .. } | Kind::Settled(_) => {
             threads.is_in_thread(entry)
         }

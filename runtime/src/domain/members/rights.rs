@@ -78,10 +78,11 @@ impl Reader<'_> {
         })
     }
 
-    /// Whether no expulsion ends what a key writes next by an admission.
+    /// Whether no expulsion and no settlement ends what a key writes next by an admission.
     fn is_free(&self, key: WriterKey, basis: Basis) -> Result<(), Refused> {
         let by = self.expulsions.judges((key, basis), self.base()).into_iter().find_map(|by| self.facts.get(by));
-        by.map_or(Ok(()), |by| Err(Refused::Expelled(by.id)))
+        by.map_or(Ok(()), |by| Err(Refused::Expelled(by.id)))?;
+        self.endings.goes_on(key, basis, self.base())
     }
 
     fn gives(&self, key: WriterKey, (entry, id): (Ix, EntryId), by: &Admitted, deed: Deed<'_>) -> Result<(), Refused> {
@@ -99,8 +100,10 @@ impl Reader<'_> {
                 let is_own = owner.is_some_and(|owner| self.selves.same_member(owner.writer, key));
                 let is_its =
                     owner.and_then(|owner| self.facts.number(owner.since)).map(|since| self.chains.basis(since));
+                // A further intent may come with an admission of its own for the same child.
+                let is_for_it = by.scope.is_some_and(|scope| scope.entity == entity);
                 match in_loom {
-                    Err(why) if !(is_own && is_its == Some(Ok(Basis::By(entry)))) => Err(why),
+                    Err(why) if !(is_own && (is_for_it || is_its == Some(Ok(Basis::By(entry))))) => Err(why),
                     _ if is_own => Ok(()),
                     _ => has(Right::Adopt),
                 }

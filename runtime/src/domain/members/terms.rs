@@ -261,9 +261,11 @@ pub struct Expelled {
 /// A remote cast is over for its caller: what its host writes behind these ends is no part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
-    /// The cast: the child that was admitted for it.
+    /// The cast: the child that the host was admitted for.
     pub child: EntityId,
-    /// How far each writer's entries of it count.
+    /// The admission of the host, which ends here. A further intent of the same child needs another.
+    pub admission: EntryId,
+    /// How far each writer's entries of the cast count. One that is not listed has written nothing of it.
     pub ends: Vec<LogEnd>,
     /// Who wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

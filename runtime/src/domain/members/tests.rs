@@ -2,6 +2,7 @@
 
 mod cost;
 mod loom;
+mod settled;
 
 use self::loom::{ALL, FOUNDER, Loom, ent, key, nested, proof, record, text, with_member};
 use super::{Deed, LogEnd, Principal, Reader, Refused, Right, Settled, Target};
@@ -170,7 +171,7 @@ fn r4_5_what_a_caller_has_settled_of_a_cast_stays() {
     let delegated = loom.delegate(FOUNDER, ent(FOUNDER, 5), root, child);
     let host = loom.host(FOUNDER, None, Principal::Key(key(3)), (FOUNDER, 6), 3);
     let opened = loom.open(3, Some(host), (FOUNDER, 6), Some(delegated));
-    let settled = Settled { child, ends: vec![loom.end_of((3, 0))], by: None, note: None };
+    let settled = Settled { child, admission: host, ends: vec![loom.end_of((3, 0))], by: None, note: None };
     loom.write(FOUNDER, Some(ent(FOUNDER, 5)), Some(delegated), None, Body::Settled(Box::new(settled)));
     let late = loom.step(3, child, opened);
     let by = loom.expel(FOUNDER, None, Target::Key(key(3)), Vec::new());

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::chains::{Basis, minter};
+use super::endings::Endings;
 use super::expulsions::{Base, Expulsions};
 use super::facts::{Ix, Kind, entity, kind};
 use super::logs::{Mark, Reach};
 use super::order::in_order;
 use super::tenures::{Claim, Tenure, Tie, tenures};
-use super::terms::Settled;
 use super::verdict::Refused;
 use crate::domain::ids::{EntityId, EntryId, WriterKey};
 use crate::domain::loom::{Opened, Sealed};
@@ -36,16 +36,17 @@ pub(super) struct Thread {
     pinned: Reach,
 }
 
-/// What was settled of a child, by one writer.
+/// What was settled of a cast by an admission, by one writer.
 type Settlements = Vec<(WriterKey, Reach)>;
 
 /// The threads of all entities.
 pub(super) struct Threads<'b, 'a> {
     base: Base<'b, 'a>,
     expulsions: &'b Expulsions,
+    endings: &'b Endings,
     pub(super) of: HashMap<EntityId, Thread>,
     groups: HashMap<EntityId, usize>,
-    settlements: HashMap<EntityId, Settlements>,
+    settlements: HashMap<Ix, Settlements>,
     /// The opening that an entry of an entity follows.
     followed: HashMap<Ix, Option<Ix>>,
     /// For an opening, the entity that it is below and the opening that the delegating entry follows.
@@ -57,10 +58,15 @@ pub(super) struct Threads<'b, 'a> {
 }
 
 impl<'b, 'a> Threads<'b, 'a> {
-    pub(super) fn find(base: Base<'b, 'a>, expulsions: &'b Expulsions, here: &'b [WriterKey]) -> Self {
+    pub(super) fn find(
+        base: Base<'b, 'a>,
+        (expulsions, endings): (&'b Expulsions, &'b Endings),
+        here: &'b [WriterKey],
+    ) -> Self {
         let mut found = Self {
             base,
             expulsions,
+            endings,
             of: HashMap::new(),
             groups: HashMap::new(),
             settlements: HashMap::new(),
@@ -69,10 +75,16 @@ impl<'b, 'a> Threads<'b, 'a> {
             under: HashMap::new(),
             here,
         };
-        let mut deciding: BTreeMap<EntityId, Deciding> = BTreeMap::new();
+        let (mut deciding, mut of_roots): (BTreeMap<EntityId, Deciding>, Vec<Ix>) = (BTreeMap::new(), Vec::new());
         for (entry, sealed) in base.facts.all() {
             let decides = matches!(kind(sealed), Kind::Opened(_) | Kind::Adopted { .. } | Kind::Settled(_));
-            let Some(of) = entity(sealed).filter(|_| decides && base.chains.basis(entry).is_ok()) else { continue };
+            if !decides || base.chains.basis(entry).is_err() {
+                continue;
+            }
+            let Some(of) = entity(sealed) else {
+                of_roots.push(entry);
+                continue;
+            };
             if matches!(kind(sealed), Kind::Opened(_)) {
                 deciding.entry(of).or_default().openings.push(entry);
             } else if matches!(kind(sealed), Kind::Adopted { .. }) {
@@ -80,6 +92,10 @@ impl<'b, 'a> Threads<'b, 'a> {
             } else if matches!(kind(sealed), Kind::Settled(_)) {
                 deciding.entry(of).or_default().settled.push(entry);
             }
+        }
+        // Of an opening or an adoption without an entity nothing is read: there is none.
+        for settled in of_roots {
+            found.settle(settled);
         }
         let mut above = BTreeMap::new();
         for (of, deciding) in &deciding {
@@ -202,16 +218,9 @@ impl<'b, 'a> Threads<'b, 'a> {
         by.is_some_and(|parent| self.base.facts.find(parent).is_some())
     }
 
-    /// Whether neither an expulsion nor a second history has ended an entry.
+    /// Whether neither an expulsion, nor a second history, nor the end of its cast has ended an entry.
     pub(super) fn lives(&self, sealed: &Sealed, basis: Basis) -> Result<(), Refused> {
-        self.expulsions.allow(sealed, basis, self.base)?;
-        let proved = self.base.logs.proved(sealed.entry.writer).filter(|place| sealed.entry.sequence >= *place);
-        match proved {
-            Some(place) if !kind(sealed).is_membership() && !self.expulsions.pins(sealed, basis, self.base) => {
-                Err(Refused::Equivocated { place })
-            }
-            _ => Ok(()),
-        }
+        self.endings.lives(sealed, basis, self.base, self.expulsions)
     }
 
     /// Whether an entry of an entity decides something, but for who owns the entity.
@@ -234,14 +243,11 @@ impl<'b, 'a> Threads<'b, 'a> {
     fn is_settled(&mut self, entry: Ix, sealed: &Sealed, of: EntityId, basis: Basis) -> bool {
         let hosts = self.base.chains.up(basis).filter_map(|(admission, _)| {
             let child = self.base.admitted(Basis::By(admission))?.scope.as_ref()?.entity;
-            Some((child, self.base.facts.writer(admission)?))
+            Some((child, admission))
         });
-        let settled = hosts.filter(|(child, caller)| {
-            self.settlements.get(child).into_iter().flatten().any(|(by, reach)| {
-                *by != sealed.entry.writer
-                    && self.base.selves.same_member(*by, *caller)
-                    && reach.has(sealed, self.base.logs)
-            })
+        let settled = hosts.filter(|(_, admission)| {
+            let mut settled = self.settlements.get(admission).into_iter().flatten();
+            settled.any(|(by, reach)| *by != sealed.entry.writer && reach.has(sealed, self.base.logs))
         });
         let settled = settled.map(|(child, _)| child).collect::<HashSet<_>>();
         settled.contains(&of)
@@ -361,14 +367,20 @@ impl<'b, 'a> Threads<'b, 'a> {
     /// Notes what a caller has settled, if it counts.
     fn settle(&mut self, entry: Ix) {
         let Some(sealed) = self.base.facts.get(entry).filter(|_| self.counts(entry).is_ok()) else { return };
-        let Kind::Settled(Settled { child, ends, .. }) = kind(sealed) else { return };
-        let held = self.settlements.entry(*child).or_default();
+        let Kind::Settled(says) = kind(sealed) else { return };
+        let Some((admission, by)) = self.base.facts.find(says.admission) else { return };
+        let scope = self.base.admitted(Basis::By(admission)).and_then(|admitted| admitted.scope.as_ref());
+        let is_its = scope.is_some_and(|scope| scope.entity == says.child);
+        if !is_its || !self.base.selves.same_member(sealed.entry.writer, by.entry.writer) {
+            return;
+        }
+        let held = self.settlements.entry(admission).or_default();
         let at = held.iter().position(|(by, _)| *by == sealed.entry.writer).unwrap_or_else(|| {
             held.push((sealed.entry.writer, Reach::default()));
             held.len() - 1
         });
         let Some((_, reach)) = held.get_mut(at) else { return };
-        for mark in ends.iter().filter_map(|end| self.base.logs.end(end)) {
+        for mark in says.ends.iter().filter_map(|end| self.base.logs.end(end)) {
             reach.add(mark, self.base.logs);
         }
     }

@@ -69,6 +69,15 @@ pub enum Refused {
     /// The admission is for another cast.
     #[error("the admission that it relies on is for {0} and what is below it, and its entity is not")]
     Scope(EntityId),
+    /// Its cast was over for who had admitted its writer.
+    #[error("{0} settled its cast without it: whoever admitted its writer takes nothing more of it")]
+    Settled(EntryId),
+    /// More than an admission has room for.
+    #[error("it is beyond the {max} bytes of entries that the admission of its writer allows for the cast")]
+    Bytes {
+        /// How many bytes may be.
+        max: u64,
+    },
     /// An entity that is opened by somebody else.
     #[error("its writer has neither minted the entity nor been named to open it")]
     Opener,
@@ -97,6 +106,8 @@ impl Refused {
             Self::Expelled(_) | Self::Ended { .. } => "of expelled writers",
             Self::Equivocated { .. } => "of writers with two histories",
             Self::Scope(_) => "outside the cast that their writer was admitted for",
+            Self::Settled(_) => "of casts that were settled without them",
+            Self::Bytes { .. } => "beyond the bytes of their cast",
             Self::Opener | Self::Superseded | Self::Owner => "of entities that are another's",
             Self::Founding => "foundings of another loom",
         }

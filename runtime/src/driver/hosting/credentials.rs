@@ -30,10 +30,11 @@ fn denied(what: String) -> Refusal {
 }
 
 impl Casts {
-    /// Checks by which admission this node opens an entity that its caller has minted, and keeps what shows it. Nothing for an entity
-    /// that this node has minted itself.
+    /// Checks by which admission this node opens an entity that its caller has minted, or goes on with it, and keeps what shows it.
+    /// Nothing for an entity that this node has minted itself.
     pub(super) async fn shown(&self, order: &Order) -> Result<Option<EntryId>, Refusal> {
-        if order.by_host != ByHost::Nothing {
+        // Whoever shows nothing with a further intent gets by it what the one before had.
+        if order.by_host != ByHost::Nothing || (order.again && order.credentials.proofs.is_empty()) {
             return Ok(None);
         }
         let shown = Shown {

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::domain::caller::Caller;
 use crate::domain::event::Event;
-use crate::domain::ids::{EntityId, LoomId, NodeAddress};
+use crate::domain::ids::{EntityId, LoomId, NodeAddress, WriterKey};
 use crate::domain::limits::GUEST_BYTES_MAX;
-use crate::domain::loom::{CastHead, Sealed};
+use crate::domain::loom::{Body, CastHead, Minted, Sealed};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
 use crate::domain::remote::{ByHost, MEMBERS, Onward, Order, Refusal};
@@ -216,6 +216,24 @@ impl Run {
         Err(refuse("fork", GateError::NotFound(what)))
     }
 
+    /// What the id of an entity commits to that this node has minted for a caller without a record: now, or with an earlier intent.
+    fn minted_here(&self, order: &Order) -> Result<Option<Minted>, Refusal> {
+        if order.by_host != ByHost::Nothing {
+            return Ok(order.minted);
+        }
+        if !order.again || !order.credentials.proofs.is_empty() {
+            return Ok(None);
+        }
+        let store = &self.casts.0.runtime.host.store;
+        let own = store.formerly().map_err(|error| ours(&error))?.into_iter().chain([store.writer()]);
+        let own: Vec<WriterKey> = own.collect();
+        let entries = store.entries_of(order.entity).map_err(|error| ours(&error))?;
+        let minted = entries
+            .iter()
+            .find_map(|sealed| if let Body::Opened(opened) = &sealed.entry.body { opened.minted } else { None });
+        Ok(minted.filter(|minted| own.contains(&minted.by)))
+    }
+
     async fn relay(&self, node: &NodeAddress, order: &Order) -> Result<RemoteEnd, Refusal> {
         let (inner, hosted) = (&self.casts.0, &self.hosted);
         let Some(peers) = inner.runtime.host.peers.clone() else {
@@ -231,16 +249,23 @@ impl Run {
         self.found().await?;
         hosted.stage.send_replace(Stage::Running { wards: Arc::new(order.cantrip.wards.clone()) });
         let to = (&*peers, node.name().as_str());
-        let ended = match order.minted.filter(|_| order.by_host != ByHost::Nothing) {
+        let ended = match self.minted_here(order)? {
             Some(minted) => {
                 // Whatever was left to this node is named now, and who runs it is admitted by this node.
                 let child = Child { entity: order.entity, minted, delegated: None, may_be_known: true };
                 let order = Order { by_host: ByHost::Nothing, ..order.clone() };
-                let cast = child.cast(&hosted.loom, to, order, &mut None, &home).await;
-                cast.map_err(|fault| {
+                let mut admission = None;
+                let cast = child.cast(&hosted.loom, to, order, &mut admission, &home).await;
+                let ended = cast.map_err(|fault| {
                     let is_unproved = matches!(fault, Fault::Unproved { .. });
                     if is_unproved { refuse(MEMBERS, GateError::Denied(fault.to_string())) } else { ours(&fault) }
-                })?
+                })?;
+                // What is lost may be joined again, by the same admission.
+                if ended.is_ok() {
+                    let settled = child.settle(&hosted.loom, &mut admission, &home.intake);
+                    settled.map_err(|fault| ours(&fault))?;
+                }
+                ended
             }
             None => peers.cast(to.1, order, &home).await,
         };

@@ -139,7 +139,7 @@ fn settlements_are_read_in_linear_time() {
         for _ in 0..size {
             last = loom.step(3, ent(FOUNDER, 2), last);
             let ends = vec![loom.end_of((3, 0))];
-            let settled = Settled { child: ent(FOUNDER, 2), ends, by: None, note: None };
+            let settled = Settled { child: ent(FOUNDER, 2), admission: host, ends, by: None, note: None };
             loom.write(FOUNDER, Some(ent(FOUNDER, 1)), Some(delegated), None, Body::Settled(Box::new(settled)));
         }
         loom.expel(FOUNDER, None, Target::Key(key(3)), Vec::new());

@@ -78,6 +78,11 @@ pub(super) fn record(by: u8, of: u8, begins: u8) -> MemberRecord {
     MemberRecord { key: key(by), chain, by_certificate, by_key }
 }
 
+/// What opens an entity with a number.
+pub(super) fn opening((minter, number): (u8, u16), delegated: Option<EntryId>) -> Opened {
+    Opened { minted: Some(minted(minter, number)), delegated, ..Opened::default() }
+}
+
 /// An entry behind a head, with its writer's word for it.
 pub(super) fn proof(by: u8, before: Head, sealed: &Sealed) -> CheckedProof {
     let statement = SignedHead::statement(sealed.entry.loom, key(by), &before.after(&sealed.id));
@@ -188,12 +193,22 @@ impl Loom {
         by: u8,
         relies: Option<EntryId>,
         principal: Principal,
-        (minter, number): (u8, u16),
+        child: (u8, u16),
         opener: u8,
     ) -> EntryId {
+        self.host_of((by, relies), principal, child, (opener, u64::MAX))
+    }
+
+    /// The same, for so many bytes.
+    pub(super) fn host_of(
+        &mut self,
+        (by, relies): (u8, Option<EntryId>),
+        principal: Principal,
+        (minter, number): (u8, u16),
+        (opener, bytes_max): (u8, u64),
+    ) -> EntryId {
         let entity = ent(minter, number);
-        let scope = Scope { entity, minted: minted(minter, number), opener: key(opener), bytes_max: u64::MAX };
-        let scope = Some(scope);
+        let scope = Some(Scope { entity, minted: minted(minter, number), opener: key(opener), bytes_max });
         let admitted =
             Admitted { principal, rights: rights(&[Right::Write]), scope, again: Vec::new(), by: None, note: None };
         self.write(by, Some(entity), None, relies, Body::Admitted(Box::new(admitted)))
@@ -211,7 +226,7 @@ impl Loom {
         (minter, number): (u8, u16),
         delegated: Option<EntryId>,
     ) -> EntryId {
-        let opened = Opened { minted: Some(minted(minter, number)), delegated, ..Opened::default() };
+        let opened = opening((minter, number), delegated);
         self.write(by, Some(ent(minter, number)), delegated, relies, Body::Opened(Box::new(opened)))
     }
 
