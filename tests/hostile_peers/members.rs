@@ -163,7 +163,13 @@ impl<'a> Pen<'a> {
         self.say(Some(entity), Some(follows), utterance("deed", "{\"deed\": \"none\"}"));
         self.say(Some(entity), Some(follows), ended("forged by mallory"));
         self.say(Some(entity), Some(follows), Body::rewarded(f64::MAX, "a".to_owned()));
-        let settled = Settled { child: entity, admission: self.relies.unwrap_or(follows), ends: vec![last], by: None, note: None };
+        let settled = Settled {
+            child: entity,
+            admission: self.relies.unwrap_or(follows),
+            ends: vec![last],
+            by: None,
+            note: None,
+        };
         self.say(Some(entity), Some(follows), Body::Settled(Box::new(settled)));
         let all: Rights = Right::ALL.into_iter().collect();
         self.admits(Principal::Key(dice_key(dice)), all.clone(), None, Vec::new());

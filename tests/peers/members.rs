@@ -205,7 +205,7 @@ async fn started(cluster: &Cluster, address: NodeAddress, other: NodeAddress, st
             }
         }
     };
-    let listener = tokio::time::timeout(Duration::from_mins(1), listener).await.expect("the address stays taken");
+    let listener = tokio::time::timeout(Duration::from_mins(1), listener).await.unwrap();
     let host = TestHost::new(std::slice::from_ref(&other), Vec::new(), told());
     let parts = Parts {
         store,
