@@ -32,7 +32,7 @@ use cantrip_runtime::domain::loom::Sealed;
 use cantrip_runtime::ports::Guest;
 use cantrip_runtime::{CallContext, Gate, NoMedia, Root, builtin};
 use serde_json::Value;
-use targets::target_of;
+use targets::{changed_lines, target_by, target_of};
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz").join(target);
@@ -103,7 +103,7 @@ fn cantrip_file() {
         Ok(guests.load("guest", read_guest_file(&at.join(reference))?)?)
     };
     let around = Around::new(&NoMedia, &finder, &|_| None);
-    target("cantrip", 10_000, |bytes| {
+    target_by("cantrip", &seeds("cantrip"), 1_000, changed_lines, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         match file::load(&path, &around, false) {
             Ok(_) => true,

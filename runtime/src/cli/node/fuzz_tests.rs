@@ -6,7 +6,7 @@
 )]
 
 use crate::cli::file::UserSide;
-use crate::fuzz_targets::target_of;
+use crate::fuzz_targets::{changed_lines, target_by};
 
 const EVERYTHING: &str = r#"name = "b@127.0.0.1:7400"
 listen = "127.0.0.1:7400"
@@ -61,7 +61,7 @@ fn node_file() {
     std::fs::write(folder.path().join("turns.jsonl"), "{\"content\": \"hi\"}\n").unwrap();
     let path = folder.path().join("node.toml");
     let seeds: Vec<Vec<u8>> = [EVERYTHING, SHORT].map(|text| text.as_bytes().to_vec()).to_vec();
-    target_of("node_file", &seeds, 500, |bytes| {
+    target_by("node_file", &seeds, 500, changed_lines, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         match super::load(&path, &UserSide::new(&|_| None), true) {
             Ok(_) => true,
