@@ -15,12 +15,16 @@
 mod archive;
 #[path = "fuzz/cast_heads.rs"]
 mod cast_heads;
+#[path = "fuzz/imports.rs"]
+mod imports;
 #[path = "fuzz/interfaces.rs"]
 mod interfaces;
 #[path = "fuzz/members.rs"]
 mod members;
 #[path = "fuzz/targets.rs"]
 mod targets;
+#[path = "fuzz/threads.rs"]
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -129,7 +129,7 @@ impl Blocks {
 }
 
 /// What is done to an archive: to its bytes, to one of its blocks, or to their order.
-fn changed_archive(seeds: &[Vec<u8>], (kind, at, with, change): &(u8, u8, u8, Change)) -> Vec<u8> {
+pub(crate) fn changed_archive(seeds: &[Vec<u8>], (kind, at, with, change): &(u8, u8, u8, Change)) -> Vec<u8> {
     if kind.is_multiple_of(4) {
         return changed(seeds, change);
     }

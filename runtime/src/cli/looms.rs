@@ -8,9 +8,9 @@ use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::FINDINGS_MAX;
-use crate::domain::loom::{Body, EntityView, ForeignBudget, ForeignOrigin, Payload, Tree, Turn, ViewError};
-use crate::domain::members::Principal;
-use crate::driver::Amendment;
+use crate::domain::loom::{Body, EntityView, ForeignBudget, ForeignOrigin, Origin, Payload, Tree, Turn, ViewError};
+use crate::domain::members::{NodeId, Principal};
+use crate::driver::{Amendment, Members};
 use crate::export;
 use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
 
@@ -48,7 +48,8 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
             let id = find_loom(&**reader.store(), loom.as_deref())?;
             let tree = reader.tree(id).map_err(CliError::fault)?;
             if !json {
-                print_page(&header(&id.to_string(), &tree))?;
+                let members = reader.members(id).map_err(CliError::fault)?;
+                print_page(&header(&id.to_string(), &tree, &members))?;
             }
             turns(&tree.turns(), &tree, json)
         }
@@ -186,9 +187,18 @@ fn age(us: u64, now_us: u64) -> String {
     format!("{number} {unit} ago")
 }
 
-fn header(id: &str, tree: &Tree) -> Page {
+fn header(id: &str, tree: &Tree, members: &Members) -> Page {
     let mut page = Page::default();
     page.line(format_args!("loom {id}"));
+    let is_own = members.founder.is_some() && members.founder == members.this_node;
+    match &members.founder {
+        Some(founder) if !is_own => page.line(format_args!("  founded by {founder}")),
+        Some(_) => {}
+        None => page.line(format_args!("  who founded it is not known here")),
+    }
+    if members.this_node.is_none() {
+        page.line(format_args!("  this node is no member of it: `loom fork ENTRY` goes on in a loom of your own"));
+    }
     for (entity, view) in tree.entities() {
         let status = view
             .ended
@@ -202,7 +212,8 @@ fn header(id: &str, tree: &Tree) -> Page {
             view.opened.caller.as_ref().map(|_| format!("  on {}", view.opened.node)).unwrap_or_default(),
         ));
         if !view.opened.origins.is_empty() {
-            page.line(format_args!("  called through: {}", origins(view).join(", ")));
+            let names = if is_own { origins(view) } else { foreign_origins(view) };
+            page.line(format_args!("  called through: {}", names.join(", ")));
         }
         page.line(format_args!("  intent: {}", line(&view.intent)));
         if let Some(origin) = tree.foreign_origin(entity) {
@@ -243,8 +254,8 @@ fn came_from(page: &mut Page, origin: &ForeignOrigin) {
     }
     for (writer, name) in origin.writers.iter().take(ASIDE_NAMED) {
         match name {
-            Some(name) => page.line(format_args!("    written by {name}, key {writer}")),
-            None => page.line(format_args!("    written by key {writer}")),
+            Some(name @ Principal::Node(_)) => page.line(format_args!("    written by {name}, key {writer}")),
+            Some(Principal::Key(_)) | None => page.line(format_args!("    written by key {writer}")),
         }
     }
     page.line(format_args!("    shown as it was signed; it decides nothing here, and counts as untrusted"));
@@ -253,6 +264,15 @@ fn came_from(page: &mut Page, origin: &ForeignOrigin) {
 /// The nodes through which an entity was called, from the root on.
 fn origins(view: &EntityView) -> Vec<String> {
     view.opened.origins.iter().map(|origin| origin.node.to_string()).collect()
+}
+
+/// The same as a loom of somebody else has it: with the authority that each name is said to be of.
+fn foreign_origins(view: &EntityView) -> Vec<String> {
+    let name = |origin: &Origin| {
+        let node = origin.authority.map(|authority| NodeId { authority, name: origin.node.clone() });
+        node.map_or_else(|| origin.node.to_string(), |node| node.to_string())
+    };
+    view.opened.origins.iter().map(name).collect()
 }
 
 /// The same, for programs.
@@ -298,7 +318,10 @@ fn turns(turns: &[Turn], tree: &Tree, as_json: bool) -> Result<Exit, CliError> {
 fn turn_page(turn: &Turn, tree: &Tree) -> Page {
     let indent = indent(tree.entity(turn.entity).map_or(0, |view| view.opened.depth));
     let mut page = Page::default();
-    page.line(format_args!("{indent}{:>3}  {}", turn.sequence, turn.id));
+    match turn.from {
+        Some(loom) => page.line(format_args!("{indent}{:>3}  {}  of loom {loom}", turn.sequence, turn.id)),
+        None => page.line(format_args!("{indent}{:>3}  {}", turn.sequence, turn.id)),
+    }
     let said = turn.said.iter().flat_map(|said| {
         let code = said.calls.iter().filter_map(|call| call.arguments.as_ref().ok()?.get("code")?.as_str());
         said.content.iter().map(String::as_str).chain(code)

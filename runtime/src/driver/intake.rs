@@ -198,6 +198,11 @@ impl Intake {
             return Ok(Some(format!("a `{}` is of no entity, and a cast is", entry.body.kind())));
         };
         if let Body::Opened(opened) = &entry.body {
+            if opened.fork.as_ref().is_some_and(|fork| fork.from.is_some()) {
+                return Ok(Some(format!(
+                    "it opens {entity} as one that continues a thread of another loom, which no host does"
+                )));
+            }
             let is_root = entity == self.root.0 && (opened.fork.is_some() || entry.parent == self.root.1);
             let is_below = opened.spawned_by.is_some_and(|parent| state.kin.has(parent));
             // Whoever is known here already is somebody else, or opened twice.
@@ -259,7 +264,7 @@ mod tests {
     use crate::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
     use crate::domain::cantrip::Folding;
     use crate::domain::ids::{CastId, LoomId, WriterKey};
-    use crate::domain::loom::{CastUnit, Entry, IdentityRecord, Minted, Payload};
+    use crate::domain::loom::{CastUnit, Entry, Fork, ForkSource, ForkStrategy, IdentityRecord, Minted, Payload};
     use crate::domain::members::Nonce;
     use crate::driver::recorder::Looms;
     use crate::ports::{Clock, LoomStore};
@@ -493,5 +498,18 @@ mod tests {
         take(&intake, &[Sealed::new(entry, Vec::new()).unwrap()]);
         let refused = intake.cover(Vec::new()).unwrap_err().to_string();
         assert!(refused.contains("whose id does not commit to"), "{refused}");
+    }
+    #[test]
+    fn a_host_cannot_open_an_entity_as_one_that_continues_a_thread_of_another_loom() {
+        let intake = Intake::of_new(written(&memory()), (entity(), None));
+        let Body::Opened(opened) = opening() else { unreachable!("it opens") };
+        let piece = Blob { id: crate::domain::ids::BlobId::of(&[0xff; 9]), bytes: vec![0xff; 9] };
+        let from = Box::new(ForkSource { loom: LoomId::from_parts(2, [2; 16]), after: None, pieces: vec![piece.id] });
+        let fork = Fork { of: entity(), turns: 1, strategy: ForkStrategy::Replay, from: Some(from) };
+        let body = Body::Opened(Box::new(Opened { fork: Some(fork), ..*opened }));
+        let entry = Entry::new(loom(), (host().writer(), 1), 1, entity(), None, body);
+        take(&intake, &[Sealed::new(entry, vec![piece]).unwrap()]);
+        let refused = intake.cover(Vec::new()).unwrap_err().to_string();
+        assert!(refused.contains("continues a thread of another loom"), "{refused}");
     }
 }

@@ -305,18 +305,17 @@ impl<'a> Import<'a> {
             Ok(Taken::Gap(at)) => {
                 return Err(CarError::Malformed(format!("a stretch behind entry {at} of {writer} is missing")));
             }
-            Ok(Taken::Divided) if self.keeping.is_some() => self.stop(writer, count),
-            Ok(Taken::Divided) => {
-                let what = format!("a stretch of {writer} goes on from another history than what is here");
-                return Err(CarError::Malformed(what));
-            }
             // This node wrote it itself, and has it.
             Err(StoreError::Foreign { .. }) if writer == self.store.writer() => {}
             Err(StoreError::Forked { proof, .. }) if self.keeping.is_some() => {
                 self.store.accuse(&proof)?;
                 self.stop(writer, count);
             }
-            Err(StoreError::Cheater { .. }) if self.keeping.is_some() => self.stop(writer, count),
+            Ok(Taken::Divided) | Err(StoreError::Cheater { .. }) if self.keeping.is_some() => self.stop(writer, count),
+            Ok(Taken::Divided) => {
+                let what = format!("a stretch of {writer} goes on from another history than what is here");
+                return Err(CarError::Malformed(what));
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())
