@@ -72,6 +72,8 @@ pub(crate) struct Scenario {
     pub(crate) member: cantrip_runtime::domain::members::Rights,
     /// Whether it is expelled from it.
     pub(crate) expels: bool,
+    /// What it does with every cast on it; nothing: whatever the seed says.
+    pub(crate) always: Option<host::Deed>,
 }
 
 impl Scenario {
@@ -88,7 +90,7 @@ impl Scenario {
         }
         let hostile_casts = 1 + dice.below(2);
         let expels = acts.iter().any(|(act, _)| act.is_of_an_expelled()) || dice.once_in(3);
-        Self { seed, rights, acts, hostile_casts, member: membership::rights(seed), expels }
+        Self { seed, rights, acts, hostile_casts, member: membership::rights(seed), expels, always: None }
     }
 }
 
@@ -218,4 +220,20 @@ fn every_act_of_a_member_reaches_what_decides() {
         assert!(!expected.is_empty() && missing.is_empty(), "{act:?}: {missing:?} and not only {came:?}");
         assert!(wrong.is_empty(), "{act:?}: {wrong:#?}");
     }
+}
+
+#[test]
+fn a_host_decides_nothing_by_what_it_records_of_a_cast_but_the_cast() {
+    let scenario = Scenario { hostile_casts: 6, always: Some(host::Deed::DecidesInItsCast), ..Scenario::of(1) };
+    let (came, wrong) = membership::hosted(&scenario);
+    for met in [
+        ("opened", "counts"),
+        ("ended", "counts"),
+        ("opened", "behind somebody else's admission"),
+        ("admitted", "beyond their writer's rights"),
+        ("adopted", "of entities that are another's"),
+    ] {
+        assert!(came.contains(&(met.0.to_owned(), met.1)), "{met:?} and not only {came:?}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

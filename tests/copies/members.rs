@@ -5,10 +5,11 @@ use cantrip_runtime::adapters::store::{MemoryStore, NodeKey};
 use cantrip_runtime::domain::copies::CopyMessage;
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId};
 use cantrip_runtime::domain::loom::{Body, Entry, Minted, Opened, Payload, Sealed, Tree};
-use cantrip_runtime::domain::members::{Admitted, LogEnd, Nonce, Principal, Reader, Refused, Right, Rights};
+use cantrip_runtime::domain::members::{Admitted, LogEnd, Nonce, Principal, Reader, Refused, Right, Rights, Scope};
 use cantrip_runtime::ports::{CopyStore, LoomStore};
 
 use super::copy_support::{Node, Wire, admit, found, key, share_all};
+use super::store_support::wait;
 
 const NONCE: Nonce = Nonce::from_bytes([5; 16]);
 
@@ -199,5 +200,40 @@ fn whoever_is_sent_its_own_log_says_that_it_has_it() -> Result<()> {
     wire.settle()?;
     let state = nodes[0].copies.states(loom).remove(&nodes[1].name).context("no keeper")?;
     ensure!(state.has.get(&own) == Some(&1) && state.durable.get(&own) == Some(&1), "{state:?}");
+    Ok(())
+}
+
+#[test]
+fn a_host_that_was_admitted_for_a_cast_has_its_log_kept_by_nobody() -> Result<()> {
+    let mut nodes = [Node::new(1), Node::new(2), Node::new(3)];
+    let loom = found(&*nodes[0].disk, 1, &[])?;
+    share_all(&nodes, loom)?;
+    let by = key(1).writer();
+    let (entity, minted) = (EntityId::mint(8, &by, &NONCE), Minted { by, nonce: NONCE });
+    let scope = Scope { entity, minted, opener: key(2).writer(), bytes_max: u64::MAX };
+    let (principal, rights) = (Principal::Key(key(2).writer()), Rights::from_iter([Right::Write]));
+    let scoped = Admitted { principal, rights, scope: Some(scope), again: Vec::new(), by: None, note: None };
+    // As the founder's own log goes on.
+    let place = (by, nodes[0].disk.head(loom)?.sequence + 1);
+    let entry = Entry::new(loom, place, place.1, Some(entity), None, Body::Admitted(Box::new(scoped)));
+    let admission = Sealed::new(entry, Vec::new())?;
+    let relies = Some(admission.id);
+    nodes[0].disk.append(admission)?;
+    wait(nodes[0].disk.sync(loom))?;
+    Wire::connect(&nodes[0], &nodes[1])?.settle()?;
+    let host = Author { store: MemoryStore::with_key(key(2)), loom, relies };
+    let root = host.open(entity, minted)?;
+    host.say(Some(entity), Some(root), intent("of the cast"))?;
+    for sealed in host.store.entries(loom)? {
+        nodes[1].disk.append(sealed)?;
+    }
+    wait(nodes[1].disk.sync(loom))?;
+    nodes[1].restart();
+    let mut wires = [Wire::connect(&nodes[0], &nodes[1])?, Wire::connect(&nodes[2], &nodes[1])?];
+    wires.iter_mut().try_for_each(Wire::settle)?;
+    for (wire, node) in wires.iter().zip([&nodes[0], &nodes[2]]) {
+        ensure!(wire.said.iter().any(|message| matches!(message, CopyMessage::Later { .. })), "{}", node.name);
+        ensure!(node.disk.logs(loom)?.iter().all(|log| log.writer != key(2).writer()), "{}", node.name);
+    }
     Ok(())
 }

@@ -10,9 +10,12 @@ use bytes::Bytes;
 use cantrip_runtime::adapters::peer::v1;
 use cantrip_runtime::adapters::peer::v1::host_message::Message as Told;
 use cantrip_runtime::domain::ids::WriterKey;
-use cantrip_runtime::domain::ids::{EntityId, LoomId};
-use cantrip_runtime::domain::loom::Minted;
-use cantrip_runtime::domain::members::Nonce;
+use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId};
+use cantrip_runtime::domain::loom::{Body, Minted, Sealed};
+use cantrip_runtime::domain::members::{
+    Admitted, Expelled, LogEnd, Nonce, Principal, ProvedEntry, Right, Scope, Settled, Target,
+};
+use ed25519_dalek::SigningKey;
 use prost::Message as _;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -45,6 +48,7 @@ deeds! {
     TellsLongTexts, TextNeverEnds, TellsOddEvents, RefusesOddly, Silence, EndsStream, Fails, BeatsForever, AcceptsForever,
     NeverAccepts, Mutates, TooLarge, GoesOnAfterItsEnd, SignsNothing, SignsForAnother, LeavesOutWhatItSigned, MovesWhatItSigned,
     SignsAnothersCast, SignsAnothersLoom, ReplaysAHead, CutsWhatItSigned, SignsTwoHistories, SignsWithoutEnd,
+    DecidesInItsCast,
 }
 
 /// How often each was done, over all seeds of the process.
@@ -56,6 +60,13 @@ pub(crate) struct HostileHost {
     pub(crate) known: Arc<Mutex<Known>>,
     pub(crate) seed: u64,
     pub(crate) calls: Arc<AtomicU64>,
+    /// What it does with every cast; nothing: whatever the seed says.
+    pub(crate) always: Option<Deed>,
+}
+
+/// The key under which it writes as a host.
+pub(crate) fn key_of(seed: u64) -> SigningKey {
+    Dice::new(seed ^ 0x6b65_7973).key()
 }
 
 impl tonic::server::NamedService for HostileHost {
@@ -110,7 +121,7 @@ impl HostileHost {
     /// Its key, most of the time, with what vouches for nothing.
     async fn identify(self, mut said: Streaming<Bytes>, out: Out, mut dice: Dice) {
         drop(said.message().await);
-        let key = if dice.once_in(8) { dice.key() } else { Dice::new(self.seed ^ 0x6b65_7973).key() };
+        let key = if dice.once_in(8) { dice.key() } else { key_of(self.seed) };
         let odd: Vec<Bytes> = (0..dice.below(400)).map(|_| Bytes::from_static(&[0xa0])).collect();
         let vouching = dice.once_in(8).then_some(v1::Vouching { members: odd.clone(), successions: odd });
         let identified = v1::IdentifyResponse { writer: Bytes::copy_from_slice(writer(&key).as_bytes()), vouching };
@@ -178,11 +189,13 @@ impl HostileHost {
         self.ears.hear(CAST, Who::Mallory, &first);
         let message = v1::CallerMessage::decode(first).ok().and_then(|it| it.message);
         let Some(v1::caller_message::Message::Open(open)) = message else { return };
-        let deed = *dice.pick(Deed::ALL);
+        let deed = self.always.unwrap_or(*dice.pick(Deed::ALL));
         DONE.lock().unwrap().insert(deed);
         let known = self.known.lock().unwrap().clone();
         let speaking = async {
-            let told = told(deed, &open, &mut dice, &known);
+            // Mostly under the key that was admitted for it: what it says then is read, and not left out.
+            let key = if dice.once_in(4) { dice.key() } else { key_of(self.seed) };
+            let told = told(deed, &open, key, &mut dice, &known);
             for told in told {
                 match told {
                     Say::Told(told) => {
@@ -299,12 +312,60 @@ fn under_another_head(deed: Deed, log: &Log, cast: EntityId, dice: &mut Dice) ->
     told
 }
 
+/// The admission that an order shows for the entity that is to run.
+fn admission(open: &v1::Open, entity: EntityId) -> Option<EntryId> {
+    let shown = open.proofs.iter().filter_map(|bytes| ProvedEntry::parse(bytes).ok());
+    let shown = shown.filter_map(|proof| Sealed::read(proof.entry).ok());
+    let is_its = |sealed: &Sealed| match &sealed.entry.body {
+        Body::Admitted(admitted) => admitted.scope.is_some_and(|scope| scope.entity == entity),
+        _ => false,
+    };
+    shown.filter(is_its).last().map(|sealed| sealed.id)
+}
+
+/// What decides something, said by who was admitted for one cast, as if it were of that cast.
+fn decides(log: &mut Log, entity: EntityId, founder: WriterKey, relies: Option<EntryId>, dice: &mut Dice) {
+    let (root, own) = (log.ids.first().copied(), writer(&log.key));
+    let friend = Principal::Key(writer(&dice.key()));
+    let minted = Minted { by: founder, nonce: Nonce::from_bytes(dice.bytes()) };
+    let scope = Scope { entity: EntityId::mint(7, &founder, &minted.nonce), minted, opener: own, bytes_max: u64::MAX };
+    let admitted = |scope: Option<Scope>, rights: &[Right]| {
+        let rights = rights.iter().copied().collect();
+        let (again, by, note) = (Vec::new(), None, None);
+        Body::Admitted(Box::new(Admitted { principal: friend.clone(), rights, scope, again, by, note }))
+    };
+    let head = log.head();
+    let last = Some(LogEnd { writer: own, sequence: head.sequence, chain: head.chain, cast: None });
+    let expelled = Expelled { target: Target::Key(founder), ends: Vec::new(), by: None, note: None };
+    let of_the_loom = [
+        admitted(None, &Right::ALL),
+        Body::Expelled(Box::new(expelled)),
+        Body::Keeping { acks: 0, keepers: Vec::new(), accept_loss: true },
+    ];
+    let of_the_cast = [
+        admitted(Some(scope), &[Right::Write]),
+        Body::Adopted { epoch: 1, node: "m".to_owned(), last, accept_loss: false, by: None, note: None },
+        Body::rewarded(f64::MAX, "a".to_owned()),
+        Body::Settled(Box::new(Settled { child: entity, ends: Vec::new(), by: None, note: None })),
+    ];
+    for body in of_the_cast {
+        log.push_by(relies, (Some(entity), root), body);
+    }
+    // What is of the loom is of no cast: one such entry breaks it.
+    for body in of_the_loom {
+        if dice.once_in(6) {
+            let of = Some(entity).filter(|_| dice.once_in(2));
+            log.push_by(relies, (of, root), body);
+        }
+    }
+}
+
 /// What a host would tell of this cast, in a log of its own.
-fn of_this(open: &v1::Open, dice: &mut Dice) -> Log {
+fn of_this(open: &v1::Open, key: SigningKey, dice: &mut Dice) -> Log {
     let loom: LoomId = open.loom.parse().unwrap_or_else(|_| dice.loom());
     let entity: EntityId = open.entity.parse().unwrap_or_else(|_| dice.entity());
-    let mut log = Log::new(dice.key(), loom);
-    let parent = open.parent.parse().ok();
+    let mut log = Log::new(key, loom);
+    let (parent, relies) = (open.parent.parse().ok(), admission(open, entity));
     let opening = opened(dice, |opened| {
         opened.caller = Some("a@a:7400".to_owned());
         opened.depth = open.depth;
@@ -312,15 +373,16 @@ fn of_this(open: &v1::Open, dice: &mut Dice) -> Log {
             opened.minted = Some(Minted { by: WriterKey::from_bytes(by), nonce: Nonce::from_bytes(nonce) });
         }
         opened.spawned_by = open.spawned_by.parse().ok();
+        opened.delegated = parent;
     });
-    let root = log.push(entity, parent, opening);
+    let root = log.push_by(relies, (Some(entity), parent), opening);
     let last = log.push(entity, Some(root), utterance("deed", "{\"deed\": \"none\"}"));
     log.push(entity, Some(last), ended(MARK));
     log
 }
 
-fn told(deed: Deed, open: &v1::Open, dice: &mut Dice, known: &Known) -> Vec<Say> {
-    let mut log = of_this(open, dice);
+fn told(deed: Deed, open: &v1::Open, key: SigningKey, dice: &mut Dice, known: &Known) -> Vec<Say> {
+    let mut log = of_this(open, key, dice);
     let entity: EntityId = open.entity.parse().unwrap_or_else(|_| dice.entity());
     let mut said: Vec<Say> = Vec::new();
     let accepted = || {
@@ -412,6 +474,12 @@ fn told(deed: Deed, open: &v1::Open, dice: &mut Dice, known: &Known) -> Vec<Say>
                 others.push(*other, None, intent("go on for mallory"));
             }
             said.extend(covered(&others, entity).into_iter().chain(covered(&log, entity)).map(Say::Told));
+            said.push(ending());
+        }
+        Deed::DecidesInItsCast => {
+            let relies = admission(open, entity);
+            decides(&mut log, entity, known.writers[0], relies, dice);
+            said.extend(covered(&log, entity).into_iter().map(Say::Told));
             said.push(ending());
         }
         Deed::OpensTwice => {

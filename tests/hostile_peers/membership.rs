@@ -291,6 +291,34 @@ impl World {
             .then(|| format!("it was expelled at {end:?}"))
     }
 
+    /// What a host may not have come to by what it has recorded of casts on it: it was admitted for those, and nothing else.
+    pub(super) fn judge_hosted(&self) {
+        let (honest, store) = (self.honest(), &self.places[0].disk);
+        for loom in store.looms().unwrap().iter().map(|summary| summary.loom) {
+            let batch = store.batch(loom).unwrap();
+            let reader = Reader::of(&batch);
+            if reader.founder() != Some(Principal::Key(honest[0])) {
+                continue;
+            }
+            let of_casts: BTreeSet<EntityId> =
+                reader.members().iter().filter_map(|it| it.scope).map(|it| it.entity).collect();
+            let is_host = |sealed: &&Sealed| {
+                sealed.entry.writer == super::forge::writer(&super::host::key_of(self.scenario.seed))
+            };
+            for sealed in reader.counting().filter(is_host) {
+                let kind = sealed.entry.body.kind();
+                let is_its = sealed.entry.entity.is_some_and(|of| of_casts.contains(&of));
+                let decides = matches!(&sealed.entry.body, Body::Admitted(admitted) if admitted.scope.is_none());
+                if !is_its || decides {
+                    self.found(format!("`{kind}` {} of a host decides something in {loom}", sealed.id));
+                }
+            }
+            for (sealed, why) in reader.refused().filter(|(sealed, _)| honest.contains(&sealed.entry.writer)) {
+                self.found(format!("`{}` {} is lost in {loom}: {why}", sealed.entry.body.kind(), sealed.id));
+            }
+        }
+    }
+
     /// Whether the other member has done what it had to.
     pub(super) fn has_taken_part(&self) -> bool {
         self.took_part.load(Ordering::Relaxed)
@@ -356,5 +384,24 @@ pub(crate) fn came_of(scenario: &super::Scenario, act: Act) -> (BTreeSet<&'stati
     let mut came: BTreeSet<&'static str> = made.iter().filter(|made| made.act == act).map(met).collect();
     came.extend(world.ears.answers.lock().unwrap().iter());
     came.extend((!store.proofs().unwrap().is_empty()).then_some("proved"));
+    (came, world.findings())
+}
+
+/// Why what a host has recorded of casts on it decides nothing, or that it does, in its caller's record.
+pub(crate) fn hosted(scenario: &super::Scenario) -> (BTreeSet<(String, &'static str)>, Vec<String>) {
+    let world = World::new(scenario.clone());
+    super::simulated::played(&world);
+    world.judge_hosted();
+    let (host, store) = (super::forge::writer(&super::host::key_of(scenario.seed)), &world.places[0].disk);
+    let mut came = BTreeSet::new();
+    for loom in store.looms().unwrap().iter().map(|summary| summary.loom) {
+        let batch = store.batch(loom).unwrap();
+        let reader = Reader::of(&batch);
+        let kind = |sealed: &Sealed| sealed.entry.body.kind().to_owned();
+        let refused = reader.refused().filter(|(sealed, _)| sealed.entry.writer == host);
+        came.extend(refused.map(|(sealed, why)| (kind(sealed), why.kind())));
+        let counting = reader.counting().filter(|sealed| sealed.entry.writer == host);
+        came.extend(counting.map(|sealed| (kind(sealed), "counts")));
+    }
     (came, world.findings())
 }

@@ -173,7 +173,8 @@ impl Cluster {
 
     /// The hostile peer's server, for as long as what is returned lives.
     fn hostile(&self, ears: &Arc<Ears>, known: &Arc<Mutex<Known>>, seed: u64) -> tokio::task::JoinHandle<()> {
-        let host = HostileHost { ears: Arc::clone(ears), known: Arc::clone(known), seed, calls: Arc::default() };
+        let host =
+            HostileHost { ears: Arc::clone(ears), known: Arc::clone(known), seed, calls: Arc::default(), always: None };
         let acceptor = self.wallet.own.acceptor.clone();
         let address = format!("127.0.0.1:{}", self.ports[3]);
         let listener = self.runtime.block_on(async {

@@ -609,6 +609,7 @@ impl World {
             known: Arc::clone(&self.known),
             seed: self.scenario.seed,
             calls: Arc::default(),
+            always: self.scenario.always,
         };
         let listener = turmoil::net::TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)).await.unwrap();
         let wallet = pems().wallet.clone();
@@ -690,6 +691,7 @@ impl World {
             }
         }
         self.judge_members();
+        self.judge_hosted();
         for found in self.ears.findings.lock().unwrap().drain(..) {
             self.found(found);
         }

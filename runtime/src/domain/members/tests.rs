@@ -2,6 +2,7 @@
 
 mod cost;
 mod loom;
+mod rules;
 mod settled;
 
 use self::loom::{ALL, FOUNDER, Loom, ent, key, nested, proof, record, text, with_member};
