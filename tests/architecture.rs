@@ -1,5 +1,11 @@
 //! The shape of the source: which way dependencies point, who may name which crate, and how long a file gets.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may stop, and reads the source")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop, and reads the source"
+)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -278,4 +284,40 @@ fn entries_are_read_for_decisions_in_one_place() {
         "a file reads entries past the reader, or does not any more"
     );
     check("driver/", &["Owners"]);
+}
+
+/// The rules of who may write a loom: what is not in this list of their numbers is no rule.
+const RULES: [&str; 22] = [
+    "2.1", "2.2", "2.3", "2.4", "3.1", "3.2", "3.3", "4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7", "5.1", "5.2",
+    "5.3", "5.4", "5.5", "6.1", "8.1", "8.2",
+];
+
+/// The rules of a page, each with the tests that it names: `| 4.1 | … | `file.rs::test`, … |`.
+fn rules_of(page: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")).filter_map(|row| row.split_once(" | "));
+    let rows = rows.filter(|(number, _)| number.starts_with(|first: char| first.is_ascii_digit()));
+    let tests = |rest: &str| {
+        let named = rest.split('`').filter_map(|word| word.split_once("::"));
+        named.map(|(file, test)| (file.to_owned(), test.to_owned())).collect()
+    };
+    rows.map(|(number, rest)| (number.to_owned(), tests(rest))).collect()
+}
+
+#[test]
+fn each_rule_of_who_may_write_a_loom_names_tests_that_are_there() {
+    let page = std::fs::read_to_string(root().join("docs/members.md")).unwrap();
+    let rules = rules_of(&page);
+    assert_eq!(rules.iter().map(|(number, _)| number.as_str()).collect::<Vec<_>>(), RULES);
+    for (number, tests) in &rules {
+        assert!(!tests.is_empty(), "rule {number} has no test");
+        for (file, test) in tests {
+            let text = std::fs::read_to_string(root().join(file));
+            let text = text.unwrap_or_else(|error| panic!("rule {number} names {file}: {error}"));
+            let is_there =
+                text.contains(&format!("fn {test}()")) && text.contains("#[test]") | text.contains("tokio::test");
+            assert!(is_there, "rule {number} names {file}::{test}, which is not there");
+        }
+    }
+    let seen = rules_of("| 9.9 | a rule | `tests/a.rs::b`, `c.rs::d` |");
+    assert_eq!(seen[0].1.len(), 2, "does this test still see them?");
 }

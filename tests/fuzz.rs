@@ -15,6 +15,8 @@
 mod archive;
 #[path = "fuzz/cast_heads.rs"]
 mod cast_heads;
+#[path = "fuzz/histories.rs"]
+mod histories;
 #[path = "fuzz/imports.rs"]
 mod imports;
 #[path = "fuzz/interfaces.rs"]
