@@ -180,7 +180,8 @@ impl Writing {
                 Body::Rewarded { value: 1.0, by: String::new(), note: None, ends: parent.into_iter().collect() },
             ),
             7 => {
-                let settled = Settled { child: entity, ends: ends(), by: None, note: None };
+                let admission = pick(one).unwrap_or_else(|| EntryId::of(b"no admission"));
+                let settled = Settled { child: entity, admission, ends: ends(), by: None, note: None };
                 (about, Body::Settled(Box::new(settled)))
             }
             _ => (about, Body::intent(Payload::Inline("on".to_owned()), true, None)),

@@ -342,11 +342,14 @@ fn decides(log: &mut Log, entity: EntityId, founder: WriterKey, relies: Option<E
         Body::Expelled(Box::new(expelled)),
         Body::Keeping { acks: 0, keepers: Vec::new(), accept_loss: true },
     ];
+    let admission = relies.unwrap_or_else(|| EntryId::of(b"no admission"));
+    let settled = Settled { child: entity, admission, ends: Vec::new(), by: None, note: None };
+    let settled = Body::Settled(Box::new(settled));
     let of_the_cast = [
         admitted(Some(scope), &[Right::Write]),
         Body::Adopted { epoch: 1, node: "m".to_owned(), last, accept_loss: false, by: None, note: None },
         Body::rewarded(f64::MAX, "a".to_owned()),
-        Body::Settled(Box::new(Settled { child: entity, ends: Vec::new(), by: None, note: None })),
+        settled,
     ];
     for body in of_the_cast {
         log.push_by(relies, (Some(entity), root), body);

@@ -203,7 +203,7 @@ fn r4_5_nothing_is_pinned_by_what_does_not_count_itself() {
     let (mut loom, admission) = with_member(&[Right::Write]);
     let last = opened(&mut loom, 2, admission, 5);
     let stranger = loom.adopt(7, None, ent(2, 5), last, 1);
-    let settled = Settled { child: ent(2, 5), ends: vec![last.1], by: None, note: None };
+    let settled = Settled { child: ent(2, 5), admission, ends: vec![last.1], by: None, note: None };
     loom.write(7, Some(ent(2, 5)), Some(last.0), None, Body::Settled(Box::new(settled)));
     let by = loom.expel(FOUNDER, None, Target::Key(key(2)), Vec::new());
     assert_eq!(loom.counts(stranger), Err(Refused::Unnamed));
