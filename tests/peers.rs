@@ -9,6 +9,8 @@
     reason = "a test may stop, and says what it needs in place"
 )]
 
+#[path = "peers/foreign.rs"]
+mod foreign;
 #[path = "peers/heads.rs"]
 mod heads;
 #[path = "peers/ids.rs"]

@@ -20,6 +20,8 @@ use cantrip_runtime::ports::{CopyStore, LoomStore, MemberStore};
 use cantrip_runtime::{Cantrip, Exposure, NoMedia, Runtime, Wards, builtin};
 use serde_json::json;
 
+use crate::node_support::{binary, text};
+
 const NONCE: Nonce = Nonce::from_bytes([5; 16]);
 
 fn key(number: u8) -> NodeKey {
@@ -400,4 +402,79 @@ async fn what_a_thread_says_it_had_met_is_met_by_whoever_goes_on_with_it() {
     let seen = opened.standing.unwrap().exposure.unwrap();
     assert_eq!(seen, Exposure { untrusted: true, ..Exposure::default() });
     assert_eq!(own.tree(loom).restore(entity, None).unwrap().seen, seen);
+}
+
+/// A founder's loom with a log of somebody whom nobody has admitted.
+fn with_intruder(founder: &Node, intruder: &Node) -> LoomId {
+    let loom = founder.runtime.found().unwrap();
+    let place = (LoomStore::writer(&*intruder.store), 1);
+    let body = Body::intent(Payload::Inline("let me in".to_owned()), false, None);
+    let entry = Entry::new(loom, place, 1, EntityId::from_parts(1, [3; 16]), None, body);
+    intruder.store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+    let segment = intruder.store.segment(loom, place.0, 0).unwrap().unwrap();
+    founder.store.take(segment.check().unwrap()).unwrap();
+    loom
+}
+
+#[test]
+fn an_import_says_how_much_it_left_out_of_whom_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let (founder, intruder) = (Node::new(1), Node::new(2));
+    let loom = with_intruder(&founder, &intruder);
+    let write = |node: &Node, name: &str| {
+        let mut bytes = Vec::new();
+        car::write(&*node.store, loom, &mut bytes).unwrap();
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    };
+    write(&founder, "whole.car");
+    write(&intruder, "alone.car");
+    let run = |arguments: &[&str]| binary(folder.path()).args(arguments).output().unwrap();
+    let key = key(2).writer().to_string();
+    let why = "nobody has admitted their writer to the loom, as far as is known here";
+    // Of a loom of which nothing is taken nothing is there, and it is said.
+    let nothing = run(&["loom", "import", "alone.car"]);
+    let said = text(&nothing.stderr);
+    assert_eq!((nothing.status.code(), text(&nothing.stdout).as_str()), (Some(4), ""), "{said}");
+    assert!(said.contains(&format!("left out 1 entry of writer {key}: {why}")), "{said}");
+    assert!(said.contains("who founded the loom is not known"), "{said}");
+    let whole = run(&["loom", "import", "whole.car", "--json"]);
+    assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stderr));
+    let whole: serde_json::Value = serde_json::from_slice(&whole.stdout).unwrap();
+    assert_eq!(
+        whole,
+        json!({
+            "loom": loom.to_string(), "entries": 1, "new": 1, "texts": 0, "this_node": null,
+            "founder": { "key": LoomStore::writer(&*founder.store).to_string() },
+            "left_out": [{ "writer": key, "entries": 1, "why": "not_admitted", "what": why }],
+        })
+    );
+    let said = text(&run(&["loom", "import", "whole.car"]).stderr);
+    assert!(said.contains("this node is no member of it") && said.contains("loom fork ENTRY"), "{said}");
+    // A pipe cannot be read twice.
+    let piped = run(&["loom", "import", "/dev/null"]);
+    assert!(piped.status.code() == Some(2) && text(&piped.stderr).contains("is no file"), "{}", text(&piped.stderr));
+}
+
+#[tokio::test]
+async fn turns_behind_the_place_where_a_writers_histories_divide_are_none_of_a_thread_that_is_taken() {
+    let (stranger, own, (loom, of), (here, entity)) = forked().await;
+    // The stranger goes on from its second entry as if nothing had been, and signs that, too.
+    let entries = stranger.store.entries(loom).unwrap();
+    let other = Node::new(1);
+    for sealed in entries.iter().take(2).cloned() {
+        other.store.append(sealed).unwrap();
+    }
+    let body = Body::intent(Payload::Inline("something else".to_owned()), false, None);
+    let place = (key(1).writer(), 3);
+    let entry = Entry::new(loom, place, 1, of, Some(entries[1].id), body);
+    other.store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+    let brought = own.import(&other, loom);
+    assert_eq!(brought.left_out.len(), 1, "{brought:?}");
+    assert_eq!(own.store.proofs().unwrap().len(), 1);
+    assert!(own.runtime.take_thread(loom, of, 1).is_err());
+    // What was taken before is as it was.
+    assert_eq!(own.tree(here).thread(entity).unwrap().len(), 4);
+    let taken = own.runtime.take_thread(loom, of, 0).unwrap();
+    let (again, fork) = own.goes_on(taken).await;
+    assert_eq!(own.thread(&own.source(again, fork)).divided.len(), 1);
 }

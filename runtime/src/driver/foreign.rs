@@ -1,6 +1,6 @@
 //! Threads of looms in which this node may not write: taken out with what proves them, and gone on with in a loom of its own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cantrip_gates::Exposure;
@@ -187,18 +187,18 @@ fn cover(
     thread: &mut ForeignThread,
     left: &mut BTreeMap<EntryId, &Sealed>,
 ) -> Result<(), StoreError> {
-    let of_writer = |writer: WriterKey| {
-        let own = all.iter().filter(|sealed| sealed.entry.writer == writer);
-        own.map(|sealed| (sealed.entry.sequence, sealed)).collect::<BTreeMap<u64, &Sealed>>()
-    };
-    for signed in store.logs(loom)?.into_iter().filter_map(|log| log.signed) {
-        if !left.values().any(|sealed| sealed.entry.writer == signed.writer) {
-            continue;
+    let needed: HashSet<EntryId> = left.keys().copied().collect();
+    let mut of_writer: HashMap<WriterKey, BTreeMap<u64, &Sealed>> =
+        left.values().map(|sealed| (sealed.entry.writer, BTreeMap::new())).collect();
+    for sealed in all {
+        if let Some(own) = of_writer.get_mut(&sealed.entry.writer) {
+            own.insert(sealed.entry.sequence, sealed);
         }
-        let ids: Vec<EntryId> =
-            of_writer(signed.writer).range(1..=signed.head.sequence).map(|(_, sealed)| sealed.id).collect();
-        let head = ids.iter().fold(Head::default(), |head, id| head.after(id));
-        if head == signed.head {
+    }
+    for signed in store.logs(loom)?.into_iter().filter_map(|log| log.signed) {
+        let Some(own) = of_writer.get(&signed.writer) else { continue };
+        let ids: Vec<EntryId> = own.range(1..=signed.head.sequence).map(|(_, sealed)| sealed.id).collect();
+        if ids.iter().fold(Head::default(), |head, id| head.after(id)) == signed.head {
             for id in &ids {
                 left.remove(id);
             }
@@ -206,11 +206,12 @@ fn cover(
         }
     }
     for head in store.cast_heads(loom)? {
-        let own = of_writer(head.writer);
+        let Some(own) = of_writer.get(&head.writer) else { continue };
         let mut unit = CastUnit::of(head.cast);
         let of_cast = own.range(..=head.at.place).filter(|(_, sealed)| unit.takes(sealed));
         let ids: Vec<(u64, EntryId)> = of_cast.map(|(place, sealed)| (*place, sealed.id)).collect();
-        if unit.at() == head.at && ids.iter().any(|(_, id)| left.contains_key(id)) {
+        // Other entries may name the ends of a cast whose writer has a log here, too.
+        if unit.at() == head.at && ids.iter().any(|(_, id)| needed.contains(id)) {
             for (_, id) in &ids {
                 left.remove(id);
             }
