@@ -228,8 +228,12 @@ impl Runtime {
 
     /// The admission by which this node may write into a loom; nothing for the founder.
     pub(super) fn write_permission(&self, loom: LoomId) -> Result<Option<EntryId>, Fault> {
-        let batch = self.batch(loom)?;
-        permission(&Reader::of(&batch), self.host.store.writer(), loom, Deed::Write)
+        // A loom that is not here is an error of its own.
+        let store = &self.host.store;
+        if store.logs(loom)?.is_empty() && store.entries(loom)?.is_empty() {
+            return Err(Fault::NoLoom { loom });
+        }
+        self.host.open(loom)?.permission()
     }
 
     /// Says who may write into a loom.

@@ -18,6 +18,7 @@ mod intake;
 mod line;
 mod members;
 mod near_place;
+mod permit;
 mod read_loom;
 mod recorder;
 mod reexecute;

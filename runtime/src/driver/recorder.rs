@@ -17,11 +17,19 @@ use crate::ports::{By, Clock, LoomStore, StoreError};
 use super::copies::Copies;
 use super::fault::Fault;
 use super::members::{adoption, permission};
+use super::permit::Permit;
 
 /// The looms that are written at the moment. Entities of one loom, such as an entity and its fork, go on side by side:
 /// they take their places from one sequence.
 #[derive(Debug, Default)]
-pub(super) struct Looms(Mutex<BTreeMap<LoomId, Weak<Shared>>>);
+pub(super) struct Looms {
+    open: Mutex<BTreeMap<LoomId, Weak<Shared>>>,
+    /// Those of looms that nobody writes at the moment too.
+    permits: Mutex<BTreeMap<LoomId, Arc<Permit>>>,
+}
+
+/// 1 000 looms. Of so many it is remembered by which admission this node may write; then all of it is asked for anew.
+const PERMITS_KEPT: usize = 1_000;
 
 impl Looms {
     /// Opens a loom for writing, or joins those who write it. `founding` is what the id of a new one commits to.
@@ -33,14 +41,23 @@ impl Looms {
         clock: &Arc<dyn Clock>,
         copies: Option<&Arc<Copies>>,
     ) -> Result<Loom, Fault> {
-        let mut looms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looms = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = looms.get(&id).and_then(Weak::upgrade) {
             return Ok(Loom(shared));
         }
         looms.retain(|_, shared| shared.strong_count() > 0);
-        let loom = Loom::open((id, founding), Arc::clone(store), Arc::clone(clock), copies.map(Arc::clone))?;
+        let permit = self.permit(id);
+        let loom = Loom::open((id, founding), Arc::clone(store), Arc::clone(clock), copies.map(Arc::clone), permit)?;
         looms.insert(id, Arc::downgrade(&loom.0));
         Ok(loom)
+    }
+
+    fn permit(&self, id: LoomId) -> Arc<Permit> {
+        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+        if permits.len() >= PERMITS_KEPT && !permits.contains_key(&id) {
+            permits.clear();
+        }
+        Arc::clone(permits.entry(id).or_default())
     }
 }
 
@@ -86,6 +103,8 @@ struct Shared {
     log: Mutex<Log>,
     /// By which admission this node writes of an entity, where it needs one.
     relied: Mutex<HashMap<EntityId, EntryId>>,
+    /// By which it writes what belongs to no cast of others.
+    permit: Arc<Permit>,
     /// The loom's founding entry, once it was looked for.
     founding: OnceLock<EntryId>,
     unsynced_bytes: AtomicU64,
@@ -99,6 +118,7 @@ impl Loom {
         store: Arc<dyn LoomStore>,
         clock: Arc<dyn Clock>,
         copies: Option<Arc<Copies>>,
+        permit: Arc<Permit>,
     ) -> Result<Self, Fault> {
         let (writer, sequence) = (store.writer(), store.head(id)?.sequence);
         let founding = founding.filter(|_| sequence == 0);
@@ -106,7 +126,8 @@ impl Loom {
         let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over, founding, is_founder: None });
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
         let (relied, founding) = (Mutex::default(), OnceLock::new());
-        Ok(Self(Arc::new(Shared { id, store, clock, copies, log, relied, founding, unsynced_bytes, durable })))
+        let shared = Shared { id, store, clock, copies, log, relied, permit, founding, unsynced_bytes, durable };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Its name.
@@ -172,11 +193,14 @@ impl Loom {
             log.is_founder = Some(true);
             return Ok(None);
         }
+        let Body::Admitted(admitted) = body else { return self.permission() };
         let batch = store.batch(loom)?;
-        let reader = Reader::of(&batch);
-        log.is_founder = Some(reader.is_founder(log.writer));
-        let deed = if let Body::Admitted(admitted) = body { Deed::Admit(admitted) } else { Deed::Write };
-        permission(&reader, log.writer, loom, deed)
+        permission(&Reader::of(&batch), log.writer, loom, Deed::Admit(admitted))
+    }
+
+    /// The admission by which this node may write into the loom; nothing for the founder.
+    pub(super) fn permission(&self) -> Result<Option<EntryId>, Fault> {
+        self.0.permit.ask(&*self.0.store, self.0.id)
     }
 
     /// Goes on under this node's key, if it is another than before.
@@ -323,6 +347,9 @@ impl Loom {
         let entry = Entry { relies, ..Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body) };
         entry.check_minted()?;
         let sealed = Sealed::new(entry, blobs)?;
+        if matches!(&sealed.entry.body, Body::Admitted(_) | Body::Expelled(_) | Body::Founded { .. }) {
+            shared.permit.forget();
+        }
         let id = sealed.id;
         let bytes = sealed.bytes.len() + sealed.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
         shared.store.append(sealed)?;
