@@ -90,11 +90,13 @@ fn equivocation_proof() {
 struct Writing {
     logs: BTreeMap<(u8, u8), Vec<Sealed>>,
     all: Vec<EntryId>,
+    /// What hosts were admitted for.
+    hosts: Vec<(Scope, EntryId)>,
 }
 
 impl Writing {
     fn new() -> Self {
-        let mut writing = Self { logs: BTreeMap::new(), all: Vec::new() };
+        let mut writing = Self { logs: BTreeMap::new(), all: Vec::new(), hosts: Vec::new() };
         writing.say((0, 0), None, (None, None), Body::Founded { nonce: nonce(0), member: None });
         let first = writing.admits(0, 1, None, &Right::ALL);
         writing.admits(1, 2, Some(first), &[Right::Write]);
@@ -149,6 +151,14 @@ impl Writing {
         let rights = Right::ALL.into_iter().enumerate().filter(|(at, _)| one >> at & 1 == 1).map(|(_, right)| right);
         let (none, about) = ((None, None), (Some(entity), parent));
         let (about, body) = match what % 10 {
+            0 if named % 4 == 0 && !self.hosts.is_empty() => {
+                // What it is a host for, if it is.
+                let (scope, admission) = self.hosts[usize::from(one) % self.hosts.len()];
+                let opened = Opened { minted: Some(scope.minted), ..Opened::default() };
+                let about = (Some(scope.entity), None);
+                self.say(log, Some(admission), about, Body::Opened(Box::new(opened)));
+                return;
+            }
             0 => {
                 // Mostly what it has minted itself.
                 let minted = if named % 4 > 0 { Minted { by: writer(by), ..minted } } else { minted };
@@ -164,9 +174,13 @@ impl Writing {
                 (about, Body::Adopted { epoch, node, last, accept_loss: false, by: None, note: None })
             }
             4 => {
-                let scope =
-                    (named % 2 == 0).then_some(Scope { entity, minted, opener: writer(with), bytes_max: 1 << 20 });
-                let (principal, again) = (Principal::Key(writer(one % KEYS)), pick(other).into_iter().collect());
+                // Mostly a child of its own, with room for a few entries.
+                let minted = if one % 4 > 0 { Minted { by: writer(by), ..minted } } else { minted };
+                let entity = EntityId::mint(u64::from(1 + one % 3), &minted.by, &minted.nonce);
+                let bytes_max = if one % 5 == 0 { 900 } else { 1 << 20 };
+                let scope = (named % 2 == 0).then_some(Scope { entity, minted, opener: writer(with), bytes_max });
+                let who = if scope.is_some() { with } else { one % KEYS };
+                let (principal, again) = (Principal::Key(writer(who)), pick(other).into_iter().collect());
                 let rights = if scope.is_some() { [Right::Write].into_iter().collect() } else { rights.collect() };
                 let admitted = Admitted { principal, rights, scope, again, by: None, note: None };
                 (scope.map_or(none, |scope| (Some(scope.entity), None)), Body::Admitted(Box::new(admitted)))
@@ -180,13 +194,17 @@ impl Writing {
                 Body::Rewarded { value: 1.0, by: String::new(), note: None, ends: parent.into_iter().collect() },
             ),
             7 => {
-                let admission = pick(one).unwrap_or_else(|| EntryId::of(b"no admission"));
-                let settled = Settled { child: entity, admission, ends: ends(), by: None, note: None };
+                let host = self.hosts.get(usize::from(one) % self.hosts.len().max(1)).copied();
+                let (child, admission) = host.map_or((entity, EntryId::of(b"no admission")), |it| (it.0.entity, it.1));
+                let settled = Settled { child, admission, ends: ends(), by: None, note: None };
+                let about = (Some(entity).filter(|_| named % 3 > 0), parent.filter(|_| named % 3 > 0));
                 (about, Body::Settled(Box::new(settled)))
             }
             _ => (about, Body::intent(Payload::Inline("on".to_owned()), true, None)),
         };
-        self.say(log, relies, about, body);
+        let scope = if let Body::Admitted(admitted) = &body { admitted.scope } else { None };
+        let id = self.say(log, relies, about, body);
+        self.hosts.extend(scope.map(|scope| (scope, id)));
     }
 }
 
@@ -221,10 +239,11 @@ struct Said {
 const fn may_come_later(why: Refused) -> bool {
     matches!(
         why,
-        // An expulsion, a second history, or a higher epoch or another opening than what was there.
+        // An expulsion, a settlement, a second history, or a higher epoch or another opening than what was there.
         Refused::Expelled(_)
             | Refused::Ended { .. }
             | Refused::Equivocated { .. }
+            | Refused::Settled(_)
             | Refused::Owner
             | Refused::Superseded
             | Refused::Admission(_)

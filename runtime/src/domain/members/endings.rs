@@ -42,7 +42,8 @@ impl Endings {
             let of = ended(sealed, says, basis, base);
             settled.extend(of.map(|of| (base.chains.depth(basis), entry, of, sealed, says, basis)));
         }
-        settled.sort_by_key(|(depth, entry, ..)| (*depth, *entry));
+        // By id, so that everybody names the same one.
+        settled.sort_by_key(|(depth, _, _, sealed, ..)| (*depth, sealed.id));
         for (_, entry, of, sealed, says, basis) in settled {
             if found.lives(sealed, basis, base, expulsions).is_err() {
                 continue;

@@ -354,17 +354,18 @@ impl Expulsions {
         ended.unwrap_or(Refused::Absent)
     }
 
-    /// Which expulsion an entry does not pass.
+    /// Which expulsion an entry does not pass; of several the first by its id, so that everybody names the same.
     fn by_whom(&self, sealed: &Sealed, basis: Basis, base: Base<'_, '_>) -> Option<EntryId> {
         let class = (sealed.entry.writer, basis);
         if self.cuts.get(&class).is_none_or(|cut| cut.allows(sealed, base.logs)) {
             return None;
         }
-        self.judges(class, base).into_iter().find_map(|entry| {
+        let by = self.judges(class, base).into_iter().filter_map(|entry| {
             let expelled = base.expelled(entry)?;
             let stays = ends(expelled, class.0, base.logs).iter().any(|end| base.logs.leads(sealed, *end));
             if stays { None } else { base.facts.get(entry).map(|by| by.id) }
-        })
+        });
+        by.min()
     }
 
     /// The standing expulsions that concern what a key writes by an admission.

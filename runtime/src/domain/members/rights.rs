@@ -80,8 +80,9 @@ impl Reader<'_> {
 
     /// Whether no expulsion and no settlement ends what a key writes next by an admission.
     fn is_free(&self, key: WriterKey, basis: Basis) -> Result<(), Refused> {
-        let by = self.expulsions.judges((key, basis), self.base()).into_iter().find_map(|by| self.facts.get(by));
-        by.map_or(Ok(()), |by| Err(Refused::Expelled(by.id)))?;
+        let by = self.expulsions.judges((key, basis), self.base()).into_iter();
+        let by = by.filter_map(|by| self.facts.get(by)).map(|by| by.id).min();
+        by.map_or(Ok(()), |by| Err(Refused::Expelled(by)))?;
         self.endings.goes_on(key, basis, self.base())
     }
 

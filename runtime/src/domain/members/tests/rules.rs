@@ -306,3 +306,17 @@ fn r5_4_an_expulsion_lifts_the_fences_of_whom_it_ends() {
     loom.expel(FOUNDER, None, Target::Key(key(3)), Vec::new());
     assert_eq!(Reader::new(&loom.known()).fenced_by(ent(2, 5)), None);
 }
+
+#[test]
+fn r5_1_the_expulsion_that_is_named_is_the_same_in_whatever_order_they_came() {
+    let (mut loom, admission) = with_member(&[Right::Write]);
+    let other = loom.admit(FOUNDER, None, Principal::Key(key(3)), &ALL);
+    let (one, _) = opened(&mut loom, 2, admission, 5);
+    let friend = loom.admit(3, Some(other), Principal::Key(key(4)), &[Right::Write]);
+    let (two, _) = opened(&mut loom, 4, friend, 6);
+    let mut ids: Vec<EntryId> = (0..4).map(|_| loom.expel(FOUNDER, None, Target::Key(key(2)), Vec::new())).collect();
+    ids.sort_unstable();
+    assert_eq!(loom.counts(one), Err(Refused::Expelled(ids[0])));
+    assert_eq!(Reader::new(&loom.known()).may(key(2), Deed::Write), Err(Refused::Expelled(ids[0])));
+    assert_eq!(loom.counts(two), Ok(()));
+}
