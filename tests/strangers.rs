@@ -215,3 +215,21 @@ fn whatever_writes_into_a_strangers_loom_is_refused_and_says_what_can_be_done() 
     }
     assert_eq!(world.entries("own", &strange), before);
 }
+
+#[test]
+fn a_fork_of_a_strangers_thread_that_has_read_something_private_sends_nothing_out() {
+    let world = World::new();
+    let (_, _, turns) = world.strange();
+    let cantrip = "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n[circle]\nmedium = \"javascript\"\n\
+                   gates = [\"read_file\", \"http_fetch\", \"echo\", \"done\"]\n[circle.wards]\nmax_turns = 10\n\
+                   no_trifecta = true\n[gate.read_file]\nroot = \".\"\n[gate.http_fetch]\nhosts = [\"example.org\"]\n";
+    std::fs::write(world.at("sending.toml"), cantrip).unwrap();
+    let code = "let said; try { read_file('note.txt'); said = http_fetch({ url: 'https://example.org/' }) } catch (error) { said = String(error) } done(said)";
+    world.script("other.jsonl", &[code]);
+    let trusted = world.on("own", &["trust", "sending.toml"]);
+    assert!(trusted.status.success(), "{}", text(&trusted.stderr));
+    let fork = ["loom", "fork", &turns[0], "--cantrip", "sending.toml", "--model", "scripted/other.jsonl"];
+    let forked = world.json_on("own", &fork);
+    let said = forked["forks"][0]["result"].as_str().unwrap().to_owned();
+    assert!(said.contains("no_trifecta"), "{said}");
+}

@@ -7,7 +7,7 @@ use serde_json::{Value, json as object};
 
 use crate::domain::context::cut;
 use crate::domain::ids::{EntityId, EntryId, LoomId};
-use crate::domain::loom::{Body, How, Tree, Turn};
+use crate::domain::loom::{Body, ForeignError, How, Tree, Turn};
 use crate::driver::{Cantrip, CastError, CastOptions, Control, Fault, ReplayError, Runtime, Summoned, TakenThread};
 use crate::export;
 use crate::ports::{Guest, LoomStore};
@@ -70,7 +70,12 @@ impl Forking {
         let taken = match runtime.may_write(loom) {
             Ok(()) => None,
             Err(Fault::NotPermitted { .. }) => {
-                Some(Arc::new(runtime.take_thread(loom, of, turns).map_err(CliError::driver)?))
+                let taken = runtime.take_thread(loom, of, turns).map_err(|fault| {
+                    let is_long = matches!(fault, Fault::Foreign(ForeignError::Size { .. }));
+                    let error = CliError::driver(fault);
+                    if is_long { error.hint("fork it after fewer turns") } else { error }
+                });
+                Some(Arc::new(taken?))
             }
             Err(other) => return Err(CliError::driver(other)),
         };

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cantrip_gates::Exposure;
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::limits::FOREIGN_THREAD_BYTES_MAX;
 use crate::domain::loom::{
     Blob, Body, CastUnit, Foreign, ForeignBudget, ForeignError, ForeignThread, Fork, ForkSource, ForkStrategy, Head,
     Restored, Sealed, Standing, ThreadCast, ThreadLog, Tree,
@@ -222,11 +223,18 @@ fn cover(
 }
 
 /// Adds the texts that entries refer to. The pages of a memory are left out: the code is run instead.
-fn texts(store: &dyn LoomStore, needed: &[&Sealed], thread: &mut ForeignThread) -> Result<(), StoreError> {
+fn texts(store: &dyn LoomStore, needed: &[&Sealed], thread: &mut ForeignThread) -> Result<(), Fault> {
     let mut met = HashSet::new();
+    let mut bytes = needed.iter().fold(0_u64, |sum, sealed| sum.saturating_add(sealed.bytes.len() as u64));
     for sealed in needed.iter().filter(|sealed| !matches!(sealed.entry.body, Body::Snapshot { .. })) {
         for id in sealed.text_ids().into_iter().filter(|id| met.insert(*id)) {
-            thread.texts.push(store.blob(id)?.ok_or(StoreError::Blob { id })?);
+            let text = store.blob(id)?.ok_or(StoreError::Blob { id })?;
+            bytes = bytes.saturating_add(text.len() as u64);
+            // More is not even gathered.
+            if bytes > FOREIGN_THREAD_BYTES_MAX {
+                return Err(ForeignError::Size { bytes }.into());
+            }
+            thread.texts.push(text);
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ const PIECE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ForeignError {
     /// More than one takes.
-    #[error("the thread has {bytes} bytes with what proves it, and the limit is {FOREIGN_THREAD_BYTES_MAX}")]
+    #[error("the thread has {bytes} bytes or more with what proves it, and the limit is {FOREIGN_THREAD_BYTES_MAX}")]
     Size {
         /// How many.
         bytes: u64,
