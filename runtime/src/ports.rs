@@ -244,7 +244,7 @@ pub trait LoomStore: MemberStore {
         }
     }
 
-    /// What is durable of a loom behind a place: of this node's own log, or of what came from others in the order in which it
+    /// What is durable of a loom behind a place: of one log, or of what came from others in the order in which it
     /// came. At most `max` entries, each with its place, from 1.
     fn recorded(&self, loom: LoomId, by: By, after: u64, max: usize) -> Result<Vec<(u64, Sealed)>, StoreError>;
 
@@ -336,8 +336,10 @@ pub trait LoomStore: MemberStore {
 pub enum By {
     /// The node of the store.
     ThisNode,
-    /// Any other.
+    /// Any other, as far as it came outside of its writer's log.
     Others,
+    /// This writer, as far as its log is kept here.
+    Log(WriterKey),
 }
 
 /// One line of a list of looms.

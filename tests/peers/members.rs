@@ -523,3 +523,35 @@ async fn a_host_is_a_node_where_its_record_and_the_connection_say_the_same() {
         assert!(vouched.records.iter().any(|record| (record.key(), record.node()) == (honest.writer(), &node)));
     }
 }
+
+/// Has a store keep what another has written into a loom.
+async fn keep(to: &MemoryStore, from: &MemoryStore, loom: LoomId) {
+    let writer = LoomStore::writer(from);
+    let known = to.logs(loom).unwrap().iter().find(|log| log.writer == writer).map_or(0, |log| log.head.sequence);
+    let segment = from.segment(loom, writer, known).unwrap().unwrap();
+    to.take(segment.check().unwrap()).unwrap();
+    to.sync_logs(loom, vec![writer]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_keeps_the_loom_runs_nothing_for_who_was_expelled() {
+    let stores = ["a", "b", "c"].map(|_| MemoryStore::with_key(key()));
+    let [founder, keeper, member] = &stores;
+    let of = |name: &str| Some(Arc::clone(&stores[["a", "b", "c"].iter().position(|it| *it == name)?]) as _);
+    let net = net_with(&["a", "b", "c"], |_, _| {}, of).await;
+    let [a, b, c] = [0, 1, 2].map(|at| &net.nodes[at]);
+    let (_, loom) = parent(a, deep(), Vec::new(), json!([])).await;
+    let named = Principal::Key(LoomStore::writer(&**member));
+    a.runtime.admit(loom, named.clone(), std::iter::once(Right::Write).collect(), None).await.unwrap();
+    keep(member, founder, loom).await;
+    keep(keeper, founder, loom).await;
+    let intent = script(json!([{ "done": 1 }]));
+    a.runtime.expel(loom, named.into(), None).await.unwrap();
+    // Who has not heard of it is the member itself, whose order shows all that was true before.
+    keep(keeper, founder, loom).await;
+    let options = CastOptions { loom: Some(loom), ..CastOptions::default() };
+    let refused = c.runtime.cast_at("b", remote(&[], turns(3)), &intent, options).await.unwrap_err().to_string();
+    let expected = "of whom this node's copy of the loom says: its writer was expelled by";
+    assert!(refused.contains(expected) && refused.contains("members"), "{refused}");
+    assert_eq!(openings(b, loom).len(), 0, "nothing of it is recorded");
+}

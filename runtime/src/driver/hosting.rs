@@ -34,6 +34,7 @@ use crate::domain::remote::{ByHost, Onward, Order, Refusal};
 use crate::ports::{BoxFuture, Clock, RemoteEnd};
 
 pub use self::attached::{Attached, Cursor, HostItem};
+use self::credentials::Standing;
 use self::recorded::Known;
 pub use self::resumed::Unfinished;
 use self::run::Run;
@@ -135,6 +136,8 @@ struct Inner {
     hosted: Mutex<Table>,
     opening: Openings,
     admitted: Mutex<VecDeque<(LoomId, NodeName)>>,
+    /// What is wrong with those who show an admission, where this node keeps a loom and may know better.
+    standing: Standing,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -171,6 +174,7 @@ impl Casts {
             hosted: Mutex::default(),
             opening: Mutex::default(),
             admitted: Mutex::default(),
+            standing: Standing::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))

@@ -17,7 +17,7 @@ use crate::ports::{By, Clock, LoomStore, StoreError};
 use super::copies::Copies;
 use super::fault::Fault;
 use super::members::{adoption, permission};
-use super::permit::Permit;
+use super::remembered::Permit;
 
 /// The looms that are written at the moment. Entities of one loom, such as an entity and its fork, go on side by side:
 /// they take their places from one sequence.

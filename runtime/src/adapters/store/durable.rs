@@ -224,6 +224,7 @@ impl LoomStore for FjallStore {
         let log = match by {
             By::ThisNode => self.log(loom),
             By::Others => Log::received(loom),
+            By::Log(writer) => Log { loom, writer },
         };
         self.database.entries_after(log, after, max)
     }

@@ -273,6 +273,7 @@ impl LoomStore for MemoryStore {
         let log = match by {
             By::ThisNode => self.log(loom),
             By::Others => Log::received(loom),
+            By::Log(writer) => Log { loom, writer },
         };
         let looms = self.lock();
         let entries = looms.logs.get(&log).map(Vec::as_slice).unwrap_or_default();

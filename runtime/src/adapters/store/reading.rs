@@ -118,6 +118,7 @@ impl LoomStore for ReadingStore {
         let log = match by {
             By::ThisNode => Log { loom, writer: self.writer },
             By::Others => Log::received(loom),
+            By::Log(writer) => Log { loom, writer },
         };
         self.database().entries_after(log, after, max)
     }

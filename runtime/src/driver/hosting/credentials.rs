@@ -1,17 +1,19 @@
 //! What an order shows of its caller's right to have this node open an entity: checked before anything of it is recorded, and kept.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cantrip_gates::GateError;
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Body, Sealed, ViewError};
 use crate::domain::members::{
-    Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Vouched, relied_on,
+    Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Refused, Vouched,
+    relied_on,
 };
 use crate::domain::remote::{ByHost, Credentials, MEMBERS, Order, Refusal};
-use crate::driver::fault::chain;
+use crate::driver::fault::{Fault, chain};
+use crate::driver::remembered::Remembered;
 use crate::ports::LoomStore;
 
 use super::{Casts, ours, refuse};
@@ -44,16 +46,17 @@ impl Casts {
             spawned_by: order.spawned_by,
             credentials: Arc::clone(&order.credentials),
         };
-        let store = Arc::clone(&self.0.runtime.host.store);
+        let casts = self.clone();
         // Signatures are checked, and what holds is written and synced: not on a thread that serves.
-        let admission = tokio::task::spawn_blocking(move || shown.keep(&*store)).await;
+        let admission =
+            tokio::task::spawn_blocking(move || shown.keep(&*casts.0.runtime.host.store, &casts.0.standing)).await;
         admission.map_err(|error| ours(&error))?.map(Some)
     }
 }
 
 impl Shown {
     /// Checks everything, and keeps it once all of it holds.
-    fn keep(&self, store: &dyn LoomStore) -> Result<EntryId, Refusal> {
+    fn keep(&self, store: &dyn LoomStore, standing: &Standing) -> Result<EntryId, Refusal> {
         let proofs = self.proofs()?;
         let attestations = &self.credentials.attestations;
         let vouched = store.checked(attestations);
@@ -61,6 +64,7 @@ impl Shown {
             vouched.map_err(|error| denied(format!("what vouches for a key does not hold: {}", chain(&error))))?;
         let admission = self.admission(store, &proofs, vouched)?;
         self.delegation(&proofs)?;
+        self.standing(store, standing, &proofs)?;
         // What leads nowhere is not kept: whoever sends it does so for nothing.
         let proofs = self.needed(proofs, admission);
         let attestations = needed_of(attestations, proofs.iter().map(writer_of).chain([store.writer()]));
@@ -146,6 +150,26 @@ impl Shown {
         }
     }
 
+    /// That this node, if it keeps the loom, knows nothing against those who have admitted anybody. What they show was theirs to say once.
+    fn standing(&self, store: &dyn LoomStore, standing: &Standing, proofs: &[CheckedProof]) -> Result<(), Refusal> {
+        let loom = self.loom;
+        let logs = store.logs(loom).map_err(|error| ours(&error))?;
+        if logs.iter().all(|log| log.writer == store.writer()) {
+            return Ok(());
+        }
+        for proof in proofs.iter().filter(|proof| matches!(proof.sealed().entry.body, Body::Admitted(_))) {
+            let key = writer_of(proof);
+            let against = standing.against(store, loom, key).map_err(|fault| ours(&fault))?;
+            if let Some(why) = against {
+                return Err(denied(format!(
+                    "the admission {} is by {key}, of whom this node's copy of the loom says: {why}",
+                    proof.id()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// That the entry which the entity follows delegates it.
     fn delegation(&self, proofs: &[CheckedProof]) -> Result<(), Refusal> {
         let entity = self.entity;
@@ -167,6 +191,30 @@ impl Shown {
             return Ok(());
         }
         Err(denied(format!("the order does not show that {by} has delegated {entity} with the entry {parent}")))
+    }
+}
+
+/// 1 000 keys. Of so many it is remembered; then all of it is asked for anew.
+const STANDING_KEPT: usize = 1_000;
+
+/// Whether a copy of a loom says that a key decides nothing there any more.
+#[derive(Debug, Default)]
+pub(super) struct Standing(Mutex<HashMap<(LoomId, WriterKey), Arc<Remembered<Option<Refused>>>>>);
+
+impl Standing {
+    /// What was written against a key: that it was expelled, or has two histories.
+    fn against(&self, store: &dyn LoomStore, loom: LoomId, key: WriterKey) -> Result<Option<Refused>, Fault> {
+        let remembered = {
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= STANDING_KEPT && !known.contains_key(&(loom, key)) {
+                known.clear();
+            }
+            Arc::clone(known.entry((loom, key)).or_default())
+        };
+        remembered.get(store, loom, |reader| {
+            let why = reader.may(key, Deed::Write).err();
+            Ok(why.filter(|why| matches!(why, Refused::Expelled(_) | Refused::Equivocated { .. })))
+        })
     }
 }
 
