@@ -192,7 +192,7 @@ impl Session {
             CopyMessage::Have { loom, origin, keepers, logs } => {
                 let heard = |name: Keeper| name.as_heard(&self.peer, self.copies.node());
                 let (origin, keepers) = (heard(origin), merged(keepers, heard));
-                self.meet(loom, &origin, &keepers, &logs).await
+                self.meet(loom, &origin, &keepers, &logs)
             }
             CopyMessage::Text { loom, bytes } => {
                 if !self.heard.contains(&loom) || !self.copies.brings(&self.peer, cost(bytes.len(), 1)) {
@@ -255,13 +255,7 @@ impl Session {
     }
 
     /// The other side has said what it has of a loom.
-    async fn meet(
-        &mut self,
-        loom: LoomId,
-        origin: &Keeper,
-        keepers: &Keepers,
-        logs: &[LogState],
-    ) -> Result<(), StoreError> {
+    fn meet(&mut self, loom: LoomId, origin: &Keeper, keepers: &Keepers, logs: &[LogState]) -> Result<(), StoreError> {
         let is_first = !self.looms.contains_key(&loom);
         let refused = match self.admit(loom, origin, keepers, logs.len())? {
             Admitted::Yes => None,
@@ -305,11 +299,11 @@ impl Session {
         self.answered(loom, None, u64::MAX);
         let there = |log: &LogState| (log.writer, There { sent: log.head.sequence, refused: false });
         self.looms.insert(loom, known().map(there).collect());
-        self.compare(loom, logs).await
+        self.compare(loom, logs)
     }
 
     /// Compares what both sides have of the same logs: of this node's own, and of others'.
-    async fn compare(&mut self, loom: LoomId, logs: &[LogState]) -> Result<(), StoreError> {
+    fn compare(&mut self, loom: LoomId, logs: &[LogState]) -> Result<(), StoreError> {
         let own = self.copies.disk.writer();
         for signed in logs.iter().filter_map(|log| log.signed) {
             if signed.loom != loom || !signed.is_signed() {

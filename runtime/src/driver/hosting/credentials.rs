@@ -197,9 +197,12 @@ impl Shown {
 /// 1 000 keys. Of so many it is remembered; then all of it is asked for anew.
 const STANDING_KEPT: usize = 1_000;
 
+/// What is known against a key.
+type Against = Arc<Remembered<Option<Refused>>>;
+
 /// Whether a copy of a loom says that a key decides nothing there any more.
 #[derive(Debug, Default)]
-pub(super) struct Standing(Mutex<HashMap<(LoomId, WriterKey), Arc<Remembered<Option<Refused>>>>>);
+pub(super) struct Standing(Mutex<HashMap<(LoomId, WriterKey), Against>>);
 
 impl Standing {
     /// What was written against a key: that it was expelled, or has two histories.
