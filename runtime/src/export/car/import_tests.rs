@@ -169,6 +169,25 @@ fn an_archive_under_the_id_of_ones_own_loom_brings_nothing_of_a_stranger() -> Te
     Ok(())
 }
 
+#[test]
+fn what_an_archive_says_that_this_node_has_written_is_not_believed() -> Tested {
+    let (loom, own) = (loom_of(1), founded(1)?);
+    let before: Vec<EntryId> = own.entries(loom)?.iter().map(|sealed| sealed.id).collect();
+    // Behind what it has written somebody else has put more, in its name.
+    let (mut manifest, mut all) = apart(&archived(&own, loom)?)?;
+    let last = manifest.logs[0].stretches[0].clone_head();
+    let body = Body::intent(Payloads::default().text("forged"), false, None);
+    let entry = Entry::new(loom, (key(1).writer(), 4), 1, EntityId::from_parts(1, [0; 16]), None, body);
+    let forged = Sealed::new(entry, Vec::new())?;
+    let signed = SignedHead { writer: key(1).writer(), ..key(2).sign(loom, last.after(&forged.id)) };
+    manifest.logs[0].stretches.push(stretch(&signed, &[forged.id]));
+    all.push((cid(CODEC_DAG_CBOR, &forged.bytes), forged.bytes));
+    let brought = imported(&own, &made(&manifest, &all)?)?;
+    assert_eq!(left_out(&brought), [(key(1).writer(), 1, "not_signed")]);
+    assert_eq!(own.entries(loom)?.iter().map(|sealed| sealed.id).collect::<Vec<_>>(), before);
+    is_clean(&own)
+}
+
 fn stretch(signed: &SignedHead, ids: &[EntryId]) -> Stretch {
     let (sequence, chain, signature) = (signed.head.sequence, signed.head.chain.to_vec(), signed.signature.to_vec());
     Stretch { sequence, chain, signature, entries: ids.to_vec() }
