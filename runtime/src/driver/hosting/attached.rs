@@ -240,6 +240,11 @@ impl Attached {
                     return Ok(Some(HostItem::Accepted { wards, waiting, joined, loom, entity }));
                 }
             }
+            // Whoever has to be told what this is called can do nothing with what comes before it. The end of what never ran comes too.
+            if !self.is_accepted && !matches!(stage, Stage::Ended(_)) {
+                drop(self.stage.changed().await);
+                continue;
+            }
             // Entries go before questions: what a gate is called for is with the caller before it is called.
             if self.is_behind {
                 self.is_behind = self.read()?;
