@@ -6,6 +6,7 @@
 //! targets are led by coverage, for as long as one likes. A seed that found something is added to its folder.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "the tests may stop, read and write files, and tell what they saw"

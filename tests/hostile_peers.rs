@@ -229,7 +229,6 @@ fn a_host_decides_nothing_by_what_it_records_of_a_cast_but_the_cast() {
     for met in [
         ("opened", "counts"),
         ("ended", "counts"),
-        ("opened", "behind somebody else's admission"),
         ("admitted", "beyond their writer's rights"),
         ("adopted", "of entities that are another's"),
     ] {

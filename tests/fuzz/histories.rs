@@ -170,8 +170,8 @@ impl Writing {
             2 | 3 => {
                 let epoch = [1, 2, u64::from(named), 1_000_000, 1_000_001, 2_000_001, u64::MAX][usize::from(named) % 7];
                 let last = Some(self.end((with, named % 2), one));
-                let node = String::new();
-                (about, Body::Adopted { epoch, node, last, accept_loss: false, by: None, note: None })
+                let by_name = String::new();
+                (about, Body::Adopted { epoch, node: by_name, last, accept_loss: false, by: None, note: None })
             }
             4 => {
                 // Mostly a child of its own, with room for a few entries.

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use cantrip_runtime::adapters::peer::v1;
@@ -148,8 +147,6 @@ pub(crate) struct Known {
     pub(crate) nodes: Vec<String>,
     /// Calls that were made before.
     pub(crate) calls: VecDeque<Call>,
-    /// Whether entries about others' entities were made: what [`super::rights::LATER`] says of them holds from then on.
-    pub(crate) forged: Arc<AtomicBool>,
     /// The loom in which it is a member, once there is one.
     pub(crate) member: Option<Arc<Membership>>,
     /// Which of the honest nodes it speaks to.

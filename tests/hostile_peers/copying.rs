@@ -1,7 +1,5 @@
 //! Copies that nobody should take: keepers, logs, segments, texts, acknowledgements and proofs.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use cantrip_runtime::adapters::peer::v1;
 use cantrip_runtime::adapters::peer::v1::copy_message::Message as Said;
@@ -289,7 +287,6 @@ fn odd_spent(dice: &mut Dice, loom: LoomId) -> Log {
 
 /// Entries of the hostile peer's own logs about others' entities.
 fn about_others(act: Act, dice: &mut Dice, known: &Known) -> Vec<Step> {
-    known.forged.store(true, Ordering::Relaxed);
     let mut said = Vec::new();
     let looms: Vec<LoomId> = match act {
         // In a loom of its own, about somebody else's entity.

@@ -59,7 +59,6 @@ pub(crate) fn keys(seed: u64) -> [SigningKey; 2] {
 }
 
 impl Membership {
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of the loom")]
     pub(crate) fn new(
         store: Arc<MemoryStore>,
         loom: LoomId,
@@ -74,8 +73,8 @@ impl Membership {
     }
 
     /// What it relies on: its admission, or, where it has none, somebody else's.
-    fn relies(&self) -> Option<EntryId> {
-        Some(self.admission.unwrap_or(self.of_another))
+    fn relies(&self) -> EntryId {
+        self.admission.unwrap_or(self.of_another)
     }
 
     fn log(&self, key: &SigningKey) -> Log {
@@ -102,7 +101,7 @@ impl Membership {
         use cantrip_runtime::ports::LoomStore as _;
         let own = self.store_writer();
         let entries = self.store.entries_of(self.entity).ok()?;
-        let newest = entries.iter().filter(|sealed| sealed.entry.writer == own).next_back()?;
+        let newest = entries.iter().rfind(|sealed| sealed.entry.writer == own)?;
         let SignedHead { writer, head: Head { sequence, chain }, .. } = self.founders()?.0;
         Some((newest.id, LogEnd { writer, sequence, chain, cast: None }))
     }
@@ -118,7 +117,7 @@ struct Pen<'a> {
 
 impl<'a> Pen<'a> {
     fn new(of: &'a Membership, act: Act, key: &SigningKey) -> Self {
-        Self { of, act, log: of.log(key), relies: of.relies() }
+        Self { of, act, log: of.log(key), relies: Some(of.relies()) }
     }
 
     fn relying(self, relies: Option<EntryId>) -> Self {
@@ -255,7 +254,7 @@ fn forged(act: Act, dice: &mut Dice, of: &Membership) -> Vec<Call> {
     match act {
         Act::ForgeMember => {
             let mut said = Vec::new();
-            for relies in [None, of.relies(), Some(of.of_another)] {
+            for relies in [None, Some(of.relies()), Some(of.of_another)] {
                 let mut pen = Pen::new(of, act, &dice.key()).relying(relies);
                 pen.everything(dice);
                 said.extend(pen.offered());
@@ -508,7 +507,7 @@ fn another_past(act: Act, dice: &mut Dice, of: &Membership) -> Vec<Call> {
 /// Two ways on from what it has written, the same for whoever asks within one run.
 fn histories(dice: &mut Dice, of: &Membership) -> [Log; 2] {
     let base = of.log(&of.keys[0]);
-    let sides = [0_u64, 1].map(|side| {
+    [0_u64, 1].map(|side| {
         let mut pen = Pen { log: base.clone(), ..Pen::new(of, Act::Equivocate, &of.keys[0]) };
         let mut ways = Dice::new(side);
         pen.opens(&mut ways, writer(&of.keys[0]), 1_790_000_000_000);
@@ -517,6 +516,5 @@ fn histories(dice: &mut Dice, of: &Membership) -> [Log; 2] {
             pen.opens(&mut ways, writer(&of.keys[0]), 1_790_000_000_001);
         }
         pen.log
-    });
-    sides
+    })
 }

@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 use super::act::Act;
 use super::forge::Dice;
 use super::members::{Made, Membership, keys};
-use super::rights::{Later, is_promised};
 use super::simulated::{Running, World, wards};
 
 /// What the hostile peer may do in the loom, as a seed says; nothing: it is no member.
@@ -69,10 +68,7 @@ impl World {
         let keys = keys(self.scenario.seed);
         let named = Named::Key(super::forge::writer(&keys[0]));
         let rights: Vec<Right> = self.scenario.member.0.iter().copied().collect();
-        let admission = match rights.is_empty() {
-            true => None,
-            false => self.admitted(node, loom, &named, &rights).await?,
-        };
+        let admission = if rights.is_empty() { None } else { self.admitted(node, loom, &named, &rights).await? };
         let (entity, _) = self.summoned(node, loom, "the founder began it").await?;
         let (rights, old) = (self.scenario.member.clone(), old.ok_or("no log of the founder's")?.signed);
         let member = Membership::new(Arc::clone(store), loom, rights, (admission, of_another), entity, old, keys);
@@ -198,9 +194,7 @@ impl World {
     /// Who has all that another has says the same of it.
     fn differ(&self, whom: &str, one: &Said, all: &Said) {
         let has_all = all.entries.keys().all(|id| one.entries.contains_key(id));
-        let divides = |said: &Said| said.entries.values().any(|why| matches!(why, Err(Refused::Equivocated { .. })));
-        let is_divided = divides(one) || divides(all);
-        if !has_all || is_divided && !is_promised(Later::HistoriesThatDivide) {
+        if !has_all {
             return;
         }
         for (id, said) in &all.entries {
@@ -260,7 +254,7 @@ impl World {
                 if is_its(of) { None } else { has(Right::Adopt) }
             }
         }
-        .or_else(|| self.after_its_end(member, reader, sealed))
+        .or_else(|| Self::after_its_end(member, reader, sealed))
     }
 
     /// Whether an entity is one that the hostile peer has begun.
@@ -276,7 +270,7 @@ impl World {
     }
 
     /// What was written behind the place at which its writer was expelled, and nobody has pinned.
-    fn after_its_end(&self, member: &Membership, reader: &Reader<'_>, sealed: &Sealed) -> Option<String> {
+    fn after_its_end(member: &Membership, reader: &Reader<'_>, sealed: &Sealed) -> Option<String> {
         let own = super::forge::writer(&member.keys[0]);
         let (_, expelled) = reader.expulsions().find(|(_, it)| it.target == Target::Key(own))?;
         let end = expelled.ends.iter().filter(|end| end.writer == sealed.entry.writer).map(|end| end.sequence).max();

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -210,7 +209,6 @@ impl Cluster {
         ears.secrets.lock().unwrap().extend(HONEST.map(|name| secret(name).into_bytes()));
         let known = Arc::new(Mutex::new(Known {
             nodes: HONEST.iter().zip(self.ports).map(|(name, port)| format!("{name}@127.0.0.1:{port}")).collect(),
-            forged: Arc::new(AtomicBool::new(false)),
             ..Known::default()
         }));
         let mut found = Vec::new();

@@ -56,22 +56,15 @@ impl Rights {
 /// A promise that does not hold yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Later {
-    ForgedEnds,
-    SeizedEntities,
     ForgedAcknowledgements,
-    ManyWriters,
     GatesOfTheCallerWithoutRecord,
     SpentElsewhere,
     LoomsThatTheirCallerDoesNotKeep,
-    HistoriesThatDivide,
 }
 
 /// What is not promised yet, and what would show it. Whoever makes a promise true switches its line on.
 pub(crate) const LATER: &[(Later, bool, &str)] = &[
-    (Later::ForgedEnds, true, "a keeper's entries never decide how another's cast has ended"),
-    (Later::SeizedEntities, true, "a keeper's entries never open or adopt what another began"),
     (Later::ForgedAcknowledgements, false, "a keeper acknowledges no more than it was sent"),
-    (Later::ManyWriters, true, "a keeper brings logs of admitted writers only"),
     (
         Later::GatesOfTheCallerWithoutRecord,
         false,
@@ -82,11 +75,6 @@ pub(crate) const LATER: &[(Later, bool, &str)] = &[
         Later::LoomsThatTheirCallerDoesNotKeep,
         false,
         "whoever knows the id of a loom before its caller has recorded anything of it is not taken for a keeper of it",
-    ),
-    (
-        Later::HistoriesThatDivide,
-        true,
-        "whoever has something of a writer with two histories has the proof of it, and all say from which place on nothing counts",
     ),
     // Not looked at here: ceilings and exposure after a resume, gates that a relay asks twice, adoptions in memory, `no_trifecta`
     // through errors, and archives with unsigned entries. Their tests come with what makes them true.
@@ -143,7 +131,7 @@ pub(crate) fn files(folder: &Path) -> Vec<(String, u64)> {
 }
 
 /// What is wrong with what a node has recorded.
-pub(crate) fn recorded_wrongly(name: &str, store: &MemoryStore, honest: &[LoomId], is_forged: bool) -> Vec<String> {
+pub(crate) fn recorded_wrongly(name: &str, store: &MemoryStore, honest: &[LoomId]) -> Vec<String> {
     let mut wrong = Vec::new();
     let looms: Vec<LoomId> = store.looms().unwrap().iter().map(|summary| summary.loom).collect();
     let mut writers = BTreeSet::new();
@@ -163,7 +151,7 @@ pub(crate) fn recorded_wrongly(name: &str, store: &MemoryStore, honest: &[LoomId
             wrong.push(format!("{name} keeps a proof of {size} bytes against {writer}, of whom it keeps nothing else"));
         }
     }
-    for loom in honest.iter().filter(|_| is_promised(Later::ManyWriters)) {
+    for loom in honest {
         let logs = store.logs(*loom).unwrap().len();
         if logs > HONEST.len() {
             wrong.push(format!("{name} keeps {logs} logs of {loom}, in which {} nodes write", HONEST.len()));
@@ -172,7 +160,7 @@ pub(crate) fn recorded_wrongly(name: &str, store: &MemoryStore, honest: &[LoomId
     // What the hostile peer writes into looms of its own may refer to nothing; what is honest stays in order.
     for loom in honest {
         let findings = store.verify(Some(*loom)).unwrap().findings;
-        if !findings.is_empty() && !is_forged {
+        if !findings.is_empty() {
             wrong.push(format!("{name}: {findings:?}"));
         }
     }

@@ -314,12 +314,6 @@ impl World {
         Some(Running { runtime, peers, copies })
     }
 
-    /// Whether what an honest call answered may be looked at.
-    fn is_looked_at(&self) -> bool {
-        let is_forged = self.known.lock().unwrap().forged.load(Ordering::Relaxed);
-        !is_forged || (is_promised(Later::ForgedEnds) && is_promised(Later::SeizedEntities))
-    }
-
     /// An honest call ends in time, and answers what it should.
     async fn expect<T: PartialEq + std::fmt::Debug>(
         &self,
@@ -330,7 +324,7 @@ impl World {
         let Ok(answered) = tokio::time::timeout(HONEST_MAX, call).await else {
             return self.found(format!("{what} did not end within {HONEST_MAX:?}"));
         };
-        let Some(expected) = expected.filter(|_| self.is_looked_at()) else { return };
+        let Some(expected) = expected else { return };
         match answered {
             Ok(answer) if answer == expected => {}
             Ok(answer) => self.found(format!("{what} answered {answer:?} and not {expected:?}")),
@@ -573,7 +567,7 @@ impl World {
         let tree = node.runtime.tree(entity.loom()).map_err(|error| error.to_string())?;
         let answer = tree.turns().first().and_then(|turn| turn.gates.first().cloned()).and_then(|gate| gate.result);
         // A hostile child may take all the time that its parent has.
-        if self.is_looked_at() && outcome.reason == EndReason::Done {
+        if outcome.reason == EndReason::Done {
             let is_right =
                 matches!(&answer, Some(Ok(Value::Array(answers))) if answers.first() == Some(&json!("right")));
             if !is_right {
@@ -639,7 +633,7 @@ impl World {
             tokio::time::sleep(Duration::from_millis(dice.below(800))).await;
             self.comes(*act).await;
             let both = [*target, (*target + 1) % 2];
-            for target in &both[..1 + usize::from(*act == Act::EquivocateToTwo)] {
+            for target in &both[..=usize::from(*act == Act::EquivocateToTwo)] {
                 let name = HONEST[*target];
                 let to = Target { name: name.to_owned(), address: format!("{name}:{PORT}"), lists: name != "c" };
                 let known = Known { target: *target, ..self.known.lock().unwrap().clone() };
@@ -654,7 +648,6 @@ impl World {
     /// What has happened that may not, with all nodes at rest.
     fn judge(&self) {
         let rights = self.scenario.rights;
-        let is_forged = self.known.lock().unwrap().forged.load(Ordering::Relaxed);
         let known = self.known.lock().unwrap().clone();
         // In one of them the hostile peer is a member, whose log is kept, and named for what is wrong with it.
         let is_its = |loom: &LoomId| known.member.as_ref().is_some_and(|member| member.loom == *loom);
@@ -676,7 +669,7 @@ impl World {
             for wrong in rights::too_large(name, &place.folder) {
                 self.found(wrong);
             }
-            for wrong in rights::recorded_wrongly(name, &place.disk, &honest, is_forged) {
+            for wrong in rights::recorded_wrongly(name, &place.disk, &honest) {
                 self.found(wrong);
             }
             // Whatever is recorded can be looked at.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::loom::{ALL, FOUNDER, Loom, certificate, ent, key, node, with_member};
+use super::loom::{ALL, FOUNDER, Loom, certificate, ent, key, minted, node, with_member};
 use crate::domain::ids::EntryId;
-use crate::domain::loom::Body;
-use crate::domain::members::{CertificateId, Deed, LogEnd, Principal, Reader, Refused, Right, Settled, Target};
+use crate::domain::loom::{Body, Opened};
+use crate::domain::members::{
+    Admitted, CertificateId, Deed, LogEnd, Principal, Reader, Refused, Right, Scope, Settled, Target,
+};
 
 fn owner(loom: &Loom, of: (u8, u16)) -> Option<u8> {
     let known = loom.known();
@@ -185,10 +187,8 @@ fn r4_5_what_was_pinned_of_one_history_stays_beside_the_other() {
     let (here, _) = opened(&mut loom, 2, admission, 5);
     loom.fork(2, 0);
     let pinned = {
-        let body = Body::Opened(Box::new(crate::domain::loom::Opened {
-            minted: Some(super::loom::minted(2, 6)),
-            ..crate::domain::loom::Opened::default()
-        }));
+        let opened = Opened { minted: Some(minted(2, 6)), ..Opened::default() };
+        let body = Body::Opened(Box::new(opened));
         loom.write_in((2, 1), Some(ent(2, 6)), None, Some(admission), body)
     };
     let last = (pinned, loom.end_of((2, 1)));
@@ -212,13 +212,17 @@ fn r4_5_nothing_is_pinned_by_what_does_not_count_itself() {
 
 #[test]
 fn r4_6_of_each_node_one_judgement_is_an_end_and_a_judgement_names_all_that_it_saw() {
-    let (mut loom, admission) = with_node(&[Right::Write]);
+    let mut loom = Loom::new();
+    // Enough of them that the lowest is not the one that is met first.
+    (2..9).for_each(|by| loom.certify(by, 9, 1));
+    let admission = loom.admit(FOUNDER, None, Principal::Node(node(9)), &[Right::Write]);
     let of = loom.open(FOUNDER, None, (FOUNDER, 5), None);
     let judge = |loom: &mut Loom, by: u8| loom.reward(by, Some(admission), ent(FOUNDER, 5), of, Vec::new());
-    let ends: BTreeMap<u8, EntryId> = [2, 4].into_iter().map(|by| (by, judge(&mut loom, by))).collect();
-    let lower = if key(2) < key(4) { 2 } else { 4 };
+    let ends: BTreeMap<u8, EntryId> = (2..9).map(|by| (by, judge(&mut loom, by))).collect();
+    let lower = (2..9).min_by_key(|by| key(*by)).unwrap_or(2);
+    assert_ne!(lower, 2);
     let holds = |loom: &Loom| Reader::new(&loom.known()).rewards().get(&of).copied();
-    assert_eq!(holds(&loom), Some(ends[&lower]), "between a node's keys the lower");
+    assert_eq!(holds(&loom), Some(ends[&lower]), "between a node's keys the lowest");
     let later = judge(&mut loom, lower);
     assert_eq!(holds(&loom), Some(later), "of one key the last");
 }
@@ -319,4 +323,31 @@ fn r5_1_the_expulsion_that_is_named_is_the_same_in_whatever_order_they_came() {
     assert_eq!(loom.counts(one), Err(Refused::Expelled(ids[0])));
     assert_eq!(Reader::new(&loom.known()).may(key(2), Deed::Write), Err(Refused::Expelled(ids[0])));
     assert_eq!(loom.counts(two), Ok(()));
+}
+
+#[test]
+fn r2_1_an_id_that_another_has_minted_is_nobody_elses_whatever_is_said_of_it() {
+    let (mut loom, admission) = with_member(&ALL);
+    let opened = Opened { minted: Some(minted(2, 6)), ..Opened::default() };
+    let theirs = loom.write(2, Some(ent(FOUNDER, 6)), None, Some(admission), Body::Opened(Box::new(opened)));
+    assert_eq!(loom.counts(theirs), Err(Refused::Opener));
+    // Nor does a host open it for whoever says so.
+    let scope = Scope { entity: ent(FOUNDER, 7), minted: minted(2, 7), opener: key(3), bytes_max: u64::MAX };
+    let (principal, rights) = (Principal::Key(key(3)), std::iter::once(Right::Write).collect());
+    let admitted = Admitted { principal, rights, scope: Some(scope), again: Vec::new(), by: None, note: None };
+    let host = loom.write(2, Some(ent(FOUNDER, 7)), None, Some(admission), Body::Admitted(Box::new(admitted)));
+    let opened = loom.open(3, Some(host), (FOUNDER, 7), None);
+    assert!(loom.counts(opened).is_err());
+}
+
+#[test]
+fn r2_3_only_who_minted_an_entity_names_who_opens_it() {
+    let (mut loom, admission) = with_member(&ALL);
+    let seizes = loom.host(2, Some(admission), Principal::Key(key(3)), (FOUNDER, 6), 3);
+    let opened = loom.open(3, Some(seizes), (FOUNDER, 6), None);
+    // Who may admit may admit it; that opens nothing of others.
+    assert_eq!((loom.counts(seizes), loom.counts(opened)), (Ok(()), Err(Refused::Opener)));
+    let own = loom.host(2, Some(admission), Principal::Key(key(3)), (2, 6), 3);
+    let opened = loom.open(3, Some(own), (2, 6), None);
+    assert_eq!(loom.counts(opened), Ok(()));
 }
