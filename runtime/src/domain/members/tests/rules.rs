@@ -263,6 +263,17 @@ fn r5_3_an_adoption_goes_on_from_an_entry_of_the_owners_that_the_head_it_names_c
 }
 
 #[test]
+fn r5_3_an_adoption_goes_on_with_the_entity_whose_entry_it_follows_and_with_no_other_of_the_same_owner() {
+    let (mut loom, admission) = with_member(&ALL);
+    loom.open(FOUNDER, None, (FOUNDER, 5), None);
+    let beside = loom.open(FOUNDER, None, (FOUNDER, 6), None);
+    let last = (beside, loom.end_of((FOUNDER, 0)));
+    let adopted = loom.adopt(2, Some(admission), ent(FOUNDER, 5), last, 1);
+    assert_eq!(loom.counts(adopted), Err(Refused::Superseded));
+    assert_eq!((owner(&loom, (FOUNDER, 5)), owner(&loom, (FOUNDER, 6))), (Some(FOUNDER), Some(FOUNDER)));
+}
+
+#[test]
 fn r5_3_of_adoptions_of_one_epoch_the_founders_holds_and_then_that_of_the_first_name() {
     // Which key has which name: the keys themselves say nothing.
     for (first, second) in [(2, 3), (3, 2)] {
@@ -307,8 +318,11 @@ fn r5_4_an_expulsion_lifts_the_fences_of_whom_it_ends() {
     let last = opened(&mut loom, 2, writes, 5);
     loom.adopt(3, Some(adopts), ent(2, 5), (last.0, LogEnd { sequence: 99, ..last.1 }), 40);
     assert_eq!(Reader::new(&loom.known()).fenced_by(ent(2, 5)), Some(key(3)));
+    let fence = |loom: &Loom| Reader::new(&loom.known()).fence(ent(2, 5), &[]);
+    assert_eq!(fence(&loom), Some(40));
     loom.expel(FOUNDER, None, Target::Key(key(3)), Vec::new());
     assert_eq!(Reader::new(&loom.known()).fenced_by(ent(2, 5)), None);
+    assert_eq!(fence(&loom), None);
 }
 
 #[test]
