@@ -1,5 +1,6 @@
 //! A remote cast admits its host, and an order shows that it did.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -405,7 +406,8 @@ async fn what_a_host_that_was_admitted_writes_counts_for_who_has_everything() {
 
 /// What a node has settled with its hosts.
 fn settlements(node: &Node, loom: LoomId) -> Vec<Settled> {
-    let entries = node.store.entries(loom).unwrap().into_iter();
+    let own = node.store.writer();
+    let entries = node.store.entries(loom).unwrap().into_iter().filter(|sealed| sealed.entry.writer == own);
     let settled = entries.filter_map(|sealed| match sealed.entry.body {
         Body::Settled(settled) => Some(*settled),
         _ => None,
@@ -415,6 +417,31 @@ fn settlements(node: &Node, loom: LoomId) -> Vec<Settled> {
 
 fn ids(admissions: &[(Sealed, Admitted)]) -> Vec<EntryId> {
     admissions.iter().map(|(sealed, _)| sealed.id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_names_what_belongs_to_its_own_intent_and_no_other_cast() {
+    let net = net(&["a", "b", "c"], |_, _| {}).await;
+    let [a, b, c] = [0, 1, 2].map(|at| &net.nodes[at]);
+    let mut entity = a.runtime.summon_at("b", remote(&["call_entity"], deep()), CastOptions::default()).unwrap();
+    let loom = entity.loom();
+    let beside = CastOptions { loom: Some(loom), ..CastOptions::default() };
+    let below = || json!({ "node": "c", "intent": script(json!([{ "done": "on c" }])), "gates": [] });
+    for number in 1..=2 {
+        entity.send(&script(json!([{ "call": "call_entity", "args": below() }, { "done": number }]))).await.unwrap();
+        let alone = script(json!([{ "done": "alone" }]));
+        a.runtime.cast_at("b", remote(&[], turns(3)), &alone, beside.clone()).await.unwrap();
+    }
+    let (on_b, on_c) = (b.store.writer(), c.store.writer());
+    let all = settlements(a, loom);
+    let of_entity = all.iter().filter(|settled| settled.child == entity.entity()).collect::<Vec<_>>();
+    let others = all.iter().filter(|settled| settled.child != entity.entity());
+    assert!(others.clone().count() == 2 && others.flat_map(|it| &it.ends).all(|end| end.writer == on_b));
+    let writers = |settled: &&Settled| settled.ends.iter().map(|end| end.writer).collect::<BTreeSet<_>>();
+    assert_eq!(of_entity.iter().map(writers).collect::<Vec<_>>(), vec![[on_b, on_c].into(); 2]);
+    let casts = of_entity.iter().flat_map(|it| &it.ends).filter(|end| end.writer == on_c).map(|end| end.cast);
+    assert_eq!(casts.collect::<BTreeSet<_>>().len(), 2, "each has its own child");
+    assert_eq!(refused(a, loom), Vec::<String>::new());
 }
 
 /// The admissions that the deciding entries of an entity name, in order.

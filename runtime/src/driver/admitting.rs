@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::domain::ids::{EntityId, EntryId, WriterKey};
 use crate::domain::limits::{ADMISSION_DEPTH_MAX, RECEIVED_BYTES_MAX};
 use crate::domain::loom::{Body, Minted, Sealed};
-use crate::domain::members::{Admitted, CheckedProof, Right, Scope, Settled};
+use crate::domain::members::{Admitted, CheckedProof, LogEnd, Right, Scope, Settled};
 use crate::domain::remote::{Credentials, HostIdentity, MEMBERS, Order};
 use crate::ports::{Home, PeerError, Peers, RemoteEnd};
 
@@ -17,6 +17,9 @@ use super::fault::Fault;
 use super::intake::Intake;
 use super::recorder::Loom;
 use super::vouching::vouching;
+
+/// 256 ends: with about 150 bytes each they are well within the 64 KiB of an entry. A cast of more writers is settled with several.
+const ENDS_SETTLED_AT_ONCE: usize = 256;
 
 /// What a host is admitted for.
 #[derive(Debug)]
@@ -72,8 +75,16 @@ impl Child {
     /// admission. Without one that was given there is nothing to end.
     pub(super) fn settle(&self, loom: &Loom, known: &mut Option<HostAdmission>, intake: &Intake) -> Result<(), Fault> {
         let Some(HostAdmission { admission, .. }) = known.take() else { return Ok(()) };
-        let settled = Settled { child: self.entity, admission, ends: intake.ends()?, by: None, note: None };
-        loom.settle(self.delegated, settled)?;
+        let ends = intake.ends()?;
+        // Whatever one of them names is part of the cast.
+        let mut parts: Vec<Vec<LogEnd>> = ends.chunks(ENDS_SETTLED_AT_ONCE).map(<[LogEnd]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        for ends in parts {
+            let settled = Settled { child: self.entity, admission, ends, by: None, note: None };
+            loom.settle(self.delegated, settled)?;
+        }
         Ok(())
     }
 

@@ -30,6 +30,8 @@ struct State {
     stream: CastStream,
     /// The entity, everybody below it, and whom they delegated to.
     kin: CastFamily,
+    /// Those of them that belong to intents before the last.
+    earlier: CastFamily,
     /// Those of them that have been opened.
     family: BTreeSet<EntityId>,
     /// Those of them that have spoken: what belongs to a turn needs one.
@@ -62,6 +64,7 @@ impl Intake {
             waiting_bytes: 0,
             stream: CastStream::new(loom.id(), loom.store().writer(), root.0),
             kin: CastFamily::of(root.0),
+            earlier: CastFamily::of(root.0),
             family: BTreeSet::new(),
             spoken: BTreeSet::new(),
             ids: HashSet::new(),
@@ -87,9 +90,17 @@ impl Intake {
         self.lock().stream.shown()
     }
 
-    /// How far each writer of the cast has signed, this node among them: of its own log only that it is on record here.
+    /// How far each writer of the cast has signed what belongs to its last intent, this node among them: of its own log only that it is
+    /// on record here.
     pub(super) fn ends(&self) -> Result<Vec<LogEnd>, StoreError> {
-        let (own, mut ends) = (self.loom.store().writer(), self.lock().stream.ends());
+        let (own, root) = (self.loom.store().writer(), self.root.0);
+        let mut ends = {
+            let state = self.lock();
+            let is_of_it = |cast| cast == root || (state.kin.has(cast) && !state.earlier.has(cast));
+            let mut ends = state.stream.ends();
+            ends.retain(|end| end.cast.is_none_or(is_of_it));
+            ends
+        };
         if ends.iter().any(|end| end.writer == own) {
             let Head { sequence, chain } = self.loom.store().head(self.loom.id())?;
             ends.push(LogEnd { writer: own, sequence, chain, cast: None });
@@ -239,6 +250,9 @@ impl State {
     fn note(&mut self, sealed: &Sealed, root: EntityId) {
         let is_kin = self.kin.takes(&sealed.entry);
         let Some(entity) = sealed.entry.entity else { return };
+        if entity == root && matches!(&sealed.entry.body, Body::Intent(intent) if !intent.steer) {
+            self.earlier = self.kin.clone();
+        }
         if matches!(sealed.entry.body, Body::Opened(_)) && (entity == root || is_kin) {
             self.family.insert(entity);
         }

@@ -241,12 +241,9 @@ impl Attached {
                 }
             }
             // Whoever has to be told what this is called can do nothing with what comes before it. The end of what never ran comes too.
-            if !self.is_accepted && !matches!(stage, Stage::Ended(_)) {
-                drop(self.stage.changed().await);
-                continue;
-            }
+            let is_told = self.is_accepted || matches!(stage, Stage::Ended(_));
             // Entries go before questions: what a gate is called for is with the caller before it is called.
-            if self.is_behind {
+            if self.is_behind && is_told {
                 self.is_behind = self.read()?;
                 if let Some(refusal) = self.contradicted() {
                     self.is_over = true;
@@ -254,7 +251,9 @@ impl Attached {
                 }
                 continue;
             }
-            if let Some((number, ask)) = self.hosted.line.open_after(self.asked) {
+            // A guest is wanted before anything runs.
+            let is_next = |(_, ask): &(u64, Ask)| is_told || matches!(ask, Ask::Guest { .. });
+            if let Some((number, ask)) = self.hosted.line.open_after(self.asked).filter(is_next) {
                 self.asked = number;
                 return Ok(Some(HostItem::Ask(number, ask)));
             }
