@@ -228,12 +228,7 @@ impl Runtime {
 
     /// The admission by which this node may write into a loom; nothing for the founder.
     pub(super) fn write_permission(&self, loom: LoomId) -> Result<Option<EntryId>, Fault> {
-        // A loom that is not here is an error of its own.
-        let store = &self.host.store;
-        if store.logs(loom)?.is_empty() && store.entries(loom)?.is_empty() {
-            return Err(Fault::NoLoom { loom });
-        }
-        self.host.open(loom)?.permission()
+        self.host.join(loom)?.permission()
     }
 
     /// Says who may write into a loom.

@@ -8,7 +8,7 @@ use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
     Blob, Body, CastBatch, CastChain, CastHead, Entry, ForeignBudget, Minted, Payload, Sealed, Tree,
 };
-use crate::domain::members::{Admitted, Deed, Reader, Settled};
+use crate::domain::members::{Admitted, Reader, Settled, changes_members};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -16,7 +16,7 @@ use crate::ports::{By, Clock, LoomStore, StoreError};
 
 use super::copies::Copies;
 use super::fault::Fault;
-use super::members::{adoption, permission};
+use super::members::adoption;
 use super::remembered::Permit;
 
 /// The looms that are written at the moment. Entities of one loom, such as an entity and its fork, go on side by side:
@@ -193,9 +193,8 @@ impl Loom {
             log.is_founder = Some(true);
             return Ok(None);
         }
-        let Body::Admitted(admitted) = body else { return self.permission() };
-        let batch = store.batch(loom)?;
-        permission(&Reader::of(&batch), log.writer, loom, Deed::Admit(admitted))
+        // Whoever may write may admit a host for a child of its own.
+        self.permission()
     }
 
     /// The admission by which this node may write into the loom; nothing for the founder.
@@ -347,7 +346,7 @@ impl Loom {
         let entry = Entry { relies, ..Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body) };
         entry.check_minted()?;
         let sealed = Sealed::new(entry, blobs)?;
-        if matches!(&sealed.entry.body, Body::Admitted(_) | Body::Expelled(_) | Body::Founded { .. }) {
+        if changes_members(&sealed) {
             shared.permit.forget();
         }
         let id = sealed.id;

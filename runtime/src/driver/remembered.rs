@@ -4,8 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
-use crate::domain::loom::{Body, Sealed};
-use crate::domain::members::{Deed, Reader};
+use crate::domain::members::{Deed, Reader, changes_members};
 use crate::ports::{By, LoomStore, StoreError};
 
 use super::fault::Fault;
@@ -49,38 +48,13 @@ impl Seen {
             while after < to {
                 let entries = store.recorded(loom, By::Log(writer), after, ENTRIES_AT_ONCE)?;
                 let Some((last, _)) = entries.last() else { return Ok(false) };
-                if entries.iter().any(|(_, sealed)| is_about_members(sealed)) {
+                if entries.iter().any(|(_, sealed)| changes_members(sealed)) {
                     return Ok(false);
                 }
                 after = *last;
             }
         }
         Ok(true)
-    }
-}
-
-fn is_about_members(sealed: &Sealed) -> bool {
-    match &sealed.entry.body {
-        Body::Founded { .. } | Body::Expelled(_) => true,
-        Body::Admitted(admitted) => admitted.scope.is_none(),
-        // Whatever a later version says of the loom.
-        Body::Unknown(_) => sealed.entry.entity.is_none(),
-        Body::Opened(_)
-        | Body::Intent(_)
-        | Body::Utterance(_)
-        | Body::GateCalled { .. }
-        | Body::GateReturned { .. }
-        | Body::Delegated { .. }
-        | Body::Observation(_)
-        | Body::Snapshot { .. }
-        | Body::Folded { .. }
-        | Body::Decided(_)
-        | Body::Ended(_)
-        | Body::Rewarded { .. }
-        | Body::Replayed { .. }
-        | Body::Adopted { .. }
-        | Body::Settled(_)
-        | Body::Keeping { .. } => false,
     }
 }
 

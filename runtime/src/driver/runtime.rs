@@ -250,8 +250,9 @@ impl Runtime {
         let loom = match (options.loom, &options.origin) {
             (None, _) => self.host.new_loom()?,
             (Some(loom), None) => {
-                self.may_write(loom)?;
-                self.host.join(loom)?
+                let open = self.host.join(loom)?;
+                open.permission()?;
+                open
             }
             // It is the caller's, and may be new here.
             (Some(loom), Some(_)) => self.host.open(loom)?,

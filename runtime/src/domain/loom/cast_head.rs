@@ -153,11 +153,6 @@ impl CastUnit {
         self.at
     }
 
-    /// How many entries it has.
-    pub const fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The place that it has reached, as entries name it.
     pub const fn end(&self, writer: WriterKey, cast: EntityId) -> LogEnd {
         LogEnd { writer, sequence: self.count, chain: self.at.chain, cast: Some(cast) }

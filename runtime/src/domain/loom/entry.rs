@@ -144,7 +144,7 @@ impl Sealed {
     }
 
     /// What it takes of a bound in bytes: its own, and those that are kept beside it. A text counts with the length that the entry
-    /// says, whether or not it is here; a page of a memory with all that a page has.
+    /// says, whether or not it is here; what has no length there with that of a page of a memory.
     pub fn recorded_bytes(&self) -> u64 {
         let own = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
         if self.text_ids().is_empty() {

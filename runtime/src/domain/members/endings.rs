@@ -138,14 +138,19 @@ fn bytes(admission: Ix, base: Base<'_, '_>) -> Refused {
     Refused::Bytes { max: scope(admission, base).map_or(0, |scope| scope.bytes_max) }
 }
 
-/// The admission that a settlement ends, if it is by whoever gave it.
-fn ended(sealed: &Sealed, says: &Settled, basis: Basis, base: Base<'_, '_>) -> Option<Ix> {
+/// The admission for a cast that a settlement names, if whoever gave it settles.
+pub(super) fn settled(sealed: &Sealed, says: &Settled, base: Base<'_, '_>) -> Option<Ix> {
     let (admission, by) = base.facts.find(says.admission)?;
-    let above = base.chains.basis(admission).ok()?;
-    let is_its = scope(admission, base)?.entity == says.child
-        && base.selves.same_member(sealed.entry.writer, by.entry.writer)
-        && base.chains.depth(basis) <= base.chains.depth(above);
+    let is_its =
+        scope(admission, base)?.entity == says.child && base.selves.same_member(sealed.entry.writer, by.entry.writer);
     is_its.then_some(admission)
+}
+
+/// The admission that a settlement ends: one that it may settle and that it does not depend on.
+fn ended(sealed: &Sealed, says: &Settled, basis: Basis, base: Base<'_, '_>) -> Option<Ix> {
+    let admission = settled(sealed, says, base)?;
+    let above = base.chains.basis(admission).ok()?;
+    (base.chains.depth(basis) <= base.chains.depth(above)).then_some(admission)
 }
 
 /// The writers that have used up an admission for a cast, each with the last place that is within it.

@@ -73,6 +73,14 @@ pub(super) fn kind(sealed: &Sealed) -> Kind<'_> {
     }
 }
 
+/// Whether an entry may change what anybody may do in the whole loom.
+pub fn changes_members(sealed: &Sealed) -> bool {
+    if let Kind::Admitted(admitted) = kind(sealed) {
+        return admitted.scope.is_none();
+    }
+    matches!(kind(sealed), Kind::Founded | Kind::Expelled(_) | Kind::Later)
+}
+
 /// The places in logs and casts that an entry names.
 pub(super) fn ends_named(sealed: &Sealed) -> &[LogEnd] {
     match kind(sealed) {

@@ -27,6 +27,7 @@ mod threads;
 mod verdict;
 
 pub use batch::{Batch, LogPart};
+pub use facts::changes_members;
 pub use known::Known;
 pub use proved::{CheckedProof, ProofCount, ProofError, ProvedEntry};
 pub use reader::{Member, Owner, Reader};

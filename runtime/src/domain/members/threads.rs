@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::chains::{Basis, minter};
-use super::endings::Endings;
+use super::endings::{Endings, settled};
 use super::expulsions::{Base, Expulsions};
 use super::facts::{Ix, Kind, entity, kind};
 use super::logs::{Mark, Reach};
@@ -368,12 +368,7 @@ impl<'b, 'a> Threads<'b, 'a> {
     fn settle(&mut self, entry: Ix) {
         let Some(sealed) = self.base.facts.get(entry).filter(|_| self.counts(entry).is_ok()) else { return };
         let Kind::Settled(says) = kind(sealed) else { return };
-        let Some((admission, by)) = self.base.facts.find(says.admission) else { return };
-        let scope = self.base.admitted(Basis::By(admission)).and_then(|admitted| admitted.scope.as_ref());
-        let is_its = scope.is_some_and(|scope| scope.entity == says.child);
-        if !is_its || !self.base.selves.same_member(sealed.entry.writer, by.entry.writer) {
-            return;
-        }
+        let Some(admission) = settled(sealed, says, self.base) else { return };
         let held = self.settlements.entry(admission).or_default();
         let at = held.iter().position(|(by, _)| *by == sealed.entry.writer).unwrap_or_else(|| {
             held.push((sealed.entry.writer, Reach::default()));

@@ -120,7 +120,7 @@ fn whoever_has_the_log_of_a_host_finds_its_casts_in_there() {
         cast.loom.write(HOST, Some(ent(HOST, 7)), Some(further), Some(cast.host), Body::Opened(Box::new(below)));
     let mut unit = CastUnit::of(child);
     let taken = cast.loom.logs[&(HOST, 0)].iter().filter(|sealed| unit.takes(sealed)).count();
-    assert_eq!((taken, unit.count()), (3, 3));
+    assert_eq!((taken, unit.end(key(HOST), child).sequence), (3, 3));
     let by = cast.settled(FOUNDER, None, vec![unit.end(key(HOST), child)]);
     let late = cast.loom.step(HOST, child, opened);
     for own in [FOUNDER, HOST] {
