@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use node_support::{Served, binary, compiled, port, text, wait_for};
+use node_support::{Served, binary, lend, port, text, wait_for};
 use serde_json::{Value, json};
 
 /// A workspace, a client's record, and two nodes.
@@ -20,8 +20,7 @@ impl World {
         let world = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir_all(world.at("workspace")).unwrap();
         std::fs::write(world.at("workspace/note.txt"), "the note").unwrap();
-        std::fs::create_dir_all(world.at("data")).unwrap();
-        std::os::unix::fs::symlink(compiled(), world.at("data/artefacts")).unwrap();
+        lend(&world.at("data"));
         world
     }
 
@@ -32,8 +31,7 @@ impl World {
         assert!(made.status.success(), "{}", text(&made.stderr));
         let serve = |name: &str| {
             let data = self.at(&format!("net/{name}/data"));
-            std::fs::create_dir_all(&data).unwrap();
-            std::os::unix::fs::symlink(compiled(), data.join("artefacts")).unwrap();
+            lend(&data);
             let mut command = self.command();
             command.args(["serve", "--config", &format!("net/{name}/node.toml")]);
             Served::start(command)

@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use node_support::{Proxy, Served, binary, compiled, port, text, wait_for};
+use node_support::{Proxy, Served, binary, lend, port, text, wait_for};
 use serde_json::{Value, json};
 
 /// A cluster in a folder, with its own home, so that its sockets are its own.
@@ -35,8 +35,7 @@ impl Cluster {
             cluster.change(name, |file| file + "\n" + LIMITS);
             // The interpreter is compiled once for all tests of this file.
             let data = cluster.at(&format!("net/{name}/data"));
-            std::fs::create_dir_all(&data).unwrap();
-            std::os::unix::fs::symlink(compiled(), data.join("artefacts")).unwrap();
+            lend(&data);
             std::fs::write(cluster.at(&format!("net/{name}/files/note.txt")), format!("the note of {name}")).unwrap();
         }
         cluster

@@ -9,7 +9,7 @@ mod threads;
 use std::path::PathBuf;
 use std::process::Output;
 
-use node_support::{binary, compiled, text};
+use node_support::{COUNTING, binary, text};
 use serde_json::{Value, json};
 
 /// Several records on one machine: `data` is the stranger's.
@@ -17,18 +17,11 @@ struct World {
     folder: tempfile::TempDir,
 }
 
-const CODES: [&str; 4] = [
-    "var n = 1; var note = read_file('note.txt'); n",
-    "n += Math.floor(Math.random() * 1000); n",
-    "echo('n is ' + n); n * 2",
-    "done({ n, note })",
-];
-
 impl World {
     fn new() -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::write(world.at("note.txt"), "the note").unwrap();
-        world.script("turns.jsonl", &CODES);
+        world.script("turns.jsonl", &COUNTING);
         world.cantrip("cantrip.toml", "");
         world.lend("data");
         world.lend("own");
@@ -45,13 +38,11 @@ impl World {
     }
 
     fn lend(&self, data: &str) {
-        std::fs::create_dir_all(self.at(data)).unwrap();
-        std::os::unix::fs::symlink(compiled(), self.at(data).join("artefacts")).unwrap();
+        node_support::lend(&self.at(data));
     }
 
     fn script(&self, name: &str, codes: &[&str]) {
-        let lines: Vec<String> = codes.iter().map(|code| json!({ "code": code }).to_string()).collect();
-        std::fs::write(self.at(name), lines.join("\n")).unwrap();
+        std::fs::write(self.at(name), node_support::script(codes)).unwrap();
     }
 
     fn at(&self, path: &str) -> PathBuf {

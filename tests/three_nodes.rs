@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use node_support::{Faults, Proxy, Served, binary, compiled, port, text};
+use node_support::{Faults, Proxy, Served, binary, lend, port, text};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -54,8 +54,7 @@ impl Three {
             config.push_str("\n[limits]\nconnect_timeout_ms = 1000\nrpc_timeout_ms = 2000\ndrain_ms = 1000\n");
             std::fs::write(file, config).unwrap();
             let data = three.data(from);
-            std::fs::create_dir_all(&data).unwrap();
-            std::os::unix::fs::symlink(compiled(), data.join("artefacts")).unwrap();
+            lend(&data);
         }
         let script = [json!({"code": "var x = 1; x"}), json!({"code": "x += 1"}), json!({"code": "done(x)"})];
         let script: Vec<String> = script.iter().map(Value::to_string).collect();

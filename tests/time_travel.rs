@@ -11,25 +11,18 @@ mod node_support;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use node_support::{binary, compiled, text};
+use node_support::{COUNTING, binary, text};
 use serde_json::{Value, json};
 
 struct World {
     folder: tempfile::TempDir,
 }
 
-const CODES: [&str; 4] = [
-    "var n = 1; var note = read_file('note.txt'); n",
-    "n += Math.floor(Math.random() * 1000); n",
-    "echo('n is ' + n); n * 2",
-    "done({ n, note })",
-];
-
 impl World {
     fn new() -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::write(world.at("note.txt"), "the note, sk-ant-REDACTED0123456789012345678901234567890123").unwrap();
-        world.script("turns.jsonl", &CODES);
+        world.script("turns.jsonl", &COUNTING);
         let cantrip = "snapshot = 1\n[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n[identity]\nsystem_prompt = \"Count.\"\n\
                        [circle]\nmedium = \"javascript\"\ngates = [\"read_file\", \"echo\", \"done\"]\n[circle.wards]\n\
                        max_turns = 10\n[gate.read_file]\nroot = \".\"\n";
@@ -39,13 +32,11 @@ impl World {
     }
 
     fn lend(&self, data: &str) {
-        std::fs::create_dir_all(self.at(data)).unwrap();
-        std::os::unix::fs::symlink(compiled(), self.at(data).join("artefacts")).unwrap();
+        node_support::lend(&self.at(data));
     }
 
     fn script(&self, name: &str, codes: &[&str]) {
-        let lines: Vec<String> = codes.iter().map(|code| json!({ "code": code }).to_string()).collect();
-        std::fs::write(self.at(name), lines.join("\n")).unwrap();
+        std::fs::write(self.at(name), node_support::script(codes)).unwrap();
     }
 
     fn at(&self, path: &str) -> PathBuf {

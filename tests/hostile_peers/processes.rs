@@ -15,7 +15,7 @@ use super::forge::Dice;
 use super::host::HostileHost;
 use super::rights::{self, UPLOAD_BYTES_MAX, files};
 use super::{HONEST, Scenario, number};
-use crate::node_support::{binary, compiled, port, text};
+use crate::node_support::{binary, lend, port, text};
 use crate::peer_support::Plain;
 
 /// 512 MiB of memory, at any time: each node is given less by all of its peers together.
@@ -92,9 +92,8 @@ impl Cluster {
             let config = std::fs::read_to_string(&file).unwrap();
             std::fs::write(&file, granting(name, &config)).unwrap();
             let data = net.join(name).join("data");
-            std::fs::create_dir_all(&data).unwrap();
             // The interpreter is compiled once for all clusters.
-            std::os::unix::fs::symlink(compiled(), data.join("artefacts")).unwrap();
+            lend(&data);
             std::fs::write(net.join(name).join("files/note.txt"), secret(name)).unwrap();
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -44,6 +44,26 @@ pub(crate) fn compiled() -> &'static Path {
     })
 }
 
+/// Has a data folder use what was compiled for the others.
+pub(crate) fn lend(data: &Path) {
+    std::fs::create_dir_all(data).unwrap();
+    std::os::unix::fs::symlink(compiled(), data.join("artefacts")).unwrap();
+}
+
+/// What a scripted model proposes, one code a line.
+pub(crate) fn script(codes: &[&str]) -> String {
+    let lines: Vec<String> = codes.iter().map(|code| serde_json::json!({ "code": code }).to_string()).collect();
+    lines.join("\n")
+}
+
+/// A thread that counts, with a number that only its record has, and ends with a note of the workspace.
+pub(crate) const COUNTING: [&str; 4] = [
+    "var n = 1; var note = read_file('note.txt'); n",
+    "n += Math.floor(Math.random() * 1000); n",
+    "echo('n is ' + n); n * 2",
+    "done({ n, note })",
+];
+
 pub(crate) struct Served(pub(crate) Child);
 
 impl Served {

@@ -1,9 +1,13 @@
 //! What comes of a cast elsewhere comes under its writers' word: a host signs what it wrote of the cast, over all its episodes and
 //! nothing else of the loom, and who is asked by a host signs for itself.
 
+use cantrip_runtime::domain::loom::Sealed;
+use cantrip_runtime::domain::remote::{Credentials, Order};
+use cantrip_runtime::ports::Peers;
+
 use super::*;
+use crate::cheating::Showing;
 use crate::peer_support::{host_admitted, log_by_hand};
-use cantrip_runtime::domain::remote::Credentials;
 
 /// How far a node's own log is with a cast.
 fn unit(node: &Node, loom: LoomId, cast: EntityId) -> CastChain {

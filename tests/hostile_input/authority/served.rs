@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::authority::{component, order, spec};
-use crate::node_support::{Served, binary, compiled, port, text};
+use crate::node_support::{Served, binary, lend, port, text};
 use crate::peer_support::limits;
 
 /// A caller that keeps what comes, and gives a guest where it is asked for one.
@@ -98,8 +98,7 @@ impl Cluster {
         let file = folder.path().join("net/b/node.toml");
         std::fs::write(&file, change(std::fs::read_to_string(&file).unwrap())).unwrap();
         let data = folder.path().join("net/b/data");
-        std::fs::create_dir_all(&data).unwrap();
-        std::os::unix::fs::symlink(compiled(), data.join("artefacts")).unwrap();
+        lend(&data);
         let mut command = binary(folder.path());
         command.args(["serve", "--config", "net/b/node.toml"]);
         Self { b: b.parse().unwrap(), _served: Served::start(command), folder }
