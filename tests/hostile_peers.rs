@@ -36,6 +36,8 @@ mod host;
 mod members;
 #[path = "hostile_peers/membership.rs"]
 mod membership;
+#[path = "hostile_peers/ports.rs"]
+mod ports;
 #[path = "hostile_peers/processes.rs"]
 mod processes;
 #[path = "hostile_peers/rights.rs"]

@@ -9,22 +9,21 @@ use std::time::Duration;
 
 use cantrip_runtime::adapters::clock::SteppingClock;
 use cantrip_runtime::adapters::peer::{
-    AcceptLimits, BoxIo, Coming, Identity, Net, NodeServer, PeerLimits, PeerNodes, Uploads, Way, accepting,
-    make_authority, make_certificate,
+    AcceptLimits, BoxIo, Coming, Identity, NodeServer, PeerLimits, PeerNodes, Uploads, Way, accepting, make_authority,
+    make_certificate,
 };
 use cantrip_runtime::adapters::store::{FileBook, MemoryStore, NodeKey};
-use cantrip_runtime::domain::copies::{CopyKind, Keeper};
+use cantrip_runtime::domain::copies::CopyKind;
 use cantrip_runtime::domain::end::EndReason;
-use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress, NodeName};
+use cantrip_runtime::domain::ids::{CastId, EntityId, LoomId, NodeAddress};
 use cantrip_runtime::domain::loom::Body;
 use cantrip_runtime::domain::loom::Entry;
 use cantrip_runtime::domain::loom::Sealed;
 use cantrip_runtime::domain::members::Nonce;
-use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::ByHost;
 use cantrip_runtime::domain::remote::{GateOrder, ModelOrder, Onward, Order};
-use cantrip_runtime::driver::{Casts, Copies, CopyPolicy, CopyTerms, HostLimits};
-use cantrip_runtime::ports::{BoxFuture, Clock, CopyStore, Llm, LoomStore, Peers, Pieces};
+use cantrip_runtime::driver::{Casts, Copies, HostLimits};
+use cantrip_runtime::ports::{Clock, CopyStore, Llm, LoomStore, Peers};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Runtime, Wards, builtin};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +34,7 @@ use super::client::{Ears, Mallory, Target, Wallet};
 use super::forge::{Dice, minted};
 use super::home::Looking;
 use super::host::HostileHost;
+use super::ports::{Noting, Policy, SimClock, SimNet};
 use super::rights::{self, Later, Rights, UPLOAD_BYTES_MAX, is_promised};
 use super::{HONEST, Scenario, panics};
 use crate::peer_support::{Deeds, Plain, TestHost, Told, at, remote, shown};
@@ -49,62 +49,6 @@ const HONEST_MAX: Duration = Duration::from_mins(1);
 /// What the model of the tests says that an answer costs.
 const TOKENS_OF_AN_ANSWER: u64 = 15;
 
-/// Simulated time, with an offset of its own for each node: no two agree.
-#[derive(Debug)]
-struct SimClock {
-    ahead_us: u64,
-    random: SteppingClock,
-    latest: AtomicU64,
-}
-
-impl Clock for SimClock {
-    fn now_us(&self) -> u64 {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
-        let now = 1_700_000_000_000_000 + self.ahead_us + u64::try_from(elapsed.as_micros()).unwrap();
-        self.latest.fetch_max(now, Ordering::Relaxed).max(now)
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-
-    fn random(&self, bytes: &mut [u8]) {
-        self.random.random(bytes);
-    }
-}
-
-#[derive(Debug)]
-struct SimNet;
-
-impl Net for SimNet {
-    fn dial<'a>(&'a self, address: &'a str) -> BoxFuture<'a, std::io::Result<BoxIo>> {
-        Box::pin(async move {
-            let stream = turmoil::net::TcpStream::connect(address).await?;
-            Ok(Box::new(stream) as BoxIo)
-        })
-    }
-}
-
-/// A model that notes what it is asked by users: whose word it takes shows in that.
-#[derive(Debug)]
-struct Noting {
-    inner: Told,
-    asked: Arc<AtomicU64>,
-}
-
-impl Llm for Noting {
-    fn name(&self) -> &'static str {
-        "told"
-    }
-
-    fn ask<'a>(&'a self, question: &'a Question, to: &'a dyn Pieces) -> BoxFuture<'a, Result<RawAnswer, ModelError>> {
-        let is_theirs =
-            question.messages.iter().any(|message| matches!(&**message, Message::User(text) if text.contains(MARK)));
-        self.asked.fetch_add(u64::from(is_theirs), Ordering::Relaxed);
-        self.inner.ask(question, to)
-    }
-}
-
 /// What a node keeps, whatever becomes of its process.
 pub(super) struct Place {
     pub(super) name: &'static str,
@@ -114,22 +58,6 @@ pub(super) struct Place {
     vault: Deeds,
     /// How often its model was asked by the hostile peer's entities.
     asked: Arc<AtomicU64>,
-}
-
-/// Who may have looms kept.
-#[derive(Debug)]
-struct Policy(bool);
-
-const OPEN: CopyTerms = CopyTerms { disk: true, memory: true, bytes_max: u64::MAX, looms_max: 1_000 };
-
-impl CopyPolicy for Policy {
-    fn terms(&self, peer: &Keeper) -> CopyTerms {
-        match peer.answerable().map(NodeName::as_str) {
-            Some("m") if self.0 => CopyTerms { bytes_max: 64 * 1024 * 1024, ..OPEN },
-            Some("m") => CopyTerms::NONE,
-            _ => OPEN,
-        }
-    }
 }
 
 struct Pems {
