@@ -11,6 +11,8 @@
 mod copy_support;
 #[path = "copies/divided.rs"]
 mod divided;
+#[path = "copies/held.rs"]
+mod held;
 #[path = "copies/limits.rs"]
 mod limits;
 #[path = "copies/members.rs"]

@@ -103,8 +103,8 @@ fn what_is_not_acknowledged_is_bounded() -> Result<()> {
         CopyMessage::Segment(segment) => Some(segment.signed),
         _ => None,
     });
-    let (writer, sequence) = last.map(|signed| (signed.writer, signed.head.sequence)).expect("a segment");
-    wait(session.hear(CopyMessage::Held { loom: loom(1), writer, sequence, durable: true }))?;
+    let (writer, head) = last.map(|signed| (signed.writer, signed.head)).expect("a segment");
+    wait(session.hear(CopyMessage::Held { loom: loom(1), writer, head, kind: CopyKind::Disk }))?;
     ensure!(bytes(&spoken(&mut session, 10_000)?) > 1 << 20, "and the rest once it was acknowledged");
     Ok(())
 }

@@ -113,7 +113,8 @@ pub(crate) fn plan(act: Act, dice: &mut Dice, known: &Known) -> Option<Vec<Call>
                 said.push(say(Said::Have(have(*loom, Vec::new()))));
                 for writer in &known.writers {
                     let writer = Bytes::copy_from_slice(writer.as_bytes());
-                    let held = v1::CopyHeld { loom: loom.to_string(), writer, sequence: u64::MAX / 2, durable: true };
+                    let (loom, kind, chain) = (loom.to_string(), "disk".to_owned(), Bytes::from_static(&[7; 32]));
+                    let held = v1::CopyHeld { loom, writer, sequence: u64::MAX / 2, kind, chain };
                     said.push(say(Said::Held(held)));
                 }
             }

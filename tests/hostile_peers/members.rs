@@ -415,7 +415,8 @@ fn withheld(act: Act, dice: &mut Dice, of: &Membership) -> Vec<Step> {
             // All that is ever heard of it is how long it is.
             let mut said = vec![say(Said::Have(have(of.loom, vec![pen.log.state()])))];
             let own = bytes(of.store_writer().as_bytes());
-            let held = v1::CopyHeld { loom: of.loom.to_string(), writer: own, sequence: 1, durable: true };
+            let (kind, chain) = ("disk".to_owned(), bytes(&[7; 32]));
+            let held = v1::CopyHeld { loom: of.loom.to_string(), writer: own, sequence: 1, kind, chain };
             said.push(say(Said::Held(held)));
             said
         }

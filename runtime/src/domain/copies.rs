@@ -30,6 +30,9 @@ pub enum CopyKind {
 }
 
 impl CopyKind {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::None, Self::Memory, Self::Disk];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -264,16 +267,16 @@ pub enum CopyMessage {
     },
     /// Entries.
     Segment(Box<Segment>),
-    /// So much of a log is here, as the copy is to be kept.
+    /// So much of a log is here.
     Held {
         /// The loom.
         loom: LoomId,
         /// Whose log.
         writer: WriterKey,
-        /// How far.
-        sequence: u64,
-        /// Whether it is on disk.
-        durable: bool,
+        /// How far, and what the chain is there.
+        head: Head,
+        /// Where it is: only a disk is an acknowledgement.
+        kind: CopyKind,
     },
     /// A log is not kept, as long as nothing here says that its writer was admitted. What is here is said again once there may be.
     Later {

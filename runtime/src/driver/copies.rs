@@ -7,6 +7,7 @@ mod accuse;
 mod acks;
 mod attest;
 mod cost;
+mod held;
 mod link;
 mod session;
 mod writers;
@@ -62,8 +63,27 @@ pub struct KeeperState {
     pub has: BTreeMap<WriterKey, u64>,
     /// How far each log is on disk there.
     pub durable: BTreeMap<WriterKey, u64>,
+    /// When it last said how far it is, in microseconds since 1970.
+    pub said_at_us: Option<u64>,
+    /// How often it said that it has what it cannot have.
+    pub wrong_answers: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+}
+
+impl KeeperState {
+    /// Counts what a keeper says that it has, where it keeps it so.
+    fn count(&mut self, now_us: u64, kind: CopyKind, logs: impl IntoIterator<Item = (WriterKey, u64)>) {
+        self.said_at_us = Some(now_us);
+        for (writer, sequence) in logs {
+            let has = self.has.entry(writer).or_default();
+            *has = sequence.max(*has);
+            if kind == CopyKind::Disk {
+                let on_disk = self.durable.entry(writer).or_default();
+                *on_disk = sequence.max(*on_disk);
+            }
+        }
+    }
 }
 
 /// What may come from a peer that keeps nothing with this node yet.

@@ -288,7 +288,12 @@ fn conversations(writer: &Arc<MemoryStore>) -> Vec<Vec<u8>> {
         CopyMessage::Segment(Box::new(segment.clone())),
         attestation(Attestation::Succession(own.succeed(&NodeKey::from_secret(&[6; 32])))),
         attestation(Attestation::Member(own.vouch(vec![vec![0x30; 40]; 2], by_certificate))),
-        CopyMessage::Held { loom: loom(), writer: segment.signed.writer, sequence: 1, durable: true },
+        CopyMessage::Held {
+            loom: loom(),
+            writer: segment.signed.writer,
+            head: segment.signed.head,
+            kind: CopyKind::Disk,
+        },
         refused,
         CopyMessage::Divided { proof: Box::new(proof.clone()), entries: Vec::new() },
         CopyMessage::Divided { proof: Box::new(proof), entries: vec![proved] },

@@ -63,6 +63,10 @@ fn writer(bytes: &[u8]) -> Result<WriterKey, Unreadable> {
     array("writer", bytes).map(WriterKey::from_bytes)
 }
 
+fn kind(text: String) -> Result<CopyKind, Unreadable> {
+    CopyKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(Unreadable::Kind(text))
+}
+
 fn keepers_to(keepers: &Keepers) -> Vec<v1::Keeper> {
     let keeper = |(node, keeping): (&Keeper, &Keeping)| v1::Keeper {
         node: node.to_string(),
@@ -77,10 +81,7 @@ fn keepers_from(keepers: Vec<v1::Keeper>) -> Result<Keepers, Unreadable> {
         return Err(Unreadable::Keepers { count: keepers.len() });
     }
     let keeper = |keeper: v1::Keeper| {
-        let kinds = [CopyKind::None, CopyKind::Memory, CopyKind::Disk];
-        let kind = kinds.into_iter().find(|kind| kind.as_str() == keeper.kind);
-        let kind = kind.ok_or(Unreadable::Kind(keeper.kind))?;
-        Ok((keeper.node.parse()?, Keeping { revision: keeper.revision, kind }))
+        Ok((keeper.node.parse()?, Keeping { revision: keeper.revision, kind: kind(keeper.kind)? }))
     };
     keepers.into_iter().map(keeper).collect()
 }
@@ -152,11 +153,12 @@ fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
                 signature: Bytes::copy_from_slice(&signed.signature),
             }))
         }
-        CopyMessage::Held { loom, writer, sequence, durable } => one(Wire::Held(v1::CopyHeld {
+        CopyMessage::Held { loom, writer, head, kind } => one(Wire::Held(v1::CopyHeld {
             loom: loom.to_string(),
             writer: Bytes::copy_from_slice(writer.as_bytes()),
-            sequence,
-            durable,
+            sequence: head.sequence,
+            kind: kind.as_str().to_owned(),
+            chain: Bytes::copy_from_slice(&head.chain),
         })),
         CopyMessage::Later { loom, writer } => one(Wire::Later(v1::CopyLater {
             loom: loom.to_string(),
@@ -225,8 +227,8 @@ impl Reader {
             Wire::Held(it) => CopyMessage::Held {
                 loom: it.loom.parse()?,
                 writer: writer(&it.writer)?,
-                sequence: it.sequence,
-                durable: it.durable,
+                head: Head { sequence: it.sequence, chain: array("chain", &it.chain)? },
+                kind: kind(it.kind)?,
             },
             Wire::Later(it) => CopyMessage::Later { loom: it.loom.parse()?, writer: writer(&it.writer)? },
             Wire::Refused(it) => {

@@ -107,7 +107,7 @@ impl Session {
         let (loom, writer) = (proof.loom, proof.writer);
         // What was taken a moment ago is in no log yet that is read from the disk.
         let is_here = |session: &Self| -> Result<bool, StoreError> {
-            let is_taken = session.taken.contains(&(loom, writer));
+            let is_taken = session.taken.contains_key(&(loom, writer));
             Ok(is_taken || session.copies.logs(loom)?.iter().any(|log| log.writer == writer))
         };
         let bytes = proof.to_bytes().len();

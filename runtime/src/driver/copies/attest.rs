@@ -172,7 +172,7 @@ impl Session {
         for loom in looms {
             let mut writers: HashSet<WriterKey> = self.copies.logs(loom)?.iter().map(|log| log.writer).collect();
             // What was taken a moment ago is in no log yet that is read from the disk.
-            writers.extend(self.taken.iter().filter(|(of, _)| *of == loom).map(|(_, writer)| *writer));
+            writers.extend(self.taken.keys().filter(|(of, _)| *of == loom).map(|(_, writer)| *writer));
             let all = std::mem::take(&mut self.attesting.waiting);
             self.attesting.waiting_bytes = 0;
             let along: Vec<_> = all

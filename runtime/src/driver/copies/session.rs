@@ -4,13 +4,14 @@
 //! takes something says so once it is kept as it should be. Every answer follows from what is in the stores, so a conversation
 //! that breaks is begun again from nothing.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::accuse::Accusing;
 use super::attest::Attesting;
 use super::cost::{cost, size, weight};
+use super::held::Shown;
 use super::writers::Later;
 use super::{Admitted, Brought, Copies};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
@@ -42,9 +43,9 @@ enum Next {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct There {
     /// What was sent, or is known to be there.
-    sent: u64,
+    pub(super) sent: u64,
     /// It was refused: nothing more of it is sent.
-    refused: bool,
+    pub(super) refused: bool,
 }
 
 /// One conversation.
@@ -62,8 +63,9 @@ pub struct Session {
     seen: u64,
     /// What this side has said of who keeps them.
     told: HashMap<LoomId, Keepers>,
-    /// What was taken and is not acknowledged yet.
-    pub(super) taken: Vec<(LoomId, WriterKey)>,
+    /// What was taken and is not acknowledged yet, each log up to where it came.
+    pub(super) taken: BTreeMap<(LoomId, WriterKey), Head>,
+    pub(super) shown: Shown,
     unanswered: VecDeque<(LoomId, WriterKey, u64, usize)>,
     unanswered_bytes: usize,
     texts_sent: HashSet<BlobId>,
@@ -93,7 +95,8 @@ impl Session {
             dirty: HashSet::new(),
             told: HashMap::new(),
             seen: 0,
-            taken: Vec::new(),
+            taken: BTreeMap::new(),
+            shown: Shown::default(),
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
             texts_sent: HashSet::new(),
@@ -202,23 +205,7 @@ impl Session {
             }
             CopyMessage::Attestation { loom, attestation } => self.attested(loom, *attestation),
             CopyMessage::Segment(segment) => self.take(*segment).await,
-            CopyMessage::Held { loom, writer, sequence, durable } => {
-                self.answered(loom, Some(writer), sequence);
-                // What was never sent is not acknowledged.
-                let Some(there) = self.looms.get_mut(&loom).and_then(|logs| logs.get_mut(&writer)) else {
-                    return Ok(());
-                };
-                there.sent = there.sent.max(sequence);
-                self.copies.note(loom, &self.peer, |state| {
-                    let has = state.has.entry(writer).or_default();
-                    *has = sequence.max(*has);
-                    if durable {
-                        let on_disk = state.durable.entry(writer).or_default();
-                        *on_disk = sequence.max(*on_disk);
-                    }
-                });
-                Ok(())
-            }
+            CopyMessage::Held { loom, writer, head, kind } => self.held(loom, writer, head, kind),
             CopyMessage::Later { loom, writer } => {
                 // It says again what it has once it knows more.
                 self.answered(loom, Some(writer), u64::MAX);
@@ -277,18 +264,9 @@ impl Session {
             self.heard.remove(&loom);
             return Ok(());
         }
-        // Of what it says it has only that counts which is here too: the rest nobody could send it.
-        let here: HashSet<WriterKey> = self.copies.logs(loom)?.iter().map(|log| log.writer).collect();
-        let known = || logs.iter().filter(|log| here.contains(&log.writer));
-        // What a node says that it has is as durable there as it keeps it.
-        let is_on_disk = self.copies.of(loom).is_some_and(|copies| copies.kind(&self.peer) == CopyKind::Disk);
-        self.copies.note(loom, &self.peer, |state| {
-            state.connected = true;
-            state.has = known().map(|log| (log.writer, log.head.sequence)).collect();
-            if is_on_disk {
-                state.durable.clone_from(&state.has);
-            }
-        });
+        // Where it keeps what it says it has, it says itself.
+        let kind = keepers.get(&self.peer).map_or(CopyKind::None, |keeping| keeping.kind);
+        let there = self.shows(loom, kind, logs)?;
         if is_first {
             self.have(loom)?;
         }
@@ -297,8 +275,7 @@ impl Session {
         self.attesting.forget(loom);
         // What was on its way when this was said is sent again, and known there.
         self.answered(loom, None, u64::MAX);
-        let there = |log: &LogState| (log.writer, There { sent: log.head.sequence, refused: false });
-        self.looms.insert(loom, known().map(there).collect());
+        self.looms.insert(loom, there);
         self.compare(loom, logs)
     }
 
@@ -418,8 +395,9 @@ impl Session {
                     let has = state.has.entry(writer).or_default();
                     *has = signed.head.sequence.max(*has);
                 });
-                if !self.taken.contains(&(loom, writer)) {
-                    self.taken.push((loom, writer));
+                let came = self.taken.entry((loom, writer)).or_default();
+                if came.sequence < signed.head.sequence {
+                    *came = signed.head;
                 }
                 Ok(())
             }
@@ -455,9 +433,8 @@ impl Session {
     fn has_itself(&mut self, signed: &SignedHead) -> Result<(), StoreError> {
         let SignedHead { loom, writer, head, .. } = *signed;
         self.known(loom, writer, head);
-        let durable = self.copies.keeper(loom).1 == CopyKind::Disk;
         if self.copies.disk.chain_at(loom, writer, head.sequence)? == Some(head.chain) {
-            self.push(CopyMessage::Held { loom, writer, sequence: head.sequence, durable });
+            self.push(CopyMessage::Held { loom, writer, head, kind: CopyKind::Disk });
         }
         Ok(())
     }
@@ -483,6 +460,7 @@ impl Session {
     fn known(&mut self, loom: LoomId, writer: WriterKey, head: Head) {
         let there = self.looms.entry(loom).or_default().entry(writer).or_default();
         there.sent = there.sent.max(head.sequence);
+        self.shown.up_to(loom, writer, head.sequence);
     }
 
     fn refuse(&mut self, loom: LoomId, writer: Option<WriterKey>, what: String) {
@@ -495,7 +473,7 @@ impl Session {
         self.push(CopyMessage::Refused { loom, writer, what });
     }
 
-    fn answered(&mut self, loom: LoomId, writer: Option<WriterKey>, sequence: u64) {
+    pub(super) fn answered(&mut self, loom: LoomId, writer: Option<WriterKey>, sequence: u64) {
         let freed = &mut self.unanswered_bytes;
         self.unanswered.retain(|(of, by, to, bytes)| {
             let is_answered = *of == loom && writer.is_none_or(|writer| writer == *by) && *to <= sequence;
@@ -517,17 +495,17 @@ impl Session {
         }
         let taken = std::mem::take(&mut self.taken);
         self.taken_bytes = 0;
-        let looms: HashSet<LoomId> = taken.iter().map(|(loom, _)| *loom).collect();
+        let looms: HashSet<LoomId> = taken.keys().map(|(loom, _)| *loom).collect();
         for loom in looms {
-            let writers = taken.iter().filter(|(of, _)| *of == loom).map(|(_, writer)| *writer);
+            let writers = taken.iter().filter(|((of, _), _)| *of == loom).map(|((_, writer), came)| (*writer, *came));
             let (store, kind) = self.copies.keeper(loom);
-            store.sync_logs(loom, writers.clone().collect()).await?;
+            store.sync_logs(loom, writers.clone().map(|(writer, _)| writer).collect()).await?;
             let logs = store.logs(loom)?;
-            for writer in writers {
-                let head = logs.iter().find(|log| log.writer == writer).map(|log| log.head.sequence);
-                let sequence = head.unwrap_or_default();
-                let durable = kind == CopyKind::Disk;
-                self.push(CopyMessage::Held { loom, writer, sequence, durable });
+            for (writer, came) in writers {
+                let here = logs.iter().find(|log| log.writer == writer).map(|log| log.head).unwrap_or_default();
+                // Of what came from elsewhere too the other side may not know: no more is acknowledged to it than it sent.
+                let head = if here.sequence < came.sequence { here } else { came };
+                self.push(CopyMessage::Held { loom, writer, head, kind });
             }
             // What an adoption decides is read once its log is on disk.
             self.fence(loom)?;
