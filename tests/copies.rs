@@ -11,6 +11,8 @@
 mod copy_support;
 #[path = "copies/divided.rs"]
 mod divided;
+#[path = "copies/fences.rs"]
+mod fences;
 #[path = "copies/held.rs"]
 mod held;
 #[path = "copies/limits.rs"]

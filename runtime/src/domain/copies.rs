@@ -9,10 +9,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{LoomId, NodeName, WriterKey};
+use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
 use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::Attestation;
 use crate::domain::members::ProvedEntry;
+use crate::domain::remote::Credentials;
 
 pub use crate::domain::limits::KEEPERS_MAX;
 
@@ -277,6 +278,15 @@ pub enum CopyMessage {
         head: Head,
         /// Where it is: only a disk is an acknowledgement.
         kind: CopyKind,
+    },
+    /// Somebody has adopted an entity: what its former owner writes of it is acknowledged to nobody.
+    Fence {
+        /// The loom.
+        loom: LoomId,
+        /// The entity.
+        entity: EntityId,
+        /// What shows it: without that it counts for nothing.
+        credentials: Box<Credentials>,
     },
     /// A log is not kept, as long as nothing here says that its writer was admitted. What is here is said again once there may be.
     Later {

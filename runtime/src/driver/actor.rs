@@ -384,12 +384,15 @@ impl Actor {
             let now = Now { us: self.now_us, stop: self.stop_cause() };
             let mut next = None;
             for effect in self.entity.step(input, &now)? {
+                if effect.reaches_out() {
+                    self.loom.goes_on(self.entity.nature().id)?;
+                }
                 match effect {
                     Effect::Record { body, blobs } => {
                         self.record(body, blobs)?;
                         self.loom.relieve().await?;
                     }
-                    Effect::Sync => self.loom.sync().await?,
+                    Effect::Sync => self.loom.sync_of(self.entity.nature().id).await?,
                     Effect::Tell(kind) => self.tell(kind),
                     Effect::Ask(question) => {
                         self.take_snapshot(false)?;

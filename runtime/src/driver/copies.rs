@@ -7,6 +7,7 @@ mod accuse;
 mod acks;
 mod attest;
 mod cost;
+mod fences;
 mod held;
 mod link;
 mod session;
@@ -29,6 +30,7 @@ use crate::driver::refusals::Refusals;
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
 
 pub use acks::{AcksError, NoCopies};
+pub use held::KeeperState;
 pub use link::{CopyWire, Linking};
 pub use session::Session;
 
@@ -52,38 +54,6 @@ pub enum CopyError {
     /// Ours.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What one other keeper is known to have, and how it is going.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeeperState {
-    /// Whether there is a connection.
-    pub connected: bool,
-    /// How far each log is there.
-    pub has: BTreeMap<WriterKey, u64>,
-    /// How far each log is on disk there.
-    pub durable: BTreeMap<WriterKey, u64>,
-    /// When it last said how far it is, in microseconds since 1970.
-    pub said_at_us: Option<u64>,
-    /// How often it said that it has what it cannot have.
-    pub wrong_answers: u64,
-    /// The last thing that went wrong.
-    pub last_error: Option<String>,
-}
-
-impl KeeperState {
-    /// Counts what a keeper says that it has, where it keeps it so.
-    fn count(&mut self, now_us: u64, kind: CopyKind, logs: impl IntoIterator<Item = (WriterKey, u64)>) {
-        self.said_at_us = Some(now_us);
-        for (writer, sequence) in logs {
-            let has = self.has.entry(writer).or_default();
-            *has = sequence.max(*has);
-            if kind == CopyKind::Disk {
-                let on_disk = self.durable.entry(writer).or_default();
-                *on_disk = sequence.max(*on_disk);
-            }
-        }
-    }
 }
 
 /// What may come from a peer that keeps nothing with this node yet.
@@ -133,6 +103,8 @@ struct State {
     talking: HashMap<Keeper, usize>,
     /// Entities that another node goes on with, and under which key.
     fenced: HashMap<EntityId, WriterKey>,
+    /// Adoptions of entities in each loom, as far as that was asked.
+    fences: HashMap<LoomId, Arc<fences::Fences>>,
     /// How often there may have been other members of each loom, and who they are as of the last time.
     members_at: HashMap<LoomId, u64>,
     principals: HashMap<LoomId, Arc<BTreeSet<Principal>>>,
@@ -304,6 +276,9 @@ impl Copies {
             Some(owner) => drop(state.fenced.insert(entity, owner)),
             None => drop(state.fenced.remove(&entity)),
         }
+        drop(state);
+        // Whoever waits for acknowledgements of it waits for nothing.
+        self.heard.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Who goes on with an entity, where that is known to be somebody else.

@@ -173,6 +173,7 @@ impl From<AcksError> for Fault {
     fn from(error: AcksError) -> Self {
         match error {
             AcksError::Missing(missing) => Self::Copies(missing),
+            AcksError::Adopted { entity, owner } => Self::Elsewhere { entity, owner },
             AcksError::Store(error) => Self::Store(error),
         }
     }

@@ -215,6 +215,9 @@ impl Runtime {
             copies.fence(entity, None);
         }
         loom.sync().await?;
+        if let Some(copies) = &self.host.copies {
+            copies.fences_changed(loom.id());
+        }
         Ok(adopted)
     }
 
@@ -436,6 +439,7 @@ impl Runtime {
         open.sync().await?;
         if let Some(copies) = &self.host.copies {
             copies.members_changed(loom);
+            copies.reread_fences(loom)?;
         }
         // An entry of this node's own that counts for nothing would be a promise that is not kept.
         let batch = self.batch(loom)?;

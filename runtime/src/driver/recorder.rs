@@ -146,10 +146,8 @@ impl Loom {
         let shared = &*self.0;
         // Held over the hand-over, so that the store sees the entries in the order of their sequence.
         let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(owner) = shared.copies.as_ref().and_then(|copies| copies.fenced(entity))
-            && !is_judgement(&body)
-        {
-            return Err(Fault::Elsewhere { entity, owner });
+        if !is_judgement(&body) {
+            self.goes_on(entity)?;
         }
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
@@ -359,12 +357,28 @@ impl Loom {
 
     /// Returns when everything appended before is durable, on as many nodes as the loom asks for.
     pub(super) async fn sync(&self) -> Result<(), Fault> {
+        self.sync_for(None).await
+    }
+
+    /// The same for what an entity of this node has done. Fails if another has adopted it by then: what was acknowledged to nobody is no
+    /// ground for an effect.
+    pub(super) async fn sync_of(&self, entity: EntityId) -> Result<(), Fault> {
+        self.sync_for(Some(entity)).await
+    }
+
+    /// Finds out whether this node may go on with an entity: asked again before each effect, as late as it can be.
+    pub(super) fn goes_on(&self, entity: EntityId) -> Result<(), Fault> {
+        let goes_on = self.0.copies.as_ref().map_or(Ok(()), |copies| copies.goes_on(entity));
+        goes_on.map_err(Fault::from)
+    }
+
+    async fn sync_for(&self, entity: Option<EntityId>) -> Result<(), Fault> {
         self.0.unsynced_bytes.store(0, Ordering::Relaxed);
         self.0.store.sync(self.0.id).await?;
         self.0.durable.send_modify(|count| *count = count.wrapping_add(1));
         if let Some(copies) = &self.0.copies {
             copies.grown(self.0.id);
-            copies.acknowledged(self.0.id).await?;
+            copies.acknowledged(self.0.id, entity).await?;
         }
         Ok(())
     }
@@ -445,9 +459,12 @@ pub(super) fn read_tree(store: &dyn LoomStore, id: LoomId) -> Result<Tree, Fault
 mod tests {
     use super::*;
     use crate::adapters::clock::SystemClock;
-    use crate::adapters::store::MemoryStore;
+    use crate::adapters::store::{MemoryStore, NodeKey};
+    use crate::domain::copies::{Keeper, LoomCopies};
     use crate::domain::loom::Opened;
     use crate::domain::members::Nonce;
+    use crate::driver::{CopyPolicy, CopyTerms};
+    use crate::ports::CopyBook;
 
     #[tokio::test]
     async fn a_turn_that_records_much_waits_for_the_store() {
@@ -464,6 +481,51 @@ mod tests {
             let is_much = recorded * text.len() as u64 >= UNSYNCED_BYTES_MAX;
             assert_eq!(synced.has_changed().unwrap(), is_much, "after {recorded} texts of 16 KiB");
         }
+    }
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl CopyPolicy for Nobody {
+        fn terms(&self, _: &Keeper) -> CopyTerms {
+            CopyTerms::NONE
+        }
+    }
+
+    #[derive(Debug)]
+    struct NoBook;
+
+    impl CopyBook for NoBook {
+        fn load(&self) -> Result<Vec<LoomCopies>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn save(&self, _: &LoomCopies) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entity_that_was_adopted_in_the_meantime_is_not_gone_on_with_after_a_sync_or_before_an_effect() {
+        let store = MemoryStore::with_key(NodeKey::from_secret(&[1; 32]));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (memory, own) = (MemoryStore::with_key(NodeKey::from_secret(&[1; 32])), Keeper::Local);
+        let (book, policy) = (Arc::new(NoBook), Arc::new(Nobody));
+        let copies = Copies::new(own, Arc::clone(&store) as _, memory, book, policy, Arc::clone(&clock)).unwrap();
+        let store: Arc<dyn LoomStore> = store;
+        let ((id, founding), entity) = (minted(store.writer()), EntityId::from_parts(1, [1; 16]));
+        let loom = Looms::default().open(id, Some(founding.into()), &store, &clock, Some(&copies)).unwrap();
+        let go = || Body::intent(Payload::Inline("go".to_owned()), false, None);
+        loom.append(entity, None, go(), Vec::new()).unwrap();
+        loom.sync_of(entity).await.unwrap();
+        loom.goes_on(entity).unwrap();
+        copies.fence(entity, Some(WriterKey::from_bytes([9; 32])));
+        let is_elsewhere = |result: Result<(), Fault>| assert!(matches!(result, Err(Fault::Elsewhere { .. })));
+        is_elsewhere(loom.sync_of(entity).await);
+        is_elsewhere(loom.goes_on(entity));
+        is_elsewhere(loom.append(entity, None, go(), Vec::new()).map(drop));
+        // Another entity of the same loom is this node's as before.
+        loom.sync_of(EntityId::from_parts(2, [1; 16])).await.unwrap();
     }
 
     fn minted(by: WriterKey) -> (LoomId, Minted) {

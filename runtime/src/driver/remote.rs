@@ -78,6 +78,8 @@ impl Share {
 /// What an episode elsewhere can use of this node.
 pub(super) struct NearSide {
     place: Place,
+    /// Whose child it is, where it is one.
+    parent: Option<EntityId>,
     depth: u32,
     observer: Option<Arc<dyn Observer>>,
     control: Control,
@@ -155,7 +157,11 @@ impl Home for NearSide {
         Box::pin(async move {
             // What has no place yet has recorded nothing.
             let Ok(place) = self.place.get() else { return Ok(()) };
-            place.loom.sync().await.map_err(home_error)
+            match self.parent {
+                Some(parent) => place.loom.sync_of(parent).await,
+                None => place.loom.sync().await,
+            }
+            .map_err(home_error)
         })
     }
 
@@ -269,6 +275,7 @@ impl Actor {
         let deadline = self.time_left();
         let near = NearSide {
             place: Place::known(self.loom.clone(), Intake::of_new(self.loom.clone(), (entity, Some(delegated)))),
+            parent: Some(parent.id),
             depth,
             observer: self.observer.clone(),
             control: self.control.child(),
@@ -531,6 +538,7 @@ impl RemoteEntity {
         let place = self.place().await?;
         let near = NearSide {
             place,
+            parent: None,
             depth: 0,
             observer: self.observer.clone(),
             control: self.control.clone(),

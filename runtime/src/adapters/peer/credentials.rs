@@ -30,7 +30,7 @@ pub(super) fn vouching(all: &[Attestation]) -> v1::Vouching {
     vouching
 }
 
-fn vouching_from(field: &str, it: Option<&v1::Vouching>) -> Result<Vec<Attestation>, Off> {
+pub(super) fn vouching_from(field: &str, it: Option<&v1::Vouching>) -> Result<Vec<Attestation>, Off> {
     let Some(it) = it else { return Ok(Vec::new()) };
     let count = it.members.len().saturating_add(it.successions.len());
     let bytes = it.members.iter().chain(&it.successions).fold(0_usize, |sum, one| sum.saturating_add(one.len()));

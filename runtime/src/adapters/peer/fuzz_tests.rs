@@ -295,6 +295,11 @@ fn conversations(writer: &Arc<MemoryStore>) -> Vec<Vec<u8>> {
             kind: CopyKind::Disk,
         },
         refused,
+        CopyMessage::Fence {
+            loom: loom(),
+            entity: EntityId::from_parts(1, [1; 16]),
+            credentials: Box::new(Credentials { proofs: vec![proved.clone()], attestations: Vec::new() }),
+        },
         CopyMessage::Divided { proof: Box::new(proof.clone()), entries: Vec::new() },
         CopyMessage::Divided { proof: Box::new(proof), entries: vec![proved] },
     ];

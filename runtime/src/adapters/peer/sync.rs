@@ -14,6 +14,7 @@ use tonic::Streaming;
 
 use super::client::{PeerNodes, chain, failed};
 use super::convert::shown;
+use super::credentials;
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
@@ -22,6 +23,7 @@ use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::{Attestation, MemberRecord, ProofError, ProvedEntry, RecordError, Rights, Succession};
+use crate::domain::remote::Credentials;
 use crate::driver::{CopyWire, Linking, weighed};
 use crate::ports::{BoxFuture, Finding, PeerError, Verified};
 
@@ -51,6 +53,8 @@ enum Unreadable {
     Entries(ProofError),
     #[error("what should vouch for a writer: {}", chain(.0))]
     Attestation(RecordError),
+    #[error("what should vouch for an adopter: {0}")]
+    Vouching(String),
     #[error("a message is of no kind that is known here")]
     Unknown,
 }
@@ -160,6 +164,12 @@ fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
             kind: kind.as_str().to_owned(),
             chain: Bytes::copy_from_slice(&head.chain),
         })),
+        CopyMessage::Fence { loom, entity, credentials } => one(Wire::Fence(v1::CopyFence {
+            loom: loom.to_string(),
+            entity: entity.to_string(),
+            proofs: credentials::proofs(&credentials),
+            vouching: Some(credentials::vouching(&credentials.attestations)),
+        })),
         CopyMessage::Later { loom, writer } => one(Wire::Later(v1::CopyLater {
             loom: loom.to_string(),
             writer: Bytes::copy_from_slice(writer.as_bytes()),
@@ -230,6 +240,13 @@ impl Reader {
                 head: Head { sequence: it.sequence, chain: array("chain", &it.chain)? },
                 kind: kind(it.kind)?,
             },
+            Wire::Fence(it) => {
+                let proofs = ProvedEntry::parse_all(&it.proofs).map_err(Unreadable::Entries)?;
+                let vouching = credentials::vouching_from("vouching", it.vouching.as_ref());
+                let attestations = vouching.map_err(Unreadable::Vouching)?;
+                let credentials = Box::new(Credentials { proofs, attestations });
+                CopyMessage::Fence { loom: it.loom.parse()?, entity: it.entity.parse()?, credentials }
+            }
             Wire::Later(it) => CopyMessage::Later { loom: it.loom.parse()?, writer: writer(&it.writer)? },
             Wire::Refused(it) => {
                 let writer = if it.writer.is_empty() { None } else { Some(writer(&it.writer)?) };

@@ -200,6 +200,22 @@ pub enum Effect {
     Finish(Box<Outcome>),
 }
 
+impl Effect {
+    /// Whether somebody else is asked or something else is done by it: only the entity's owner may.
+    pub const fn reaches_out(&self) -> bool {
+        match self {
+            Self::Ask(_) | Self::Query(_) | Self::Call { .. } | Self::Cast { .. } => true,
+            Self::Record { .. }
+            | Self::Sync
+            | Self::Tell(_)
+            | Self::ReadLoom { .. }
+            | Self::Evaluate { .. }
+            | Self::Resume { .. }
+            | Self::Finish(_) => false,
+        }
+    }
+}
+
 /// An input that does not fit the state: a defect of the driver, never of a guest.
 #[derive(Debug, Error)]
 #[error("the entity got the input {input} while it was {phase}")]

@@ -92,6 +92,13 @@ impl Batch {
         self
     }
 
+    /// Adds proved entries that somebody shows, and what vouches for their writers' keys.
+    #[must_use]
+    pub fn with_shown(self, proved: impl IntoIterator<Item = CheckedProof>, vouched: Vouched) -> Self {
+        let shown = Self::new(self.loom, self.own, Vec::new(), vouched).with_proved(proved);
+        self.joined_with(shown)
+    }
+
     /// With what another store of the same node has of the loom.
     #[must_use]
     pub fn joined_with(mut self, mut other: Self) -> Self {

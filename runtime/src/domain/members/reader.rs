@@ -49,6 +49,7 @@ pub struct Member {
 /// An adoption as a fence.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
+    pub(super) entry: Ix,
     pub(super) epoch: u64,
     pub(super) writer: WriterKey,
     /// Whether its writer is a member.
@@ -122,7 +123,7 @@ impl<'a> Reader<'a> {
                 let basis = chains.basis(entry).ok();
                 let is_valid = basis.is_some_and(|basis| threads.lives(sealed, basis).is_ok());
                 let is_rightful = basis.is_some_and(|basis| base.may_adopt(basis));
-                let seen = Seen { epoch, writer: sealed.entry.writer, is_valid, is_rightful };
+                let seen = Seen { entry, epoch, writer: sealed.entry.writer, is_valid, is_rightful };
                 adoptions.entry(of).or_insert_with(Vec::new).push(seen);
             }
         }
@@ -245,6 +246,21 @@ impl<'a> Reader<'a> {
     pub fn fenced_by(&self, entity: EntityId) -> Option<WriterKey> {
         let epoch = self.fence(entity, &[])?;
         self.claims(entity).find(|claim| claim.epoch == epoch && claim.is_valid).map(|claim| claim.writer)
+    }
+
+    /// The entities that somebody has adopted, each with the adoption that its former owners have to respect: the highest that was
+    /// seen, or that of its owner.
+    pub fn fences(&self) -> Vec<(EntityId, &'a Sealed)> {
+        let of = |entity: &EntityId| {
+            let epoch = self.fence(*entity, &[]);
+            let fencing = epoch.and_then(|epoch| self.claims(*entity).find(|it| it.epoch == epoch && it.is_valid));
+            let entry = match fencing {
+                Some(claim) => claim.entry,
+                None => self.tenures.get(entity)?.last().filter(|last| last.epoch > 0)?.start,
+            };
+            self.facts.get(entry).map(|sealed| (*entity, sealed))
+        };
+        self.adoptions.keys().filter_map(of).collect()
     }
 
     /// The judgements of an entry that no other goes beyond: what one more has to name.

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{Copies, KeeperState};
 use crate::domain::copies::Keeper;
-use crate::domain::ids::LoomId;
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::ports::StoreError;
 
 /// Why a turn does not count as recorded.
@@ -29,11 +29,14 @@ pub struct NoCopies {
 }
 
 impl Copies {
-    /// Returns once what this node has written into a loom is on as many other disks as it asks for.
+    /// Returns once what this node has written into a loom is on as many other disks as it asks for. Nothing of an entity that another
+    /// has adopted is acknowledged.
     ///
     /// # Errors
-    /// Too few of them in time.
-    pub async fn acknowledged(&self, loom: LoomId) -> Result<(), AcksError> {
+    /// Too few of them in time, or an entity that is another's.
+    pub async fn acknowledged(&self, loom: LoomId, of: Option<EntityId>) -> Result<(), AcksError> {
+        let goes_on = || of.map_or(Ok(()), |entity| self.goes_on(entity));
+        goes_on()?;
         let Some(copies) = self.of(loom).filter(|copies| copies.acks > 0) else { return Ok(()) };
         let writer = self.disk.writer();
         let sequence = self.disk.head(loom)?.sequence;
@@ -43,7 +46,8 @@ impl Copies {
         let waiting = async {
             loop {
                 heard.borrow_and_update();
-                if self.states(loom).values().filter(|state| has(state)).count() >= wanted {
+                // An adoption is shown before anything behind it is acknowledged.
+                if goes_on().is_err() || self.states(loom).values().filter(|state| has(state)).count() >= wanted {
                     return;
                 }
                 if heard.changed().await.is_err() {
@@ -53,10 +57,10 @@ impl Copies {
         };
         if copies.acks_wait_ms == 0 {
             waiting.await;
-            return Ok(());
+            return goes_on();
         }
         tokio::select! {
-            () = waiting => Ok(()),
+            () = waiting => goes_on(),
             () = self.clock.sleep(Duration::from_millis(copies.acks_wait_ms)) => {
                 let states = self.states(loom);
                 let missing = states.iter().filter(|(_, state)| !has(state)).map(|(keeper, _)| keeper.to_string());
@@ -70,6 +74,14 @@ impl Copies {
                 }))
             }
         }
+    }
+
+    /// Finds out whether this node may go on with an entity, as far as it has heard of adoptions.
+    ///
+    /// # Errors
+    /// Whose it is.
+    pub fn goes_on(&self, entity: EntityId) -> Result<(), AcksError> {
+        self.fenced(entity).map_or(Ok(()), |owner| Err(AcksError::Adopted { entity, owner }))
     }
 
     /// Waits until a keeper has everything of a loom that is here, or until nothing can be heard of it any more.
@@ -96,6 +108,14 @@ pub enum AcksError {
     /// Too few copies.
     #[error(transparent)]
     Missing(#[from] NoCopies),
+    /// Another node goes on with the entity.
+    #[error("the entity {entity} belongs to another node, whose key is {owner}")]
+    Adopted {
+        /// Which.
+        entity: EntityId,
+        /// Whose it is.
+        owner: WriterKey,
+    },
     /// Ours.
     #[error(transparent)]
     Store(#[from] StoreError),

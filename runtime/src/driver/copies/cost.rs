@@ -18,6 +18,11 @@ pub(super) fn weight(message: &CopyMessage) -> usize {
         CopyMessage::Text { bytes, .. } => bytes.len(),
         CopyMessage::Attestation { attestation, .. } => attestation.to_bytes().len(),
         CopyMessage::Segment(segment) => size(segment),
+        CopyMessage::Fence { credentials, .. } => {
+            let proofs = credentials.proofs.iter().map(|proof| proof.to_bytes().len());
+            let attestations = credentials.attestations.iter().map(|it| it.to_bytes().len());
+            proofs.chain(attestations).fold(0, usize::saturating_add)
+        }
         CopyMessage::Held { .. } | CopyMessage::Later { .. } => 0,
         CopyMessage::Refused { what, .. } => what.len(),
         CopyMessage::Divided { proof, entries } => {

@@ -3,13 +3,45 @@
 //! A place of a log counts where it was sent on this connection, or shown to be there, and where its chain is the one here; for
 //! acknowledgements only if it is on a disk there. Every other answer is counted as a wrong one and changes nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::session::{Session, There};
-use crate::domain::copies::CopyKind;
+use crate::domain::copies::{CopyKind, CopyMessage};
 use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{Head, SignedHead};
 use crate::ports::{LogState, StoreError};
+
+/// What one other keeper is known to have, and how it is going.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeeperState {
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// How far each log is there.
+    pub has: BTreeMap<WriterKey, u64>,
+    /// How far each log is on disk there.
+    pub durable: BTreeMap<WriterKey, u64>,
+    /// When it last said how far it is, in microseconds since 1970.
+    pub said_at_us: Option<u64>,
+    /// How often it said that it has what it cannot have.
+    pub wrong_answers: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+}
+
+impl KeeperState {
+    /// Counts what a keeper says that it has, where it keeps it so.
+    fn count(&mut self, now_us: u64, kind: CopyKind, logs: impl IntoIterator<Item = (WriterKey, u64)>) {
+        self.said_at_us = Some(now_us);
+        for (writer, sequence) in logs {
+            let has = self.has.entry(writer).or_default();
+            *has = sequence.max(*has);
+            if kind == CopyKind::Disk {
+                let on_disk = self.durable.entry(writer).or_default();
+                *on_disk = sequence.max(*on_disk);
+            }
+        }
+    }
+}
 
 /// How far each log was sent on a connection, or shown to be on the other side: it says that it has that much, and no more.
 #[derive(Debug, Default)]
@@ -27,6 +59,16 @@ impl Shown {
 }
 
 impl Session {
+    /// Somebody sends what this node itself has written, since it has not heard that it is here: it waits for an answer to that.
+    pub(super) fn has_itself(&mut self, signed: &SignedHead) -> Result<(), StoreError> {
+        let SignedHead { loom, writer, head, .. } = *signed;
+        self.known(loom, writer, head);
+        if self.copies.disk.chain_at(loom, writer, head.sequence)? == Some(head.chain) {
+            self.push(CopyMessage::Held { loom, writer, head, kind: CopyKind::Disk });
+        }
+        Ok(())
+    }
+
     /// The other side acknowledges a log up to a place.
     pub(super) fn held(
         &mut self,

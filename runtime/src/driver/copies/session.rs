@@ -11,17 +11,17 @@ use std::time::Duration;
 use super::accuse::Accusing;
 use super::attest::Attesting;
 use super::cost::{cost, size, weight};
+use super::fences::Fencing;
 use super::held::Shown;
 use super::writers::Later;
 use super::{Admitted, Brought, Copies};
 use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
-use crate::domain::ids::{BlobId, EntityId, LoomId, WriterKey};
+use crate::domain::ids::{BlobId, LoomId, WriterKey};
 use crate::domain::limits::{
     COPY_ANSWER_BYTES_MAX, COPY_ANSWERS_WAITING_MAX, ENTRY_BYTES_MAX, LOG_COST_BYTES, SEGMENT_BYTES, TAKEN_BYTES_MAX,
     UNANSWERED_BYTES_MAX, WRITERS_MAX, WRITERS_PER_PEER_MAX,
 };
-use crate::domain::loom::{Body, Head, Segment, SignedHead, text_ids};
-use crate::domain::members::Reader;
+use crate::domain::loom::{Head, Segment, SignedHead, text_ids};
 use crate::driver::fault::chain;
 use crate::ports::{LogState, StoreError, Taken};
 
@@ -78,6 +78,7 @@ pub struct Session {
     taken_bytes: usize,
     pub(super) attesting: Attesting,
     pub(super) later: Later,
+    pub(super) fencing: Fencing,
     pub(super) accusing: Accusing,
 }
 
@@ -106,6 +107,7 @@ impl Session {
             taken_bytes: 0,
             attesting: Attesting::default(),
             later: Later::default(),
+            fencing: Fencing::default(),
             accusing: Accusing::default(),
         };
         session.greet()?;
@@ -215,6 +217,7 @@ impl Session {
                 Ok(())
             }
             CopyMessage::Divided { proof, entries } => self.accused(*proof, entries).await,
+            CopyMessage::Fence { loom, entity, credentials } => self.fence_shown(loom, entity, *credentials).await,
             CopyMessage::Refused { loom, writer, what } => {
                 let Some(logs) = self.looms.get_mut(&loom) else { return Ok(()) };
                 match writer {
@@ -384,11 +387,10 @@ impl Session {
             }
         };
         self.may_change_members(&checked);
-        let adoptions = checked.entries().iter().filter(|sealed| matches!(sealed.entry.body, Body::Adopted { .. }));
-        let adopted: Vec<EntityId> = adoptions.filter_map(|sealed| sealed.entry.entity).collect();
+        let touches = self.touches(&checked);
         match self.copies.take(checked) {
             Ok(Taken::New(_) | Taken::Known) => {
-                self.later.adopted.extend(adopted.into_iter().map(|entity| (loom, entity)));
+                self.touched(loom, writer, touches);
                 self.known(loom, writer, signed.head);
                 // Whoever sends it has it.
                 self.copies.note(loom, &self.peer, |state| {
@@ -429,35 +431,7 @@ impl Session {
         }
     }
 
-    /// Somebody sends what this node itself has written, since it has not heard that it is here: it waits for an answer to that.
-    fn has_itself(&mut self, signed: &SignedHead) -> Result<(), StoreError> {
-        let SignedHead { loom, writer, head, .. } = *signed;
-        self.known(loom, writer, head);
-        if self.copies.disk.chain_at(loom, writer, head.sequence)? == Some(head.chain) {
-            self.push(CopyMessage::Held { loom, writer, head, kind: CopyKind::Disk });
-        }
-        Ok(())
-    }
-
-    /// Who was taken over by another node is not gone on with here.
-    fn fence(&mut self, loom: LoomId) -> Result<(), StoreError> {
-        let all = std::mem::take(&mut self.later.adopted);
-        let (adopted, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(of, _)| *of == loom);
-        self.later.adopted = others;
-        if adopted.is_empty() {
-            return Ok(());
-        }
-        let own = self.copies.disk.writer();
-        let batch = self.copies.batch(loom)?;
-        let reader = Reader::of(&batch);
-        for (_, entity) in &adopted {
-            let owner = reader.owner(*entity).map(|owner| owner.writer).filter(|owner| *owner != own);
-            self.copies.fence(*entity, owner.or_else(|| reader.fenced_by(*entity)));
-        }
-        Ok(())
-    }
-
-    fn known(&mut self, loom: LoomId, writer: WriterKey, head: Head) {
+    pub(super) fn known(&mut self, loom: LoomId, writer: WriterKey, head: Head) {
         let there = self.looms.entry(loom).or_default().entry(writer).or_default();
         there.sent = there.sent.max(head.sequence);
         self.shown.up_to(loom, writer, head.sequence);
@@ -501,14 +475,14 @@ impl Session {
             let (store, kind) = self.copies.keeper(loom);
             store.sync_logs(loom, writers.clone().map(|(writer, _)| writer).collect()).await?;
             let logs = store.logs(loom)?;
-            for (writer, came) in writers {
+            // What an adoption decides is read once its log is on disk.
+            let withheld = self.show_fences(loom)?;
+            for (writer, came) in writers.filter(|(writer, _)| !withheld.contains(writer)) {
                 let here = logs.iter().find(|log| log.writer == writer).map(|log| log.head).unwrap_or_default();
                 // Of what came from elsewhere too the other side may not know: no more is acknowledged to it than it sent.
                 let head = if here.sequence < came.sequence { here } else { came };
                 self.push(CopyMessage::Held { loom, writer, head, kind });
             }
-            // What an adoption decides is read once its log is on disk.
-            self.fence(loom)?;
             self.members_kept(loom);
             // Whoever keeps it too can be sent it.
             self.copies.grown(loom);

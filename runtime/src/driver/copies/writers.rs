@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Copies;
 use super::session::Session;
-use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::loom::{Body, CheckedSegment, Sealed, Segment};
 use crate::domain::members::{Attestation, Batch, Principal, Reader, relied_on};
 use crate::ports::StoreError;
@@ -60,6 +60,7 @@ impl Copies {
         let principals: Arc<BTreeSet<Principal>> = {
             let batch = self.batch(loom)?;
             let reader = Reader::of(&batch);
+            self.note_fences(loom, &reader);
             Arc::new(reader.loom_members())
         };
         let mut state = self.lock();
@@ -119,8 +120,6 @@ pub(super) struct Later {
     looms: std::collections::HashMap<LoomId, u64>,
     /// The looms of which something was taken that may change who is a member, and is not on disk yet.
     changing: HashSet<LoomId>,
-    /// The entities that what was taken and is not on disk yet adopts.
-    pub(super) adopted: Vec<(LoomId, EntityId)>,
 }
 
 impl Session {
