@@ -8,6 +8,8 @@
     reason = "a failed assertion is the point of a test"
 )]
 
+#[path = "copies/casts.rs"]
+mod casts;
 mod copy_support;
 #[path = "copies/divided.rs"]
 mod divided;
@@ -270,7 +272,7 @@ fn answer(node: &Node, from: &Node, segment: Segment) -> Result<Vec<CopyMessage>
     let keepers = [(node.name.clone(), Keeping::default()), (from.name.clone(), Keeping::default())];
     let loom = segment.signed.loom;
     let (origin, keepers) = (from.name.clone(), BTreeMap::from(keepers));
-    wait(session.hear(CopyMessage::Have { loom, origin, keepers, logs: Vec::new() }))?;
+    wait(session.hear(CopyMessage::Have { loom, origin, keepers, logs: Vec::new(), casts: Vec::new() }))?;
     wait(session.hear(CopyMessage::Segment(Box::new(segment))))?;
     wait(session.flush())?;
     let mut said = Vec::new();

@@ -257,6 +257,10 @@ impl LoomStore for Disk {
         self.now().proofs()
     }
 
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        self.now().accuse(proof)
+    }
+
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
         self.now().looms()
     }

@@ -292,6 +292,13 @@ pub trait LoomStore: MemberStore {
     /// The proofs that writers have signed two histories.
     fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError>;
 
+    /// Keeps a proof: nothing is taken of its writer in that loom from that place on. Of several the one of the earliest place is kept.
+    /// Returns whether it is new.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError>;
+
     /// The member records of one of this node's own keys, the one of the newest certificate first.
     ///
     /// # Errors

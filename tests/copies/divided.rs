@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use cantrip_runtime::adapters::store::MemoryStore;
 use cantrip_runtime::domain::copies::CopyMessage;
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Entry, EquivocationProof, Minted, Opened, Sealed, Segment};
+use cantrip_runtime::domain::loom::{Body, Division, Entry, EquivocationProof, Minted, Opened, Sealed, Segment};
 use cantrip_runtime::domain::members::{Admitted, Deed, Nonce, Principal, Reader, Refused, Right};
 use cantrip_runtime::ports::{CopyStore, LoomStore, StoreError, Taken};
 
@@ -125,7 +125,8 @@ fn a_segment_that_divides_from_the_copy_proves_it_at_the_first_place_that_differ
     ensure!(said(&third, loom, &other.ids[3..4])? == [Err(Refused::Equivocated { place: 4 })]);
     // A proof that proves nothing accuses nobody.
     let mut forged = (*proof).clone();
-    forged.common.sequence += 1;
+    let Division::Logs { common, .. } = &mut forged.division else { anyhow::bail!("{forged:?}") };
+    common.sequence += 1;
     ensure!(!forged.holds() && EquivocationProof::parse(&forged.to_bytes()).is_none());
     ensure!(!Node::new(4).disk.accuse(&forged)?);
     Ok(())

@@ -48,7 +48,7 @@ impl Hears for Session {
 
 fn have(loom: LoomId, kind: CopyKind, logs: Vec<LogState>) -> CopyMessage {
     let keepers = BTreeMap::from([(named("node2"), Keeping { revision: 1, kind })]);
-    CopyMessage::Have { loom, origin: named("node1"), keepers, logs }
+    CopyMessage::Have { loom, origin: named("node1"), keepers, logs, casts: Vec::new() }
 }
 
 fn held(loom: LoomId, writer: WriterKey, head: Head, kind: CopyKind) -> CopyMessage {

@@ -13,7 +13,7 @@ use crate::store_support::{fill, loom, wait};
 
 fn have(from: &Node, to: &Node, loom: LoomId, logs: Vec<LogState>) -> CopyMessage {
     let keepers = [from, to].map(|node| (node.name.clone(), Keeping::default()));
-    CopyMessage::Have { loom, origin: from.name.clone(), keepers: BTreeMap::from(keepers), logs }
+    CopyMessage::Have { loom, origin: from.name.clone(), keepers: BTreeMap::from(keepers), logs, casts: Vec::new() }
 }
 
 /// What a session has to say, up to a number of messages.

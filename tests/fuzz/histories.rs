@@ -5,9 +5,12 @@ use std::sync::OnceLock;
 
 use cantrip_runtime::adapters::store::NodeKey;
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use cantrip_runtime::domain::loom::{Body, Entry, EquivocationProof, Head, Minted, Opened, Payload, Sealed, Side};
+use cantrip_runtime::domain::loom::{
+    Before, Body, CastChain, Division, Entry, EquivocationProof, Head, Minted, Opened, Payload, Row, Sealed, Side,
+};
 use cantrip_runtime::domain::members::{
-    Admitted, Deed, Expelled, Known, LogEnd, Nonce, Principal, Reader, Refused, Right, Scope, Settled, Target, Vouched,
+    Admitted, Deed, Expelled, Known, LogEnd, Nonce, Principal, ProvedEntry, Reader, Refused, Right, Scope, Settled,
+    Target, Vouched,
 };
 
 use crate::targets::target_of;
@@ -45,14 +48,53 @@ fn proof(lengths: [u8; 2]) -> EquivocationProof {
     EquivocationProof::new(loom(), writer(1), common, sides)
 }
 
+/// What leads in a cast from its beginning to a signed head.
+fn row(cast: EntityId, items: &[(u64, EntryId)]) -> Row {
+    let row = Row { before: Before::Cast(cast, [0; 32]), items: items.to_vec(), signature: [0; 64] };
+    resigned(row)
+}
+
+/// A row of a cast under the word of its writer's key.
+fn resigned(mut row: Row) -> Row {
+    let Before::Cast(cast, chain) = row.before else { return row };
+    let at = row.items.iter().fold(CastChain { place: 0, chain }, |at, (place, id)| at.after(*place, id));
+    row.signature = key(1).sign_cast(loom(), cast, at).signature;
+    row
+}
+
+/// Two entries of a cast at one place, and an entry of the log that a cast head leaves out.
+fn proofs_of_casts() -> [EquivocationProof; 2] {
+    let cast = EntityId::mint(1, &writer(1), &nonce(1));
+    let ids = [1, 2, 3].map(|number: u8| EntryId::of(&[number]));
+    let rows = [row(cast, &[(1, ids[0]), (3, ids[1])]), row(cast, &[(1, ids[2])])];
+    let intent = Body::intent(Payload::Inline("left out".to_owned()), false, None);
+    let sealed = Sealed::new(Entry::new(loom(), (writer(1), 1), 1, cast, None, intent), Vec::new()).unwrap();
+    let signature = key(1).sign(loom(), Head::default().after(&sealed.id)).signature;
+    let (before, behind) = (Head::default(), Vec::new());
+    let shown = vec![ProvedEntry { before, entry: sealed.bytes, behind, signature }];
+    let left_out = Division::LeftOut { shown, row: row(cast, &[(2, ids[0])]) };
+    [Division::Rows(rows), left_out].map(|division| EquivocationProof { loom: loom(), writer: writer(1), division })
+}
+
 #[test]
 fn equivocation_proof() {
-    let seeds = [proof([1, 2]).to_bytes(), proof([5, 3]).to_bytes(), proof([1, 100]).to_bytes()];
+    let mut seeds = vec![proof([1, 2]).to_bytes(), proof([5, 3]).to_bytes(), proof([1, 100]).to_bytes()];
+    seeds.extend(proofs_of_casts().iter().map(EquivocationProof::to_bytes));
     // What its writer's key signs anew is reached beyond the signature: all but that of a changed proof is looked at.
     let signed = |mut proof: EquivocationProof| {
-        let common = proof.common;
-        for side in &mut proof.sides {
-            let end = side.ids.iter().fold(common, |head, id| head.after(id));
+        let (common, sides) = match &mut proof.division {
+            Division::Logs { common, sides } => (common, sides),
+            Division::Rows(rows) => {
+                *rows = rows.clone().map(resigned);
+                return proof;
+            }
+            Division::LeftOut { row, .. } => {
+                *row = resigned(row.clone());
+                return proof;
+            }
+        };
+        for side in sides {
+            let end = side.ids.iter().fold(*common, |head, id| head.after(id));
             side.signature = key(1).sign(loom(), end).signature;
         }
         proof
@@ -61,8 +103,10 @@ fn equivocation_proof() {
         let Some(proof) = EquivocationProof::parse(bytes) else { return false };
         assert!(proof.holds() && proof.to_bytes() == bytes, "it has one form, and holds");
         assert_eq!((proof.loom, proof.writer), (loom(), writer(1)), "nobody else has signed anything");
-        assert!(proof.sides[0].ids.first() != proof.sides[1].ids.first());
-        assert!(proof.place() > proof.common.sequence);
+        if let Division::Logs { common, sides } = &proof.division {
+            assert!(sides[0].ids.first() != sides[1].ids.first());
+            assert!(proof.place() > common.sequence);
+        }
         let mut known = Known::new(loom(), Vouched::default());
         known.divides(&proof);
         Reader::new(&known);

@@ -73,7 +73,7 @@ fn talking(terms: CopyTerms) -> (Arc<Copies>, Arc<MemoryStore>, Session) {
 fn have(loom: LoomId, keepers: &[&str]) -> CopyMessage {
     let kept = |name: &&str| (keeper(name), Keeping { revision: 1, kind: CopyKind::Disk });
     let keepers: BTreeMap<_, _> = keepers.iter().map(kept).collect();
-    CopyMessage::Have { loom, origin: keeper("a"), keepers, logs: Vec::new() }
+    CopyMessage::Have { loom, origin: keeper("a"), keepers, logs: Vec::new(), casts: Vec::new() }
 }
 
 /// A log of one entry, by a key of its own.
@@ -132,6 +132,7 @@ async fn keepers_without_end_or_with_long_names_are_refused_before_they_are_kept
             loom: loom(1).to_string(),
             keepers,
             logs: Vec::new(),
+            casts: Vec::new(),
         });
         let said = [hello, have].map(|message| v1::CopyMessage { message: Some(message) });
         // It says this, and listens until it is left.
@@ -291,6 +292,7 @@ async fn a_peer_has_a_few_conversations_at_once() {
             loom: loom(1).to_string(),
             keepers: vec![v1::Keeper { node: "a".to_owned(), kind: "disk".to_owned(), revision: 1 }],
             logs: Vec::new(),
+            casts: Vec::new(),
         });
         let said = [hello, have].map(|message| v1::CopyMessage { message: Some(message) });
         let said = futures_util::stream::iter(said).chain(futures_util::stream::pending());

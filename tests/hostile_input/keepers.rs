@@ -56,6 +56,7 @@ async fn whoever_knows_the_id_of_a_loom_that_runs_elsewhere_is_not_taken_for_its
         origin: mallory.clone(),
         keepers: ["a", "b", "m"].map(|name| (name.parse().unwrap(), keeping)).into(),
         logs: Vec::new(),
+        casts: Vec::new(),
     };
     session.hear(have(loom)).await.unwrap();
     assert!(copies.of(loom).is_none() && copies.keepers().is_empty(), "nobody is asked for it");

@@ -26,7 +26,7 @@ fn keeper(node: &str) -> v1::Keeper {
 
 pub(super) fn have(loom: LoomId, logs: Vec<v1::LogHead>) -> v1::CopyHave {
     let keepers = ["a", "b", "c", "m"].map(keeper).to_vec();
-    v1::CopyHave { loom: loom.to_string(), keepers, logs, origin: "m".to_owned() }
+    v1::CopyHave { loom: loom.to_string(), keepers, logs, origin: "m".to_owned(), casts: Vec::new() }
 }
 
 /// A conversation that says these things after a greeting.

@@ -88,8 +88,8 @@ pub(crate) fn is_promised(what: Later) -> bool {
 const BOOK_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// 2 000 files of the book. A scenario names fewer looms; twice what one peer may name.
 const BOOK_FILES_MAX: usize = 2_000;
-/// 80 KiB for one proof: two sides of 1 024 ids.
-const PROOF_BYTES_MAX: usize = 80 * 1024;
+/// 128 KiB for one proof: two sides of 1 024 ids with their places.
+const PROOF_BYTES_MAX: usize = 128 * 1024;
 /// 64 KiB that the hostile peer may bring of guests.
 pub(crate) const UPLOAD_BYTES_MAX: u64 = 64 * 1024;
 /// 256 MiB of entries and texts that one scenario may leave behind.

@@ -191,6 +191,10 @@ impl LoomStore for Strange {
         self.inner.proofs()
     }
 
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        self.inner.accuse(proof)
+    }
+
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
         self.inner.looms()
     }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
-use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
+use crate::domain::loom::{CastChain, CastHead, EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::Attestation;
 use crate::domain::members::ProvedEntry;
 use crate::domain::remote::Credentials;
@@ -238,6 +238,36 @@ pub struct LogState {
     pub signed: Option<SignedHead>,
 }
 
+/// Entries of casts, and the heads that cover them: what came from a host at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CastStep {
+    /// The loom.
+    pub loom: LoomId,
+    /// DAG-CBOR, in the order in which they came.
+    pub entries: Vec<Vec<u8>>,
+    /// Each covers those of its writer that belong to its cast, up to its place, behind what was sent before.
+    pub heads: Vec<CastHead>,
+}
+
+/// What became of what was sent of a cast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CastAnswer {
+    /// It is here.
+    Held {
+        /// How far.
+        at: CastChain,
+        /// Where.
+        kind: CopyKind,
+    },
+    /// Nobody has admitted its writer for it, as far as is known here. What is here is said again once somebody may have.
+    Later,
+    /// It is not taken.
+    Refused {
+        /// Why, and what to do.
+        what: String,
+    },
+}
+
 /// What one keeper says to another.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CopyMessage {
@@ -251,6 +281,21 @@ pub enum CopyMessage {
         keepers: Keepers,
         /// How far each log is here.
         logs: Vec<LogState>,
+        /// How far what each writer signed of each cast is here.
+        casts: Vec<CastHead>,
+    },
+    /// What hosts wrote of casts.
+    Cast(Box<CastStep>),
+    /// What became of what was sent of a cast under one head.
+    CastAnswered {
+        /// The loom.
+        loom: LoomId,
+        /// Whose head.
+        writer: WriterKey,
+        /// Of which cast.
+        cast: EntityId,
+        /// What became of it.
+        answer: CastAnswer,
     },
     /// A large text that a following segment refers to.
     Text {

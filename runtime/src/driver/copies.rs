@@ -6,6 +6,7 @@
 mod accuse;
 mod acks;
 mod attest;
+mod casts;
 mod cost;
 mod fences;
 mod held;
@@ -23,13 +24,14 @@ use crate::domain::caller::Caller;
 use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{WRITERS_MAX, WRITERS_PER_PEER_MAX};
-use crate::domain::loom::{Body, CheckedSegment, Segment};
+use crate::domain::loom::{Body, CastBatch, CheckedSegment, Sealed, Segment};
 use crate::domain::members::Principal;
 use crate::domain::steps;
 use crate::driver::refusals::Refusals;
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
 
 pub use acks::{AcksError, NoCopies};
+pub(super) use casts::Hearing;
 pub use held::KeeperState;
 pub use link::{CopyWire, Linking};
 pub use session::Session;
@@ -108,6 +110,11 @@ struct State {
     /// How often there may have been other members of each loom, and who they are as of the last time.
     members_at: HashMap<LoomId, u64>,
     principals: HashMap<LoomId, Arc<BTreeSet<Principal>>>,
+    /// Whom each loom has admitted for which casts, as of the same time.
+    hosts: HashMap<LoomId, Arc<casts::Hosts>>,
+    /// What is here of the casts of each loom, and in how many this node hears of casts from their hosts.
+    casts: casts::AllCasts,
+    hearing: HashMap<LoomId, usize>,
     /// The writers whose logs are kept, as far as that was asked.
     writers_kept: HashMap<LoomId, HashSet<WriterKey>>,
     /// How often something came that vouches for a key, in each loom.
@@ -467,6 +474,9 @@ impl Copies {
 
     /// Keeps a loom in another way from now on: what is here of others is carried over.
     fn convert(&self, loom: LoomId, from: CopyKind, to: CopyKind) -> Result<(), StoreError> {
+        if to == CopyKind::None {
+            self.lock().casts.remove(&loom);
+        }
         let (from, to) = match (from, to) {
             (CopyKind::Memory, CopyKind::Disk) => (&self.memory, &self.disk),
             (CopyKind::Disk, CopyKind::Memory) => (&self.disk, &self.memory),
@@ -482,7 +492,7 @@ impl Copies {
             while let Some(segment) = from.segment(loom, log.writer, after)? {
                 after = segment.signed.head.sequence;
                 let checked = segment.check().map_err(|error| StoreError::Read(Box::new(error)))?;
-                for id in checked.entries().iter().flat_map(crate::domain::loom::Sealed::text_ids) {
+                for id in checked.entries().iter().flat_map(Sealed::text_ids) {
                     if let Some(text) = from.blob(id)? {
                         to.keep_text(&text)?;
                     }
@@ -490,7 +500,24 @@ impl Copies {
                 to.take(checked)?;
             }
         }
+        Self::carry_casts(&**from, &**to, loom)?;
+        self.lock().casts.remove(&loom);
         from.forget(loom)
+    }
+
+    /// Carries over what came of casts that this node has not cast itself.
+    fn carry_casts(from: &dyn CopyStore, to: &dyn CopyStore, loom: LoomId) -> Result<(), StoreError> {
+        if from.head(loom)?.sequence > 0 {
+            return Ok(());
+        }
+        from.steps_received(loom, &mut |entries, heads| {
+            for id in entries.iter().flat_map(Sealed::text_ids) {
+                if let Some(text) = from.blob(id)? {
+                    to.keep_text(&text)?;
+                }
+            }
+            to.receive(CastBatch { loom, entries, heads })
+        })
     }
 
     /// Where others' logs of a loom are kept.

@@ -8,8 +8,10 @@ use crate::domain::ids::{EntityId, EntryId};
 use crate::domain::limits::{NEAR_UNCOVERED_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX, RECEIVED_BYTES_MAX};
 use crate::domain::loom::{Blob, Body, CastFamily, CastHead, CastHeadError, CastStream, Head, Opened, Sealed};
 use crate::domain::members::LogEnd;
-use crate::ports::{HomeError, StoreError};
+use crate::ports::{HomeError, LogState, StoreError};
 
+use super::copies::Hearing;
+use super::divided;
 use super::fault::Fault;
 use super::recorder::Loom;
 
@@ -20,6 +22,8 @@ pub(super) struct Intake {
     /// The entity, and what it follows here; nothing for a root.
     root: (EntityId, Option<EntryId>),
     state: Mutex<State>,
+    /// As long as this node hears of the cast from its host, nobody else tells it of the loom's casts.
+    _hearing: Option<Hearing>,
 }
 
 #[derive(Debug)]
@@ -70,7 +74,8 @@ impl Intake {
             ids: HashSet::new(),
             bytes: 0,
         };
-        Self { loom, root, state: Mutex::new(state) }
+        let hearing = loom.hears();
+        Self { loom, root, state: Mutex::new(state), _hearing: hearing }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -136,8 +141,13 @@ impl Intake {
         for sealed in &waiting {
             self.admit(&mut state, sealed)?;
         }
-        let batch = state.stream.check(waiting, heads).map_err(|error| broken(&error))?;
-        self.loom.receive(batch)?;
+        match state.stream.check(waiting, heads) {
+            Ok(batch) => self.loom.receive(batch)?,
+            Err(error) => {
+                self.contradicts(&state)?;
+                return Err(broken(&error));
+            }
+        }
         Ok(())
     }
 
@@ -147,7 +157,44 @@ impl Intake {
         if let Some(first) = state.waiting.first() {
             return Err(broken(&CastHeadError::Uncovered { id: first.id, writer: first.entry.writer }));
         }
-        state.stream.finish().map_err(|error| broken(&error))
+        if let Err(error) = state.stream.finish() {
+            self.contradicts(&state)?;
+            return Err(broken(&error));
+        }
+        self.is_as_logged(&state)
+    }
+
+    /// Something came that is not what was signed before: where its writer has signed that too, it is proved to everybody.
+    fn contradicts(&self, state: &State) -> Result<(), StoreError> {
+        for said in state.stream.said() {
+            let kept = divided::kept(self.loom.store(), said.of())?;
+            if let Some(proof) = kept.divides_from(&said) {
+                self.loom.accuse(&proof)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether what each writer has signed of the cast is what its log has, where that is here too.
+    fn is_as_logged(&self, state: &State) -> Result<(), HomeError> {
+        let (store, loom) = (self.loom.store(), self.loom.id());
+        let logs = store.logs(loom)?;
+        for head in state.stream.heads() {
+            let reaches = |log: &LogState| log.writer == head.writer && log.head.sequence >= head.at.place;
+            if head.writer == store.writer() || !logs.iter().any(reaches) {
+                continue;
+            }
+            if divided::Followed::default().leads(store, &head)? {
+                continue;
+            }
+            let history = divided::kept(store, (loom, head.writer, head.cast))?;
+            if let Some(proof) = divided::against_log(store, (loom, head.writer), &history)? {
+                self.loom.accuse(&proof)?;
+                let (writer, place) = (head.writer, proof.place());
+                return Err(broken(&CastHeadError::Contradiction { writer, place }));
+            }
+        }
+        Ok(())
     }
 
     fn admit(&self, state: &mut State, sealed: &Sealed) -> Result<(), HomeError> {
@@ -278,10 +325,12 @@ mod tests {
     use crate::adapters::store::{FjallStore, MemoryStore, NodeKey, StoreOptions};
     use crate::domain::cantrip::Folding;
     use crate::domain::ids::{CastId, LoomId, WriterKey};
-    use crate::domain::loom::{CastUnit, Entry, Fork, ForkSource, ForkStrategy, IdentityRecord, Minted, Payload};
+    use crate::domain::loom::{
+        CastUnit, Entry, EquivocationProof, Fork, ForkSource, ForkStrategy, IdentityRecord, Minted, Payload, Segment,
+    };
     use crate::domain::members::Nonce;
     use crate::driver::recorder::Looms;
-    use crate::ports::{Clock, LoomStore};
+    use crate::ports::{Clock, CopyStore, LoomStore};
 
     const MINTED: Minted = Minted { by: WriterKey::from_bytes([9; 32]), nonce: Nonce::from_bytes([9; 16]) };
 
@@ -525,5 +574,68 @@ mod tests {
         take(&intake, &[Sealed::new(entry, vec![piece]).unwrap()]);
         let refused = intake.cover(Vec::new()).unwrap_err().to_string();
         assert!(refused.contains("continues a thread of another loom"), "{refused}");
+    }
+
+    /// The host's log with these entries in it, as somebody else has brought it.
+    fn logged(store: &Arc<MemoryStore>, log: &[Sealed]) {
+        let head = log.iter().fold(Head::default(), |head, sealed| head.after(&sealed.id));
+        let entries = log.iter().map(|sealed| sealed.bytes.clone()).collect();
+        let signed = host().sign(loom(), head);
+        let segment = Segment { from: Head::default(), entries, blobs: Vec::new(), signed };
+        store.take(segment.check().unwrap()).unwrap();
+    }
+
+    /// What the host tells if it exchanges the last entry.
+    fn exchanged(entries: u64) -> Vec<Sealed> {
+        let mut told = told(entries);
+        let last = told.pop().unwrap();
+        let other = Body::intent(Payload::Inline("another".to_owned()), false, None);
+        told.push(entry(last.entry.sequence, last.entry.parent, other));
+        told
+    }
+
+    #[test]
+    fn a_host_that_signs_another_history_of_a_cast_is_proved_to_have_two() {
+        let store = memory();
+        let intake = intake(&store);
+        take(&intake, &told(4));
+        intake.cover(vec![head(&told(4))]).unwrap();
+        intake.connected();
+        take(&intake, &exchanged(4));
+        let refused = intake.cover(vec![head(&exchanged(4))]).unwrap_err().to_string();
+        assert!(refused.contains("has signed two histories of this cast"), "{refused}");
+        let proofs = store.proofs().unwrap();
+        assert_eq!(
+            proofs.iter().map(|proof| (proof.writer, proof.place())).collect::<Vec<_>>(),
+            [(host().writer(), 4)]
+        );
+        assert!(proofs[0].holds());
+        // What its writer has not signed proves nothing.
+        let store = memory();
+        let intake = self::intake(&store);
+        take(&intake, &told(4));
+        intake.cover(vec![head(&told(4))]).unwrap();
+        intake.connected();
+        take(&intake, &exchanged(4));
+        intake.cover(vec![CastHead { signature: [1; 64], ..head(&exchanged(4)) }]).unwrap_err();
+        assert_eq!(store.proofs().unwrap(), []);
+    }
+
+    #[test]
+    fn a_host_whose_log_is_not_what_it_signed_of_a_cast_is_proved_to_have_two_histories() {
+        for (log, place) in
+            [(told(4), None), (exchanged(4), Some(4)), ([exchanged(4), told(5)[4..].to_vec()].concat(), Some(4))]
+        {
+            let memory = MemoryStore::new(WriterKey::from_bytes([1; 32]));
+            logged(&memory, &log);
+            let store: Arc<dyn LoomStore> = memory;
+            let intake = intake(&store);
+            take(&intake, &told(4));
+            intake.cover(vec![head(&told(4))]).unwrap();
+            let finished = intake.finish();
+            let proofs = store.proofs().unwrap();
+            assert_eq!(proofs.iter().map(EquivocationProof::place).next(), place);
+            assert_eq!(finished.is_err(), place.is_some());
+        }
     }
 }

@@ -10,6 +10,7 @@ mod cantrip;
 mod control;
 mod copies;
 mod delegate;
+mod divided;
 mod fault;
 mod foreign;
 mod host;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
-    Blob, Body, CastBatch, CastChain, CastHead, Entry, ForeignBudget, Minted, Payload, Sealed, Tree,
+    Blob, Body, CastBatch, CastChain, CastHead, Entry, EquivocationProof, ForeignBudget, Minted, Payload, Sealed, Tree,
 };
 use crate::domain::members::{Admitted, Reader, Settled, changes_members};
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
 use crate::ports::{By, Clock, LoomStore, StoreError};
 
-use super::copies::Copies;
+use super::copies::{Copies, Hearing};
 use super::fault::Fault;
 use super::members::adoption;
 use super::remembered::Permit;
@@ -402,6 +402,24 @@ impl Loom {
     pub(super) async fn relieve(&self) -> Result<(), Fault> {
         if self.0.unsynced_bytes.load(Ordering::Relaxed) > UNSYNCED_BYTES_MAX {
             self.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// This node hears of a cast in this loom from its host, until that is over.
+    pub(super) fn hears(&self) -> Option<Hearing> {
+        self.0.copies.as_ref().map(|copies| copies.hears(self.0.id))
+    }
+
+    /// Keeps the proof that a writer has signed two histories; whoever keeps something of that writer is told.
+    pub(super) fn accuse(&self, proof: &EquivocationProof) -> Result<(), StoreError> {
+        let is_new = match &self.0.copies {
+            Some(copies) => copies.accuse(proof)?,
+            None => self.0.store.accuse(proof)?,
+        };
+        if is_new {
+            let (loom, writer, place) = (proof.loom, proof.writer, proof.place());
+            tracing::error!(%loom, %writer, place, "a writer has signed two histories");
         }
         Ok(())
     }

@@ -165,9 +165,17 @@ fn what_came_by_a_cast_is_archived_and_imported_with_its_writers_word() -> Teste
     assert_eq!(read(&*with_log, &mut bytes.as_slice())?, Archived { new: 0, ..whole.clone() });
     assert_eq!(with_log.cast_heads(loom(1))?, caller.cast_heads(loom(1))?);
     assert!(with_log.verify(None)?.findings.is_empty());
+    let keeps = Body::Keeping { acks: 0, keepers: Vec::new(), accept_loss: false };
+    let own = (LoomStore::writer(&*with_log), 1);
+    with_log.append(Sealed::new(Entry::new(loom(1), own, 1, None, None, keeps), Vec::new())?)?;
     with_log.forget(loom(1))?;
-    assert_eq!(with_log.entries(loom(1))?.len(), entries.len(), "what came by a cast stays");
+    assert_eq!(with_log.entries(loom(1))?.len(), entries.len() + 1, "what came by a cast stays with who writes there");
     assert!(with_log.entry(entries[0].id)?.is_some() && with_log.verify(None)?.findings.is_empty());
+    into.forget(loom(1))?;
+    assert!(
+        into.entries(loom(1))?.is_empty() && into.cast_heads(loom(1))?.is_empty(),
+        "and goes with the rest elsewhere"
+    );
     Ok(())
 }
 

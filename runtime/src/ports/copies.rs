@@ -3,7 +3,7 @@
 use super::{BoxFuture, LoomStore, StoreError};
 use crate::domain::copies::LoomCopies;
 use crate::domain::ids::{LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, EquivocationProof, Segment};
+use crate::domain::loom::{CheckedSegment, Segment};
 use crate::domain::members::MemberRecord;
 
 /// What came of a segment.
@@ -44,13 +44,6 @@ pub trait CopyStore: LoomStore {
     /// # Errors
     /// A record that cannot be read.
     fn chain_at(&self, loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Option<[u8; 32]>, StoreError>;
-
-    /// Keeps a proof: nothing is taken of its writer in that loom from that place on. Of several the one of the earliest place is kept.
-    /// Returns whether it is new.
-    ///
-    /// # Errors
-    /// A failed write.
-    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError>;
 
     /// From which place on a writer's histories of a loom are proved to be two.
     ///

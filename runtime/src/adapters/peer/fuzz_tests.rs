@@ -266,7 +266,7 @@ fn conversations(writer: &Arc<MemoryStore>) -> Vec<Vec<u8>> {
     let logs = writer.logs(loom()).unwrap();
     let named = |name: &str| name.parse::<Keeper>().unwrap();
     let keepers = [(named("m"), keeping(CopyKind::Disk)), (named("b"), keeping(CopyKind::Memory))];
-    let have = CopyMessage::Have { loom: loom(), origin: named("m"), keepers: keepers.into(), logs };
+    let have = CopyMessage::Have { loom: loom(), origin: named("m"), keepers: keepers.into(), logs, casts: Vec::new() };
     // Two ways on from the beginning, each one entry long and under its writer's word.
     let by = NodeKey::from_secret(&[1; 32]);
     let sides = [7, 8].map(|side| {

@@ -9,6 +9,7 @@ mod certificate;
 mod client;
 mod connection;
 mod convert;
+mod copied_casts;
 mod credentials;
 mod deploy;
 mod guarded;

@@ -14,13 +14,14 @@ use tonic::Streaming;
 
 use super::client::{PeerNodes, chain, failed};
 use super::convert::shown;
+use super::copied_casts;
 use super::credentials;
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
 use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers, Keeping, LogState, NoKeeper};
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
-use crate::domain::limits::{COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX};
+use crate::domain::limits::{CASTS_SHOWN_MAX, COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::{Attestation, MemberRecord, ProofError, ProvedEntry, RecordError, Rights, Succession};
 use crate::domain::remote::Credentials;
@@ -32,7 +33,7 @@ const WAITING: usize = 16;
 
 /// Why a message is none.
 #[derive(Debug, Error)]
-enum Unreadable {
+pub(super) enum Unreadable {
     #[error("`{field}` has {bytes} bytes, and needs {expected}")]
     Length { field: &'static str, bytes: usize, expected: usize },
     #[error("`{0}` is no kind of copy: none, memory or disk")]
@@ -45,6 +46,10 @@ enum Unreadable {
     Text,
     #[error("{count} nodes keep the loom, and {KEEPERS_MAX} may")]
     Keepers { count: usize },
+    #[error("{count} heads of casts came at once, and {CASTS_SHOWN_MAX} may")]
+    Casts { count: usize },
+    #[error("the head of a cast: {0}")]
+    Cast(String),
     #[error("a proof has {bytes} bytes, and {PROOF_BYTES_MAX} are read")]
     LongProof { bytes: usize },
     #[error("the proof proves nothing")]
@@ -59,15 +64,15 @@ enum Unreadable {
     Unknown,
 }
 
-fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], Unreadable> {
+pub(super) fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], Unreadable> {
     bytes.try_into().map_err(|_| Unreadable::Length { field, bytes: bytes.len(), expected: N })
 }
 
-fn writer(bytes: &[u8]) -> Result<WriterKey, Unreadable> {
+pub(super) fn writer(bytes: &[u8]) -> Result<WriterKey, Unreadable> {
     array("writer", bytes).map(WriterKey::from_bytes)
 }
 
-fn kind(text: String) -> Result<CopyKind, Unreadable> {
+pub(super) fn kind(text: String) -> Result<CopyKind, Unreadable> {
     CopyKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(Unreadable::Kind(text))
 }
 
@@ -119,12 +124,17 @@ fn log_from(loom: LoomId, log: &v1::LogHead) -> Result<LogState, Unreadable> {
 fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
     let one = |message| VecDeque::from([message]);
     match message {
-        CopyMessage::Have { loom, origin, keepers, logs } => one(Wire::Have(v1::CopyHave {
+        CopyMessage::Have { loom, origin, keepers, logs, casts } => one(Wire::Have(v1::CopyHave {
             origin: origin.to_string(),
             loom: loom.to_string(),
             keepers: keepers_to(&keepers),
             logs: logs.iter().map(log_to).collect(),
+            casts: copied_casts::heads_to(&casts),
         })),
+        CopyMessage::Cast(step) => one(Wire::Cast(copied_casts::step_to(*step))),
+        CopyMessage::CastAnswered { loom, writer, cast, answer } => {
+            one(Wire::CastAnswer(copied_casts::answer_to((loom, writer, cast), answer)))
+        }
         CopyMessage::Text { loom, bytes } => {
             let bytes = Bytes::from(bytes);
             let count = bytes.len().div_ceil(PART_BYTES).max(1);
@@ -200,8 +210,11 @@ impl Reader {
                 let loom: LoomId = have.loom.parse()?;
                 let origin = have.origin.parse()?;
                 let logs = have.logs.iter().map(|log| log_from(loom, log)).collect::<Result<_, _>>()?;
-                CopyMessage::Have { loom, origin, keepers: keepers_from(have.keepers)?, logs }
+                let casts = copied_casts::heads_from(loom, &have.casts)?;
+                CopyMessage::Have { loom, origin, keepers: keepers_from(have.keepers)?, logs, casts }
             }
+            Wire::Cast(it) => copied_casts::step_from(it)?,
+            Wire::CastAnswer(it) => copied_casts::answer_from(it)?,
             Wire::Text(part) => {
                 if self.text.len().saturating_add(part.bytes.len()) > COPY_TEXT_BYTES_MAX {
                     return Err(Unreadable::Text);

@@ -368,7 +368,8 @@ impl Database {
 
     /// Where the entries are that came outside of logs, in the looms of these logs.
     fn received_of(&self, logs: &[Log]) -> Result<HashMap<EntryId, Place>, DatabaseError> {
-        let looms: BTreeSet<LoomId> = logs.iter().map(|log| log.loom).collect();
+        let goes = |loom: &LoomId| logs.contains(&Log::received(*loom));
+        let looms: BTreeSet<LoomId> = logs.iter().map(|log| log.loom).filter(|loom| !goes(loom)).collect();
         let mut places = HashMap::new();
         for loom in looms {
             let log = Log::received(loom);

@@ -284,6 +284,10 @@ impl LoomStore for FjallStore {
         durable_copies::proofs(&self.database)
     }
 
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        self.keep_proof(proof)
+    }
+
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
         let pending = self.committer.pending(|_| true);
         let now = self.database.frozen();

@@ -91,6 +91,16 @@ pub(super) fn proofs(database: &Database) -> Result<Vec<EquivocationProof>, Stor
 }
 
 impl FjallStore {
+    /// Keeps a proof that holds, and is of an earlier place than what is proved.
+    pub(super) fn keep_proof(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        let (loom, writer) = (proof.loom, proof.writer);
+        if !proof.holds() || self.divides_at(loom, writer)?.is_some_and(|known| known <= proof.place()) {
+            return Ok(false);
+        }
+        self.database.note(&rows::proof_key(loom, writer), &proof.to_bytes())?;
+        Ok(true)
+    }
+
     /// From which place on a writer's histories are proved to be two.
     pub(super) fn divides_at(&self, loom: LoomId, writer: WriterKey) -> Result<Option<u64>, StoreError> {
         let kept = self.database.get(rows::Space::Meta, &rows::proof_key(loom, writer))?;
@@ -181,15 +191,6 @@ impl CopyStore for FjallStore {
         chain_at(&self.database, Log { loom, writer }, sequence)
     }
 
-    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
-        let (loom, writer) = (proof.loom, proof.writer);
-        if !proof.holds() || self.divides_at(loom, writer)?.is_some_and(|known| known <= proof.place()) {
-            return Ok(false);
-        }
-        self.database.note(&rows::proof_key(loom, writer), &proof.to_bytes())?;
-        Ok(true)
-    }
-
     fn accused(&self, loom: LoomId, writer: WriterKey) -> Result<Option<u64>, StoreError> {
         self.divides_at(loom, writer)
     }
@@ -219,8 +220,16 @@ impl CopyStore for FjallStore {
         let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
         let own = self.writer();
         let logs = self.database.lines(loom.as_bytes())?.into_iter().map(|(log, _)| log);
-        let (stays, logs): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.writer == own || log.is_received());
+        let (of_own, logs): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.writer == own);
+        // Who has cast nothing there has the casts of others.
+        let (stays, logs): (Vec<Log>, Vec<Log>) =
+            logs.into_iter().partition(|log| log.is_received() && !of_own.is_empty());
+        let has_casts = logs.iter().any(|log| log.is_received());
         self.committer.forget(logs)?;
+        if has_casts {
+            self.database.forget_notes(&rows::cast_rows(loom))?;
+        }
+        let stays: Vec<Log> = of_own.into_iter().chain(stays).collect();
         if stays.is_empty() {
             self.database.forget_notes(&rows::member_rows(loom))?;
         }

@@ -49,8 +49,8 @@ pub(super) struct Looms {
     /// The proved entries of each loom, by the digests of their ids.
     pub(super) proved: BTreeMap<LoomId, (ProofCount, BTreeMap<[u8; 32], CheckedProof>)>,
     /// The heads that came with what was received, by the place of the last entry that came with them.
-    covered: BTreeMap<Place, Vec<CastHead>>,
-    casts: BTreeMap<(LoomId, WriterKey, EntityId), CastHead>,
+    pub(super) covered: BTreeMap<Place, Vec<CastHead>>,
+    pub(super) casts: BTreeMap<(LoomId, WriterKey, EntityId), CastHead>,
 }
 
 impl Looms {
@@ -327,6 +327,16 @@ impl LoomStore for MemoryStore {
 
     fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         Ok(self.lock().proofs.values().cloned().collect())
+    }
+
+    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        let mut looms = self.lock();
+        let known = looms.proofs.get(&(proof.loom, proof.writer)).map(EquivocationProof::place);
+        let is_new = proof.holds() && known.is_none_or(|known| proof.place() < known);
+        if is_new {
+            looms.proofs.insert((proof.loom, proof.writer), proof.clone());
+        }
+        Ok(is_new)
     }
 
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {

@@ -113,16 +113,6 @@ impl CopyStore for MemoryStore {
         Ok(self.lock().chain(Log { loom, writer }, sequence))
     }
 
-    fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
-        let mut looms = self.lock();
-        let known = looms.proofs.get(&(proof.loom, proof.writer)).map(EquivocationProof::place);
-        let is_new = proof.holds() && known.is_none_or(|known| proof.place() < known);
-        if is_new {
-            looms.proofs.insert((proof.loom, proof.writer), proof.clone());
-        }
-        Ok(is_new)
-    }
-
     fn accused(&self, loom: LoomId, writer: WriterKey) -> Result<Option<u64>, StoreError> {
         Ok(self.lock().proofs.get(&(loom, writer)).map(EquivocationProof::place))
     }
@@ -163,7 +153,13 @@ impl CopyStore for MemoryStore {
     fn forget(&self, loom: LoomId) -> Result<(), StoreError> {
         let writer = self.writer();
         let mut looms = self.lock();
-        looms.forget(|log| log.loom == loom && log.writer != writer && !log.is_received());
+        // Who has cast nothing there has the casts of others.
+        let has_cast = looms.heads.contains_key(&Log { loom, writer });
+        looms.forget(|log| log.loom == loom && log.writer != writer && !(log.is_received() && has_cast));
+        if !has_cast {
+            looms.casts.retain(|(of, ..), _| *of != loom);
+            looms.covered.retain(|place, _| place.log.loom != loom);
+        }
         if !looms.heads.keys().any(|log| log.loom == loom) {
             looms.attested.retain(|(of, _), _| *of != loom);
             looms.proved.remove(&loom);

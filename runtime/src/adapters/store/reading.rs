@@ -164,6 +164,10 @@ impl LoomStore for ReadingStore {
         durable_copies::proofs(self.database())
     }
 
+    fn accuse(&self, _: &EquivocationProof) -> Result<bool, StoreError> {
+        Err(self.refused())
+    }
+
     fn looms(&self) -> Result<Vec<LoomSummary>, StoreError> {
         Ok(rows::summaries(self.database().lines(&[])?))
     }

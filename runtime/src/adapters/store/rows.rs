@@ -194,6 +194,11 @@ pub(super) fn cast_key(head: &CastHead) -> Vec<u8> {
     [casts_of(head.loom).as_slice(), head.writer.as_bytes(), head.cast.as_bytes()].concat()
 }
 
+/// What came of casts of a loom: the beginning of all keys of rows.
+pub(super) fn cast_rows(loom: LoomId) -> [Vec<u8>; 2] {
+    [casts_of(loom), [META_CASTS, loom.as_bytes().as_slice()].concat()]
+}
+
 /// The place among what was received that a row of cast heads is about.
 pub(super) fn covered_place(key: &[u8]) -> Option<Place> {
     Place::parse(key.strip_prefix(META_CASTS)?)

@@ -110,8 +110,11 @@ cantrip_gates::limits! {
     /// 512 bytes: the index rows of an entry.
     pub ENTRY_COST_BYTES: u64 = 512, "bytes", "what an entry counts beside its own", Some("`peers.X.keep_max_bytes` of the node file"),
         "tests/hostile_input/copies.rs::a_log_and_an_entry_cost_more_than_their_bytes";
-    /// 80 KiB: two sides of 1 024 ids have less.
-    pub PROOF_BYTES_MAX: usize = 80 * 1024, "bytes", "a proof that a writer signed two histories", None,
+    /// 16 384 casts, about 3 MiB of heads. What is not shown of more is sent once more and passed over.
+    pub CASTS_SHOWN_MAX: usize = 16_384, "casts", "what a keeper shows of the casts of one loom", None,
+        "runtime/src/adapters/peer/copied_casts.rs::no_more_casts_are_read_than_a_keeper_may_show";
+    /// 128 KiB: two sides of 1 024 ids with their places have less.
+    pub PROOF_BYTES_MAX: usize = 128 * 1024, "bytes", "a proof that a writer signed two histories", None,
         "tests/hostile_input/copies.rs::a_proof_is_kept_only_of_a_writer_that_is_kept_here";
     /// 1 024 member records and successions: of an honest writer there is a handful.
     pub ATTESTATIONS_PER_WRITER_MAX: usize = 1_024, "attestations", "what vouches for one writer and is sent with its log, and what waits for the log to come", None,

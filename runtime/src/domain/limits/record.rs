@@ -114,6 +114,12 @@ cantrip_gates::limits! {
     /// 1 024 ids, as many as a segment has entries: from where two histories divide to a head that was signed.
     pub EQUIVOCATION_IDS_MAX: usize = 1_024, "entries", "one side of a proof that a writer signed two histories", None,
         "runtime/src/domain/loom/equivocation.rs::a_side_of_a_proof_is_bounded";
+    /// 256 entries: a log is gone through along a cast in pieces of some hundred KiB.
+    pub DIVIDED_READ_ENTRIES: usize = 256, "entries", "what is read at once of a log that is compared with a cast", None,
+        "tests/copies/casts.rs::a_log_that_leaves_a_cast_as_it_was_signed_is_found_out";
+    /// 64 entries: each step from the root of a cast to what is below it has one.
+    pub EQUIVOCATION_SHOWN_MAX: usize = 64, "entries", "what shows in a proof of two histories that an entry belongs to a cast", None,
+        "runtime/src/domain/loom/cast_history_tests.rs::what_shows_that_an_entry_belongs_to_a_cast_is_bounded";
     /// 1 024 ids, as many as a segment has entries: a writer signs its own log wherever somebody needs it.
     pub PROVED_IDS_MAX: usize = 1_024, "entries", "what is between a proved entry and the signed head behind it", None,
         "runtime/src/domain/members/proved.rs::a_proved_entry_is_bounded_before_it_is_checked_and_so_are_those_of_an_order";

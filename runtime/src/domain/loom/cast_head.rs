@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::body::Body;
+use super::cast_history::CastHistory;
 use super::entry::{Entry, Sealed};
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::members::LogEnd;
@@ -290,16 +291,35 @@ struct Coming {
     end: Option<LogEnd>,
     /// Nothing of it has come over this connection.
     is_fresh: bool,
+    /// What came over this connection from the beginning of the cast, and the newest head over it.
+    came: Vec<(u64, EntryId)>,
+    word: Option<CastHead>,
 }
 
 impl Coming {
     fn of(cast: EntityId) -> Self {
-        Self { unit: CastUnit::of(cast), known: None, end: None, is_fresh: true }
+        let (unit, came) = (CastUnit::of(cast), Vec::new());
+        Self { unit, known: None, end: None, is_fresh: true, came, word: None }
     }
 
     fn know(&mut self, head: CastHead) {
         self.known = Some(head);
         self.end = Some(self.unit.end(head.writer, head.cast)).filter(|_| self.unit.at == head.at);
+    }
+
+    /// Notes the writer's word for what came, if it is that.
+    fn hear(&mut self, head: &CastHead) -> bool {
+        let is_signed = head.is_signed();
+        if is_signed && self.unit.at == head.at {
+            self.word = Some(*head);
+        }
+        is_signed
+    }
+
+    fn follow(&mut self, sealed: &Sealed) {
+        if sealed.entry.sequence > self.unit.at.place && self.unit.takes(sealed) {
+            self.came.push((sealed.entry.sequence, sealed.id));
+        }
     }
 
     fn known_place(&self) -> u64 {
@@ -316,6 +336,7 @@ impl Coming {
                 return Ok(false);
             }
             self.is_fresh = false;
+            self.came.push((place, sealed.id));
             let known = self.known_place();
             let is_other = self.known.is_some_and(|known| known.at.place == place && known.at != self.unit.at);
             if is_other || (before < known && known < place) {
@@ -330,6 +351,7 @@ impl Coming {
             return Err(CastHeadError::Order { writer, place });
         }
         self.unit = CastUnit::of(cast);
+        (self.came, self.word) = (Vec::new(), None);
         self.takes(cast, sealed)
     }
 }
@@ -382,6 +404,15 @@ impl CastStream {
     pub fn shown(&self) -> Vec<CastHead> {
         let own = self.units.iter().filter(|((_, cast), _)| Some(*cast) == self.root);
         own.filter_map(|(_, coming)| coming.known).collect()
+    }
+
+    /// What each writer has signed of a cast over this connection: where it is not what was signed before, it proves that.
+    pub fn said(&self) -> Vec<CastHistory> {
+        let said = self.units.iter().filter_map(|((writer, cast), coming)| {
+            let word = coming.word?;
+            Some(CastHistory::new((self.loom, *writer, *cast), coming.came.clone(), [word]))
+        });
+        said.collect()
     }
 
     /// How far each writer of the cast has signed.
@@ -457,9 +488,17 @@ impl CastStream {
         let CastHead { writer, cast, at, .. } = *head;
         let coming = self.units.entry((writer, cast)).or_insert_with(|| Coming::of(cast));
         let known = coming.known_place();
-        for (sealed, mark) in entries.iter().zip(marks).filter(|(sealed, _)| sealed.entry.writer == writer) {
-            if coming.takes(cast, sealed)? {
-                *mark = (true, mark.1 || sealed.entry.sequence > known);
+        let mut of_writer = entries.iter().zip(marks).filter(|(sealed, _)| sealed.entry.writer == writer);
+        while let Some((sealed, mark)) = of_writer.next() {
+            match coming.takes(cast, sealed) {
+                Ok(true) => *mark = (true, mark.1 || sealed.entry.sequence > known),
+                Ok(false) => {}
+                Err(error) => {
+                    // What contradicts is looked at as far as the writer has signed it: it proves that.
+                    of_writer.for_each(|(sealed, _)| coming.follow(sealed));
+                    coming.hear(head);
+                    return Err(error);
+                }
             }
         }
         if coming.unit.at != at {
@@ -468,7 +507,7 @@ impl CastStream {
         if coming.known.is_some_and(|known| known == *head) {
             return Ok(false);
         }
-        if !head.is_signed() {
+        if !coming.hear(head) {
             return Err(CastHeadError::Signature { writer, place: at.place });
         }
         let is_newer = at.place > known;
@@ -476,6 +515,37 @@ impl CastStream {
             coming.know(*head);
         }
         Ok(is_newer)
+    }
+
+    /// Goes on behind what is here with what one more head covers; what is here already is passed over. Returns nothing for a head
+    /// that is no newer.
+    ///
+    /// # Errors
+    /// A head that is not its writer's word for these entries. Nothing more of its cast is to be taken after that.
+    pub fn go_on(&mut self, entries: &[Sealed], head: &CastHead) -> Result<Option<CastBatch>, CastHeadError> {
+        let CastHead { loom, writer, cast, at, .. } = *head;
+        if loom != self.loom {
+            return Err(CastHeadError::Loom { said: loom, loom: self.loom });
+        }
+        let coming = self.units.entry((writer, cast)).or_insert_with(|| Coming::of(cast));
+        if at.place <= coming.known_place() {
+            return Ok(None);
+        }
+        if !head.is_signed() {
+            return Err(CastHeadError::Signature { writer, place: at.place });
+        }
+        let mut new = Vec::new();
+        for sealed in entries.iter().filter(|sealed| sealed.entry.writer == writer) {
+            let is_next = sealed.entry.sequence > coming.unit.at.place && sealed.entry.sequence <= at.place;
+            if is_next && coming.unit.takes(sealed) {
+                new.push(sealed.clone());
+            }
+        }
+        if coming.unit.at != at {
+            return Err(CastHeadError::Chain { writer, signed: at.place, came: coming.unit.at.place });
+        }
+        coming.know(*head);
+        Ok(Some(CastBatch { loom, entries: new, heads: vec![*head] }))
     }
 
     /// Says that nothing more comes.

@@ -2,6 +2,7 @@
 
 mod body;
 mod cast_head;
+mod cast_history;
 mod entry;
 mod equivocation;
 mod fit;
@@ -22,8 +23,9 @@ mod view;
 pub use crate::domain::limits::{ENTRY_BYTES_MAX, INLINE_BYTES_MAX, SEGMENT_BYTES, SEGMENT_ENTRIES_MAX};
 pub use body::{Asks, Body, Decided, Decision, Intent, PageRef, Unknown};
 pub use cast_head::{CastBatch, CastChain, CastFamily, CastHead, CastHeadError, CastStream, CastUnit};
+pub use cast_history::{CastHistory, CastInLog};
 pub use entry::{Entry, EntryError, FORMAT, Head, Sealed, text_ids};
-pub use equivocation::{EquivocationProof, Side};
+pub use equivocation::{Before, Division, EquivocationProof, Row, Side};
 pub use fit::OpenedTooLarge;
 pub use foreign::{CheckedThread, ForeignBudget, ForeignError, ForeignThread, ThreadCast, ThreadLog, VouchCheck};
 pub use json::{NoJson, body_json, plain_json};

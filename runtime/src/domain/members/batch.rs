@@ -220,7 +220,7 @@ impl Batch {
 }
 
 /// Of a log the entries of some casts, as its writer chains them for each.
-fn casts_within<'a>(log: &[&'a Sealed], roots: &BTreeSet<EntityId>) -> BTreeMap<EntityId, Vec<&'a Sealed>> {
+pub(super) fn casts_within<'a>(log: &[&'a Sealed], roots: &BTreeSet<EntityId>) -> BTreeMap<EntityId, Vec<&'a Sealed>> {
     let mut found: BTreeMap<EntityId, Vec<&'a Sealed>> = BTreeMap::new();
     if roots.is_empty() {
         return found;
@@ -249,15 +249,29 @@ fn casts_within<'a>(log: &[&'a Sealed], roots: &BTreeSet<EntityId>) -> BTreeMap<
 
 /// Of the entries of a writer those of a cast, up to a head.
 fn cast_of<'a>(all: &[&'a Sealed], head: &CastHead) -> Vec<&'a Sealed> {
+    let along = |by_place: &BTreeMap<u64, &'a Sealed>| -> Option<Vec<&'a Sealed>> {
+        let mut unit = CastUnit::of(head.cast);
+        let up_to = by_place.range(..=head.at.place).map(|(_, sealed)| *sealed);
+        let cast = up_to.filter(|sealed| unit.takes(sealed)).collect();
+        // What is here has to be what was signed: else a part of it is missing, and nothing of it is covered.
+        (unit.at() == head.at).then_some(cast)
+    };
     let mut by_place: BTreeMap<u64, &'a Sealed> = BTreeMap::new();
+    let mut others: BTreeMap<u64, &'a Sealed> = BTreeMap::new();
     for sealed in all {
-        by_place.entry(sealed.entry.sequence).or_insert(sealed);
+        let first = by_place.entry(sealed.entry.sequence).or_insert(sealed);
+        if first.id != sealed.id {
+            others.insert(sealed.entry.sequence, sealed);
+        }
     }
-    let mut unit = CastUnit::of(head.cast);
-    let up_to = by_place.range(..=head.at.place).map(|(_, sealed)| *sealed);
-    let cast: Vec<&Sealed> = up_to.filter(|sealed| unit.takes(sealed)).collect();
-    // What is here has to be what was signed: else a part of it is missing, and nothing of it is covered.
-    if unit.at() == head.at { cast } else { Vec::new() }
+    along(&by_place)
+        .or_else(|| {
+            // Where the log has other entries at some places, the cast is the other of two ways.
+            let is_divided = !others.is_empty();
+            by_place.extend(others);
+            along(&by_place).filter(|_| is_divided)
+        })
+        .unwrap_or_default()
 }
 
 /// Of the entries of a writer those that follow one another from the first on.

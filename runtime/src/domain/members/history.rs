@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::known::{Item, Stretch};
-use crate::domain::ids::{EntryId, WriterKey};
+use crate::domain::ids::{EntityId, EntryId, WriterKey};
 use crate::domain::loom::Head;
 use crate::domain::steps;
 
@@ -65,7 +65,7 @@ fn number(length: usize) -> u32 {
 #[derive(Debug)]
 pub(super) struct History {
     writer: WriterKey,
-    is_cast: bool,
+    cast: Option<EntityId>,
     chained: bool,
     branches: Vec<Branch>,
     /// Heads within branches but the first, and the bases of those that begin somewhere unknown.
@@ -81,7 +81,7 @@ impl History {
         let first = stretches.first()?;
         let mut history = Self {
             writer: first.writer,
-            is_cast: first.cast.is_some(),
+            cast: first.cast,
             chained: is_named || stretches.len() > 1,
             branches: Vec::new(),
             heads: HashMap::new(),
@@ -90,7 +90,7 @@ impl History {
         };
         if let [only] = stretches.as_slice()
             && !history.chained
-            && !history.is_cast
+            && history.cast.is_none()
         {
             history.begin(None, only.from);
             if let Some(branch) = history.branches.first_mut() {
@@ -176,7 +176,7 @@ impl History {
 
     fn push(&mut self, branch: u32, item: Item) -> Spot {
         let is_first = branch == 0;
-        let (chained, is_cast) = (self.chained, self.is_cast);
+        let (chained, is_cast) = (self.chained, self.cast.is_some());
         let Some(held) = usize::try_from(branch).ok().and_then(|branch| self.branches.get_mut(branch)) else {
             return Spot { branch, count: 0 };
         };
@@ -346,7 +346,7 @@ impl History {
 
     /// Whether there is one history, and it is a log.
     pub(super) const fn is_simple(&self) -> bool {
-        self.branches.len() == 1 && !self.is_cast
+        self.branches.len() == 1 && self.cast.is_none()
     }
 
     pub(super) const fn writer(&self) -> WriterKey {
@@ -354,7 +354,23 @@ impl History {
     }
 
     pub(super) const fn is_cast(&self) -> bool {
-        self.is_cast
+        self.cast.is_some()
+    }
+
+    /// The root of the cast, if it is one.
+    pub(super) const fn cast(&self) -> Option<EntityId> {
+        self.cast
+    }
+
+    /// Whether the first history is here from its beginning.
+    pub(super) fn is_whole(&self) -> bool {
+        self.branches.first().is_some_and(|branch| branch.parent.is_none() && branch.base == Head::default())
+    }
+
+    /// The entries of the first history that a signature covers.
+    pub(super) fn signed_items(&self) -> &[Item] {
+        let branch = self.branches.first();
+        branch.and_then(|branch| branch.items.get(..usize::try_from(branch.covered).ok()?)).unwrap_or_default()
     }
 
     /// The entries of all branches that a signature covers.

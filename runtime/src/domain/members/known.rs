@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::proved::CheckedProof;
 use super::record::{CheckedRecord, Vouched};
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{EquivocationProof, Head, Sealed};
+use crate::domain::loom::{Division, EquivocationProof, Head, Sealed};
 
 /// One entry of a history: its place in its writer's log, and its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,8 +127,14 @@ impl<'a> Known<'a> {
 
     /// A proof of two histories that holds, with the head at which they divide.
     pub fn divides(&mut self, proof: &EquivocationProof) {
-        for side in &proof.sides {
-            self.ids(proof.writer, proof.common, side.ids.iter().copied());
+        match &proof.division {
+            Division::Logs { common, sides } => {
+                for side in sides {
+                    self.ids(proof.writer, *common, side.ids.iter().copied());
+                }
+            }
+            // What it shows of a cast need not go on from anything that is here.
+            Division::Rows(_) | Division::LeftOut { .. } => self.equivocates_from(proof.writer, proof.place()),
         }
     }
 

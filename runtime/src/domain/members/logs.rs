@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::batch::casts_within;
 use super::facts::{Facts, ends_named};
 use super::history::{History, Spot};
 use super::known::{Known, Stretch};
 use super::terms::LogEnd;
-use crate::domain::ids::{EntityId, WriterKey};
+use crate::domain::ids::{EntityId, EntryId, WriterKey};
 use crate::domain::loom::{Head, Sealed};
+use crate::domain::steps;
 
 /// A place in one of the histories of one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +51,7 @@ impl Logs {
             logs.units.push(history);
         }
         logs.compare_casts();
+        logs.look_for_gaps(facts);
         logs
     }
 
@@ -66,6 +69,40 @@ impl Logs {
             let differs = |place: u64, id| log.signed_at(place).is_some_and(|other| other != id);
             let places = cast.covered().filter(|item| differs(item.place, item.id)).map(|item| item.place);
             found.extend(places.min().map(|place| (cast.writer(), place)));
+        }
+        for (writer, place) in found {
+            self.prove(writer, place);
+        }
+    }
+
+    /// A cast that leaves out an entry which its writer's log has, and which belongs to it, is one too; and so are two casts that give
+    /// one place two entries.
+    fn look_for_gaps(&mut self, facts: &Facts<'_>) {
+        let mut found = Vec::new();
+        for (writer, numbers) in &self.of {
+            let units = || numbers.iter().filter_map(|number| self.unit(*number));
+            let casts: BTreeMap<EntityId, &History> =
+                units().filter_map(|unit| Some((unit.cast()?, unit))).filter(|(_, unit)| unit.is_whole()).collect();
+            if casts.is_empty() || numbers.len() < 2 {
+                continue;
+            }
+            let mut at: HashMap<u64, EntryId> = HashMap::new();
+            for item in casts.values().flat_map(|cast| cast.signed_items()) {
+                steps::count(1);
+                if *at.entry(item.place).or_insert(item.id) != item.id {
+                    found.push((*writer, item.place));
+                }
+            }
+            let Some(log) = units().find(|unit| unit.cast().is_none() && unit.is_whole()) else { continue };
+            let entries = log.signed_items().iter().map_while(|item| facts.find(item.id).map(|(_, sealed)| sealed));
+            let entries: Vec<&Sealed> = entries.collect();
+            for (root, entries) in casts_within(&entries, &casts.keys().copied().collect()) {
+                let Some(cast) = casts.get(&root) else { continue };
+                let end = cast.signed_items().last().map_or(0, |item| item.place);
+                let within = entries.iter().take_while(|sealed| sealed.entry.sequence <= end);
+                let mut gaps = within.filter(|sealed| cast.signed_at(sealed.entry.sequence).is_none());
+                found.extend(gaps.next().map(|sealed| (*writer, sealed.entry.sequence)));
+            }
         }
         for (writer, place) in found {
             self.prove(writer, place);

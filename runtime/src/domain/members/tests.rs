@@ -10,7 +10,7 @@ use super::{Deed, LogEnd, Principal, Reader, Refused, Right, Settled, Target};
 use crate::domain::limits::{
     ADMISSION_DEPTH_MAX, EPOCH_STEP_MAX, EXPELLED_ENDS_PER_WRITER_MAX, FENCE_STEP_MAX, READMISSIONS_MAX,
 };
-use crate::domain::loom::{Body, EquivocationProof, Head, Side};
+use crate::domain::loom::{Body, Division, EquivocationProof, Head, Side};
 
 #[test]
 fn r2_1_who_has_not_minted_an_entity_does_not_open_it() {
@@ -265,7 +265,8 @@ fn r5_5_two_signed_histories_end_where_they_divide_but_for_admissions_and_expuls
     let mut known = loom.known();
     let sides = [0, 1]
         .map(|log| Side { ids: sides[&(2, log)][1..].iter().map(|sealed| sealed.id).collect(), signature: [0; 64] });
-    known.divides(&EquivocationProof { loom: loom.id, writer: key(2), common, sides });
+    let division = Division::Logs { common, sides };
+    known.divides(&EquivocationProof { loom: loom.id, writer: key(2), division });
     assert_eq!(Reader::new(&known).counts(one), Err(Refused::Equivocated { place: 2 }));
     // An earlier proof replaces a later one.
     loom.proofs.push((2, 1));

@@ -11,8 +11,9 @@ use super::{Copies, blocking, cost::cost};
 use crate::domain::copies::CopyMessage;
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
 use crate::domain::limits::{PROOF_BYTES_MAX, PROVED_ORDER_MAX};
-use crate::domain::loom::{Body, EquivocationProof, Sealed};
+use crate::domain::loom::{Body, CastHead, EquivocationProof, Sealed};
 use crate::domain::members::{CheckedProof, ProvedEntry};
+use crate::driver::divided::{self, Followed};
 use crate::ports::StoreError;
 
 /// What one conversation knows of writers with two histories.
@@ -23,6 +24,17 @@ pub(super) struct Accusing {
     asked: HashSet<(LoomId, WriterKey)>,
     /// Which of them are still left out of what is said to be here, so that they come.
     pub(super) awaited: HashSet<(LoomId, WriterKey)>,
+    /// The logs that have grown and are not on disk yet, each with where it was before.
+    passed: HashMap<(LoomId, WriterKey), u64>,
+    followed: Followed,
+}
+
+impl Accusing {
+    /// A log grows behind a place.
+    pub(super) fn grows(&mut self, loom: LoomId, writer: WriterKey, from: u64) {
+        let before = self.passed.entry((loom, writer)).or_insert(from);
+        *before = from.min(*before);
+    }
 }
 
 /// What the other side was told of one writer.
@@ -40,6 +52,24 @@ const fn is_of_members(sealed: &Sealed) -> bool {
 }
 
 impl Copies {
+    /// Keeps a proof that holds, wherever something of its writer is.
+    pub(in crate::driver) fn accuse(&self, proof: &EquivocationProof) -> Result<bool, StoreError> {
+        let is_new = self.disk.accuse(proof)?;
+        self.memory.accuse(proof)?;
+        self.members_changed(proof.loom);
+        Ok(is_new)
+    }
+
+    /// The newest head of each writer of each cast of a loom, wherever it is kept.
+    pub(super) fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError> {
+        let (keeper, _) = self.keeper(loom);
+        let mut heads = self.disk.cast_heads(loom)?;
+        if !Arc::ptr_eq(keeper, &self.disk) {
+            heads.extend(keeper.cast_heads(loom)?);
+        }
+        Ok(heads)
+    }
+
     /// The proofs that are kept of writers of a loom.
     fn proofs(&self, loom: LoomId) -> Result<Vec<EquivocationProof>, StoreError> {
         let mut proofs = self.disk.proofs()?;
@@ -108,7 +138,8 @@ impl Session {
         // What was taken a moment ago is in no log yet that is read from the disk.
         let is_here = |session: &Self| -> Result<bool, StoreError> {
             let is_taken = session.taken.contains_key(&(loom, writer));
-            Ok(is_taken || session.copies.logs(loom)?.iter().any(|log| log.writer == writer))
+            let is_here = is_taken || session.copies.logs(loom)?.iter().any(|log| log.writer == writer);
+            Ok(is_here || session.copies.cast_heads(loom)?.iter().any(|head| head.writer == writer))
         };
         let bytes = proof.to_bytes().len();
         if !self.heard.contains(&loom) || bytes > PROOF_BYTES_MAX || !is_here(self)? {
@@ -117,8 +148,9 @@ impl Session {
             self.copies.refusals.note(&self.peer, "a proof of two histories was not kept", &what);
             return Ok(());
         }
-        let here = self.copies.store_of(loom, writer).chain_at(loom, writer, proof.common.sequence)?;
-        let (place, common) = (proof.place(), proof.common);
+        let (place, common) = (proof.place(), proof.common());
+        let log = self.copies.store_of(loom, writer);
+        let here = common.map(|common| log.chain_at(loom, writer, common.sequence)).transpose()?.flatten();
         if self.copies.disk.accused(loom, writer)?.is_none_or(|known| place < known) {
             if !self.pays(bytes) {
                 return Ok(());
@@ -128,7 +160,7 @@ impl Session {
             }
         }
         // The log here is a third history, which divides from both before that.
-        if here.is_some_and(|chain| chain != common.chain) {
+        if here.zip(common).is_some_and(|(chain, common)| chain != common.chain) {
             self.ask_from_the_beginning(loom, writer)?;
         }
         self.keep_of_members((loom, writer), place, entries).await
@@ -175,15 +207,43 @@ impl Session {
     async fn accuse(&mut self, proof: EquivocationProof) -> Result<bool, StoreError> {
         let (loom, writer) = (proof.loom, proof.writer);
         let copies = Arc::clone(&self.copies);
-        let is_new = blocking(move || {
-            let is_new = copies.disk.accuse(&proof)?;
-            copies.memory.accuse(&proof)?;
-            Ok(is_new)
-        });
-        let is_new = is_new.await?;
+        let is_new = blocking(move || copies.accuse(&proof)).await?;
         self.accusing.awaited.remove(&(loom, writer));
-        self.copies.members_changed(loom);
         Ok(is_new)
+    }
+
+    /// Goes on along the casts of writers whose logs have grown: what each has signed of a cast is to be what its log has.
+    pub(super) async fn compare_casts(&mut self, loom: LoomId) -> Result<(), StoreError> {
+        let (passed, others) =
+            std::mem::take(&mut self.accusing.passed).into_iter().partition(|((of, _), _)| *of == loom);
+        self.accusing.passed = others;
+        let passed: HashMap<(LoomId, WriterKey), u64> = passed;
+        if passed.is_empty() {
+            return Ok(());
+        }
+        let behind = |head: &CastHead| passed.get(&(loom, head.writer)).is_some_and(|from| head.at.place > *from);
+        for head in self.copies.cast_heads(loom)?.into_iter().filter(behind) {
+            self.compare_cast(&head).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether what a writer has signed of a cast is what its log has, as far as that is here.
+    pub(super) async fn compare_cast(&mut self, head: &CastHead) -> Result<(), StoreError> {
+        let CastHead { loom, writer, cast, .. } = *head;
+        let log = Arc::clone(self.copies.store_of(loom, writer));
+        if self.accusing.followed.leads(&*log, head)? {
+            return Ok(());
+        }
+        let known = self.copies.disk.accused(loom, writer)?;
+        for casts in [&self.copies.disk, self.copies.keeper(loom).0].map(Arc::clone) {
+            let history = divided::kept(&*casts, (loom, writer, cast))?;
+            let proof = divided::against_log(&*log, (loom, writer), &history)?;
+            if let Some(proof) = proof.filter(|proof| known.is_none_or(|known| proof.place() < known)) {
+                return self.report(proof).await;
+            }
+        }
+        Ok(())
     }
 
     /// What came divides from what is here. Whoever sent it is told, and everybody else.
@@ -204,7 +264,8 @@ impl Session {
     pub(super) fn tell_of(&mut self, loom: LoomId) -> Result<bool, StoreError> {
         for proof in self.copies.proofs(loom)? {
             let (writer, place) = (proof.writer, proof.place());
-            if !self.looms.get(&loom).is_some_and(|logs| logs.contains_key(&writer)) {
+            let has_log = self.looms.get(&loom).is_some_and(|logs| logs.contains_key(&writer));
+            if !has_log && !self.casting.has_of(loom, writer) {
                 continue;
             }
             let known = self.accusing.told.entry((loom, writer)).or_default();

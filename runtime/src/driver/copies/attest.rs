@@ -171,6 +171,8 @@ impl Session {
         let looms: HashSet<LoomId> = self.attesting.waiting.iter().map(|(loom, ..)| *loom).collect();
         for loom in looms {
             let mut writers: HashSet<WriterKey> = self.copies.logs(loom)?.iter().map(|log| log.writer).collect();
+            writers.extend(self.copies.cast_heads(loom)?.iter().map(|head| head.writer));
+            writers.extend(self.casting.taken.iter().filter(|head| head.loom == loom).map(|head| head.writer));
             // What was taken a moment ago is in no log yet that is read from the disk.
             writers.extend(self.taken.keys().filter(|(of, _)| *of == loom).map(|(_, writer)| *writer));
             let all = std::mem::take(&mut self.attesting.waiting);

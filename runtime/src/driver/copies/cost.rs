@@ -1,8 +1,8 @@
 //! What is counted of messages about copies: what a peer brings, and what waits for it.
 
-use crate::domain::copies::{CopyMessage, LogState};
+use crate::domain::copies::{CastAnswer, CopyMessage, LogState};
 use crate::domain::limits::ENTRY_COST_BYTES;
-use crate::domain::loom::Segment;
+use crate::domain::loom::{CastHead, Segment};
 
 /// What something takes of its bringer's share: its bytes, and what each entry or text costs beside them.
 pub(super) fn cost(bytes: usize, count: usize) -> u64 {
@@ -12,8 +12,14 @@ pub(super) fn cost(bytes: usize, count: usize) -> u64 {
 /// What a message takes of memory while it waits to be sent, roughly and not too little.
 pub(super) fn weight(message: &CopyMessage) -> usize {
     let inside = match message {
-        CopyMessage::Have { keepers, logs, .. } => {
-            logs.len().saturating_mul(size_of::<LogState>()).saturating_add(keepers.len().saturating_mul(128))
+        CopyMessage::Have { keepers, logs, casts, .. } => {
+            let heads = casts.len().saturating_mul(size_of::<CastHead>());
+            let logs = logs.len().saturating_mul(size_of::<LogState>());
+            logs.saturating_add(heads).saturating_add(keepers.len().saturating_mul(128))
+        }
+        CopyMessage::Cast(step) => {
+            let heads = step.heads.len().saturating_mul(size_of::<CastHead>());
+            step.entries.iter().fold(heads, |sum, entry| sum.saturating_add(entry.len()))
         }
         CopyMessage::Text { bytes, .. } => bytes.len(),
         CopyMessage::Attestation { attestation, .. } => attestation.to_bytes().len(),
@@ -23,8 +29,12 @@ pub(super) fn weight(message: &CopyMessage) -> usize {
             let attestations = credentials.attestations.iter().map(|it| it.to_bytes().len());
             proofs.chain(attestations).fold(0, usize::saturating_add)
         }
-        CopyMessage::Held { .. } | CopyMessage::Later { .. } => 0,
-        CopyMessage::Refused { what, .. } => what.len(),
+        CopyMessage::Held { .. }
+        | CopyMessage::Later { .. }
+        | CopyMessage::CastAnswered { answer: CastAnswer::Held { .. } | CastAnswer::Later, .. } => 0,
+        CopyMessage::Refused { what, .. } | CopyMessage::CastAnswered { answer: CastAnswer::Refused { what }, .. } => {
+            what.len()
+        }
         CopyMessage::Divided { proof, entries } => {
             let entries = entries.iter().map(|entry| entry.to_bytes().len());
             entries.fold(proof.to_bytes().len(), usize::saturating_add)

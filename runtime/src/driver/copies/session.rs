@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use super::accuse::Accusing;
 use super::attest::Attesting;
+use super::casts::Casting;
 use super::cost::{cost, size, weight};
 use super::fences::Fencing;
 use super::held::Shown;
 use super::writers::Later;
 use super::{Admitted, Brought, Copies};
-use crate::domain::copies::{CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
+use crate::domain::copies::{CastStep, CopyKind, CopyMessage, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{BlobId, LoomId, WriterKey};
 use crate::domain::limits::{
     COPY_ANSWER_BYTES_MAX, COPY_ANSWERS_WAITING_MAX, ENTRY_BYTES_MAX, LOG_COST_BYTES, SEGMENT_BYTES, TAKEN_BYTES_MAX,
     UNANSWERED_BYTES_MAX, WRITERS_MAX, WRITERS_PER_PEER_MAX,
 };
-use crate::domain::loom::{Head, Segment, SignedHead, text_ids};
+use crate::domain::loom::{CastHead, Head, Segment, SignedHead, text_ids};
 use crate::driver::fault::chain;
 use crate::ports::{LogState, StoreError, Taken};
 
@@ -37,6 +38,7 @@ enum Next {
     /// What vouches for a writer, which waits to be sent.
     Attestations,
     Segment(Box<Segment>),
+    Cast(CastStep),
 }
 
 /// How far one log is on the other side.
@@ -67,7 +69,7 @@ pub struct Session {
     pub(super) taken: BTreeMap<(LoomId, WriterKey), Head>,
     pub(super) shown: Shown,
     unanswered: VecDeque<(LoomId, WriterKey, u64, usize)>,
-    unanswered_bytes: usize,
+    pub(super) unanswered_bytes: usize,
     texts_sent: HashSet<BlobId>,
     /// What is to be sent before anything else, and what it weighs.
     out: VecDeque<CopyMessage>,
@@ -80,6 +82,7 @@ pub struct Session {
     pub(super) later: Later,
     pub(super) fencing: Fencing,
     pub(super) accusing: Accusing,
+    pub(super) casting: Casting,
 }
 
 impl Session {
@@ -109,6 +112,7 @@ impl Session {
             later: Later::default(),
             fencing: Fencing::default(),
             accusing: Accusing::default(),
+            casting: Casting::default(),
         };
         session.greet()?;
         session.copies.note_all(&session.peer, |state| {
@@ -148,7 +152,8 @@ impl Session {
             self.out_bytes = self.out.iter().map(weight).fold(0, usize::saturating_add);
         }
         self.haves.insert(loom);
-        self.push(CopyMessage::Have { loom, origin, keepers, logs });
+        let casts = if is_keeper { self.casts_here(loom)? } else { Vec::new() };
+        self.push(CopyMessage::Have { loom, origin, keepers, logs, casts });
         Ok(())
     }
 
@@ -194,10 +199,14 @@ impl Session {
     /// Ours: whatever the other side says wrong is answered.
     pub async fn hear(&mut self, message: CopyMessage) -> Result<(), StoreError> {
         match message {
-            CopyMessage::Have { loom, origin, keepers, logs } => {
+            CopyMessage::Have { loom, origin, keepers, logs, casts } => {
                 let heard = |name: Keeper| name.as_heard(&self.peer, self.copies.node());
                 let (origin, keepers) = (heard(origin), merged(keepers, heard));
-                self.meet(loom, &origin, &keepers, &logs)
+                self.meet(loom, &origin, &keepers, &logs)?;
+                if self.heard.contains(&loom) {
+                    self.shows_casts(loom, &casts);
+                }
+                Ok(())
             }
             CopyMessage::Text { loom, bytes } => {
                 if !self.heard.contains(&loom) || !self.copies.brings(&self.peer, cost(bytes.len(), 1)) {
@@ -207,6 +216,11 @@ impl Session {
             }
             CopyMessage::Attestation { loom, attestation } => self.attested(loom, *attestation),
             CopyMessage::Segment(segment) => self.take(*segment).await,
+            CopyMessage::Cast(step) => self.take_casts(*step).await,
+            CopyMessage::CastAnswered { loom, writer, cast, answer } => {
+                self.cast_answered(loom, (writer, cast), answer);
+                Ok(())
+            }
             CopyMessage::Held { loom, writer, head, kind } => self.held(loom, writer, head, kind),
             CopyMessage::Later { loom, writer } => {
                 // It says again what it has once it knows more.
@@ -323,7 +337,7 @@ impl Session {
     }
 
     /// Waits for the disk: after so much of one source, and where it is behind anyway. Returns whether it has caught up.
-    async fn has_room(&mut self, bytes: usize) -> Result<bool, StoreError> {
+    pub(super) async fn has_room(&mut self, bytes: usize) -> Result<bool, StoreError> {
         self.taken_bytes = self.taken_bytes.saturating_add(bytes);
         if self.taken_bytes > TAKEN_BYTES_MAX {
             self.flush().await?;
@@ -378,7 +392,7 @@ impl Session {
             self.refuse(loom, Some(writer), what);
             return Ok(());
         }
-        let signed = segment.signed;
+        let (signed, from) = (segment.signed, segment.from.sequence);
         let checked = match segment.check() {
             Ok(checked) => checked,
             Err(error) => {
@@ -392,6 +406,7 @@ impl Session {
             Ok(Taken::New(_) | Taken::Known) => {
                 self.touched(loom, writer, touches);
                 self.known(loom, writer, signed.head);
+                self.accusing.grows(loom, writer, from);
                 // Whoever sends it has it.
                 self.copies.note(loom, &self.peer, |state| {
                     let has = state.has.entry(writer).or_default();
@@ -464,9 +479,15 @@ impl Session {
     /// A failed write.
     pub async fn flush(&mut self) -> Result<(), StoreError> {
         self.keep_attested().await?;
-        if self.taken.is_empty() {
+        if self.taken.is_empty() && self.casting.taken.is_empty() {
             return Ok(());
         }
+        self.flush_logs().await?;
+        self.flush_casts().await?;
+        self.ask_again()
+    }
+
+    async fn flush_logs(&mut self) -> Result<(), StoreError> {
         let taken = std::mem::take(&mut self.taken);
         self.taken_bytes = 0;
         let looms: HashSet<LoomId> = taken.keys().map(|(loom, _)| *loom).collect();
@@ -483,11 +504,12 @@ impl Session {
                 let head = if here.sequence < came.sequence { here } else { came };
                 self.push(CopyMessage::Held { loom, writer, head, kind });
             }
+            self.compare_casts(loom).await?;
             self.members_kept(loom);
             // Whoever keeps it too can be sent it.
             self.copies.grown(loom);
         }
-        self.ask_again()
+        Ok(())
     }
 
     /// Says anew what is here of a loom in which something was put off and may be taken now.
@@ -521,6 +543,7 @@ impl Session {
                 return match next {
                     Next::Attestations => Ok(self.attesting.out.pop_front()),
                     Next::Segment(segment) => self.send(*segment),
+                    Next::Cast(step) => self.send_cast(step),
                 };
             }
             if is_kept && self.heard.contains(&loom) && self.tell_of(loom)? {
@@ -548,32 +571,54 @@ impl Session {
                 return Ok(Some(Next::Segment(Box::new(segment))));
             }
         }
-        Ok(None)
+        let Some(step) = self.next_cast(loom)? else { return Ok(None) };
+        Ok(Some(Next::Cast(step)))
     }
 
     fn send(&mut self, segment: Segment) -> Result<Option<CopyMessage>, StoreError> {
         let signed = segment.signed;
-        let mut bytes = size(&segment);
         self.known(signed.loom, signed.writer, signed.head);
-        let mut texts = Vec::new();
-        for id in segment.entries.iter().flat_map(|entry| text_ids(entry)) {
+        let bytes = self.send_texts(signed.loom, &segment.entries)?;
+        self.unanswered.push_back((signed.loom, signed.writer, signed.head.sequence, bytes));
+        self.push(CopyMessage::Segment(Box::new(segment)));
+        Ok(self.pop())
+    }
+
+    fn send_cast(&mut self, step: CastStep) -> Result<Option<CopyMessage>, StoreError> {
+        for head in &step.heads {
+            self.attest(step.loom, head.writer)?;
+        }
+        for attestation in std::mem::take(&mut self.attesting.out) {
+            self.push(attestation);
+        }
+        let bytes = self.send_texts(step.loom, &step.entries)?;
+        self.sends_cast(&step, bytes);
+        self.push(CopyMessage::Cast(Box::new(step)));
+        Ok(self.pop())
+    }
+
+    /// Puts the texts of entries on their way that were not sent yet. Returns how many bytes they and the entries have.
+    fn send_texts(&mut self, loom: LoomId, entries: &[Vec<u8>]) -> Result<usize, StoreError> {
+        let mut bytes = entries.iter().fold(0_usize, |sum, entry| sum.saturating_add(entry.len()));
+        for id in entries.iter().flat_map(|entry| text_ids(entry)) {
             if self.texts_sent.len() >= TEXTS_SENT_KEPT {
                 self.texts_sent.clear();
             }
             if self.texts_sent.insert(id)
-                && let Some(text) = self.copies.text(signed.loom, id)?
+                && let Some(text) = self.copies.text(loom, id)?
             {
                 bytes = bytes.saturating_add(text.len());
-                texts.push(CopyMessage::Text { loom: signed.loom, bytes: text });
+                self.push(CopyMessage::Text { loom, bytes: text });
             }
         }
         self.unanswered_bytes = self.unanswered_bytes.saturating_add(bytes);
-        self.unanswered.push_back((signed.loom, signed.writer, signed.head.sequence, bytes));
-        for text in texts {
-            self.push(text);
-        }
-        self.push(CopyMessage::Segment(Box::new(segment)));
-        Ok(self.pop())
+        Ok(bytes)
+    }
+
+    /// Whether the other side has the log of a cast head's writer as far as the head goes.
+    pub(super) fn has_logged(&self, loom: LoomId, head: &CastHead) -> bool {
+        let there = self.looms.get(&loom).and_then(|logs| logs.get(&head.writer));
+        there.is_some_and(|there| !there.refused && there.sent >= head.at.place)
     }
 }
 

@@ -43,11 +43,12 @@ impl Copies {
         let count = state.members_at.entry(loom).or_default();
         *count = count.saturating_add(1);
         state.principals.remove(&loom);
+        state.hosts.remove(&loom);
         drop(state);
         self.grown(loom);
     }
 
-    fn members_at(&self, loom: LoomId) -> u64 {
+    pub(super) fn members_at(&self, loom: LoomId) -> u64 {
         self.lock().members_at.get(&loom).copied().unwrap_or_default()
     }
 
@@ -76,6 +77,16 @@ impl Copies {
         if founds(segment) || writer == self.disk.writer() || self.disk.formerly()?.contains(&writer) {
             return Ok(true);
         }
+        self.is_member(loom, writer, waiting)
+    }
+
+    /// Whether a writer is the founder, or a member of the whole loom.
+    pub(super) fn is_member(
+        &self,
+        loom: LoomId,
+        writer: WriterKey,
+        waiting: &[Attestation],
+    ) -> Result<bool, StoreError> {
         let principals = self.principals(loom)?;
         let of_key = |key: WriterKey| -> Result<Vec<Attestation>, StoreError> {
             let mut all = self.attestations_of(loom, key)?;
@@ -120,6 +131,20 @@ pub(super) struct Later {
     looms: std::collections::HashMap<LoomId, u64>,
     /// The looms of which something was taken that may change who is a member, and is not on disk yet.
     changing: HashSet<LoomId>,
+}
+
+impl Later {
+    /// Something of a loom was put off, by what was known of its members.
+    pub(super) fn puts_off(&mut self, loom: LoomId, as_of: u64) {
+        self.looms.insert(loom, as_of);
+    }
+
+    /// Notes whether entries may change who is a member.
+    pub(super) fn may_change(&mut self, loom: LoomId, entries: &[Sealed]) {
+        if entries.iter().any(is_membership) {
+            self.changing.insert(loom);
+        }
+    }
 }
 
 impl Session {
