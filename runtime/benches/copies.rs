@@ -122,6 +122,10 @@ impl v1::node_server::Node for Sink {
         Err(Status::unimplemented(""))
     }
 
+    async fn copy_state(&self, _: Request<v1::CopyStateRequest>) -> Result<Response<v1::CopyStateResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         Err(Status::unimplemented(""))
     }
@@ -290,7 +294,7 @@ async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
             one.store.append(sealed).unwrap();
             one.store.sync(loom).await.unwrap();
             one.copies.grown(loom);
-            one.copies.acknowledged(loom).await.unwrap();
+            one.copies.acknowledged(loom, None).await.unwrap();
             times.push(start.elapsed());
         }
         let what = if acks == 0 { "an entry, durable here" } else { "an entry, durable here and there (acks = 1)" };

@@ -332,6 +332,10 @@ impl v1::node_server::Node for Host {
         none()
     }
 
+    async fn copy_state(&self, _: Request<v1::CopyStateRequest>) -> Result<Response<v1::CopyStateResponse>, Status> {
+        none()
+    }
+
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         none()
     }

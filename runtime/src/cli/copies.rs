@@ -9,23 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json as object;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::reading;
 use crate::adapters::store::{FileBook, FjallStore, MemoryStore, note_file};
-use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies};
+use crate::domain::copies::{CopyKind, Keeper, LoomCopies};
 use crate::domain::ids::{LoomId, NodeName, WriterKey};
 use crate::domain::limits::STATUS_BYTES_MAX;
+use crate::driver::arrange;
 use crate::driver::{Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime};
-use crate::ports::{Clock, CopyBook, StoreError};
+use crate::ports::{Clock, CopyBook, LoomStore, StoreError};
 
-use super::args::{CopyChoice, ReplicateArgs, StatusArgs};
+use super::args::{CopyChoice, ReplicateArgs};
+use super::copy_status::{self, Answer};
 use super::exit::{CliError, Exit};
 use super::names::find_loom;
-use super::output::print_json;
-use super::settings::{self, Sandboxed, Settings};
+use super::settings::{Sandboxed, Settings};
 use super::show::count;
 use super::{members, node, print, say};
 
@@ -89,18 +89,31 @@ pub(super) fn open(
 
 /// What the process that has the record knows of other keepers.
 #[derive(Debug, Serialize, Deserialize)]
-struct Told {
-    at_us: u64,
-    node: Keeper,
-    looms: BTreeMap<LoomId, BTreeMap<Keeper, ToldKeeper>>,
+pub(super) struct Told {
+    pub(super) at_us: u64,
+    pub(super) node: Keeper,
+    pub(super) looms: BTreeMap<LoomId, BTreeMap<Keeper, ToldKeeper>>,
+}
+
+impl Told {
+    /// Whether the process that has written it lives.
+    pub(super) fn is_live(&self, now_us: u64) -> bool {
+        now_us.saturating_sub(self.at_us) < STALE_US
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct ToldKeeper {
-    connected: bool,
-    has: BTreeMap<String, u64>,
-    durable: BTreeMap<String, u64>,
-    last_error: Option<String>,
+pub(super) struct ToldKeeper {
+    pub(super) connected: bool,
+    pub(super) has: BTreeMap<String, u64>,
+    pub(super) durable: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub(super) said_at_us: Option<u64>,
+    #[serde(default)]
+    pub(super) wrong_answers: u64,
+    pub(super) last_error: Option<String>,
+    #[serde(default)]
+    pub(super) last_error_at_us: Option<u64>,
 }
 
 impl From<KeeperState> for ToldKeeper {
@@ -110,7 +123,10 @@ impl From<KeeperState> for ToldKeeper {
             connected: state.connected,
             has: named(state.has),
             durable: named(state.durable),
+            said_at_us: state.said_at_us,
+            wrong_answers: state.wrong_answers,
             last_error: state.last_error,
+            last_error_at_us: state.last_error_at_us,
         }
     }
 }
@@ -146,7 +162,7 @@ fn write_down(copies: &Copies, folder: &Path, now_us: u64) {
     }
 }
 
-fn read_told(settings: &Settings) -> Option<Told> {
+pub(super) fn read_told(settings: &Settings) -> Option<Told> {
     let text = reading::bytes(&settings.data().join(STATUS_FILE), STATUS_BYTES_MAX).ok()?;
     serde_json::from_slice(&text).ok()
 }
@@ -223,7 +239,9 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
         Ok(store) => {
             let loom = find_loom(&*store, Some(&args.loom))?;
             node::reach(&args.to, None).await?;
-            let copies = open(settings, &store, Keeper::Local, Arc::new(ClientPolicy))?;
+            // The record of a node that does not run at the moment is that node's.
+            let own = read_told(settings).map_or(Keeper::Local, |told| told.node);
+            let copies = open(settings, &store, own, Arc::new(ClientPolicy))?;
             let target = node::keeper(&args.to)?;
             if !args.may.is_empty() {
                 let runtime = Settings::runtime_on(&settings.sandbox()?, "local", Arc::clone(&store) as _);
@@ -237,21 +255,23 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
             let Some(name) = target.node() else { return Ok(Exit::Done) };
             let wire = node::SocketLinks.link(name).await.map_err(node::node_error)?;
             let speaking = copies.converse(&target, wire);
-            tokio::select! {
+            // What it is sent it has once it says so of its own disk.
+            let kept = async {
+                copies.settled(loom, &target).await.map_err(CliError::fault)?;
+                let here = settings.reading_copies()?;
+                let what = copy_status::kept(None, &here, loom, (name, kind)).await;
+                what.map_err(|what| unfinished(&copies, loom, &target, &what))
+            };
+            let kept = tokio::select! {
                 ended = speaking => {
                     let what = ended.map_err(CliError::fault)?;
                     return Err(unfinished(&copies, loom, &target, &what));
                 }
-                settled = copies.settled(loom, &target) => { settled.map_err(CliError::fault)?; }
                 refused = refusal(&copies, loom, &target) => return Err(unfinished(&copies, loom, &target, &refused)),
-            }
+                kept = tokio::time::timeout(REPLICATE_WAIT, kept) => kept.unwrap_or_else(|_| Err(not_yet(loom, &target)))?,
+            };
             write_down(&copies, settings.data(), SystemClock::default().now_us());
-            let entries = copies.logs(loom).map_err(CliError::fault)?.iter().map(|log| log.head.sequence).sum();
-            print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
-            if let Some(what) = members::nobody_else(store as _, loom, &target.to_string()) {
-                say(&what);
-            }
-            Ok(Exit::Done)
+            replicated(store as _, loom, &target, &kept)
         }
         Err(error) if is_locked(&error) => replicate_by_its_process(settings, &args, kind, acks).await,
         Err(error) => Err(error),
@@ -266,16 +286,30 @@ pub(super) fn is_locked(error: &CliError) -> bool {
 /// The node that serves with this record, as far as it has written down that it lives.
 pub(super) fn serving(settings: &Settings) -> Option<String> {
     let told = read_told(settings)?;
-    let is_live = SystemClock::default().now_us().saturating_sub(told.at_us) < STALE_US;
-    (is_live && told.node != Keeper::Local).then_some(told.node.to_string())
+    (told.is_live(SystemClock::default().now_us()) && told.node != Keeper::Local).then_some(told.node.to_string())
 }
 
-const fn place(kind: CopyKind) -> &'static str {
+pub(super) const fn place(kind: CopyKind) -> &'static str {
     match kind {
         CopyKind::Disk => "on disk",
         CopyKind::Memory => "in memory only: gone when that node ends",
         CopyKind::None => "nowhere",
     }
+}
+
+fn not_yet(loom: LoomId, target: &Keeper) -> CliError {
+    let error = CliError::usage(anyhow::anyhow!("{target} does not have all of loom {loom} yet"));
+    CliError { exit: Exit::Peer, ..error }.hint("it goes on; `loom status` says how far it is")
+}
+
+/// Says what a keeper has, by its own word.
+fn replicated(store: Arc<dyn LoomStore>, loom: LoomId, target: &Keeper, kept: &Answer) -> Result<Exit, CliError> {
+    let entries = count(kept.entries, "entry", "entries");
+    print(&format!("{target} has {entries} of loom {loom}, {}", place(kept.kind)))?;
+    if let Some(what) = members::nobody_else(store, loom, &target.to_string()) {
+        say(&what);
+    }
+    Ok(Exit::Done)
 }
 
 async fn refusal(copies: &Copies, loom: LoomId, keeper: &Keeper) -> String {
@@ -306,14 +340,12 @@ async fn replicate_by_its_process(
 ) -> Result<Exit, CliError> {
     let loom = find_loom(&*settings.reading()?, Some(&args.loom))?;
     let book = FileBook::new(&settings.copies());
+    let began_us = SystemClock::default().now_us();
     let own = read_told(settings).map_or(Keeper::Local, |told| told.node);
     let known = book.load().map_err(CliError::fault)?.into_iter().find(|copies| copies.loom == loom);
     let mut copies = known.unwrap_or_else(|| LoomCopies::new(loom, &own));
     let target = node::keeper(&args.to)?;
-    copies.keep(&target, kind);
-    if let Some((acks, wait_ms)) = acks {
-        (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
-    }
+    arrange(&mut copies, &own, (&target, kind), acks).map_err(CliError::usage)?;
     if !args.may.is_empty() {
         members::admit_there(settings, loom, &args.to, &args.may).await?;
     }
@@ -323,180 +355,31 @@ async fn replicate_by_its_process(
         return Ok(Exit::Done);
     }
     say("the process that has the record does it; Ctrl-C leaves it to that");
-    let waited = tokio::time::timeout(REPLICATE_WAIT, async {
+    let Some(name) = target.node() else { return Ok(Exit::Done) };
+    let store = settings.reading_copies()?;
+    let by = own.node().map(ToString::to_string);
+    let kept = async {
         loop {
             tokio::time::sleep(TELL).await;
             let told = read_told(settings);
             let keeper = told.as_ref().and_then(|told| told.looms.get(&loom)).and_then(|all| all.get(&target));
             let Some(keeper) = keeper else { continue };
-            if let Some(what) = &keeper.last_error {
+            // What went wrong before is no answer to this.
+            let error = keeper.last_error.as_ref().filter(|_| keeper.last_error_at_us.is_some_and(|at| at >= began_us));
+            if let Some(what) = error {
                 return Err(what.clone());
             }
-            let logs = settings.reading().and_then(|store| store.logs(loom).map_err(CliError::fault));
-            let has =
-                |log: &LogState| keeper.has.get(&log.writer.to_string()).is_some_and(|&at| at >= log.head.sequence);
-            if keeper.connected && logs.is_ok_and(|logs| logs.iter().all(has)) {
-                return Ok(keeper.has.values().sum::<u64>());
+            if keeper.connected {
+                return copy_status::kept(by.as_deref(), &store, loom, (name, kind)).await;
             }
         }
-    });
-    match waited.await {
-        Ok(Ok(entries)) => {
-            print(&format!("{target} has {} of loom {loom}, {}", count(entries, "entry", "entries"), place(kind)))?;
-            if let Some(what) = members::nobody_else(settings.reading()?, loom, &target.to_string()) {
-                say(&what);
-            }
-            Ok(Exit::Done)
-        }
+    };
+    match tokio::time::timeout(REPLICATE_WAIT, kept).await {
+        Ok(Ok(kept)) => replicated(store as _, loom, &target, &kept),
         Ok(Err(what)) => {
             let error = CliError::usage(anyhow::anyhow!("{target} does not have all of loom {loom}: {what}"));
             Err(CliError { exit: Exit::Peer, ..error }.hint("it is tried again; `loom status` says how it is going"))
         }
-        Err(_) => {
-            let error = CliError::usage(anyhow::anyhow!("{target} does not have all of loom {loom} yet"));
-            Err(CliError { exit: Exit::Peer, ..error }.hint("it goes on; `loom status` says how far it is"))
-        }
+        Err(_) => Err(not_yet(loom, &target)),
     }
-}
-
-pub(super) fn status(settings: &Settings, args: &StatusArgs) -> Result<Exit, CliError> {
-    let store = settings.reading()?;
-    let loom = find_loom(&*store, args.loom.as_deref())?;
-    let folder = settings.folder();
-    let failed = |error| settings::store_error(error, &folder);
-    let logs = store.logs(loom).map_err(failed)?;
-    let proofs = store.proofs().map_err(failed)?;
-    let book = FileBook::new(&settings.copies()).load().map_err(failed)?;
-    let copies = book.into_iter().find(|copies| copies.loom == loom);
-    let told = read_told(settings);
-    let now_us = SystemClock::default().now_us();
-    let is_live = told.as_ref().is_some_and(|told| now_us.saturating_sub(told.at_us) < STALE_US);
-    let own = told.as_ref().map_or(Keeper::Local, |told| told.node.clone());
-    let of_keeper = |keeper: &Keeper| {
-        let keepers = told.as_ref().and_then(|told| told.looms.get(&loom));
-        let mut known = keepers.and_then(|keepers| keepers.get(keeper)).cloned().unwrap_or_default();
-        known.connected &= is_live;
-        known
-    };
-    let lag = |known: &ToldKeeper| {
-        let behind = |log: &LogState| {
-            log.head.sequence.saturating_sub(known.has.get(&log.writer.to_string()).copied().unwrap_or_default())
-        };
-        logs.iter().map(behind).sum::<u64>()
-    };
-    let keepers: Vec<(&Keeper, CopyKind, ToldKeeper)> = copies
-        .iter()
-        .flat_map(|copies| copies.others(&own))
-        .map(|(keeper, kind)| (keeper, kind, of_keeper(keeper)))
-        .collect();
-    let is_cheater = |writer: WriterKey| proofs.iter().any(|proof| (proof.loom, proof.writer) == (loom, writer));
-    if args.json {
-        let logs: Vec<_> = logs
-            .iter()
-            .map(|log| {
-                object!({
-                    "writer": log.writer.to_string(),
-                    "own": log.writer == store.writer(),
-                    "entries": log.head.sequence,
-                    "chain": crate::domain::ids::hex(&log.head.chain),
-                    "signed": log.signed.map(|signed| signed.head.sequence),
-                    "two_histories": is_cheater(log.writer),
-                })
-            })
-            .collect();
-        let keepers: Vec<_> = keepers
-            .iter()
-            .map(|(keeper, kind, known)| {
-                object!({
-                    "node": keeper, "kind": kind.as_str(), "connected": known.connected, "lag_entries": lag(known),
-                    "has": known.has, "durable": known.durable, "last_error": known.last_error,
-                })
-            })
-            .collect();
-        let acks = copies.as_ref().map_or(0, |copies| copies.acks);
-        print_json(&object!({ "loom": loom.to_string(), "acks": acks, "writers": logs, "keepers": keepers }))?;
-        return Ok(Exit::Done);
-    }
-    print(&format!("loom {loom}"))?;
-    for log in &logs {
-        let own = if log.writer == store.writer() { "  this node" } else { "" };
-        let signed =
-            log.signed.map_or_else(|| "not signed yet".to_owned(), |at| format!("signed to {}", at.head.sequence));
-        let cheats = if is_cheater(log.writer) { "  HAS SIGNED TWO HISTORIES" } else { "" };
-        let writer = log.writer.to_string();
-        let short = writer.get(..12).unwrap_or(&writer);
-        print(&format!(
-            "  writer {short}…  {:>7}  {signed}{own}{cheats}",
-            count(log.head.sequence, "entry", "entries")
-        ))?;
-    }
-    for (keeper, kind, known) in &keepers {
-        let state = if known.connected { "connected" } else { "not connected" };
-        let behind = match lag(known) {
-            0 => "has everything".to_owned(),
-            lag => format!("lacks {}", count(lag, "entry", "entries")),
-        };
-        print(&format!("  keeper {keeper:<12}  {:<6}  {state}, {behind}", kind.as_str()))?;
-        if let Some(what) = &known.last_error {
-            print(&format!("         last error: {what}"))?;
-        }
-    }
-    match &copies {
-        None => say("nobody else keeps it; `loom replicate LOOM --to NODE` changes that"),
-        Some(copies) if copies.acks > 0 => {
-            say(&format!("a turn is recorded once {} of them have it on disk", copies.acks));
-        }
-        Some(_) => {}
-    }
-    let kept_by = keepers.first().map_or_else(|| "NODE".to_owned(), |(keeper, ..)| keeper.to_string());
-    if let Some(what) = members::nobody_else(store, loom, &kept_by) {
-        say(&what);
-    }
-    Ok(Exit::Done)
-}
-
-/// Has another node recompute its copy, and compares how far it is with the one here.
-pub(super) async fn verify_at(settings: &Settings, loom: &str, node: &str, as_json: bool) -> Result<Exit, CliError> {
-    let here = settings.reading().ok();
-    let id = match (&here, loom.parse::<LoomId>()) {
-        (_, Ok(id)) => id,
-        (Some(store), Err(_)) => find_loom(&**store, Some(loom))?,
-        (None, Err(error)) => return Err(CliError::usage(error)),
-    };
-    let (nodes, whole) = node::reach(node, None).await?;
-    let verified = nodes.verify(whole.name().as_str(), id).await.map_err(node::node_error)?;
-    let logs = here.map(|store| store.logs(id)).transpose().map_err(CliError::fault)?.unwrap_or_default();
-    let lacks: u64 = logs
-        .iter()
-        .map(|log| {
-            let there = verified.logs.iter().find(|it| *it.writer == log.writer.as_bytes()[..]);
-            log.head.sequence.saturating_sub(there.map_or(0, |it| it.sequence))
-        })
-        .sum();
-    if as_json {
-        print_json(&object!({
-            "loom": id.to_string(), "node": whole, "entries": verified.entries, "blobs": verified.texts,
-            "lacks_entries": lacks, "findings": verified.findings,
-        }))?;
-    } else {
-        for finding in &verified.findings {
-            print(finding)?;
-        }
-        say(&format!(
-            "{whole}: {}, {} recomputed: {}{}",
-            count(verified.entries, "entry", "entries"),
-            count(verified.texts, "text", "texts"),
-            if verified.findings.is_empty() {
-                "clean".to_owned()
-            } else {
-                count(verified.findings.len() as u64, "finding", "findings")
-            },
-            if lacks == 0 {
-                String::new()
-            } else {
-                format!("; it lacks {} that are here", count(lacks, "entry", "entries"))
-            }
-        ));
-    }
-    Ok(if verified.findings.is_empty() { Exit::Done } else { Exit::Damaged })
 }

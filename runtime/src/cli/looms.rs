@@ -20,7 +20,7 @@ use super::names::{find_entity, find_loom, short_digits};
 use super::output::{Page, print_json, print_page};
 use super::settings::{self, Settings};
 use super::show::{count, indent};
-use super::{copies, exporting, members, timetravel};
+use super::{copies, copy_status, exporting, members, timetravel};
 use super::{print, say};
 
 /// So many entries that are put aside are named; `loom verify` names up to a thousand.
@@ -72,12 +72,12 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
         LoomCommand::Diff(args) => timetravel::diff(settings, &args),
         LoomCommand::Adopt { entity } => timetravel::adopt(settings, &entity).await,
         LoomCommand::Replicate(args) => copies::replicate(settings, args).await,
-        LoomCommand::Status(args) => copies::status(settings, &args),
+        LoomCommand::Status(args) => copy_status::status(settings, &args).await,
         LoomCommand::Members { loom, json } => members::list(settings, loom.as_deref(), json),
         LoomCommand::Admit(args) => members::admit(settings, args).await,
         LoomCommand::Expel(args) => members::expel(settings, args).await,
         LoomCommand::Verify { loom: Some(loom), node: Some(node), json } => {
-            copies::verify_at(settings, &loom, &node, json).await
+            copy_status::verify_at(settings, &loom, &node, json).await
         }
         LoomCommand::Verify { loom, json, .. } => verify(settings, loom.as_deref(), json),
         LoomCommand::Reward { loom, entry, value, by } => {

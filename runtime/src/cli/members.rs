@@ -105,6 +105,18 @@ pub(super) fn about(store: Arc<dyn LoomStore>, loom: LoomId) -> Option<Members> 
     Runtime::new(store, media, Arc::new(SystemClock::default()), "local").members(loom).ok()
 }
 
+/// Who else may go on with a loom if this node is lost.
+pub(super) fn who_goes_on(store: Arc<dyn LoomStore>, loom: LoomId) -> Vec<Principal> {
+    let Some(members) = about(store, loom) else { return Vec::new() };
+    let adopt = members.members.iter().filter(|member| member.scope.is_none() && member.rights.has(Right::Adopt));
+    let mut all: Vec<Principal> =
+        members.founder.into_iter().chain(adopt.map(|member| member.principal.clone())).collect();
+    all.retain(|principal| Some(principal) != members.this_node.as_ref());
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Whether somebody else may go on with a loom if this node is lost; else what is said about it.
 pub(super) fn nobody_else(store: Arc<dyn LoomStore>, loom: LoomId, named: &str) -> Option<String> {
     let members = about(store, loom)?;

@@ -9,6 +9,7 @@ mod check;
 pub mod config;
 mod config_show;
 mod copies;
+mod copy_status;
 mod exit;
 mod exporting;
 mod familiar;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use tracing_subscriber::EnvFilter;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::store::{FjallStore, MemoryStore, StoreOptions, replace_file};
+use crate::adapters::store::{FjallStore, MemoryStore, ReadingStore, StoreOptions, replace_file};
 use crate::adapters::wasm::{Guests, Javascript, Sandbox, Shelf, ShelfError, read_guest_file};
 use crate::adapters::{private, reading};
 use crate::domain::copies::LOCAL;
@@ -151,13 +151,17 @@ impl Settings {
 
     /// The record, for reading: also while another process writes.
     pub(super) fn reading(&self) -> Result<Arc<dyn LoomStore>, CliError> {
+        self.reading_copies().map(|store| store as _)
+    }
+
+    /// The same, with the logs of others that are kept in it.
+    pub(super) fn reading_copies(&self) -> Result<Arc<ReadingStore>, CliError> {
         let folder = self.loom_folder();
         if !self.has_record()? {
             return Err(CliError::usage(anyhow::anyhow!("there is no record in {}", folder.display()))
                 .hint("`cantrip-runtime cast` makes one"));
         }
-        let store = FjallStore::open_reading(&folder).map_err(|error| store_error(error, &self.data))?;
-        Ok(store)
+        FjallStore::open_reading(&folder).map_err(|error| store_error(error, &self.data))
     }
 
     /// Whether there is a record. A folder that cannot be looked into is an error, and not an empty one.

@@ -46,8 +46,13 @@ pub enum CopyError {
         loom: LoomId,
     },
     /// More acknowledgements than there are disks.
-    #[error("{acks} acknowledgements are asked for, and {disks} of its other keepers keep it on disk")]
+    #[error(
+        "a turn of loom {loom} would wait for {acks} other disks (acks), and {disks} of its keepers keep it on disk: have more of them keep \
+         it, or ask for fewer with --acks"
+    )]
     Acks {
+        /// The loom.
+        loom: LoomId,
         /// What was asked for.
         acks: u32,
         /// How many there could be.
@@ -160,6 +165,32 @@ enum Brought {
     New,
     /// It would be one more than its share.
     TooMany,
+}
+
+/// Has a loom kept by a node in this way from now on, as `node` has it kept. A turn of it is recorded once `acks` others have it on
+/// disk; it waits for them so many milliseconds, or, with 0, as long as it takes.
+///
+/// # Errors
+/// Too many keepers, or more acknowledgements than disks.
+pub fn arrange(
+    copies: &mut LoomCopies,
+    node: &Keeper,
+    (with, kind): (&Keeper, CopyKind),
+    acks: Option<(u32, u64)>,
+) -> Result<(), CopyError> {
+    let loom = copies.loom;
+    if !copies.keepers.contains_key(with) && copies.keepers.len() >= KEEPERS_MAX {
+        return Err(CopyError::TooMany { loom });
+    }
+    copies.keep(with, kind);
+    if let Some((acks, wait_ms)) = acks {
+        (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
+    }
+    let disks = copies.others(node).filter(|(_, kind)| *kind == CopyKind::Disk).count();
+    if usize::try_from(copies.acks).unwrap_or(usize::MAX) > disks {
+        return Err(CopyError::Acks { loom, acks: copies.acks, disks });
+    }
+    Ok(())
 }
 
 /// Does work that waits for the disk, not on a thread that serves.
@@ -317,20 +348,7 @@ impl Copies {
         kind: CopyKind,
         acks: Option<(u32, u64)>,
     ) -> Result<(), CopyError> {
-        self.change(loom, |copies| {
-            if !copies.keepers.contains_key(with) && copies.keepers.len() >= KEEPERS_MAX {
-                return Err(CopyError::TooMany { loom });
-            }
-            copies.keep(with, kind);
-            if let Some((acks, wait_ms)) = acks {
-                (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
-            }
-            let disks = copies.others(&self.node).filter(|(_, kind)| *kind == CopyKind::Disk).count();
-            if usize::try_from(copies.acks).unwrap_or(usize::MAX) > disks {
-                return Err(CopyError::Acks { acks: copies.acks, disks });
-            }
-            Ok(())
-        })
+        self.change(loom, |copies| arrange(copies, &self.node, (with, kind), acks))
     }
 
     fn change(

@@ -336,7 +336,11 @@ pub(super) fn failed(peer: &NodeAddress, status: &Status) -> PeerError {
         | Code::Aborted
         | Code::Internal
         | Code::Unavailable
-        | Code::DataLoss => PeerError::Unreachable { node, what: chain(status) },
+        | Code::DataLoss => {
+            // What a node says itself is said as it is; of a broken connection the causes say more.
+            let is_said = std::error::Error::source(status).is_none() && !text.is_empty();
+            PeerError::Unreachable { node, what: if is_said { text } else { chain(status) } }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod certificate;
 mod client;
 mod connection;
 mod convert;
+mod copied;
 mod copied_casts;
 mod credentials;
 mod deploy;
@@ -32,6 +33,7 @@ pub use certificate::{
 };
 pub use client::{PeerLimits, PeerNodes, Way};
 pub use connection::ConnectionLimits;
+pub use copied::CopyState;
 pub use deploy::{DeployError, Deployed, Package};
 pub use identity::{Identity, IdentityError, next_key};
 pub use net::{BoxIo, Net, TcpNet};

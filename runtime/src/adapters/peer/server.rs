@@ -127,7 +127,7 @@ pub enum ServeError {
 #[derive(Debug, Clone)]
 pub struct NodeServer {
     pub(super) casts: Casts,
-    hosting: Arc<dyn Hosting>,
+    pub(super) hosting: Arc<dyn Hosting>,
     first_message_max: Duration,
     streams: TaskTracker,
     closing: CancellationToken,
@@ -242,7 +242,7 @@ impl NodeServer {
         })
     }
 
-    fn caller<T>(&self, request: &Request<T>) -> Result<(Caller, Terms), Status> {
+    pub(super) fn caller<T>(&self, request: &Request<T>) -> Result<(Caller, Terms), Status> {
         let caller = request.extensions().get::<Arc<Caller>>().cloned();
         let caller = caller.ok_or_else(|| Status::unauthenticated("nobody is known to be at the other end"))?;
         // The judge before every service has asked too; the file may have changed since.
@@ -257,7 +257,7 @@ impl NodeServer {
     }
 
     /// The peer that a client of this node means, where it does not mean this node.
-    fn peer<T>(&self, request: &Request<T>, node: &str) -> Result<Option<Arc<PeerNodes>>, Status> {
+    pub(super) fn peer<T>(&self, request: &Request<T>, node: &str) -> Result<Option<Arc<PeerNodes>>, Status> {
         let (_, terms) = self.caller(request)?;
         if self.is_own(node) {
             return Ok(None);
@@ -478,31 +478,15 @@ impl Node for NodeServer {
         Ok(Response::new(v1::ChangeMembersResponse { entry, refused }))
     }
 
+    async fn copy_state(
+        &self,
+        request: Request<v1::CopyStateRequest>,
+    ) -> Result<Response<v1::CopyStateResponse>, Status> {
+        super::copied::answer(self.copy_state_of(request).await)
+    }
+
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
-        let (caller, terms) = self.caller(&request)?;
-        if let Some(peers) = self.peer(&request, &request.get_ref().node)? {
-            let v1::VerifyRequest { loom, node, .. } = request.into_inner();
-            let verified = peers.verify_at(&node, &loom, true).await.map_err(|error| passed_back(&error))?;
-            return Ok(Response::new(verified));
-        }
-        let request = request.into_inner();
-        let loom = request.loom.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-        let peer = speaker(&caller, request.client);
-        let copies = self.hosting.copies().filter(|copies| copies.is_keeper(loom, &peer));
-        let copies = copies.ok_or_else(|| {
-            Status::permission_denied(format!(
-                "{} keeps no copies of this loom for {peer}",
-                self.casts.runtime().node()
-            ))
-        })?;
-        let verified = terms.slots.verifications().run(self.casts.clock(), move || copies.verify(loom)).await;
-        let verified = verified.map_err(|what| Status::resource_exhausted(format!("`{caller}`: {what}")))?;
-        let verified = verified.map_err(|error| Status::internal(error.to_string()))?;
-        let (verified, logs) = verified.map_err(|error| {
-            tracing::error!(%error, "a copy cannot be read");
-            Status::internal("the host cannot read its record")
-        })?;
-        Ok(Response::new(sync::verified(&verified, &logs)))
+        super::copied::answer(self.verified(request).await)
     }
 
     async fn list_guests(

@@ -26,7 +26,7 @@ use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::{Attestation, MemberRecord, ProofError, ProvedEntry, RecordError, Rights, Succession};
 use crate::domain::remote::Credentials;
 use crate::driver::{CopyWire, Linking, weighed};
-use crate::ports::{BoxFuture, Finding, PeerError, Verified};
+use crate::ports::{BoxFuture, PeerError};
 
 /// 16 messages wait on either side of the wire: a segment is up to 2 MiB.
 const WAITING: usize = 16;
@@ -95,7 +95,7 @@ fn keepers_from(keepers: Vec<v1::Keeper>) -> Result<Keepers, Unreadable> {
     keepers.into_iter().map(keeper).collect()
 }
 
-fn log_to(log: &LogState) -> v1::LogHead {
+pub(super) fn log_to(log: &LogState) -> v1::LogHead {
     let signed = log.signed.as_ref();
     v1::LogHead {
         writer: Bytes::copy_from_slice(log.writer.as_bytes()),
@@ -107,7 +107,7 @@ fn log_to(log: &LogState) -> v1::LogHead {
     }
 }
 
-fn log_from(loom: LoomId, log: &v1::LogHead) -> Result<LogState, Unreadable> {
+pub(super) fn log_from(loom: LoomId, log: &v1::LogHead) -> Result<LogState, Unreadable> {
     let writer = writer(&log.writer)?;
     let head = Head { sequence: log.sequence, chain: array("chain", &log.chain)? };
     let signed = match log.signed_sequence {
@@ -326,29 +326,7 @@ pub(super) fn wire(messages: Streaming<v1::CopyMessage>) -> (CopyWire, mpsc::Rec
     (CopyWire { out, incoming, guard: Box::new(Ears(ears.abort_handle())) }, said)
 }
 
-/// What a verification found, as it travels.
-pub(super) fn verified(verified: &Verified, logs: &[LogState]) -> v1::VerifyResponse {
-    let finding = |it: &Finding| match it.sequence {
-        Some(sequence) => format!("entry {sequence}: {}", it.what),
-        None => it.what.clone(),
-    };
-    v1::VerifyResponse {
-        entries: verified.entries,
-        texts: verified.blobs,
-        findings: verified.findings.iter().map(finding).collect(),
-        logs: logs.iter().map(log_to).collect(),
-    }
-}
-
 impl PeerNodes {
-    /// Has a peer recompute its copy of a loom.
-    ///
-    /// # Errors
-    /// A peer that is not known, cannot be reached, or keeps no such copy for whoever asks.
-    pub async fn verify(&self, node: &str, loom: LoomId) -> Result<v1::VerifyResponse, PeerError> {
-        self.verify_at(node, &loom.to_string(), false).await
-    }
-
     /// Has this machine's own node adopt an entity.
     ///
     /// # Errors
@@ -378,19 +356,6 @@ impl PeerNodes {
         let request = v1::ChangeMembersRequest { loom: loom.to_string(), who, rights, by };
         let mut asked = self.client(&peer).await?;
         self.answer(&peer, asked.change_members(request)).await
-    }
-
-    pub(super) async fn verify_at(
-        &self,
-        node: &str,
-        loom: &str,
-        client: bool,
-    ) -> Result<v1::VerifyResponse, PeerError> {
-        let peer = self.find(node)?.clone();
-        let request = v1::VerifyRequest { loom: loom.to_owned(), node: self.passed_on_to(&peer), client };
-        let mut asked = self.client(&peer).await?;
-        // A long record takes its time: the connection's own heartbeat says whether the peer is there.
-        asked.verify(request).await.map(tonic::Response::into_inner).map_err(|status| failed(&peer, &status))
     }
 
     /// Begins a conversation with a peer; `said` is everything that is said to it, by a client of this node or by itself.

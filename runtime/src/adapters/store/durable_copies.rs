@@ -44,7 +44,7 @@ impl KnownLog for (&FjallStore, Log, Head) {
 }
 
 /// The chain at a place of a log: from the nearest signed head before it.
-fn chain_at(database: &Database, log: Log, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+pub(super) fn chain_at(database: &Database, log: Log, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
     let mut head = database.signed_until(log, sequence)?.map(|signed| signed.head).unwrap_or_default();
     if head.sequence < sequence {
         database.raw_from(log, head.sequence.saturating_add(1), |at, id, _| {

@@ -28,6 +28,14 @@ pub struct ReadingStore {
 }
 
 impl ReadingStore {
+    /// The chain of a log at a place; nothing if it is not that long here.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn chain_at(&self, loom: LoomId, writer: WriterKey, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        durable_copies::chain_at(&self.copied.database, Log { loom, writer }, sequence)
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let folder = Folder(path);
         folder.has_own_files()?;

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
+use tokio::net::UnixStream;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::peer::{PeerLimits, PeerNodes, Way};
@@ -30,32 +34,47 @@ use super::sockets;
 /// Stands for whichever node answers at a socket.
 const PROBE: &str = "node@local:0";
 
+/// 3 s. A node of this machine that does not say who it is for so long is passed over: it may be stopped.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// The node that is meant, and the way to it: its own socket, or that of another node of this machine that knows it.
 pub(in crate::cli) async fn reach(
     node: &str,
     limits: Option<PeerLimits>,
 ) -> Result<(Arc<PeerNodes>, NodeAddress), CliError> {
-    let folder = sockets::folder()?;
     let limits = limits.unwrap_or_default();
     let mut known: Vec<NodeAddress> = Vec::new();
     let mut through = None;
-    for path in sockets::all(&folder) {
-        // What a node that has gone has left behind answers nothing.
-        let Some((own, peers)) = described(&path, limits).await else { continue };
+    let folder = sockets::folder()?;
+    let own = each_described(limits, |path, own, peers| {
         if own.is_meant_by(node) {
-            return Ok((PeerNodes::new(vec![own.clone()], Way::Socket(path), limits), own));
+            return Some((path.to_owned(), own.clone()));
         }
         if let Some(peer) = peers.iter().find(|peer| peer.is_meant_by(node)) {
-            through.get_or_insert((path, peer.clone()));
+            through.get_or_insert((path.to_owned(), peer.clone()));
         }
-        known.push(own);
-        known.extend(peers);
+        known.push(own.clone());
+        known.extend(peers.iter().cloned());
+        None
+    });
+    if let Some((path, own)) = own.await {
+        return Ok((PeerNodes::new(vec![own.clone()], Way::Socket(path), limits), own));
     }
     if let Some((path, peer)) = through {
         return Ok((PeerNodes::new(vec![peer.clone()], Way::Socket(path), limits), peer));
     }
     known.sort();
     known.dedup();
+    // Of one that has ended its socket takes no connection.
+    let mut silent = None;
+    for path in sockets::all(&folder).into_iter().filter(|path| sockets::is_of(path, node)) {
+        silent = silent.or(UnixStream::connect(&path).await.ok());
+    }
+    if silent.is_some() {
+        let what = format!("the node {node} of this machine did not say who it is within {} s", SILENCE.as_secs());
+        let error = CliError::usage(anyhow::anyhow!(what)).hint("it may be stopped (SIGSTOP), or have too much to do");
+        return Err(CliError { exit: Exit::Peer, ..error });
+    }
     let error = if known.is_empty() {
         CliError::usage(anyhow::anyhow!("no node runs on this machine, so {node} cannot be reached")).hint(
             "start one: `cantrip-runtime serve --config NODE.toml`; `cantrip-runtime cluster init` makes the file",
@@ -65,6 +84,45 @@ pub(in crate::cli) async fn reach(
         CliError::usage(anyhow::anyhow!("the nodes of this machine know no node `{node}`; they know {known}"))
     };
     Err(CliError { exit: Exit::Peer, ..error })
+}
+
+/// A node, by the way of the node of this machine that serves a record; another way, where that one does not know it or is not there.
+pub(in crate::cli) async fn reach_by(
+    serving: Option<&str>,
+    node: &str,
+) -> Result<(Arc<PeerNodes>, NodeAddress), CliError> {
+    let limits = PeerLimits::default();
+    let Some(serving) = serving else { return reach(node, None).await };
+    let found = each_described(limits, |path, own, peers| {
+        let peer = peers.iter().find(|peer| peer.is_meant_by(node)).filter(|_| own.is_meant_by(serving));
+        peer.map(|peer| (path.to_owned(), peer.clone()))
+    });
+    match found.await {
+        Some((path, peer)) => Ok((PeerNodes::new(vec![peer.clone()], Way::Socket(path), limits), peer)),
+        None => reach(node, None).await,
+    }
+}
+
+/// Asks the nodes of this machine all at once who they are, until what one of them says is what is looked for.
+async fn each_described<T>(
+    limits: PeerLimits,
+    mut wanted: impl FnMut(&Path, &NodeAddress, &[NodeAddress]) -> Option<T>,
+) -> Option<T> {
+    let paths = sockets::all(&sockets::folder().ok()?);
+    let asked = paths.into_iter().map(|path| async move {
+        // What a node that has gone has left behind answers nothing.
+        let described = described(&path, limits).await;
+        described.map(|(own, peers)| (path, own, peers))
+    });
+    let mut asked: FuturesUnordered<_> = asked.collect();
+    while let Some(described) = asked.next().await {
+        if let Some((path, own, peers)) = described
+            && let Some(found) = wanted(&path, &own, &peers)
+        {
+            return Some(found);
+        }
+    }
+    None
 }
 
 /// The way of a client's own record to keepers: through the nodes of this machine.
@@ -80,6 +138,8 @@ pub(in crate::cli) fn keeper(node: &str) -> Result<Keeper, CliError> {
 /// Which node answers at a socket, and its peers.
 async fn described(path: &Path, limits: PeerLimits) -> Option<(NodeAddress, Vec<NodeAddress>)> {
     let probe: NodeAddress = PROBE.parse().ok()?;
+    // A node that is there says who it is at once: one that is stopped holds nobody up.
+    let limits = PeerLimits { rpc: limits.rpc.min(SILENCE), ..limits };
     let nodes = PeerNodes::new(vec![probe.clone()], Way::Socket(path.to_owned()), limits);
     let described = nodes.describe(probe.name().as_str()).await.ok()?;
     let peers = described.peers.iter().filter_map(|peer| peer.parse().ok()).collect();

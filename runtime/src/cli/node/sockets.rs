@@ -19,6 +19,13 @@ pub(super) fn socket(folder: &Path, whole: &str) -> PathBuf {
     folder.join(format!("{}.sock", whole.replace(['/', ':'], "_")))
 }
 
+/// Whether a socket has the name of a node, whichever node has left it there. `node` is its name, with its address or without.
+pub(super) fn is_of(path: &Path, node: &str) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let whole = node.replace(['/', ':'], "_");
+    stem == whole || stem.split_once('@').is_some_and(|(name, _)| name == node)
+}
+
 /// Makes the folder, closes it to others, and refuses one of another user.
 pub(super) fn ready(folder: &Path) -> io::Result<()> {
     private::make_folder(folder)

@@ -253,7 +253,7 @@ impl Session {
         let what =
             format!("writer {writer} has signed two histories: nothing is taken of it from its entry {place} on");
         tracing::error!(%loom, %writer, place, peer = %self.peer, "a writer has signed two histories");
-        self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
+        self.failed(loom, &what);
         // It has something of that writer.
         self.looms.entry(loom).or_default().entry(writer).or_default();
         self.push(CopyMessage::Refused { loom, writer: Some(writer), what });

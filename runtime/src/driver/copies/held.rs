@@ -26,9 +26,15 @@ pub struct KeeperState {
     pub wrong_answers: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+    /// When that was, in microseconds since 1970.
+    pub last_error_at_us: Option<u64>,
 }
 
 impl KeeperState {
+    pub(super) fn fail(&mut self, now_us: u64, what: String) {
+        (self.last_error, self.last_error_at_us) = (Some(what), Some(now_us));
+    }
+
     /// Counts what a keeper says that it has, where it keeps it so.
     fn count(&mut self, now_us: u64, kind: CopyKind, logs: impl IntoIterator<Item = (WriterKey, u64)>) {
         self.said_at_us = Some(now_us);
@@ -108,9 +114,10 @@ impl Session {
     pub(super) fn answers_wrong(&self, loom: LoomId, what: String) {
         let detail = format!("loom {loom}: {what}");
         self.copies.refusals.note(&self.peer, "what a keeper says that it has does not count", &detail);
+        let now_us = self.copies.clock.now_us();
         self.copies.note(loom, &self.peer, |state| {
             state.wrong_answers = state.wrong_answers.saturating_add(1);
-            state.last_error = Some(what);
+            state.fail(now_us, what);
         });
     }
 

@@ -205,7 +205,8 @@ impl Copies {
                 }
                 Err(error) => chain(&error),
             };
-            self.note_all(&keeper, |state| state.last_error = Some(what.clone()));
+            let now_us = self.clock.now_us();
+            self.note_all(&keeper, |state| state.fail(now_us, what.clone()));
             self.clock.sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
         }

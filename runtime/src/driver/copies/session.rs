@@ -117,7 +117,7 @@ impl Session {
         session.greet()?;
         session.copies.note_all(&session.peer, |state| {
             state.connected = true;
-            state.last_error = None;
+            (state.last_error, state.last_error_at_us) = (None, None);
         });
         Ok(session)
     }
@@ -247,7 +247,7 @@ impl Session {
                 }
                 let detail = format!("loom {loom}: {what}");
                 self.copies.refusals.note(&self.peer, "a peer did not take what was sent", &detail);
-                self.copies.note(loom, &self.peer, |state| state.last_error = Some(what));
+                self.failed(loom, &what);
                 Ok(())
             }
         }
@@ -452,12 +452,17 @@ impl Session {
         self.shown.up_to(loom, writer, head.sequence);
     }
 
+    pub(super) fn failed(&self, loom: LoomId, what: &str) {
+        let now_us = self.copies.clock.now_us();
+        self.copies.note(loom, &self.peer, |state| state.fail(now_us, what.to_owned()));
+    }
+
     fn refuse(&mut self, loom: LoomId, writer: Option<WriterKey>, what: String) {
         let detail = format!("loom {loom}: {what}");
         self.copies.refusals.note(&self.peer, "what a peer sent was refused", &detail);
         // Nothing is remembered of looms that are not kept together with it.
         if self.looms.contains_key(&loom) {
-            self.copies.note(loom, &self.peer, |state| state.last_error = Some(what.clone()));
+            self.failed(loom, &what);
         }
         self.push(CopyMessage::Refused { loom, writer, what });
     }
