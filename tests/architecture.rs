@@ -265,11 +265,9 @@ fn entries_are_read_for_decisions_in_one_place() {
         raw,
         [
             "cli/names.rs",              // ids, to find one by a part of it
-            "driver/admitting.rs",       // an admission for the same host, so that it is not given twice
             "driver/copies.rs",          // whether anything is here, and whom this node's own entries name
             "driver/foreign.rs",         // what makes up a thread that is handed on with its proofs, of what counts
             "driver/hosting/resumed.rs", // this node's own openings and ends; who owns them is asked of the tree
-            "driver/intake.rs",          // what has come of a cast
             "driver/members.rs",         // how far a cast is here
             "driver/read_loom.rs",       // shown to the entity itself
             "driver/recorder.rs",        // the founding entry, which shows by itself what it is

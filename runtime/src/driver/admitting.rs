@@ -6,12 +6,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::domain::ids::{EntityId, EntryId, WriterKey};
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::{ADMISSION_DEPTH_MAX, RECEIVED_BYTES_MAX};
-use crate::domain::loom::{Body, Minted, Sealed};
+use crate::domain::loom::{Body, Minted};
 use crate::domain::members::{Admitted, CheckedProof, LogEnd, Right, Scope, Settled};
 use crate::domain::remote::{Credentials, HostIdentity, MEMBERS, Order};
-use crate::ports::{Home, PeerError, Peers, RemoteEnd};
+use crate::domain::steps;
+use crate::ports::{By, Home, LoomStore, PeerError, Peers, RemoteEnd, StoreError};
 
 use super::fault::Fault;
 use super::intake::Intake;
@@ -20,6 +21,9 @@ use super::vouching::vouching;
 
 /// 256 ends: with about 150 bytes each they are well within the 64 KiB of an entry. A cast of more writers is settled with several.
 const ENDS_SETTLED_AT_ONCE: usize = 256;
+
+/// 1 024 entries, as many as a segment has. So many of a log are looked through at once.
+const ENTRIES_READ: usize = 1_024;
 
 /// What a host is admitted for.
 #[derive(Debug)]
@@ -108,7 +112,13 @@ impl Child {
             by: None,
             note: None,
         };
-        let known_before = if may_be_known { admitted_before(loom, &scope)? } else { None };
+        let known_before = if may_be_known {
+            // What was given and ended before is read from what is durable.
+            loom.sync().await?;
+            loom.given()?.of(&scope)
+        } else {
+            None
+        };
         let admission = known_before.map_or_else(|| loom.admit(delegated, admitted), Ok)?;
         // What the host is shown has to be there whatever becomes of this node, and so has what the child follows.
         loom.sync().await?;
@@ -122,19 +132,46 @@ impl Child {
     }
 }
 
-/// The admission that this node has written for the same before, and that it has not ended since.
-fn admitted_before(loom: &Loom, scope: &Scope) -> Result<Option<EntryId>, Fault> {
-    let own = loom.store().writer();
-    let all = loom.store().entries(loom.id())?;
-    let same = |sealed: &&Sealed| {
-        let Body::Admitted(admitted) = &sealed.entry.body else { return false };
-        sealed.entry.writer == own && admitted.scope.as_ref() == Some(scope)
-    };
-    let ended = all.iter().filter(|sealed| sealed.entry.writer == own).filter_map(|sealed| {
-        if let Body::Settled(settled) = &sealed.entry.body { Some(settled.admission) } else { None }
-    });
-    let ended: HashSet<EntryId> = ended.collect();
-    Ok(all.iter().rev().filter(same).map(|sealed| sealed.id).find(|id| !ended.contains(id)))
+/// The admissions for casts that this node has written into a loom, and which of them it has ended.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// Up to where this node's log was read, and under which key.
+    to: u64,
+    writer: Option<WriterKey>,
+    all: Vec<(Scope, EntryId)>,
+    ended: HashSet<EntryId>,
+}
+
+impl Given {
+    /// Reads what this node has written since the last time.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub(super) fn go_on(&mut self, store: &dyn LoomStore, loom: LoomId) -> Result<(), StoreError> {
+        let own = store.writer();
+        if self.writer != Some(own) {
+            *self = Self { writer: Some(own), ..Self::default() };
+        }
+        loop {
+            let read = store.recorded(loom, By::ThisNode, self.to, ENTRIES_READ)?;
+            let Some((last, _)) = read.last() else { return Ok(()) };
+            self.to = *last;
+            steps::count(read.len() as u64);
+            for (_, sealed) in read {
+                if let Body::Admitted(admitted) = &sealed.entry.body {
+                    self.all.extend(admitted.scope.map(|scope| (scope, sealed.id)));
+                } else if let Body::Settled(settled) = &sealed.entry.body {
+                    self.ended.insert(settled.admission);
+                }
+            }
+        }
+    }
+
+    /// The admission for the same that this node has not ended since.
+    pub(super) fn of(&self, scope: &Scope) -> Option<EntryId> {
+        let same = self.all.iter().rev().filter(|(given, _)| given == scope);
+        same.map(|(_, id)| *id).find(|id| !self.ended.contains(id))
+    }
 }
 
 /// What shows a host that an admission holds: the entries from the loom's founding to it, and what vouches for their writers' keys.

@@ -1,19 +1,26 @@
 //! What may be recorded of what a host sends: the entries of one cast, each behind what it follows, and nothing that would make the
 //! loom here unreadable. A host is not trusted: it writes in its own name, about its own entities, and about nothing else.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::domain::ids::{EntityId, EntryId};
+use crate::domain::ids::{EntityId, EntryId, LoomId};
 use crate::domain::limits::{NEAR_UNCOVERED_BYTES_MAX, NEAR_UNCOVERED_ENTRIES_MAX, RECEIVED_BYTES_MAX};
 use crate::domain::loom::{Blob, Body, CastFamily, CastHead, CastHeadError, CastStream, Head, Opened, Sealed};
 use crate::domain::members::LogEnd;
-use crate::ports::{HomeError, LogState, StoreError};
+use crate::domain::steps;
+use crate::ports::{By, HomeError, LogState, LoomStore, StoreError};
 
 use super::copies::Hearing;
 use super::divided;
 use super::fault::Fault;
 use super::recorder::Loom;
+
+/// 16 casts. So many are remembered of each loom that is written at the moment; what was read of another is read again.
+const INTAKES_KEPT: usize = 16;
+/// 64 steps, and 1 024 entries as a segment has: so much of a record is looked through at once.
+const STEPS_READ: usize = 64;
+const ENTRIES_READ: usize = 1_024;
 
 /// Takes the entries of one cast.
 #[derive(Debug)]
@@ -42,38 +49,58 @@ struct State {
     spoken: BTreeSet<EntityId>,
     ids: HashSet<EntryId>,
     bytes: u64,
+    /// Up to where this node's own log was read, once its part of the cast was; and what came from others.
+    read_own: Option<u64>,
+    read_received: u64,
+    /// Everything that is noted is on its way to the record.
+    is_sound: bool,
+}
+
+/// What was read of casts elsewhere: a further intent of one of them costs what has come since.
+#[derive(Debug, Default)]
+pub(super) struct Intakes(VecDeque<(EntityId, State)>);
+
+impl Intakes {
+    fn take(&mut self, root: EntityId) -> Option<State> {
+        let at = self.0.iter().position(|(of, _)| *of == root)?;
+        self.0.remove(at).map(|(_, state)| state)
+    }
+
+    fn keep(&mut self, root: EntityId, state: State) {
+        drop(self.take(root));
+        self.0.push_front((root, state));
+        self.0.truncate(INTAKES_KEPT);
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        let state = std::mem::replace(&mut *self.lock(), State::of(&self.loom, self.root.0));
+        // What was refused halfway is read again from what is kept.
+        if state.is_sound && state.waiting.is_empty() {
+            self.loom.intakes().keep(self.root.0, state);
+        }
+    }
 }
 
 impl Intake {
     /// For a cast of this entity, with what is recorded of it already.
     pub(super) fn new(loom: Loom, root: (EntityId, Option<EntryId>)) -> Result<Self, Fault> {
-        let intake = Self::of_new(loom, root);
-        let mut state = intake.lock();
-        let store = intake.loom.store();
-        for sealed in store.entries(intake.loom.id())? {
-            state.note(&sealed, root.0);
+        let known = loom.intakes().take(root.0);
+        let mut intake = Self::of_new(loom, root);
+        let state = intake.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known {
+            *state = known;
+            state.bytes = 0;
+            state.stream.connected();
         }
-        store.steps_received(intake.loom.id(), &mut |entries, heads| {
-            state.stream.restore(&entries, &heads);
-            Ok(())
-        })?;
-        drop(state);
+        state.go_on(intake.loom.store(), intake.loom.id(), root.0)?;
         Ok(intake)
     }
 
     /// For a cast whose entity is new: nothing of it can be recorded yet.
     pub(super) fn of_new(loom: Loom, root: (EntityId, Option<EntryId>)) -> Self {
-        let state = State {
-            waiting: Vec::new(),
-            waiting_bytes: 0,
-            stream: CastStream::new(loom.id(), loom.store().writer(), root.0),
-            kin: CastFamily::of(root.0),
-            earlier: CastFamily::of(root.0),
-            family: BTreeSet::new(),
-            spoken: BTreeSet::new(),
-            ids: HashSet::new(),
-            bytes: 0,
-        };
+        let state = State::of(&loom, root.0);
         let hearing = loom.hears();
         Self { loom, root, state: Mutex::new(state), _hearing: hearing }
     }
@@ -138,6 +165,7 @@ impl Intake {
         let mut state = self.lock();
         let waiting = std::mem::take(&mut state.waiting);
         state.waiting_bytes = 0;
+        state.is_sound = false;
         for sealed in &waiting {
             self.admit(&mut state, sealed)?;
         }
@@ -148,6 +176,7 @@ impl Intake {
                 return Err(broken(&error));
             }
         }
+        state.is_sound = true;
         Ok(())
     }
 
@@ -294,6 +323,86 @@ fn size(sealed: &Sealed) -> usize {
 }
 
 impl State {
+    /// Before anything of a cast has come.
+    fn of(loom: &Loom, root: EntityId) -> Self {
+        Self {
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            stream: CastStream::new(loom.id(), loom.store().writer(), root),
+            kin: CastFamily::of(root),
+            earlier: CastFamily::of(root),
+            family: BTreeSet::new(),
+            spoken: BTreeSet::new(),
+            ids: HashSet::new(),
+            bytes: 0,
+            read_own: None,
+            read_received: 0,
+            is_sound: true,
+        }
+    }
+
+    /// Reads what is durable of the cast and was not read yet.
+    fn go_on(&mut self, store: &dyn LoomStore, loom: LoomId, root: EntityId) -> Result<(), StoreError> {
+        loop {
+            let steps = store.covered(loom, self.read_received, STEPS_READ)?;
+            if steps.is_empty() {
+                break;
+            }
+            for (to, mut heads) in steps {
+                steps::count(1);
+                let after = std::mem::replace(&mut self.read_received, to);
+                heads.retain(|head| self.kin.has(head.cast));
+                if heads.is_empty() {
+                    continue;
+                }
+                let many = usize::try_from(to.saturating_sub(after)).unwrap_or(usize::MAX);
+                let entries = store.recorded(loom, By::Others, after, many)?;
+                let entries: Vec<Sealed> = entries.into_iter().map(|(_, sealed)| sealed).collect();
+                self.note_all(&entries, root);
+                self.stream.restore(&entries, &heads);
+            }
+        }
+        let Some(mut after) = self.read_own else {
+            self.read_own = Some(store.head(loom)?.sequence);
+            return self.own_part(store, root);
+        };
+        loop {
+            let entries = store.recorded(loom, By::ThisNode, after, ENTRIES_READ)?;
+            let Some((last, _)) = entries.last() else { break };
+            after = *last;
+            let entries: Vec<Sealed> = entries.into_iter().map(|(_, sealed)| sealed).collect();
+            self.note_all(&entries, root);
+        }
+        self.read_own = Some(after);
+        Ok(())
+    }
+
+    /// What this node itself has written of the cast, as the host of a host.
+    fn own_part(&mut self, store: &dyn LoomStore, root: EntityId) -> Result<(), StoreError> {
+        let (own, mut looked_at) = (store.writer(), BTreeSet::new());
+        loop {
+            let next: Vec<EntityId> = self.kin.entities().filter(|entity| !looked_at.contains(entity)).collect();
+            if next.is_empty() {
+                return Ok(());
+            }
+            for entity in next {
+                looked_at.insert(entity);
+                let mut entries = store.entries_of(entity)?;
+                entries.retain(|sealed| sealed.entry.writer == own);
+                self.note_all(&entries, root);
+            }
+        }
+    }
+
+    fn note_all(&mut self, entries: &[Sealed], root: EntityId) {
+        steps::count(entries.len() as u64);
+        for sealed in entries {
+            if !self.ids.contains(&sealed.id) {
+                self.note(sealed, root);
+            }
+        }
+    }
+
     fn note(&mut self, sealed: &Sealed, root: EntityId) {
         let is_kin = self.kin.takes(&sealed.entry);
         let Some(entity) = sealed.entry.entity else { return };
@@ -330,7 +439,7 @@ mod tests {
     };
     use crate::domain::members::Nonce;
     use crate::driver::recorder::Looms;
-    use crate::ports::{Clock, CopyStore, LoomStore};
+    use crate::ports::{Clock, CopyStore};
 
     const MINTED: Minted = Minted { by: WriterKey::from_bytes([9; 32]), nonce: Nonce::from_bytes([9; 16]) };
 
@@ -637,5 +746,56 @@ mod tests {
             assert_eq!(proofs.iter().map(EquivocationProof::place).next(), place);
             assert_eq!(finished.is_err(), place.is_some());
         }
+    }
+
+    #[test]
+    fn what_came_of_a_cast_is_read_once_however_long_the_loom_is() {
+        let store = memory();
+        for place in 1..=500 {
+            let other = EntityId::from_parts(place, [3; 16]);
+            let said = Body::intent(Payload::Inline(String::new()), false, None);
+            let entry = Entry::new(loom(), (store.writer(), place), 1, other, None, said);
+            store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+        }
+        let open = written(&store);
+        let begin = || Intake::new(open.clone(), (entity(), None)).unwrap();
+        let first = begin();
+        take(&first, &told(4));
+        first.cover(vec![head(&told(4))]).unwrap();
+        first.finish().unwrap();
+        drop(first);
+        // What this intake has recorded itself is seen again once; nothing of it and of the rest is read any more.
+        assert!(steps::of(|| drop(begin())) <= 10);
+        let mut again = None;
+        assert_eq!(steps::of(|| again = Some(begin())), 0);
+        let again = again.unwrap();
+        take(&again, &told(6)[4..]);
+        again.cover(vec![head(&told(6))]).unwrap();
+        again.finish().unwrap();
+        assert_eq!(again.heads(), [head(&told(6))]);
+        // What was refused halfway is read from the record again.
+        let open = written(&store);
+        let refused = Intake::new(open.clone(), (entity(), None)).unwrap();
+        take(&refused, &told(9)[6..8]);
+        refused.cover(vec![head(&told(7))]).unwrap_err();
+        drop(refused);
+        let last = Intake::new(open, (entity(), None)).unwrap();
+        take(&last, &told(8)[6..]);
+        last.cover(vec![head(&told(8))]).unwrap();
+        last.finish().unwrap();
+    }
+
+    #[test]
+    fn the_admissions_for_casts_are_read_once_however_long_the_loom_is() {
+        let store = memory();
+        let open = written(&store);
+        for place in 1..=500 {
+            let other = EntityId::from_parts(place, [3; 16]);
+            let said = Body::intent(Payload::Inline(String::new()), false, None);
+            let entry = Entry::new(loom(), (store.writer(), place), 1, other, None, said);
+            store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+        }
+        assert!(steps::of(|| drop(open.given().unwrap())) >= 500);
+        assert_eq!(steps::of(|| drop(open.given().unwrap())), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
@@ -14,8 +14,10 @@ use tokio::sync::watch;
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
 use crate::ports::{By, Clock, LoomStore, StoreError};
 
+use super::admitting::Given;
 use super::copies::{Copies, Hearing};
 use super::fault::Fault;
+use super::intake::Intakes;
 use super::members::adoption;
 use super::remembered::Permit;
 
@@ -107,6 +109,10 @@ struct Shared {
     permit: Arc<Permit>,
     /// The loom's founding entry, once it was looked for.
     founding: OnceLock<EntryId>,
+    /// The admissions for casts that this node has written.
+    given: Mutex<Given>,
+    /// What was read of casts elsewhere, for their further intents.
+    intakes: Mutex<Intakes>,
     unsynced_bytes: AtomicU64,
     /// Counts up whenever more of it is durable.
     durable: watch::Sender<u64>,
@@ -126,7 +132,9 @@ impl Loom {
         let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over, founding, is_founder: None });
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
         let (relied, founding) = (Mutex::default(), OnceLock::new());
-        let shared = Shared { id, store, clock, copies, log, relied, permit, founding, unsynced_bytes, durable };
+        let (given, intakes) = (Mutex::default(), Mutex::default());
+        let shared =
+            Shared { id, store, clock, copies, log, relied, permit, founding, given, intakes, unsynced_bytes, durable };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -214,6 +222,18 @@ impl Loom {
     /// Admits a host for a child: for the entity that delegates it and behind the entry that says so, or for a root.
     pub(super) fn admit(&self, delegated: Option<(EntityId, EntryId)>, admitted: Admitted) -> Result<EntryId, Fault> {
         self.append_beside(delegated, Body::Admitted(Box::new(admitted)))
+    }
+
+    /// The admissions for casts that this node has written, as far as they are durable.
+    pub(super) fn given(&self) -> Result<MutexGuard<'_, Given>, StoreError> {
+        let mut given = self.0.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.go_on(&*self.0.store, self.0.id)?;
+        Ok(given)
+    }
+
+    /// What was read of casts elsewhere.
+    pub(super) fn intakes(&self) -> MutexGuard<'_, Intakes> {
+        self.0.intakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes that a cast elsewhere is over: for the entity that delegated it, or for a root.

@@ -129,6 +129,11 @@ impl CastFamily {
         true
     }
 
+    /// All of them.
+    pub fn entities(&self) -> impl Iterator<Item = EntityId> + '_ {
+        self.0.iter().copied()
+    }
+
     /// Whether an entity is in it.
     pub fn has(&self, entity: EntityId) -> bool {
         self.0.contains(&entity)
@@ -384,6 +389,9 @@ impl CastStream {
         self.delegations(entries);
         for head in heads {
             let coming = self.units.entry((head.writer, head.cast)).or_insert_with(|| Coming::of(head.cast));
+            if head.at.place <= coming.known_place() {
+                continue;
+            }
             for sealed in entries.iter().filter(|sealed| sealed.entry.writer == head.writer) {
                 if sealed.entry.sequence > coming.unit.at.place {
                     coming.unit.takes(sealed);
