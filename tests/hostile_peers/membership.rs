@@ -242,7 +242,8 @@ impl World {
                 let of = sealed.entry.entity;
                 of.is_some_and(|of| !is_its(of))
             }),
-            Body::Admitted(admitted) if admitted.scope.is_none() => has(Right::Admit),
+            // Whoever may admit may name a host of anything: who opens it says its minter alone.
+            Body::Admitted(admitted) if admitted.scope.is_none() || rights.has(Right::Admit) => has(Right::Admit),
             // Whoever it is about, it ends nothing of an honest node's: that is looked for there.
             Body::Expelled(_) => None,
             Body::Opened(opened) if opened.minted.is_some_and(|minted| self.honest().contains(&minted.by)) => {
