@@ -21,6 +21,8 @@ mod held;
 mod limits;
 #[path = "copies/members.rs"]
 mod members;
+#[path = "copies/restored.rs"]
+mod restored;
 mod store_support;
 
 use std::collections::{BTreeMap, BTreeSet};

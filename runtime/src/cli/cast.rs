@@ -55,7 +55,7 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     let loom = args.loom.as_deref().map(|loom| find_loom(&**runtime.store(), Some(loom))).transpose()?;
     let options = CastOptions { observer, control: Some(control.clone()), loom, ..CastOptions::default() };
     let mut entity = match &args.resume {
-        Some(name) => resume(&runtime, &cantrip, name, &options)?,
+        Some(name) => resume(&runtime, &cantrip, name, &options).await?,
         None => runtime.summon(&cantrip, options).map_err(CliError::driver)?,
     };
     if !args.scratch {
@@ -77,13 +77,14 @@ pub(super) async fn run(settings: &Settings, args: CastArgs) -> Result<Exit, Cli
     finish(args.json, &entity, ended)
 }
 
-pub(super) fn resume(
+pub(super) async fn resume(
     runtime: &Runtime,
     cantrip: &crate::driver::Cantrip,
     name: &str,
     options: &CastOptions,
 ) -> Result<Summoned, CliError> {
     let loom = find_loom(&**runtime.store(), Some(name))?;
+    runtime.ready(loom).await.map_err(CliError::driver)?;
     let tree = runtime.tree(loom).map_err(CliError::fault)?;
     let root = tree
         .entities()

@@ -56,6 +56,15 @@ impl CliError {
     /// What a loom's record does not permit is for whoever asked; whatever else the driver cannot do is ours.
     pub(super) fn driver(fault: Fault) -> Self {
         match fault {
+            Fault::Unanswered(ref silent) => {
+                let hint = format!(
+                    "start those nodes, or have fewer copies acknowledged: `loom replicate {} --to NODE --acks 0`; `loom status` says who \
+                     keeps it",
+                    silent.loom
+                );
+                let error = Self::usage(fault);
+                Self { exit: Exit::Peer, ..error }.hint(hint)
+            }
             Fault::NotPermitted { .. }
             | Fault::Expelled { .. }
             | Fault::Founder { .. }
@@ -77,6 +86,7 @@ impl CliError {
             | Fault::OwnEntity { .. }
             | Fault::Elsewhere { .. }
             | Fault::NewKey { .. }
+            | Fault::NotAsked { .. }
             | Fault::Unminted(_)
             | Fault::OutOfStep(_)
             | Fault::NoResult(_) => Self::fault(fault),

@@ -193,7 +193,7 @@ fn cantrip(
 }
 
 /// The entity that goes on: the one of the last summoning, or, where it is not made any more as it was, a fork of its thread.
-fn entity(
+async fn entity(
     runtime: &Runtime,
     cantrip: &Cantrip,
     remembered: Option<&Remembered>,
@@ -202,6 +202,7 @@ fn entity(
     let Some(Remembered { loom, entity, .. }) = remembered else {
         return runtime.summon(cantrip, options).map_err(CliError::driver);
     };
+    runtime.ready(*loom).await.map_err(CliError::driver)?;
     let Ok(tree) = runtime.tree(*loom) else { return runtime.summon(cantrip, options).map_err(CliError::driver) };
     let view = match tree.entity(*entity) {
         Ok(view) => view,
@@ -243,7 +244,7 @@ pub(super) async fn run(settings: &Settings, args: FamiliarArgs) -> Result<Exit,
     let remembered = workspace.remembered()?;
     let observer = observer(args.quiet, args.events);
     let options = CastOptions { observer, control: Some(Control::new()), ..CastOptions::default() };
-    let entity = entity(&runtime, &cantrip, remembered.as_ref(), options)?;
+    let entity = entity(&runtime, &cantrip, remembered.as_ref(), options).await?;
     workspace.remember(entity.loom(), entity.entity())?;
     share(&args, keeping.as_ref(), entity.loom())?;
     let loom = entity.loom();

@@ -40,7 +40,7 @@ pub(super) async fn run(settings: &Settings, args: SummonArgs) -> Result<Exit, C
         None => (settings.runtime(&sandboxed, args.scratch)?, None),
     };
     let entity = match &args.resume {
-        Some(name) => resume(&runtime, &cantrip, name, &options())?,
+        Some(name) => resume(&runtime, &cantrip, name, &options()).await?,
         None => runtime.summon(&cantrip, options()).map_err(CliError::driver)?,
     };
     if !args.scratch {

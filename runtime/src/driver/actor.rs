@@ -289,6 +289,11 @@ impl Actor {
         })
     }
 
+    /// Returns once this node may write into its loom.
+    pub(super) async fn ready(&self) -> Result<(), Fault> {
+        self.loom.ready().await
+    }
+
     /// Records the entity's root context (IDENTITY-4).
     /// `pieces` are those of the thread of another loom that it continues.
     pub(super) fn open(&mut self, intent: &str, opening: Opening, pieces: Vec<Blob>) -> Result<(), Fault> {

@@ -5,6 +5,7 @@
 
 mod accuse;
 mod acks;
+mod ask;
 mod attest;
 mod casts;
 mod cost;
@@ -33,6 +34,7 @@ use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Veri
 pub use acks::{AcksError, NoCopies};
 pub(super) use casts::Hearing;
 pub use held::KeeperState;
+pub use ask::NoAnswers;
 pub use link::{CopyWire, Linking};
 pub use session::Session;
 
@@ -108,6 +110,8 @@ struct State {
     writers: HashMap<(LoomId, Option<NodeName>), BTreeSet<WriterKey>>,
     /// Conversations with each peer.
     talking: HashMap<Keeper, usize>,
+    /// What the keepers of each loom have said since this process began.
+    asked: HashMap<LoomId, ask::Asked>,
     /// Entities that another node goes on with, and under which key.
     fenced: HashMap<EntityId, WriterKey>,
     /// Adoptions of entities in each loom, as far as that was asked.
@@ -234,6 +238,7 @@ impl Copies {
         let (state, refusals) = (Mutex::default(), Refusals::new());
         let copies = Self { node, disk, memory, book, policy, clock, state, news, heard, refusals };
         copies.reread()?;
+        copies.lock().asked.clear();
         Ok(Arc::new(copies))
     }
 
@@ -289,6 +294,14 @@ impl Copies {
         let mut state = self.lock();
         if state.looms == read {
             return Ok(());
+        }
+        let is_new = |copies: &&LoomCopies| {
+            let known = state.looms.get(&copies.loom);
+            known.is_none_or(|known| known.others(&self.node).next().is_none())
+        };
+        let new: Vec<LoomId> = read.values().filter(is_new).map(|copies| copies.loom).collect();
+        for loom in new {
+            state.is_known_best(loom);
         }
         state.named = named(read.values());
         state.looms = read;
@@ -367,6 +380,9 @@ impl Copies {
         if let Some(peer) = after.brought_by.clone().filter(|_| before.is_none()) {
             let named = state.named.entry(peer).or_default();
             *named = named.saturating_add(1);
+        }
+        if before.is_none_or(|before| before.others(&self.node).next().is_none()) {
+            state.is_known_best(loom);
         }
         state.looms.insert(loom, after);
         drop(state);

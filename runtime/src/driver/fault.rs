@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::copies::{AcksError, NoCopies};
+use super::copies::{AcksError, NoAnswers, NoCopies};
 use crate::domain::entity::OutOfStep;
 use crate::domain::ids::{EntityId, EntryId, LoomId, NodeName, WriterKey};
 use crate::domain::loom::{EntryError, ForeignError, OpenedTooLarge, Unminted, ViewError};
@@ -18,6 +18,15 @@ pub enum Fault {
     /// Too few other nodes have it on disk.
     #[error("the episode stopped because it is not on as many nodes as it should be")]
     Copies(#[from] NoCopies),
+    /// Too few of those who keep it have said what they have of this node's log.
+    #[error("the episode did not begin: it cannot be known whether this node's record is whole")]
+    Unanswered(#[from] NoAnswers),
+    /// Entries were about to be written into a loom whose keepers were not asked.
+    #[error("nobody has asked the keepers of loom {loom} what they have of this node's log")]
+    NotAsked {
+        /// Which.
+        loom: LoomId,
+    },
     /// The record could not be read.
     #[error("the record could not be continued")]
     View(#[from] ViewError),
@@ -174,6 +183,7 @@ impl From<AcksError> for Fault {
         match error {
             AcksError::Missing(missing) => Self::Copies(missing),
             AcksError::Adopted { entity, owner } => Self::Elsewhere { entity, owner },
+            AcksError::Unanswered(silent) => Self::Unanswered(silent),
             AcksError::Store(error) => Self::Store(error),
         }
     }

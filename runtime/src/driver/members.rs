@@ -203,6 +203,7 @@ impl Runtime {
     /// # Errors
     /// No such entity here, one that is this node's already, a loom in which this node may not, or a record that cannot be written.
     pub async fn adopt(&self, loom: LoomId, entity: EntityId) -> Result<(EntryId, u64), Fault> {
+        self.ready(loom).await?;
         let tree = self.tree(loom)?;
         tree.may_go_on(entity)?;
         let owner = tree.owner(entity).ok_or(ViewError::NoEntity(entity))?;
@@ -435,6 +436,7 @@ impl Runtime {
 
     async fn decide(&self, loom: LoomId, relies: Option<EntryId>, body: Body) -> Result<Changed, Fault> {
         let open = self.host.open(loom)?;
+        open.ready().await?;
         let id = open.append_by(relies, (None, None), body)?;
         open.sync().await?;
         if let Some(copies) = &self.host.copies {

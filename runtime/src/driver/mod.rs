@@ -34,7 +34,8 @@ pub(crate) mod weighed;
 pub use cantrip::{Cantrip, CantripBuilder, CantripError, ChildModels};
 pub use control::Control;
 pub use copies::{
-    AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoCopies, Session, arrange,
+    AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoAnswers, NoCopies, Session,
+    arrange,
 };
 pub use fault::Fault;
 pub use foreign::TakenThread;

@@ -157,6 +157,7 @@ impl Loom {
         if !is_judgement(&body) {
             self.goes_on(entity)?;
         }
+        self.may_write()?;
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
         let mut parent = parent;
@@ -176,9 +177,27 @@ impl Loom {
         body: Body,
     ) -> Result<EntryId, Fault> {
         let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.may_write()?;
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
         self.write(&mut log, relies, place, body, Vec::new())
+    }
+
+    /// Returns once this node may write: whoever else keeps the loom was asked whether it has more of this node's log than is here.
+    ///
+    /// # Errors
+    /// Too few that answer, where so many copies have to acknowledge.
+    pub(super) async fn ready(&self) -> Result<(), Fault> {
+        match &self.0.copies {
+            Some(copies) => Ok(copies.asked(self.0.id).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// What was written before the keepers were asked could be a second history of this node.
+    fn may_write(&self) -> Result<(), Fault> {
+        let is_asked = self.0.copies.as_ref().is_none_or(|copies| copies.is_asked(self.0.id));
+        if is_asked { Ok(()) } else { Err(Fault::NotAsked { loom: self.0.id }) }
     }
 
     /// The admission that an entry has to name: that of the cast that its entity belongs to, or of this node; nothing for the founder,
@@ -247,6 +266,7 @@ impl Loom {
             return self.append(entity, Some(entry), body, Vec::new());
         }
         let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.may_write()?;
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
         let relies = self.relies(&mut log, None, &body)?;

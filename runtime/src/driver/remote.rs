@@ -607,6 +607,7 @@ impl RemoteEntity {
         if self.by_host != ByHost::Nothing {
             return Ok(Place::asked(Arc::clone(&self.runtime.host)));
         }
+        self.loom.ready().await?;
         if self.loom.found()? {
             self.loom.sync().await?;
         }

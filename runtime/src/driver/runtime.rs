@@ -288,6 +288,15 @@ impl Runtime {
         Ok(Summoned { actor, opening: Some(opening), taken: None, unfinished: false, cast: None })
     }
 
+    /// Returns once this node may write into a loom that is kept together with others: they were asked whether they have more of its own
+    /// log than is here, and that was fetched back.
+    ///
+    /// # Errors
+    /// Too few that answer, where so many copies have to acknowledge; a record that cannot be read.
+    pub async fn ready(&self, loom: LoomId) -> Result<(), Fault> {
+        self.host.open(loom)?.ready().await
+    }
+
     /// Continues an entity where its record ends: after a crash, or in another process. Neither a model nor a gate is
     /// called for what is recorded; a gate that was running when the record ends is reported to the entity as unknown,
     /// and not repeated.
@@ -366,6 +375,7 @@ impl Runtime {
         let reader = Reader::of(&batch);
         let relies = permission(&reader, self.host.store.writer(), loom, Deed::Write)?;
         let loom = self.host.open(loom)?;
+        loom.ready().await?;
         let body = Body::Rewarded { value, by, note: None, ends: reader.reward_ends(entry) };
         let id = loom.append_by(relies, (Some(entity), Some(entry)), body)?;
         loom.sync().await?;
@@ -379,6 +389,7 @@ impl Runtime {
     pub async fn record_replay(&self, replayed: &Replayed) -> Result<EntryId, Fault> {
         let relies = self.write_permission(replayed.loom)?;
         let loom = self.host.open(replayed.loom)?;
+        loom.ready().await?;
         let body = Body::Replayed {
             node: self.host.node.clone(),
             turns: replayed.turns,
@@ -534,6 +545,7 @@ impl Summoned {
         if intent.trim().is_empty() {
             return Err(CastError::NoIntent);
         }
+        self.actor.ready().await?;
         let recorded = match self.opening.take() {
             Some(opening) => {
                 match self.taken.take() {
@@ -553,6 +565,7 @@ impl Summoned {
     /// # Errors
     /// As [`Runtime::cast`].
     pub async fn go_on(&mut self) -> Result<Outcome, CastError> {
+        self.actor.ready().await?;
         self.run(Input::Continue).await
     }
 

@@ -23,6 +23,9 @@ cantrip_gates::limits! {
     /// 8 MiB. So much is on its way and not acknowledged: what the other side holds in memory is bounded.
     pub UNANSWERED_BYTES_MAX: usize = 8 * 1024 * 1024, "bytes", "what is on its way to a keeper and not acknowledged", None,
         "tests/copies/limits.rs::what_is_not_acknowledged_is_bounded";
+    /// 60 s. So long a process waits for entries of its own that a keeper has and that come back, before it writes.
+    pub FETCHED_BACK_MS_MAX: u64 = 60_000, "ms", "how long entries of this node's own that a keeper has are waited for", None,
+        "tests/copies/restored.rs::a_keeper_that_keeps_what_is_asked_back_does_not_stop_a_node_for_good";
     /// 10 000 answers. A peer that does not listen to them is not listened to either.
     pub COPY_ANSWERS_WAITING_MAX: usize = 10_000, "answers", "answers that wait for a keeper that does not listen", None,
         "tests/copies/limits.rs::a_peer_that_names_looms_without_end_is_refused_and_then_not_listened_to";

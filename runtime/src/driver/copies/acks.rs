@@ -116,6 +116,9 @@ pub enum AcksError {
         /// Whose it is.
         owner: WriterKey,
     },
+    /// Too few keepers that say what they have.
+    #[error(transparent)]
+    Unanswered(#[from] super::ask::NoAnswers),
     /// Ours.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -293,7 +293,8 @@ impl Session {
         // What was on its way when this was said is sent again, and known there.
         self.answered(loom, None, u64::MAX);
         self.looms.insert(loom, there);
-        self.compare(loom, logs)
+        self.compare(loom, logs)?;
+        self.copies.has_said(loom, &self.peer, logs)
     }
 
     /// Compares what both sides have of the same logs: of this node's own, and of others'.
@@ -511,6 +512,7 @@ impl Session {
             }
             self.compare_casts(loom).await?;
             self.members_kept(loom);
+            self.copies.has_come(loom)?;
             // Whoever keeps it too can be sent it.
             self.copies.grown(loom);
         }

@@ -105,6 +105,7 @@ impl Run {
     }
 
     async fn work(&self, order: Order, place: Where, begin: Begin) -> Result<RemoteEnd, Refusal> {
+        self.hosted.loom.ready().await.map_err(|fault| ours(&fault))?;
         match place {
             Where::At(node) => self.relay(&node, &order).await,
             Where::Here(build, nodes) => self.here(order, (build, nodes), begin).await,

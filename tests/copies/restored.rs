@@ -1,0 +1,132 @@
+//! Folders that were put back to an older state: what others have of this node comes back, and no second history is written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use cantrip_runtime::adapters::store::{FjallStore, MemoryStore};
+use cantrip_runtime::domain::copies::{CopyKind, CopyMessage};
+use cantrip_runtime::domain::ids::LoomId;
+use cantrip_runtime::driver::{AcksError, NoAnswers};
+use cantrip_runtime::ports::{CopyStore as _, LoomStore as _};
+use tempfile::TempDir;
+
+use super::copy_support::{Node, OPEN, Wire, found, named};
+use super::store_support::{copy_tree, fill, open};
+
+/// A node's folder as it was before it wrote more, and the keeper that has all of it.
+pub(crate) struct PutBack {
+    _folder: TempDir,
+    pub(crate) store: Arc<FjallStore>,
+    pub(crate) node: Node,
+    pub(crate) keeper: Node,
+    pub(crate) loom: LoomId,
+}
+
+/// Puts a record back in the place of a newer one, with its very file: no trace of it is left on this machine.
+fn put_back(data: &Path, backup: &Path) -> Result<()> {
+    std::fs::remove_dir_all(data.join("db"))?;
+    copy_tree(&backup.join("db"), &data.join("db"))?;
+    std::fs::copy(backup.join("heads"), data.join("heads"))?;
+    Ok(())
+}
+
+/// Three entries before the copy of the folder, `more` behind it, all of which the keeper has; then the folder is put back, and the
+/// node starts again.
+pub(crate) fn put_back_behind(more: usize, acks: Option<(u32, u64)>) -> Result<PutBack> {
+    let folder = tempfile::tempdir()?;
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let store = open(&data)?;
+    let loom = found(&*store, 1, &[])?;
+    fill(&*store, loom, 3, 40, 1)?;
+    store.close()?;
+    drop(store);
+    copy_tree(&data, &backup)?;
+    let keeper = Node::new(2);
+    {
+        let node = Node::on(1, open(&data)?, OPEN);
+        node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+        for number in 0..more {
+            node.write(loom, 0, &format!("after the copy was made: {number}"))?;
+        }
+        Wire::connect(&node, &keeper)?.settle()?;
+    }
+    put_back(&data, &backup)?;
+    let store = open(&data)?;
+    let mut node = Node::on(1, Arc::clone(&store) as _, OPEN);
+    node.copies.share(loom, &named("node2"), CopyKind::Disk, acks)?;
+    node.restart();
+    Ok(PutBack { _folder: folder, store, node, keeper, loom })
+}
+
+/// Asks the keepers, in time that passes as soon as nobody does anything.
+fn asked(node: &Node, loom: LoomId) -> Result<Result<(), AcksError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    Ok(runtime.block_on(node.copies.asked(loom)))
+}
+
+#[test]
+fn what_a_keeper_has_of_a_node_comes_back_before_that_node_writes() -> Result<()> {
+    let it = put_back_behind(2, None)?;
+    let PutBack { store, node, keeper, loom, .. } = &it;
+    let old = store.writer();
+    ensure!(node.ids(*loom)?.len() == 3);
+    Wire::connect(node, keeper)?.settle()?;
+    ensure!(asked(node, *loom)?.is_ok());
+    ensure!(store.writer() != old, "it would write a second history");
+    ensure!(node.ids(*loom)?.len() == 5, "everything is back before anything is written");
+    node.write(*loom, 0, "under the new key")?;
+    Wire::connect(node, keeper)?.settle()?;
+    ensure!(node.ids(*loom)?.len() == 6 && node.ids(*loom)? == keeper.ids(*loom)?);
+    ensure!(store.verify(None)?.findings.is_empty() && store.proofs()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn with_acknowledgements_nothing_is_written_before_enough_keepers_have_answered() -> Result<()> {
+    let it = put_back_behind(1, Some((1, 5_000)))?;
+    let PutBack { node, keeper, loom, .. } = &it;
+    let Err(AcksError::Unanswered(NoAnswers { answered: 0, wanted: 1, keepers: 1, silent, .. })) = asked(node, *loom)?
+    else {
+        anyhow::bail!("it would write without having asked")
+    };
+    ensure!(silent == ["node2"]);
+    Wire::connect(node, keeper)?.settle()?;
+    ensure!(asked(node, *loom)?.is_ok());
+    Ok(())
+}
+
+#[test]
+fn without_acknowledgements_a_node_whose_keepers_are_away_writes_after_a_second() -> Result<()> {
+    let it = put_back_behind(1, None)?;
+    let PutBack { node, loom, .. } = &it;
+    ensure!(asked(node, *loom)?.is_ok());
+    Ok(())
+}
+
+#[test]
+fn a_keeper_that_keeps_what_is_asked_back_does_not_stop_a_node_for_good() -> Result<()> {
+    let it = put_back_behind(2, None)?;
+    let PutBack { store, node, keeper, loom, .. } = &it;
+    let old = store.writer();
+    let mut wire = Wire::connect(node, keeper)?;
+    // It says what it has, and sends nothing of it.
+    for _ in 0..10 {
+        wire.say(1)?;
+    }
+    wire.on_the_way[0].retain(|message| matches!(message, CopyMessage::Have { .. }));
+    wire.hear(0)?.then_some(()).context("the keeper says what it has")?;
+    ensure!(asked(node, *loom)?.is_ok(), "a minute is all that it can take");
+    ensure!(store.writer() != old);
+    Ok(())
+}
+
+#[test]
+fn a_loom_that_nobody_else_has_kept_is_written_at_once() -> Result<()> {
+    let node = Node::on(1, MemoryStore::with_key(super::copy_support::key(1)), OPEN);
+    let loom = found(&*node.disk, 1, &[])?;
+    node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+    // No clock runs here: it would wait for ever.
+    super::store_support::wait(node.copies.asked(loom))?;
+    Ok(())
+}
