@@ -197,6 +197,25 @@ pub trait LoomStore: MemberStore {
         Ok(Vec::new())
     }
 
+    /// The entries that this node wrote under an earlier key, after its folder was put back to an older state, and that divide from what
+    /// others have of it: in their order. They are to be written anew.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn aside(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+        let _ = loom;
+        Ok(Vec::new())
+    }
+
+    /// They were written anew, durably.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn forget_aside(&self, loom: LoomId) -> Result<(), StoreError> {
+        let _ = loom;
+        Ok(())
+    }
+
     /// How far this node's log of a loom is; an empty head for a loom that is not known.
     fn head(&self, loom: LoomId) -> Result<Head, StoreError>;
 
@@ -471,6 +490,16 @@ pub enum StoreError {
         loom: LoomId,
         /// Who.
         writer: WriterKey,
+    },
+    /// A log that is here divides from what its writer has signed, at a place that it has not signed here.
+    #[error("what is here of writer {writer}'s log of loom {loom} behind its entry {after} has no signed head")]
+    Unsigned {
+        /// Where.
+        loom: LoomId,
+        /// Who.
+        writer: WriterKey,
+        /// The last entry that is the same.
+        after: u64,
     },
     /// More waits for the disk than copies may add to.
     #[error("the disk is behind, and takes no copies for now")]

@@ -130,3 +130,20 @@ fn a_loom_that_nobody_else_has_kept_is_written_at_once() -> Result<()> {
     super::store_support::wait(node.copies.asked(loom))?;
     Ok(())
 }
+
+#[test]
+fn what_a_node_wrote_before_it_met_a_keeper_gives_way_to_what_that_keeper_has() -> Result<()> {
+    let it = put_back_behind(2, None)?;
+    let PutBack { store, node, keeper, loom, .. } = &it;
+    let old = store.writer();
+    ensure!(asked(node, *loom)?.is_ok(), "nobody answers");
+    let ours = [node.write(*loom, 0, "written alone")?, node.write(*loom, 0, "written alone, too")?];
+    Wire::connect(node, keeper)?.settle()?;
+    ensure!(store.writer() != old && store.proofs()?.is_empty(), "nobody has seen a second history");
+    ensure!(node.ids(*loom)? == keeper.ids(*loom)?, "both have the same of the earlier key");
+    ensure!(node.ids(*loom)?.len() == 5 && node.ids(*loom)?.is_disjoint(&ours.into()));
+    let aside: Vec<_> = store.aside(*loom)?.iter().map(|sealed| sealed.id).collect();
+    ensure!(ours.iter().all(|id| aside.contains(id)), "what it wrote alone is kept");
+    ensure!(store.verify(None)?.findings.is_empty(), "{:?}", store.verify(None)?.findings);
+    Ok(())
+}

@@ -492,6 +492,7 @@ impl World {
         self.append(node, Body::Adopted { entity, epoch: adopting.epoch, last });
         if node_of(view.owner) != node {
             self.adopted.insert(entity);
+            self.fenced_by_right.insert(entity);
             if adopting.keeping.acks == 0 {
                 self.unpromised.insert(entity);
             }

@@ -377,6 +377,7 @@ pub(super) fn store_error(error: StoreError, data: &Path) -> CliError {
         | StoreError::Forked { .. }
         | StoreError::Cheater { .. }
         | StoreError::Attestation { .. }
+        | StoreError::Unsigned { .. }
         | StoreError::Behind => (Exit::Fault, None),
     };
     CliError { exit, source: error.into(), hint }

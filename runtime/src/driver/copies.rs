@@ -315,6 +315,13 @@ impl Copies {
         self.lock().looms.values().cloned().collect()
     }
 
+    /// The looms that others keep too, or are to.
+    fn shared(&self) -> BTreeSet<LoomId> {
+        let state = self.lock();
+        let shared = state.looms.values().filter(|copies| copies.others(&self.node).next().is_some());
+        shared.map(|copies| copies.loom).collect()
+    }
+
     /// One loom's copies.
     pub fn of(&self, loom: LoomId) -> Option<LoomCopies> {
         self.lock().looms.get(&loom).cloned()

@@ -1,5 +1,7 @@
 //! Copies of looms: the port through which logs of other writers come in and go out, verified.
 
+use std::collections::BTreeSet;
+
 use super::{BoxFuture, LoomStore, StoreError};
 use crate::domain::copies::LoomCopies;
 use crate::domain::ids::{LoomId, WriterKey};
@@ -81,11 +83,12 @@ pub trait CopyStore: LoomStore {
     /// A failed write.
     fn forget(&self, loom: LoomId) -> Result<(), StoreError>;
 
-    /// Makes this node write under a new key from now on: what it has written stays as another writer's.
+    /// Makes this node write under a new key from now on: what it has written stays as another writer's. Its logs of looms that nobody
+    /// else keeps are signed to their ends before the old key goes; of `shared` ones others may have another history, signed.
     ///
     /// # Errors
     /// A key that cannot be made.
-    fn renew(&self) -> Result<WriterKey, StoreError>;
+    fn renew(&self, shared: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError>;
 }
 
 /// Remembers which looms are kept together with whom.

@@ -35,8 +35,8 @@ const LOGS_KEPT: usize = 4096;
 pub(super) trait Sink: Send + 'static {
     /// Writes the entries durably, all or none.
     fn write(&mut self, items: &[Item]) -> Result<(), Box<dyn Error + Send + Sync>>;
-    /// Takes whole logs out, all or none.
-    fn forget(&mut self, logs: &[Log]) -> Result<(), Box<dyn Error + Send + Sync>>;
+    /// Takes entries out, all or none.
+    fn forget(&mut self, removal: &Removal) -> Result<(), Box<dyn Error + Send + Sync>>;
     /// Whether [`Self::settle`] has something to do.
     fn is_unsettled(&self) -> bool;
     /// Syncs what a write left behind because nobody waits for it.
@@ -52,6 +52,24 @@ pub(super) struct Item {
     pub(super) sealed: Arc<Sealed>,
     pub(super) head: Head,
     pub(super) beside: Beside,
+}
+
+/// What is to go out of the logs.
+#[derive(Debug, Clone)]
+pub(super) enum Removal {
+    /// All of these.
+    Logs(Vec<Log>),
+    /// What is behind a place of one, which is kept beside the logs.
+    Behind(Log, u64),
+}
+
+impl Removal {
+    fn is_about(&self, log: &Log) -> bool {
+        match self {
+            Self::Logs(logs) => logs.contains(log),
+            Self::Behind(of, _) => of == log,
+        }
+    }
 }
 
 /// What goes with an entry.
@@ -97,8 +115,8 @@ struct State {
     wanted: bool,
     /// The thread waits until it is woken, without a limit.
     asleep: bool,
-    /// Logs that are to go, and who waits for that.
-    forgetting: Vec<(Vec<Log>, mpsc::Sender<()>)>,
+    /// What is to go, and who waits for that.
+    forgetting: Vec<(Removal, mpsc::Sender<()>)>,
     closing: bool,
     poison: Option<Arc<str>>,
 }
@@ -117,7 +135,7 @@ struct Progress {
 
 enum Work {
     Write(Arc<Vec<Item>>),
-    Forget(Vec<Log>, mpsc::Sender<()>),
+    Forget(Removal, mpsc::Sender<()>),
     Settle,
     Close,
 }
@@ -157,10 +175,10 @@ impl Shared {
                 return Work::Write(state.take_queue());
             }
             if state.queue.is_empty()
-                && let Some((logs, done)) = state.forgetting.pop()
+                && let Some((removal, done)) = state.forgetting.pop()
             {
-                state.logs.retain(|log, _| !logs.contains(log));
-                return Work::Forget(logs, done);
+                state.logs.retain(|log, _| !removal.is_about(log));
+                return Work::Forget(removal, done);
             }
             if state.closing || state.poison.is_some() {
                 return Work::Close;
@@ -353,15 +371,15 @@ impl Committer {
         Ok(Some(done))
     }
 
-    /// Takes whole logs out and waits until they are gone. Nothing may be handed over for them meanwhile.
-    pub(super) fn forget(&self, logs: Vec<Log>) -> Result<(), StoreError> {
-        if logs.is_empty() {
+    /// Takes entries out of logs and waits until they are gone. Nothing may be handed over for those logs meanwhile.
+    pub(super) fn forget(&self, removal: Removal) -> Result<(), StoreError> {
+        if matches!(&removal, Removal::Logs(logs) if logs.is_empty()) {
             return Ok(());
         }
         let (sender, done) = mpsc::channel();
         let mut state = self.shared.lock();
         state.check()?;
-        state.forgetting.push((logs, sender));
+        state.forgetting.push((removal, sender));
         drop(state);
         self.shared.wake.notify_one();
         match done.recv() {
@@ -413,7 +431,7 @@ fn run(shared: &Shared, mut sink: impl Sink) {
                 settled = Instant::now();
                 sink.settle()
             }),
-            Work::Forget(logs, done) => sink.forget(&logs).map(|()| {
+            Work::Forget(removal, done) => sink.forget(&removal).map(|()| {
                 // Whoever gave up waiting does not need to know.
                 let _gone = done.send(());
             }),

@@ -32,7 +32,7 @@ impl Sink for Scripted {
         Ok(())
     }
 
-    fn forget(&mut self, _: &[Log]) -> Result<(), Failure> {
+    fn forget(&mut self, _: &Removal) -> Result<(), Failure> {
         Ok(())
     }
 

@@ -72,10 +72,7 @@ fn divided(segment: &CheckedSegment, known: &impl KnownLog, at: u64) -> Result<E
         Ok::<_, StoreError>(Side { ids, signature: end.signature })
     });
     let proof = ours.transpose()?.map(|ours| EquivocationProof::new(loom, writer, common, [ours, theirs]));
-    proof.filter(EquivocationProof::holds).ok_or_else(|| {
-        let what = format!("the copy of writer {writer}'s log of loom {loom} has no signed head");
-        StoreError::Read(what.into())
-    })
+    proof.filter(EquivocationProof::holds).ok_or(StoreError::Unsigned { loom, writer, after: common.sequence })
 }
 
 /// Collects the entries of a segment as far as one may be.

@@ -328,32 +328,7 @@ impl Database {
             let received = self.received_of(logs)?;
             for log in logs {
                 self.each(Space::Entries, &log.to_bytes(), |key, value| {
-                    let unreadable = || DatabaseError::Row { space: "entries" };
-                    let place = Place::parse(key).ok_or_else(unreadable)?;
-                    let (id, bytes) = rows::split_entry(value).ok_or_else(unreadable)?;
-                    batch.remove(&self.entries, key);
-                    let is_indexed_here = self.get(Space::Ids, &id.digest())?.is_some_and(|row| *row == *key);
-                    if let Ok(sealed) = Sealed::open(id, bytes.to_vec())
-                        && is_indexed_here
-                    {
-                        batch.remove(&self.ids, id.digest().as_slice());
-                        if let Some(entity) = sealed.entry.entity {
-                            batch.remove(&self.entities, place.under_entity(entity));
-                        }
-                        if let Some(parent) = &sealed.entry.parent {
-                            batch.remove(&self.children, place.under_parent(parent));
-                        }
-                        // It came with a cast too, and stays there.
-                        if let Some(place) = received.get(&id) {
-                            batch.insert(&self.ids, id.digest().as_slice(), place.to_bytes());
-                            if let Some(entity) = sealed.entry.entity {
-                                batch.insert(&self.entities, place.under_entity(entity), id.digest().as_slice());
-                            }
-                            if let Some(parent) = &sealed.entry.parent {
-                                batch.insert(&self.children, place.under_parent(parent), id.digest().as_slice());
-                            }
-                        }
-                    }
+                    self.take_out(&mut batch, &received, (key, value))?;
                     Ok(ControlFlow::<()>::Continue(()))
                 })?;
                 for signed in self.signed_from(*log, 0, usize::MAX)? {
@@ -364,6 +339,70 @@ impl Database {
             batch.insert(&self.meta, META_COMMIT, commit.to_bytes());
             Ok(batch.commit()?)
         })
+    }
+
+    /// Takes what is behind a place out of a log, with everything that leads to it, and keeps the entries beside the logs. `line` is what
+    /// is left.
+    pub(super) fn set_aside(
+        &self,
+        (log, after): (Log, u64),
+        line: Option<LogLine>,
+        commit: Commit,
+    ) -> Result<(), DatabaseError> {
+        guarded(|| {
+            let mut batch = self.engine.batch().durability(Some(PersistMode::SyncData));
+            let received = self.received_of(&[log])?;
+            let mut behind = Vec::new();
+            self.raw_from(log, after.saturating_add(1), |sequence, id, bytes| {
+                behind.push((log.at(sequence), [id.digest().as_slice(), bytes].concat()));
+                ControlFlow::Continue(())
+            })?;
+            for (place, value) in &behind {
+                self.take_out(&mut batch, &received, (&place.to_bytes(), value))?;
+                batch.insert(&self.meta, place.as_aside(), value.as_slice());
+            }
+            for signed in self.signed_from(log, after.saturating_add(1), usize::MAX)? {
+                batch.remove(&self.meta, log.at(signed.head.sequence).as_signed());
+            }
+            match line {
+                Some(line) => batch.insert(&self.heads, log.to_bytes(), line.to_bytes()),
+                None => batch.remove(&self.heads, log.to_bytes()),
+            }
+            batch.insert(&self.meta, META_COMMIT, commit.to_bytes());
+            Ok(batch.commit()?)
+        })
+    }
+
+    /// Takes an entry out, with everything that leads to it.
+    fn take_out(
+        &self,
+        batch: &mut fjall::OwnedWriteBatch,
+        received: &HashMap<EntryId, Place>,
+        (key, value): (&[u8], &[u8]),
+    ) -> Result<(), DatabaseError> {
+        let unreadable = || DatabaseError::Row { space: "entries" };
+        let place = Place::parse(key).ok_or_else(unreadable)?;
+        let (id, bytes) = rows::split_entry(value).ok_or_else(unreadable)?;
+        batch.remove(&self.entries, key);
+        let is_indexed_here = self.get(Space::Ids, &id.digest())?.is_some_and(|row| *row == *key);
+        let Some(sealed) = Sealed::open(id, bytes.to_vec()).ok().filter(|_| is_indexed_here) else { return Ok(()) };
+        batch.remove(&self.ids, id.digest().as_slice());
+        if let Some(entity) = sealed.entry.entity {
+            batch.remove(&self.entities, place.under_entity(entity));
+        }
+        if let Some(parent) = &sealed.entry.parent {
+            batch.remove(&self.children, place.under_parent(parent));
+        }
+        // It came with a cast too, and stays there.
+        let Some(place) = received.get(&id) else { return Ok(()) };
+        batch.insert(&self.ids, id.digest().as_slice(), place.to_bytes());
+        if let Some(entity) = sealed.entry.entity {
+            batch.insert(&self.entities, place.under_entity(entity), id.digest().as_slice());
+        }
+        if let Some(parent) = &sealed.entry.parent {
+            batch.insert(&self.children, place.under_parent(parent), id.digest().as_slice());
+        }
+        Ok(())
     }
 
     /// Where the entries are that came outside of logs, in the looms of these logs.

@@ -280,6 +280,14 @@ impl LoomStore for FjallStore {
         durable_copies::formerly(&self.database)
     }
 
+    fn aside(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+        durable_copies::aside(&self.database, loom)
+    }
+
+    fn forget_aside(&self, loom: LoomId) -> Result<(), StoreError> {
+        Ok(self.database.forget_notes(&[rows::aside_of(loom)])?)
+    }
+
     fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         durable_copies::proofs(&self.database)
     }

@@ -1,11 +1,12 @@
 //! The durable store as a keeper of copies.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
 use super::attested;
 use super::check::check_texts;
-use super::committer::Beside;
+use super::committer::{Beside, Removal};
 use super::copies::{self, Cut, Fit, KnownLog};
 use super::database::Database;
 use super::durable::FjallStore;
@@ -13,7 +14,7 @@ use super::key::NodeKey;
 use super::renewal::Signing;
 use super::rows::{self, Log};
 use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Segment, SignedHead};
+use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Sealed, Segment, SignedHead};
 use crate::domain::members::MemberRecord;
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
@@ -78,6 +79,18 @@ pub(super) fn formerly(database: &Database) -> Result<Vec<WriterKey>, StoreError
         Ok(ControlFlow::<()>::Continue(()))
     })?;
     Ok(keys)
+}
+
+/// The entries of a loom that were set aside, as they were written.
+pub(super) fn aside(database: &Database, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+    let mut found = Vec::new();
+    database.each(rows::Space::Meta, &rows::aside_of(loom), |_, value| {
+        let row = || super::database::DatabaseError::Row { space: "meta" };
+        let (id, bytes) = rows::split_entry(value).ok_or_else(row)?;
+        found.push(Sealed::open(id, bytes.to_vec()).map_err(|_| row())?);
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    Ok(found)
 }
 
 /// The proofs in a database.
@@ -162,7 +175,16 @@ impl CopyStore for FjallStore {
             // What is compared has to be on disk; whoever sends sends again.
             return Ok(Taken::Gap(head.sequence));
         }
-        let skip = match copies::fit(&segment, &(self, log, head), self.divides_at(loom, writer)?)? {
+        let mut fit = copies::fit(&segment, &(self, log, head), self.divides_at(loom, writer)?);
+        if let Err(StoreError::Unsigned { after, .. }) = fit
+            && self.formerly()?.contains(&writer)
+        {
+            // What this node wrote under an earlier key after its folder was put back: nobody else has seen it.
+            self.set_aside(log, after)?;
+            let head = self.committer.head(log, || self.durable_head(log))?;
+            fit = copies::fit(&segment, &(self, log, head), self.divides_at(loom, writer)?);
+        }
+        let skip = match fit? {
             Fit::Done(taken) => return Ok(taken),
             Fit::New { skip } => skip,
         };
@@ -230,15 +252,19 @@ impl CopyStore for FjallStore {
             self.database.forget_notes(&rows::cast_rows(loom))?;
         }
         let stays: Vec<Log> = of_own.into_iter().chain(stays).collect();
+        let former = self.formerly()?;
+        let is_own = |log: &Log| log.writer == own || former.contains(&log.writer);
+        let (stays, logs): (Vec<Log>, Vec<Log>) = logs.partition(|log| is_own(log) || log.is_received());
+        self.committer.forget(Removal::Logs(logs))?;
         if stays.is_empty() {
             self.database.forget_notes(&rows::member_rows(loom))?;
         }
         Ok(())
     }
 
-    fn renew(&self) -> Result<WriterKey, StoreError> {
+    fn renew(&self, shared: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError> {
         let folder = super::open::Folder(&self.folder);
-        let next = super::renewal::renew(&folder, &self.database, &self.key(), Signing::Unshared)?;
+        let next = super::renewal::renew(&folder, &self.database, &self.key(), Signing::Unshared(shared))?;
         let writer = next.writer();
         *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(writer)
@@ -246,6 +272,15 @@ impl CopyStore for FjallStore {
 }
 
 impl FjallStore {
+    /// Takes what divides from what others have out of the log of an earlier key, back to where that key has signed it, and keeps it
+    /// beside the logs.
+    fn set_aside(&self, log: Log, after: u64) -> Result<(), StoreError> {
+        let signed = self.database.signed_until(log, after)?.map_or(0, |signed| signed.head.sequence);
+        let count = self.database.head(log)?.sequence.saturating_sub(signed);
+        tracing::warn!(loom = %log.loom, writer = %log.writer, count, "entries of an earlier key of this node are set aside");
+        self.committer.forget(Removal::Behind(log, signed))
+    }
+
     /// This node's key.
     pub fn key(&self) -> Arc<NodeKey> {
         Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))

@@ -1,5 +1,7 @@
 //! The store in memory as a keeper of copies.
 
+use std::collections::BTreeSet;
+
 use super::attested::counted;
 use super::check::check_texts;
 use super::copies::{self, Cut, Fit, KnownLog};
@@ -167,7 +169,7 @@ impl CopyStore for MemoryStore {
         Ok(())
     }
 
-    fn renew(&self) -> Result<WriterKey, StoreError> {
+    fn renew(&self, _: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError> {
         Err(StoreError::Read("a record in memory is never restored from a copy".into()))
     }
 }

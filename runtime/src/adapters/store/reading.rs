@@ -168,6 +168,10 @@ impl LoomStore for ReadingStore {
         durable_copies::formerly(self.database())
     }
 
+    fn aside(&self, loom: LoomId) -> Result<Vec<Sealed>, StoreError> {
+        durable_copies::aside(self.database(), loom)
+    }
+
     fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         durable_copies::proofs(self.database())
     }

@@ -4,20 +4,23 @@
 //! after a kill between any two the next opening goes on: the next key's file, one batch that says who writes from now on and whose
 //! place it takes, and the file in its place.
 
+use std::collections::BTreeSet;
+
 use super::database::{Database, DatabaseError};
 use super::key::{NEXT_FILE, NodeKey};
 use super::open::Folder;
 use super::rows::{self, META_FILE, META_WRITER};
+use crate::domain::ids::LoomId;
 use crate::domain::members::Attestation;
 use crate::ports::StoreError;
 
 /// How far the old key signs its logs before it goes: whoever goes on with an entity of it names a head that it has signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signing {
+pub(super) enum Signing<'a> {
     /// To their ends: nothing was written under it since the folder was copied.
     All,
-    /// Those of which nobody else has anything. The rest may be another history than the one that was signed.
-    Unshared,
+    /// Those of looms that nobody else keeps. Of these others may have another history than the one that is here.
+    Unshared(&'a BTreeSet<LoomId>),
 }
 
 /// Makes this node write under a new key.
@@ -25,7 +28,7 @@ pub(super) fn renew(
     folder: &Folder<'_>,
     database: &Database,
     old: &NodeKey,
-    signing: Signing,
+    signing: Signing<'_>,
 ) -> Result<NodeKey, StoreError> {
     sign(database, old, signing).map_err(|error| folder.engine(error))?;
     let next = make(folder)?;
@@ -35,12 +38,12 @@ pub(super) fn renew(
 }
 
 /// These rows are on disk with the next synced write: the second step's.
-fn sign(database: &Database, old: &NodeKey, signing: Signing) -> Result<(), DatabaseError> {
+fn sign(database: &Database, old: &NodeKey, signing: Signing<'_>) -> Result<(), DatabaseError> {
     for (log, line) in database.lines(&[])?.into_iter().filter(|(log, _)| log.writer == old.writer()) {
         let known = database.signed_until(log, line.head.sequence)?;
         let is_due = match signing {
             Signing::All => known.is_none_or(|known| known.head.sequence < line.head.sequence),
-            Signing::Unshared => known.is_none(),
+            Signing::Unshared(shared) => known.is_none() && !shared.contains(&log.loom),
         };
         if is_due && line.head.sequence > 0 {
             database.keep_signed(&old.sign(log.loom, line.head))?;

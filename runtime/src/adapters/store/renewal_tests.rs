@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,7 +88,7 @@ fn a_store_that_is_told_to_renew_signs_with_the_key_that_it_had() {
     let folder = tempfile::tempdir().unwrap();
     let old = record(folder.path());
     let store = open(folder.path());
-    let (first, second) = (store.renew().unwrap(), store.renew().unwrap());
+    let (first, second) = (store.renew(&BTreeSet::new()).unwrap(), store.renew(&BTreeSet::new()).unwrap());
     assert_eq!(predecessors(&store), [second, first, old]);
     drop(store);
     let again = open(folder.path());

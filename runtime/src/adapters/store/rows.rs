@@ -34,6 +34,8 @@ pub(super) const META_COMMIT: &[u8] = b"commit";
 pub(super) const META_FILE: &[u8] = b"key file";
 /// Rows of [`Space::Meta`]: a place → the chain there, and the writer's signature of it.
 const META_SIGNED: &[u8] = b"signed";
+/// Entries of an earlier key of this node that divide from what others have of it.
+const META_ASIDE: &[u8] = b"aside";
 /// Rows of [`Space::Meta`]: a loom and a writer → the proof that it has signed two histories.
 pub(super) const META_PROOF: &[u8] = b"proof";
 
@@ -159,6 +161,11 @@ impl Place {
         self.after(META_SIGNED)
     }
 
+    /// The key in [`Space::Meta`] of an entry that was set aside.
+    pub(super) fn as_aside(self) -> Vec<u8> {
+        self.after(META_ASIDE)
+    }
+
     /// The key in [`Space::Meta`] of the cast heads that came with what was received up to here.
     pub(super) fn as_covered(self) -> Vec<u8> {
         self.after(META_CASTS)
@@ -182,6 +189,11 @@ impl Place {
 /// What the signed heads of a log have in common as keys.
 pub(super) fn signed_of(log: Log) -> Vec<u8> {
     [META_SIGNED, &log.to_bytes()].concat()
+}
+
+/// What the entries of a loom that were set aside have in common as keys.
+pub(super) fn aside_of(loom: LoomId) -> Vec<u8> {
+    [META_ASIDE, loom.as_bytes().as_slice()].concat()
 }
 
 /// What the newest cast heads of a loom have in common as keys.

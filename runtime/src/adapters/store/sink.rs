@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
+use std::ops::ControlFlow;
 
-use super::committer::{Item, Sink};
+use super::committer::{Item, Removal, Sink};
 use super::database::{Batch, Database, DatabaseError};
 use super::marks::{Mark, MarkWriter};
 use super::rows::{Commit, Log, LogLine};
-use crate::domain::loom::Head;
+use crate::domain::loom::{Head, Sealed};
 
 /// The lines of so many logs are kept in memory.
 const LINES_KEPT: usize = 4096;
@@ -44,6 +45,22 @@ impl RecordSink {
         }
         Ok(moved)
     }
+
+    /// The line that a log had at a place: as read from its entries, which happens when a folder was put back.
+    fn line_at(&self, log: Log, place: u64) -> Result<Option<LogLine>, DatabaseError> {
+        let (mut line, mut unreadable) = (None, false);
+        self.database.raw_from(log, 1, |sequence, id, bytes| {
+            let Some(sealed) = Sealed::open(id, bytes.to_vec()).ok().filter(|_| sequence <= place) else {
+                unreadable = sequence <= place;
+                return ControlFlow::Break(());
+            };
+            let before: Option<LogLine> = line;
+            let head = before.map(|before| before.head).unwrap_or_default().after(&id);
+            line = Some(LogLine::after(before, &sealed, head));
+            ControlFlow::Continue(())
+        })?;
+        if unreadable { Err(DatabaseError::Row { space: "entries" }) } else { Ok(line) }
+    }
 }
 
 impl Sink for RecordSink {
@@ -60,14 +77,26 @@ impl Sink for RecordSink {
         Ok(())
     }
 
-    fn forget(&mut self, logs: &[Log]) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn forget(&mut self, removal: &Removal) -> Result<(), Box<dyn Error + Send + Sync>> {
         let commit = Commit { number: self.commit.number.saturating_add(1), ..self.commit };
-        self.database.forget(logs, commit)?;
-        let mark = |log: &Log| Mark { log: *log, head: Head::default(), commit: commit.number };
-        self.marks.append(&logs.iter().map(mark).collect::<Vec<Mark>>())?;
+        let mut marks = Vec::new();
+        match removal {
+            Removal::Logs(logs) => {
+                self.database.forget(logs, commit)?;
+                marks.extend(logs.iter().map(|log| Mark { log: *log, head: Head::default(), commit: commit.number }));
+                self.lines.retain(|log, _| !logs.contains(log));
+            }
+            Removal::Behind(log, after) => {
+                let line = self.line_at(*log, *after)?;
+                self.database.set_aside((*log, *after), line, commit)?;
+                let head = line.map(|line| line.head).unwrap_or_default();
+                marks.push(Mark { log: *log, head, commit: commit.number });
+                self.lines.remove(log);
+            }
+        }
+        self.marks.append(&marks)?;
         self.commit = commit;
         self.recorded = commit;
-        self.lines.retain(|log, _| !logs.contains(log));
         Ok(())
     }
 
