@@ -7,8 +7,6 @@
 //! entity can go on. Then each rule is left out once, and some history has to show it.
 #![expect(
     clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::wildcard_enum_match_arm,
@@ -51,7 +49,7 @@ impl Random {
 /// 500 histories take seconds in a debug build.
 const SEEDS: u64 = 500;
 /// 4 000 histories without a rule.
-const SEEDS_WITHOUT: u64 = 30_000;
+const SEEDS_WITHOUT: u64 = 2_000;
 
 fn violations(seed: u64, rules: Rules) -> Vec<String> {
     let mut world = World::new(seed, rules);
@@ -72,13 +70,9 @@ fn nothing_acknowledged_is_lost_and_every_owner_can_go_on() {
 #[test]
 fn each_rule_is_missed_when_it_is_left_out() {
     let mut missing = Vec::new();
-    let only: Option<Vec<usize>> = std::env::var("ONLY").ok().map(|l| l.split(',').map(|x| x.parse().unwrap()).collect());
     for (rule, name) in Rules::NAMES.iter().enumerate() {
-        if only.as_ref().is_some_and(|o| !o.contains(&rule)) { continue; }
-        let found = (0..SEEDS_WITHOUT).find(|seed| !violations(*seed, Rules::without(rule)).is_empty());
-        match found {
-            Some(_seed) => eprintln!("{name}: {_seed}"),
-            None => missing.push(*name),
+        if !(0..SEEDS_WITHOUT).any(|seed| !violations(seed, Rules::without(rule)).is_empty()) {
+            missing.push(*name);
         }
     }
     assert!(missing.is_empty(), "nothing in {SEEDS_WITHOUT} histories misses: {}", missing.join(", "));

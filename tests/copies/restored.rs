@@ -8,7 +8,7 @@ use cantrip_runtime::adapters::store::{FjallStore, MemoryStore};
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage};
 use cantrip_runtime::domain::ids::LoomId;
 use cantrip_runtime::driver::{AcksError, NoAnswers};
-use cantrip_runtime::ports::{CopyStore as _, LoomStore as _};
+use cantrip_runtime::ports::LoomStore as _;
 use tempfile::TempDir;
 
 use super::copy_support::{Node, OPEN, Wire, found, named};

@@ -57,9 +57,10 @@ impl World {
         let id = self.next;
         let disk = &mut self.machine(node).disk;
         let (key, logs) = (disk.key, disk.logs.entry(disk.key).or_insert_with(|| vec![Vec::new()]));
-        logs[0].push(Entry { id, body: body.clone() });
-        let place = logs[0].len();
-        self.told.push(format!("{node} writes {id} at {place} of {key}: {body:?}"));
+        let place = logs[0].len() + 1;
+        let told = format!("{node} writes {id} at {place} of {key}: {body:?}");
+        logs[0].push(Entry { id, body });
+        self.told.push(told);
         place
     }
 
@@ -70,11 +71,12 @@ impl World {
     /// Delivers one message, or loses it.
     pub(super) fn deliver(&mut self, index: usize) {
         let (from, to, message) = self.network.swap_remove(index);
-        if self.is_lossy && self.random.one_in(12) {
+        let is_cut = self.cut.is_some_and(|cut| cut == from || cut == to);
+        if is_cut || (self.is_lossy && self.random.one_in(12)) {
             return;
         }
         if to == HOSTILE {
-            return self.lie(from, message);
+            return self.lie(from, &message);
         }
         match message {
             Message::Asks => {
@@ -167,7 +169,11 @@ impl World {
         let own = self.machine(node).disk.own().to_vec();
         let (old, signed) = (self.machine(node).disk.key, self.machine(node).disk.signed);
         let same = common(theirs, &own);
-        self.told.push(format!("{node} renews {old}: {} there, {} here, {same} the same, {signed} signed", theirs.len(), own.len()));
+        self.told.push(format!(
+            "{node} renews {old}: {} there, {} here, {same} the same, {signed} signed",
+            theirs.len(),
+            own.len()
+        ));
         let newest = logs.keys().copied().filter(|key| node_of(*key) == node).max().unwrap_or(old).max(old);
         let disk = &mut self.machine(node).disk;
         disk.key = newest + 1;
@@ -202,7 +208,9 @@ impl World {
     fn write_anew(&mut self, node: Node) {
         let disk = self.machine(node).disk.clone();
         let went_on = disk.own().iter().filter_map(|entry| match entry.body {
-            Body::Adopted { last, entity, .. } if node_of(last.key) == node && last.key < disk.key => Some((entity, last)),
+            Body::Adopted { last, entity, .. } if node_of(last.key) == node && last.key < disk.key => {
+                Some((entity, last))
+            }
             _ => None,
         });
         for (entity, end) in went_on {
@@ -246,7 +254,8 @@ impl World {
         }
         let own = self.machine(node).disk.key;
         let others = |of: &Key| node_of(*of) != node_of(own) || *of < own;
-        let logs: BTreeMap<Key, Vec<Log>> = logs.iter().filter(|(of, _)| others(of)).map(|(of, it)| (*of, it.clone())).collect();
+        let logs: BTreeMap<Key, Vec<Log>> =
+            logs.iter().filter(|(of, _)| others(of)).map(|(of, it)| (*of, it.clone())).collect();
         self.machine(node).disk.take_all(&logs);
         self.write_anew(node);
         let kept = self.machine(node).disk.logs.get(&key).and_then(|logs| logs.first()).cloned().unwrap_or_default();
@@ -285,7 +294,8 @@ impl World {
         let machine = &self.machines[usize::from(node)];
         let reach = if self.rules.has(WAITS) { view.epoch + REACH } else { u64::MAX };
         let seen = machine.memory.held.iter().filter_map(fences).chain(machine.disk.fences.get(&entity).copied());
-        let over = seen.filter(|fence| *fence > (view.epoch, node_of(view.owner)) && (fence.0 <= reach || fence.1 == node));
+        let over =
+            seen.filter(|fence| *fence > (view.epoch, node_of(view.owner)) && (fence.0 <= reach || fence.1 == node));
         over.map(|fence| fence.0).max()
     }
 
@@ -318,9 +328,10 @@ impl World {
                 let fence = held.fences.get(&entity).filter(|(_, is_shown)| *is_shown || !self.rules.has(SHOWN));
                 fence.is_none_or(|(fence, _)| *fence <= (epoch, node))
             };
-            let is_free = match self.rules.has(OTHERS) {
-                true => is_free(entity, epoch),
-                false => (0..ENTITIES).all(|entity| is_free(entity, epoch)),
+            let is_free = if self.rules.has(OTHERS) {
+                is_free(entity, epoch)
+            } else {
+                (0..ENTITIES).all(|entity| is_free(entity, epoch))
             };
             has_chain && held.place >= place && (held.is_on_disk || !self.rules.has(DISK)) && is_free
         };
@@ -346,9 +357,8 @@ impl World {
     fn is_recorded(&self, node: Node, turn: &Pending) -> bool {
         let disk = &self.machines[usize::from(node)].disk;
         let own = disk.own();
-        let has = |keeping: &Keeping, holders: &BTreeSet<Node>| {
-            keeping.keepers.intersection(holders).count() >= keeping.acks
-        };
+        let has =
+            |keeping: &Keeping, holders: &BTreeSet<Node>| keeping.keepers.intersection(holders).count() >= keeping.acks;
         let by = self.holders(node, turn.place, (turn.entity, turn.epoch));
         let keepings = self.keepings(own);
         let mut before: Option<&Keeping> = None;
@@ -395,7 +405,11 @@ impl World {
         let mut adopting = match machine.memory.adopting.get(&entity) {
             Some(adopting) if adopting.owner == view.owner && adopting.epoch > view.epoch => adopting.clone(),
             _ => {
-                let seen = [fenced, machine.memory.refused.get(&entity).copied(), machine.disk.fences.get(&entity).map(|it| it.0)];
+                let seen = [
+                    fenced,
+                    machine.memory.refused.get(&entity).copied(),
+                    machine.disk.fences.get(&entity).map(|it| it.0),
+                ];
                 let reach = if self.rules.has(WAITS) { view.epoch + 2 * REACH } else { u64::MAX };
                 let seen = seen.into_iter().flatten().filter(|epoch| *epoch < reach);
                 let epoch = seen.chain([view.epoch]).max().unwrap_or_default() + 1;
@@ -450,7 +464,8 @@ impl World {
     fn stored(&mut self, node: Node, from: Node, entity: Entity, epoch: u64, logs: &BTreeMap<Key, Vec<Log>>) {
         if self.rules.has(AFTER) {
             let own = self.machine(node).disk.key;
-            let others: BTreeMap<_, _> = logs.iter().filter(|(key, _)| **key != own).map(|(key, it)| (*key, it.clone())).collect();
+            let others: BTreeMap<_, _> =
+                logs.iter().filter(|(key, _)| **key != own).map(|(key, it)| (*key, it.clone())).collect();
             self.machine(node).disk.take_all(&others);
         }
         if let Some(adopting) = self.machine(node).memory.adopting.get_mut(&entity).filter(|it| it.epoch == epoch) {
@@ -467,7 +482,8 @@ impl World {
             self.machine(node).memory.adopting.remove(&entity);
             return;
         }
-        let log = self.machine(node).disk.logs.get(&view.owner).and_then(|logs| logs.first()).cloned().unwrap_or_default();
+        let log =
+            self.machine(node).disk.logs.get(&view.owner).and_then(|logs| logs.first()).cloned().unwrap_or_default();
         let newest = self.keepings(&log).pop().map(|(_, keeping)| keeping).unwrap_or_default();
         if newest != adopting.keeping && self.rules.has(AGAIN) {
             return;
@@ -501,7 +517,7 @@ impl World {
     }
 
     /// The hostile node answers anything.
-    fn lie(&mut self, from: Node, message: Message) {
+    fn lie(&mut self, from: Node, message: &Message) {
         if !self.is_lossy {
             return;
         }
@@ -509,6 +525,7 @@ impl World {
         match message {
             Message::Asks => self.send(HOSTILE, from, Message::Has { logs: BTreeMap::new() }),
             Message::Logs { key, .. } => {
+                let key = *key;
                 let own = self.machine(from).disk.own().to_vec();
                 let place = self.random.below(own.len() + 3);
                 let fences = (0..ENTITIES).map(|entity| (entity, ((far, HOSTILE), false))).collect();
@@ -517,6 +534,7 @@ impl World {
                 self.send(HOSTILE, from, Message::Held { key, held: Held { place, id, is_on_disk: true, fences } });
             }
             Message::Fence { entity, epoch } => {
+                let (entity, epoch) = (*entity, *epoch);
                 self.send(HOSTILE, from, Message::Stored { entity, epoch, logs: BTreeMap::new() });
             }
             Message::Has { .. } | Message::Held { .. } | Message::Stored { .. } | Message::NotStored { .. } => {}

@@ -150,11 +150,19 @@ impl Disk {
 
     /// The turns of an entity in a stretch of a log.
     fn turns(log: &[Entry], entity: Entity) -> impl Iterator<Item = Id> + '_ {
-        log.iter().filter(move |entry| matches!(entry.body, Body::Turn { entity: of, .. } if of == entity)).map(|it| it.id)
+        log.iter()
+            .filter(move |entry| matches!(entry.body, Body::Turn { entity: of, .. } if of == entity))
+            .map(|it| it.id)
     }
 
     /// What an adoption goes on from, as far as it is here.
-    pub(crate) fn before(&self, entity: Entity, opener: Key, end: End, may: &dyn Fn(Node, Key) -> bool) -> Option<View> {
+    pub(crate) fn before(
+        &self,
+        entity: Entity,
+        opener: Key,
+        end: End,
+        may: &dyn Fn(Node, Key) -> bool,
+    ) -> Option<View> {
         let log = self.history(end)?.get(..end.place)?;
         let adoptions = log.iter().enumerate().rev().filter_map(|(index, entry)| match entry.body {
             Body::Adopted { entity: of, epoch, last } if of == entity => Some((index, epoch, last)),
@@ -162,7 +170,8 @@ impl Disk {
         });
         let valid = adoptions.filter_map(|(index, epoch, last)| {
             let before = self.before(entity, opener, last, may)?;
-            let is_valid = epoch > before.epoch && epoch <= before.epoch + 2 * REACH && may(node_of(end.key), before.owner);
+            let is_valid =
+                epoch > before.epoch && epoch <= before.epoch + 2 * REACH && may(node_of(end.key), before.owner);
             is_valid.then_some((View { owner: end.key, epoch, ..before }, index))
         });
         let (mut view, from) = match valid.into_iter().next() {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Random;
 mod acts;
 
-use crate::record::{Body, Disk, End, Entity, Entry, Fence, Id, Keeping, Key, Log, Node, REACH, View, at, common, first_key, node_of};
+use crate::record::{
+    Body, Disk, End, Entity, Entry, Fence, Id, Keeping, Key, Log, Node, REACH, View, at, common, first_key, node_of,
+};
 
 /// Node 0 opens entities 0 and 1. 0 to 3 are honest, 4 is not.
 pub(crate) const NODES: Node = 5;
@@ -42,7 +44,7 @@ impl Rules {
     ];
 
     pub(crate) const fn without(rule: usize) -> Self {
-        Self(u32::MAX & !(1 << rule))
+        Self(!(1 << rule))
     }
 
     const fn has(self, rule: usize) -> bool {
@@ -64,13 +66,31 @@ struct Held {
 enum Message {
     /// A node asks another what it has of the logs of its own keys.
     Asks,
-    Has { logs: BTreeMap<Key, Vec<Log>> },
+    Has {
+        logs: BTreeMap<Key, Vec<Log>>,
+    },
     /// Everything that a node has, and its own log signed.
-    Logs { key: Key, logs: BTreeMap<Key, Vec<Log>> },
-    Held { key: Key, held: Held },
-    Fence { entity: Entity, epoch: u64 },
-    Stored { entity: Entity, epoch: u64, logs: BTreeMap<Key, Vec<Log>> },
-    NotStored { entity: Entity, fence: Fence },
+    Logs {
+        key: Key,
+        logs: BTreeMap<Key, Vec<Log>>,
+    },
+    Held {
+        key: Key,
+        held: Held,
+    },
+    Fence {
+        entity: Entity,
+        epoch: u64,
+    },
+    Stored {
+        entity: Entity,
+        epoch: u64,
+        logs: BTreeMap<Key, Vec<Log>>,
+    },
+    NotStored {
+        entity: Entity,
+        fence: Fence,
+    },
 }
 
 /// A node that is about to go on with an entity of somebody else.
@@ -138,6 +158,8 @@ pub(crate) struct World {
     rewritten: BTreeMap<Id, Id>,
     tails: Vec<Id>,
     is_lossy: bool,
+    /// A node that nobody reaches for now.
+    cut: Option<Node>,
     /// Entities that another node went on with.
     adopted: BTreeSet<Entity>,
     /// Entities that were adopted by what says that nothing is acknowledged: what their owner counted since it said otherwise is no
@@ -166,9 +188,26 @@ impl World {
         let (is_put_back, is_attacked) = (random.one_in(2), random.one_in(2));
         let first = acts::keeping(&mut random, OPENER, &machines);
         let mut world = Self {
-            random, rules, machines, first,
-            network: Vec::new(), next: 0, recorded: Vec::new(), untrue: BTreeSet::from([HOSTILE]), seen: Vec::new(),
-            rewritten: BTreeMap::new(), tails: Vec::new(), is_lossy: true, adopted: BTreeSet::new(), unpromised: BTreeSet::new(), fenced_by_right: BTreeSet::new(), is_put_back, is_attacked, wrong: Vec::new(), told: Vec::new(),
+            random,
+            rules,
+            machines,
+            first,
+            network: Vec::new(),
+            next: 0,
+            recorded: Vec::new(),
+            untrue: BTreeSet::from([HOSTILE]),
+            seen: Vec::new(),
+            rewritten: BTreeMap::new(),
+            tails: Vec::new(),
+            is_lossy: true,
+            cut: None,
+            adopted: BTreeSet::new(),
+            unpromised: BTreeSet::new(),
+            fenced_by_right: BTreeSet::new(),
+            is_put_back,
+            is_attacked,
+            wrong: Vec::new(),
+            told: Vec::new(),
         };
         let keeping = world.first.clone();
         world.append(OPENER, Body::Keeping(keeping));
@@ -181,7 +220,6 @@ impl World {
             let node = self.random.below(usize::from(HOSTILE)) as Node;
             let entity = self.random.below(usize::from(ENTITIES)) as Entity;
             match self.random.below(40) {
-                0..=13 => self.deliver_one(),
                 14..=17 => drop(self.write(node, entity)),
                 18 | 19 => drop(self.write(OPENER, entity)),
                 20..=24 => {
@@ -201,6 +239,8 @@ impl World {
                 }
                 35 if self.is_put_back && self.untrue.len() < 3 => self.put_back(node),
                 36 if self.random.one_in(3) => self.change(node),
+                37 => self.cut = Some(node).filter(|_| !self.random.one_in(3)),
+                38 if self.machine(node).keeps_in_memory => self.crash(node),
                 _ => self.deliver_one(),
             }
         }
@@ -225,6 +265,7 @@ impl World {
     /// All is well again: what was recorded is there, and whoever owns an entity can go on.
     pub(crate) fn settle(&mut self) {
         self.is_lossy = false;
+        self.cut = None;
         self.network.retain(|(from, ..)| *from != HOSTILE);
         let before = self.recorded.len();
         for _ in 0..25 {
@@ -270,7 +311,10 @@ impl World {
             for turn in self.recorded.iter().filter(|turn| turn.entity == entity && turn.acks > 0) {
                 let is_kept = turn.by.is_disjoint(&self.untrue) && !self.unpromised.contains(&entity);
                 if is_kept && !is_there(&turn.id) {
-                    self.wrong.push(format!("turn {} of {entity} was acknowledged by {:?} and is lost: {view:?}", turn.id, turn.by));
+                    self.wrong.push(format!(
+                        "turn {} of {entity} was acknowledged by {:?} and is lost: {view:?}",
+                        turn.id, turn.by
+                    ));
                 }
             }
             if !self.adopted.contains(&entity) {
@@ -296,7 +340,8 @@ impl World {
     /// Whether honest disks are enough for every keeping that an owner has to do with.
     fn may_go_on(&self, union: &Disk, owner: Key) -> bool {
         let of_node = |key: &Key| node_of(*key) == node_of(owner);
-        let keepings = union.logs.iter().filter(|(key, _)| of_node(key) || union.logs.len() > 1).flat_map(|(_, logs)| logs);
+        let keepings =
+            union.logs.iter().filter(|(key, _)| of_node(key) || union.logs.len() > 1).flat_map(|(_, logs)| logs);
         keepings.flat_map(|log| Disk::keepings(log)).all(|(_, keeping)| keeping.is_enough(&self.machines))
     }
 }

@@ -87,6 +87,7 @@ impl CliError {
             | Fault::Elsewhere { .. }
             | Fault::NewKey { .. }
             | Fault::NotAsked { .. }
+            | Fault::SetAside { .. }
             | Fault::Unminted(_)
             | Fault::OutOfStep(_)
             | Fault::NoResult(_) => Self::fault(fault),

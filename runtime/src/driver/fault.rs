@@ -55,6 +55,15 @@ pub enum Fault {
         /// What is missing.
         what: String,
     },
+    /// What this node has written of an entity divides from what others have of it.
+    #[error(
+        "the episode stopped: this node's folder was put back to an older state, and others have another history of entity {entity}; what \
+         was written here of it goes on as a fork of that thread, as soon as this loom is written again"
+    )]
+    SetAside {
+        /// Which.
+        entity: EntityId,
+    },
     /// Work in the background that did not come to its end.
     #[error("the work stopped: {0}")]
     Stopped(String),

@@ -5,6 +5,7 @@
 
 mod actor;
 mod admitting;
+mod anew;
 mod ask;
 mod cantrip;
 mod control;

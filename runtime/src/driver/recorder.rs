@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
     Blob, Body, CastBatch, CastChain, CastHead, Entry, EquivocationProof, ForeignBudget, Minted, Payload, Sealed, Tree,
 };
-use crate::domain::members::{Admitted, Reader, Settled, changes_members};
+use crate::domain::members::{Admitted, Nonce, Reader, Settled, changes_members};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -162,11 +162,16 @@ impl Loom {
         self.begin(&mut log)?;
         let mut parent = parent;
         let is_own = is_judgement(&body) || matches!(body, Body::Opened(_) | Body::Adopted { .. });
-        if log.renewed && !is_own && log.taken_over.insert(entity) {
+        if log.renewed && !is_own && !log.taken_over.contains(&entity) {
+            // What was told of it so far goes on as a fork: see `anew.rs`.
+            if shared.store.aside(shared.id)?.iter().any(|sealed| sealed.entry.entity == Some(entity)) {
+                return Err(Fault::SetAside { entity });
+            }
+            log.taken_over.insert(entity);
             parent = self.take_over(&mut log, entity, parent)?;
         }
         let relies = self.relies(&mut log, Some(entity), &body)?;
-        self.write(&mut log, relies, (Some(entity), parent), body, blobs)
+        self.write(&mut log, (relies, None), (Some(entity), parent), body, blobs)
     }
 
     /// Appends an entry whose writer has found out by which admission it may say it. It is durable after the next [`Loom::sync`].
@@ -180,7 +185,7 @@ impl Loom {
         self.may_write()?;
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
-        self.write(&mut log, relies, place, body, Vec::new())
+        self.write(&mut log, (relies, None), place, body, Vec::new())
     }
 
     /// Returns once this node may write: whoever else keeps the loom was asked whether it has more of this node's log than is here.
@@ -189,9 +194,40 @@ impl Loom {
     /// Too few that answer, where so many copies have to acknowledge.
     pub(super) async fn ready(&self) -> Result<(), Fault> {
         match &self.0.copies {
-            Some(copies) => Ok(copies.asked(self.0.id).await?),
-            None => Ok(()),
+            Some(copies) => copies.asked(self.0.id).await?,
+            None => return Ok(()),
         }
+        self.write_anew().await.map(drop)
+    }
+
+    /// Appends what was written before, under another id.
+    pub(super) fn append_anew(
+        &self,
+        entity: Option<EntityId>,
+        parent: Option<EntryId>,
+        body: Body,
+        was: EntryId,
+    ) -> Result<EntryId, Fault> {
+        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.may_write()?;
+        self.take_key(&mut log)?;
+        let relies = self.relies(&mut log, entity, &body)?;
+        self.write(&mut log, (relies, Some(was)), (entity, parent), body, Vec::new())
+    }
+
+    /// A name for an entity, and what it commits to.
+    pub(super) fn mint(&self) -> (EntityId, Minted) {
+        let mut nonce = [0; 16];
+        self.0.clock.random(&mut nonce);
+        let minted = Minted { by: self.0.store.writer(), nonce: Nonce::from_bytes(nonce) };
+        (EntityId::mint(self.0.clock.now_us() / 1_000, &minted.by, &minted.nonce), minted)
+    }
+
+    /// A name for a cast.
+    pub(super) fn new_cast(&self) -> CastId {
+        let mut random = [0; 10];
+        self.0.clock.random(&mut random);
+        CastId::from_parts(self.0.clock.now_us() / 1_000, random)
     }
 
     /// What was written before the keepers were asked could be a second history of this node.
@@ -270,7 +306,7 @@ impl Loom {
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
         let relies = self.relies(&mut log, None, &body)?;
-        self.write(&mut log, relies, (None, None), body, Vec::new())
+        self.write(&mut log, (relies, None), (None, None), body, Vec::new())
     }
 
     /// Has everything that decides about an entity, and about those below it, rely on an admission.
@@ -343,7 +379,7 @@ impl Loom {
             return Err(Fault::NewKey { loom: self.0.id });
         }
         let body = Body::Founded { nonce: minted.nonce, member: member.map(serde_bytes::ByteBuf::from) };
-        self.write(log, None, (None, None), body, Vec::new())?;
+        self.write(log, (None, None), (None, None), body, Vec::new())?;
         (log.founding, log.is_founder) = (None, Some(true));
         Ok(true)
     }
@@ -367,13 +403,14 @@ impl Loom {
         let taken = adoption(self.store(), &reader, (self.0.id, entity), String::new())?;
         // For a cast of somebody else it goes on by the admission that it was shown last.
         let shown = self.0.relied.lock().unwrap_or_else(PoisonError::into_inner).get(&entity).copied();
-        self.write(log, shown.or(taken.relies), (Some(entity), Some(taken.follows)), taken.body, Vec::new()).map(Some)
+        let around = (shown.or(taken.relies), None);
+        self.write(log, around, (Some(entity), Some(taken.follows)), taken.body, Vec::new()).map(Some)
     }
 
     fn write(
         &self,
         log: &mut Log,
-        relies: Option<EntryId>,
+        (relies, was): (Option<EntryId>, Option<EntryId>),
         (entity, parent): (Option<EntityId>, Option<EntryId>),
         body: Body,
         blobs: Vec<Blob>,
@@ -381,7 +418,7 @@ impl Loom {
         let shared = &*self.0;
         let body = body.fit();
         let place = (log.writer, log.sequence.saturating_add(1));
-        let entry = Entry { relies, ..Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body) };
+        let entry = Entry { relies, was, ..Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body) };
         entry.check_minted()?;
         let sealed = Sealed::new(entry, blobs)?;
         if changes_members(&sealed) {

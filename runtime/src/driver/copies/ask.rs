@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::acks::AcksError;
 use super::{Copies, State};
-use crate::domain::copies::{CopyKind, Keeper, LoomCopies, LogState};
+use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies};
 use crate::domain::ids::LoomId;
 use crate::domain::limits::FETCHED_BACK_MS_MAX;
 use crate::domain::loom::SignedHead;
@@ -156,19 +156,17 @@ impl Copies {
         copies: &LoomCopies,
     ) -> usize {
         let mut heard = self.heard.subscribe();
-        let mut waited = Duration::ZERO;
+        let mut passed = Duration::ZERO;
         loop {
             heard.borrow_and_update();
             let (disks, is_all, is_coming) = {
                 let state = self.lock();
                 let asked = state.asked.get(&loom);
                 let has = |keeper: &Keeper| asked.is_some_and(|asked| asked.has_answered(keeper));
-                let connected = |keeper: &Keeper| {
-                    state.keepers.get(&(loom, keeper.clone())).is_some_and(|keeper| keeper.connected)
-                };
-                let is_coming = |keeper: &Keeper| {
-                    asked.is_some_and(|asked| asked.is_awaited(keeper)) && connected(keeper)
-                };
+                let connected =
+                    |keeper: &Keeper| state.keepers.get(&(loom, keeper.clone())).is_some_and(|keeper| keeper.connected);
+                let is_coming =
+                    |keeper: &Keeper| asked.is_some_and(|asked| asked.is_awaited(keeper)) && connected(keeper);
                 (
                     others.iter().filter(|(keeper, kind)| *kind == CopyKind::Disk && has(keeper)).count(),
                     others.iter().all(|(keeper, _)| has(keeper)),
@@ -183,7 +181,7 @@ impl Copies {
                 Some(_) => ANSWER_WAIT.max(Duration::from_millis(copies.acks_wait_ms)),
                 None => ANSWER_WAIT,
             };
-            if is_enough || waited >= bound {
+            if is_enough || passed >= bound {
                 if !is_enough && wanted.is_none() {
                     tracing::info!(%loom, "not every keeper has said what it has; this node writes on");
                 }
@@ -191,7 +189,7 @@ impl Copies {
             }
             tokio::select! {
                 changed = heard.changed() => if changed.is_err() { return disks },
-                () = self.clock.sleep(LOOK) => waited = waited.saturating_add(LOOK),
+                () = self.clock.sleep(LOOK) => passed = passed.saturating_add(LOOK),
             }
         }
     }
