@@ -242,20 +242,18 @@ impl CopyStore for FjallStore {
         let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
         let own = self.writer();
         let logs = self.database.lines(loom.as_bytes())?.into_iter().map(|(log, _)| log);
-        let (of_own, logs): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.writer == own);
+        let former = self.formerly()?;
+        let is_own = |log: &Log| log.writer == own || former.contains(&log.writer);
+        let (of_own, logs): (Vec<Log>, Vec<Log>) = logs.partition(is_own);
         // Who has cast nothing there has the casts of others.
         let (stays, logs): (Vec<Log>, Vec<Log>) =
             logs.into_iter().partition(|log| log.is_received() && !of_own.is_empty());
         let has_casts = logs.iter().any(|log| log.is_received());
-        self.committer.forget(logs)?;
+        self.committer.forget(Removal::Logs(logs))?;
         if has_casts {
             self.database.forget_notes(&rows::cast_rows(loom))?;
         }
         let stays: Vec<Log> = of_own.into_iter().chain(stays).collect();
-        let former = self.formerly()?;
-        let is_own = |log: &Log| log.writer == own || former.contains(&log.writer);
-        let (stays, logs): (Vec<Log>, Vec<Log>) = logs.partition(|log| is_own(log) || log.is_received());
-        self.committer.forget(Removal::Logs(logs))?;
         if stays.is_empty() {
             self.database.forget_notes(&rows::member_rows(loom))?;
         }
