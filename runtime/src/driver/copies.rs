@@ -32,9 +32,9 @@ use crate::driver::refusals::Refusals;
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
 
 pub use acks::{AcksError, NoCopies};
+pub use ask::NoAnswers;
 pub(super) use casts::Hearing;
 pub use held::KeeperState;
-pub use ask::NoAnswers;
 pub use link::{CopyWire, Linking};
 pub use session::Session;
 
