@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, Keeping};
 use cantrip_runtime::domain::ids::{LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{Head, SignedHead};
@@ -81,6 +81,19 @@ fn what_was_sent_is_acknowledged_on_a_disk_and_with_its_chain() -> Result<()> {
     let state = state(&node, loom)?;
     ensure!(state.durable.get(&writer) == Some(&head.sequence) && state.wrong_answers == 0, "{state:?}");
     ensure!(state.said_at_us.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_waits_in_vain_hears_what_each_keeper_said() -> Result<()> {
+    let (node, loom, mut session) = conversation(CopyKind::Disk)?;
+    node.copies.share(loom, &named("node2"), CopyKind::Disk, Some((1, 1)))?;
+    let refused = |what: &str| CopyMessage::Refused { loom, writer: None, what: what.to_owned() };
+    session.hear_all([refused("node2 could not write its record")])?;
+    let Err(why) = node.copies.acknowledged(loom, None).await else { bail!("nobody has it") };
+    let why = why.to_string();
+    ensure!(why.contains("0 of 1 copies") && why.contains("node2 did not answer (node2 could not write"), "{why}");
+    ensure!(why.contains("(--acks-wait-ms)") && why.contains("`loom status"), "{why}");
     Ok(())
 }
 

@@ -180,7 +180,7 @@ pub struct HostIdentity {
 
 /// Why a host does not run an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{error} (rule: {rule})")]
+#[error("{error}{}", if rule == BY_HOST { String::new() } else { format!(" (rule: {rule})") })]
 pub struct Refusal {
     /// The rule, as a person finds it: a key of the node's file.
     pub rule: String,
@@ -188,7 +188,15 @@ pub struct Refusal {
     pub error: GateError,
 }
 
+/// Stands in place of a rule where none of the node's file is in the way, but something that happened there.
+pub const BY_HOST: &str = "host";
+
 impl Refusal {
+    /// Whether a key of the node's file is in the way.
+    pub fn is_by_rule(&self) -> bool {
+        self.rule != BY_HOST
+    }
+
     /// A refusal by a rule.
     pub fn new(rule: impl Into<String>, error: GateError) -> Self {
         Self { rule: rule.into(), error }

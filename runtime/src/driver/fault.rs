@@ -77,7 +77,9 @@ pub enum Fault {
         entity: EntityId,
     },
     /// Another node goes on with it.
-    #[error("the entity {entity} belongs to another node, whose key is {owner}")]
+    #[error(
+        "the entity {entity} belongs to another node, whose key is {owner}; `loom adopt {entity}` goes on with it here"
+    )]
     Elsewhere {
         /// Which.
         entity: EntityId,

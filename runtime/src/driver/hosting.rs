@@ -30,7 +30,7 @@ use crate::domain::limits::{
     ENTITY_IDLE_MS_DEFAULT, ENTITY_REST_MS_DEFAULT, HOSTED_MAX, LEASE_MS_DEFAULT, QUEUE_MS_DEFAULT,
 };
 use crate::domain::loom::CastHead;
-use crate::domain::remote::{ByHost, Onward, Order, Refusal};
+use crate::domain::remote::{BY_HOST, ByHost, Onward, Order, Refusal};
 use crate::ports::{BoxFuture, Clock, RemoteEnd};
 
 pub use self::attached::{Attached, Cursor, HostItem};
@@ -151,7 +151,7 @@ fn refuse(rule: &str, error: GateError) -> Refusal {
 }
 
 fn ours(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new("host", GateError::Failed(chain(error)))
+    Refusal::new(BY_HOST, GateError::Failed(chain(error)))
 }
 
 /// How an episode is begun.

@@ -181,7 +181,7 @@ pub(in crate::cli) async fn peers_here() -> Option<Arc<PeerNodes>> {
 pub(in crate::cli) fn node_error(error: PeerError) -> CliError {
     let hint = match &error {
         PeerError::Unreachable { .. } => Some("is it running? `cantrip-runtime serve --config NODE.toml` starts it"),
-        PeerError::Refused { .. } => Some("the rule is a key of that node's file"),
+        PeerError::Refused { refusal, .. } => refusal.is_by_rule().then_some("the rule is a key of that node's file"),
         PeerError::NoAnswer { .. } | PeerError::Lost { .. } => {
             Some("it may still run there until its lease is over; what it did is in that node's record")
         }

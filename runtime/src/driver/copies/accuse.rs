@@ -156,7 +156,8 @@ impl Session {
                 return Ok(());
             }
             if self.accuse(proof).await? {
-                tracing::error!(%writer, %loom, place, told_by = %self.peer, "a writer has signed two histories");
+                let what = format!("loom {loom}: writer {writer} has, from its entry {place} on");
+                self.copies.refusals.note(&self.peer, "a writer has signed two histories", &what);
             }
         }
         // The log here is a third history, which divides from both before that.
@@ -252,7 +253,8 @@ impl Session {
         self.accuse(proof).await?;
         let what =
             format!("writer {writer} has signed two histories: nothing is taken of it from its entry {place} on");
-        tracing::error!(%loom, %writer, place, peer = %self.peer, "a writer has signed two histories");
+        let detail = format!("loom {loom}: {what}");
+        self.copies.refusals.note(&self.peer, "a writer has signed two histories", &detail);
         self.failed(loom, &what);
         // It has something of that writer.
         self.looms.entry(loom).or_default().entry(writer).or_default();

@@ -12,8 +12,9 @@ use crate::ports::StoreError;
 /// Why a turn does not count as recorded.
 #[derive(Debug, Error)]
 #[error(
-    "{have} of {acks} copies of loom {loom} were durable within {wait_ms} ms: {}",
-    if missing.is_empty() { "nobody else keeps it".to_owned() } else { format!("{} did not answer", missing.join(", ")) }
+    "{have} of {acks} copies of loom {loom} were durable within {wait_ms} ms (--acks-wait-ms): {}; `loom status {loom}` asks them, and \
+     `loom replicate` with another --acks or --acks-wait-ms changes what is waited for",
+    if missing.is_empty() { "nobody else keeps it".to_owned() } else { missing.join(", ") }
 )]
 pub struct NoCopies {
     /// The loom.
@@ -24,8 +25,17 @@ pub struct NoCopies {
     pub acks: u32,
     /// The bound.
     pub wait_ms: u64,
-    /// Who has not said that it has it.
+    /// Who has not said that it has it, each with what is known of why.
     pub missing: Vec<String>,
+}
+
+/// What a keeper that has not acknowledged is said to be doing.
+fn silent(keeper: &Keeper, state: &KeeperState) -> String {
+    match &state.last_error {
+        Some(what) => format!("{keeper} did not answer ({what})"),
+        None if state.connected => format!("{keeper} did not answer yet"),
+        None => format!("{keeper} did not answer (it is not connected)"),
+    }
 }
 
 impl Copies {
@@ -63,8 +73,8 @@ impl Copies {
             () = waiting => goes_on(),
             () = self.clock.sleep(Duration::from_millis(copies.acks_wait_ms)) => {
                 let states = self.states(loom);
-                let missing = states.iter().filter(|(_, state)| !has(state)).map(|(keeper, _)| keeper.to_string());
-                let missing: Vec<String> = missing.collect();
+                let missing = states.iter().filter(|(_, state)| !has(state));
+                let missing: Vec<String> = missing.map(|(keeper, state)| silent(keeper, state)).collect();
                 Err(AcksError::Missing(NoCopies {
                     loom,
                     have: states.len().saturating_sub(missing.len()),

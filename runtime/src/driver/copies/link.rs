@@ -77,6 +77,28 @@ impl Drop for Talking<'_> {
     }
 }
 
+/// Hears what has come, and makes it durable together. Returns why the conversation is over, where it is.
+async fn hear_together(
+    session: &mut Session,
+    first: Option<Result<CopyMessage, String>>,
+    incoming: &mut weighed::Receiver<Result<CopyMessage, String>>,
+) -> Result<Option<String>, StoreError> {
+    let mut heard = first;
+    for _ in 0..HEARD_TOGETHER {
+        match heard {
+            None => return Ok(Some("the connection was closed".to_owned())),
+            Some(Err(what)) => return Ok(Some(what)),
+            Some(Ok(message)) => session.hear(message).await?,
+        }
+        match incoming.try_recv() {
+            Some(more) => heard = Some(more),
+            None => break,
+        }
+    }
+    session.flush().await?;
+    Ok(None)
+}
+
 impl Copies {
     /// Speaks with a keeper until the connection is lost; returns why it was.
     ///
@@ -98,19 +120,19 @@ impl Copies {
             tokio::select! {
                 biased;
                 heard = wire.incoming.recv() => {
-                    let mut heard = heard;
-                    for _ in 0..HEARD_TOGETHER {
-                        match heard {
-                            None => return Ok("the connection was closed".to_owned()),
-                            Some(Err(what)) => return Ok(what),
-                            Some(Ok(message)) => session.hear(message).await?,
-                        }
-                        match wire.incoming.try_recv() {
-                            Some(more) => heard = Some(more),
-                            None => break,
+                    match hear_together(&mut session, heard, &mut wire.incoming).await {
+                        Ok(None) => {}
+                        Ok(Some(ended)) => return Ok(ended),
+                        Err(error) => {
+                            // As much of it as goes out at once: the connection ends with this.
+                            for message in session.cannot_keep() {
+                                if wire.out.try_send(message).is_err() {
+                                    break;
+                                }
+                            }
+                            return Err(error);
                         }
                     }
-                    session.flush().await?;
                     if session.is_overrun() {
                         let what = format!("{peer} does not listen to what it is told");
                         self.refusals.note(peer, "a conversation about copies was ended", &what);
@@ -192,21 +214,26 @@ impl Copies {
                 self.clock.sleep(LOOK).await;
                 continue;
             }
-            let what = match links.link(&node).await {
+            let (what, is_news) = match links.link(&node).await {
                 Ok(wire) => {
                     wait = RETRY.0;
                     match self.converse(&keeper, wire).await {
-                        Ok(what) => what,
+                        // What the other side has said before says more than that it hung up.
+                        Ok(what) => (what, false),
                         Err(error) => {
                             tracing::error!(%error, %node, "copies cannot be kept up");
-                            chain(&error)
+                            (chain(&error), true)
                         }
                     }
                 }
-                Err(error) => chain(&error),
+                Err(error) => (chain(&error), true),
             };
             let now_us = self.clock.now_us();
-            self.note_all(&keeper, |state| state.fail(now_us, what.clone()));
+            self.note_all(&keeper, |state| {
+                if is_news || state.last_error.is_none() {
+                    state.fail(now_us, what.clone());
+                }
+            });
             self.clock.sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
         }

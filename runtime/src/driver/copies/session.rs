@@ -482,6 +482,13 @@ impl Session {
         });
     }
 
+    /// This node's record cannot be read or written. Why is its own business; that what came is not kept is the other side's too.
+    pub(super) fn cannot_keep(&mut self) -> Vec<CopyMessage> {
+        let what = format!("{} cannot write its record: what it was sent is not kept", self.copies.node());
+        let looms: HashSet<LoomId> = self.taken.keys().map(|(loom, _)| *loom).chain(self.heard.drain()).collect();
+        looms.into_iter().map(|loom| CopyMessage::Refused { loom, writer: None, what: what.clone() }).collect()
+    }
+
     /// Makes what was taken durable, where it is kept so, and acknowledges it.
     ///
     /// # Errors
