@@ -1,19 +1,22 @@
 //! Who mints the ids of what runs elsewhere, and what becomes of ids that nobody has minted.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cantrip_runtime::CastOptions;
+use cantrip_runtime::adapters::store::{FjallStore, StoreOptions};
 use cantrip_runtime::domain::event::Event;
 use cantrip_runtime::domain::ids::{EntityId, LoomId};
 use cantrip_runtime::domain::loom::{Body, Sealed};
 use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::domain::model::{ModelError, Question, RawAnswer};
 use cantrip_runtime::domain::remote::ByHost;
-use cantrip_runtime::ports::{BoxFuture, Home, HomeError, LoomStore, PeerError, Peers, Pieces, RemoteEnd, Signal};
+use cantrip_runtime::ports::{
+    BoxFuture, CopyStore, Home, HomeError, LoomStore, PeerError, Peers, Pieces, RemoteEnd, Signal,
+};
 use serde_json::{Value, json};
 
 use crate::peer_support::{remote, turns};
-use crate::{Looking, net, order, script};
+use crate::{Looking, net, net_with, order, script};
 
 /// A caller without a record: it asks the host for the ids, and remembers what it was told.
 #[derive(Default)]
@@ -184,4 +187,21 @@ async fn nobody_founds_a_loom_by_naming_an_id() {
     let founded = a.runtime.found().unwrap();
     a.runtime.cast_at("b", remote(&[], turns(3)), &intent, into(founded)).await.unwrap();
     assert_eq!(kinds(&*a.store, founded).first().map(String::as_str), Some("founded"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_a_record_is_told_the_same_ids_though_its_node_has_taken_another_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(folder.path(), StoreOptions::default()).unwrap();
+    let kept = Arc::clone(&store) as Arc<dyn LoomStore>;
+    let net = net_with(&["a", "b"], |_, _| {}, |name| (name == "b").then(|| Arc::clone(&kept))).await;
+    let mut asking = order(remote(&[], turns(3)).order, &script(json!([{ "done": 1 }])));
+    asking.by_host = ByHost::LoomAndEntity;
+    let (first, again) = (Client::default(), Client::default());
+    net.nodes[0].peers.cast("b", &asking, &first).await.unwrap();
+    let (old, new) = (LoomStore::writer(&*store), store.renew().unwrap());
+    assert_ne!(old, new);
+    net.nodes[0].peers.cast("b", &asking, &again).await.unwrap();
+    assert_eq!(again.told(), first.told(), "it is the cast that was asked for before");
+    assert_eq!(store.looms().unwrap().len(), 1);
 }

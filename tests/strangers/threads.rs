@@ -17,7 +17,7 @@ use cantrip_runtime::domain::members::{Admitted, Nonce, Principal, Right};
 use cantrip_runtime::driver::{CastOptions, Fault, TakenThread};
 use cantrip_runtime::export::car;
 use cantrip_runtime::ports::{CopyStore, LoomStore, MemberStore};
-use cantrip_runtime::{Cantrip, Exposure, NoMedia, Runtime, Wards, builtin};
+use cantrip_runtime::{Amendment, Cantrip, Exposure, NoMedia, Runtime, Wards, builtin};
 use serde_json::json;
 
 use crate::node_support::{binary, text};
@@ -402,6 +402,11 @@ async fn what_a_thread_says_it_had_met_is_met_by_whoever_goes_on_with_it() {
     let seen = opened.standing.unwrap().exposure.unwrap();
     assert_eq!(seen, Exposure { untrusted: true, ..Exposure::default() });
     assert_eq!(own.tree(loom).restore(entity, None).unwrap().seen, seen);
+    // Whoever opens it otherwise, and says nothing of what it had met, changes nothing.
+    let source = own.source(loom, entity);
+    let pieces = own.thread(&source).to_pieces().unwrap();
+    let (claimed, silent) = claims(&own, opened.fork.unwrap(), pieces);
+    assert!(own.tree(claimed).restore(silent, None).unwrap().seen.untrusted);
 }
 
 /// A founder's loom with a log of somebody whom nobody has admitted.
@@ -477,4 +482,48 @@ async fn turns_behind_the_place_where_a_writers_histories_divide_are_none_of_a_t
     let taken = own.runtime.take_thread(loom, of, 0).unwrap();
     let (again, fork) = own.goes_on(taken).await;
     assert_eq!(own.thread(&own.source(again, fork)).divided.len(), 1);
+}
+
+#[tokio::test]
+async fn a_founder_is_expelled_by_nobody_and_as_a_node_not_even_by_itself() {
+    let (authority, authority_key) = make_authority().unwrap();
+    let (certificate, node_key) = make_certificate(&authority_key, &"build".parse().unwrap()).unwrap();
+    let identity = Identity::from_pem(&authority, &certificate, &node_key).unwrap();
+    let founder = Node::new(1);
+    let (chain, by_certificate) = identity.attest(key(1).writer()).unwrap();
+    founder.store.attest_own(&key(1).vouch(chain, by_certificate)).unwrap();
+    let loom = founder.runtime.found().unwrap();
+    let named = founder.runtime.members(loom).unwrap().founder.unwrap();
+    let before = founder.store.head(loom).unwrap();
+    let refused = founder.runtime.expel(loom, named.into(), None).await.unwrap_err();
+    assert!(matches!(refused, Fault::Founder { loom: of } if of == loom), "{refused}");
+    assert!(refused.to_string().contains("a founder is not expelled, but for single keys"), "{refused}");
+    assert_eq!(founder.store.head(loom).unwrap(), before, "nothing is written");
+}
+
+#[tokio::test]
+async fn every_way_into_a_strangers_loom_is_closed_before_anything_is_written() {
+    let (stranger, own) = (Node::new(1), Node::new(2));
+    let mut entity = stranger.runtime.summon(&cantrip(), CastOptions::default()).unwrap();
+    entity.send("begin").await.unwrap();
+    let (loom, of) = (entity.loom(), entity.entity());
+    own.import(&stranger, loom);
+    let into = || CastOptions { loom: Some(loom), ..CastOptions::default() };
+    let taken = Arc::new(own.runtime.take_thread(loom, of, 1).unwrap());
+    let replayed = own.runtime.replay(loom, of, None).await.unwrap();
+    let turn = own.tree(loom).thread(of).unwrap()[0].id;
+    let judgement = Amendment::Reward { value: 1.0, by: "me".to_owned() };
+    let refused = [
+        ("a cast", own.runtime.summon(&cantrip(), into()).err()),
+        ("a fork", own.runtime.fork(&cantrip(), loom, of, 1, CastOptions::default()).err()),
+        ("another loom's thread", own.runtime.fork_taken(&cantrip(), &taken, loom, into()).err()),
+        ("a resume", own.runtime.resume(&cantrip(), loom, of, &CastOptions::default()).err()),
+        ("a replay", own.runtime.record_replay(&replayed).await.err()),
+        ("an adoption", own.runtime.adopt(loom, of).await.err()),
+    ];
+    for (what, refused) in refused {
+        assert!(matches!(refused, Some(Fault::NotPermitted { .. })), "{what}: {refused:?}");
+    }
+    assert!(own.runtime.amend(loom, turn, judgement).await.is_err());
+    assert_eq!(own.store.head(loom).unwrap().sequence, 0, "nothing is written");
 }
