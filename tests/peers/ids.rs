@@ -1,5 +1,6 @@
 //! Who mints the ids of what runs elsewhere, and what becomes of ids that nobody has minted.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cantrip_runtime::CastOptions;
@@ -199,7 +200,7 @@ async fn a_caller_without_a_record_is_told_the_same_ids_though_its_node_has_take
     asking.by_host = ByHost::LoomAndEntity;
     let (first, again) = (Client::default(), Client::default());
     net.nodes[0].peers.cast("b", &asking, &first).await.unwrap();
-    let (old, new) = (LoomStore::writer(&*store), store.renew().unwrap());
+    let (old, new) = (LoomStore::writer(&*store), store.renew(&BTreeSet::new()).unwrap());
     assert_ne!(old, new);
     net.nodes[0].peers.cast("b", &asking, &again).await.unwrap();
     assert_eq!(again.told(), first.told(), "it is the cast that was asked for before");
