@@ -13,6 +13,8 @@ mod casts;
 mod copy_support;
 #[path = "copies/divided.rs"]
 mod divided;
+#[path = "copies/effects.rs"]
+mod effects;
 #[path = "copies/fences.rs"]
 mod fences;
 #[path = "copies/held.rs"]

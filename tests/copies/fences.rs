@@ -18,7 +18,7 @@ use super::store_support::wait;
 
 const NONCE: Nonce = Nonce::from_bytes([5; 16]);
 
-fn say(
+pub(super) fn say(
     node: &Node,
     loom: LoomId,
     relies: Option<EntryId>,
@@ -112,7 +112,7 @@ impl Three {
 }
 
 /// The owner and the keeper speak until neither has anything to say; the keeper never sends the adopter's log.
-fn without_its_log(wire: &mut Wire) -> Result<()> {
+pub(super) fn without_its_log(wire: &mut Wire) -> Result<()> {
     let adopter = key(3).writer();
     for _ in 0..1_000 {
         let mut moved = wire.say(0)? | wire.say(1)?;
