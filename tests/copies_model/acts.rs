@@ -4,25 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-pub(super) const CHAIN: usize = 0;
-pub(super) const DISK: usize = 1;
-pub(super) const FENCED: usize = 2;
-pub(super) const OTHERS: usize = 3;
-pub(super) const STORED: usize = 4;
-pub(super) const SHOWN: usize = 5;
-pub(super) const RECORD: usize = 6;
-pub(super) const OLD: usize = 7;
-pub(super) const AGAIN: usize = 8;
-pub(super) const QUORUM: usize = 9;
-pub(super) const AFTER: usize = 10;
-pub(super) const FORMER: usize = 11;
-pub(super) const PASSED: usize = 12;
-pub(super) const WAITS: usize = 13;
-pub(super) const ASKED: usize = 14;
-pub(super) const ANSWERS: usize = 15;
-pub(super) const FETCHED: usize = 16;
-pub(super) const ANEW: usize = 17;
-pub(super) const LATER: usize = 18;
+pub(super) const DISK: usize = 0;
+pub(super) const FENCED: usize = 1;
+pub(super) const OTHERS: usize = 2;
+pub(super) const STORED: usize = 3;
+pub(super) const SHOWN: usize = 4;
+pub(super) const RECORD: usize = 5;
+pub(super) const OLD: usize = 6;
+pub(super) const AGAIN: usize = 7;
+pub(super) const QUORUM: usize = 8;
+pub(super) const AFTER: usize = 9;
+pub(super) const FORMER: usize = 10;
+pub(super) const PASSED: usize = 11;
+pub(super) const WAITS: usize = 12;
+pub(super) const ASKED: usize = 13;
+pub(super) const ANSWERS: usize = 14;
+pub(super) const FETCHED: usize = 15;
+pub(super) const ANEW: usize = 16;
+pub(super) const LATER: usize = 17;
 
 impl World {
     pub(super) fn machine(&mut self, node: Node) -> &mut Machine {
@@ -52,7 +51,7 @@ impl World {
         disk.logs.values().filter_map(|logs| Disk::keepings(logs.first()?).pop()).map(|(_, keeping)| keeping).collect()
     }
 
-    pub(super) fn append(&mut self, node: Node, body: Body) -> usize {
+    pub(crate) fn append(&mut self, node: Node, body: Body) -> usize {
         self.next += 1;
         let id = self.next;
         let disk = &mut self.machine(node).disk;
@@ -69,7 +68,7 @@ impl World {
     }
 
     /// Delivers one message, or loses it.
-    pub(super) fn deliver(&mut self, index: usize) {
+    pub(crate) fn deliver(&mut self, index: usize) {
         let (from, to, message) = self.network.swap_remove(index);
         let is_cut = self.cut.is_some_and(|cut| cut == from || cut == to);
         if is_cut || (self.is_lossy && self.random.one_in(12)) {
@@ -103,7 +102,7 @@ impl World {
     }
 
     /// A process ends: what was not on its disk is gone.
-    pub(super) fn crash(&mut self, node: Node) {
+    pub(crate) fn crash(&mut self, node: Node) {
         let machine = self.machine(node);
         machine.memory = Memory::default();
         if machine.keeps_in_memory {
@@ -115,7 +114,7 @@ impl World {
         }
     }
 
-    pub(super) fn put_back(&mut self, node: Node) {
+    pub(crate) fn put_back(&mut self, node: Node) {
         let older = self.machine(node).older.clone();
         let Some(disk) = self.random.pick(&older) else { return };
         self.told.push(format!("{node} is put back to {} of {}", disk.own().len(), disk.key));
@@ -124,7 +123,7 @@ impl World {
         self.crash(node);
     }
 
-    pub(super) fn ask(&mut self, node: Node) {
+    pub(crate) fn ask(&mut self, node: Node) {
         let keepers: BTreeSet<Node> = self.asked(node).into_iter().flat_map(|keeping| keeping.keepers).collect();
         for keeper in keepers.into_iter().filter(|keeper| *keeper != node) {
             self.send(node, keeper, Message::Asks);
@@ -141,7 +140,7 @@ impl World {
     }
 
     /// With acknowledgements nobody writes before enough have answered; without, it is asked for a second.
-    pub(super) fn begin(&mut self, node: Node, is_over: bool) {
+    pub(crate) fn begin(&mut self, node: Node, is_over: bool) {
         let is_asked = self.rules.has(ASKED);
         let waits = self.asked(node).iter().any(|keeping| keeping.acks > 0);
         let is_ready = if is_asked && waits { self.is_answered(node) } else { is_over || !is_asked };
@@ -235,7 +234,7 @@ impl World {
     }
 
     /// Everything that a node has goes to another.
-    pub(super) fn tell(&mut self, node: Node, to: Node) {
+    pub(crate) fn tell(&mut self, node: Node, to: Node) {
         if !self.machine(node).memory.met.contains(&to) {
             return self.send(node, to, Message::Asks);
         }
@@ -299,7 +298,7 @@ impl World {
         over.map(|fence| fence.0).max()
     }
 
-    pub(super) fn write(&mut self, node: Node, entity: Entity) -> bool {
+    pub(crate) fn write(&mut self, node: Node, entity: Entity) -> bool {
         let view = self.view(node, entity);
         let is_own = view.owner == self.machine(node).disk.key;
         if !is_own || !self.machine(node).memory.is_ready || self.fenced(node, entity, &view).is_some() {
@@ -323,7 +322,7 @@ impl World {
         let machine = &self.machines[usize::from(node)];
         let own = machine.disk.own();
         let counts = |held: &Held| {
-            let has_chain = !self.rules.has(CHAIN) || at(own, held.place) == Some(held.id);
+            let has_chain = at(own, held.place) == Some(held.id);
             let is_free = |entity: Entity, epoch: u64| {
                 let fence = held.fences.get(&entity).filter(|(_, is_shown)| *is_shown || !self.rules.has(SHOWN));
                 fence.is_none_or(|(fence, _)| *fence <= (epoch, node))
@@ -348,7 +347,8 @@ impl World {
             let own = self.machines[usize::from(node)].disk.own().to_vec();
             let Some(id) = at(&own, turn.place) else { continue };
             let acks = self.keepings(&own).into_iter().rfind(|(at, _)| *at <= turn.place).map_or(0, |(_, it)| it.acks);
-            let by = self.holders(node, turn.place, (turn.entity, turn.epoch));
+            let mut by = self.holders(node, turn.place, (turn.entity, turn.epoch));
+            by.remove(&node);
             self.told.push(format!("{node} counts {id} by {by:?}"));
             self.recorded.push(Recorded { id, entity: turn.entity, by, acks });
         }
@@ -386,7 +386,7 @@ impl World {
     }
 
     /// Begins to go on with an entity of somebody else, or of an earlier key of this node, or behind a fence; or asks again.
-    pub(super) fn adopt(&mut self, node: Node, entity: Entity) {
+    pub(crate) fn adopt(&mut self, node: Node, entity: Entity) {
         let view = self.view(node, entity);
         let machine = &self.machines[usize::from(node)];
         let is_own = view.owner == machine.disk.key;

@@ -21,8 +21,7 @@ pub(crate) struct Rules(u32);
 
 impl Rules {
     pub(crate) const ALL: Self = Self(u32::MAX);
-    pub(crate) const NAMES: [&'static str; 19] = [
-        "6.2 an acknowledgement names the chain value",
+    pub(crate) const NAMES: [&'static str; 18] = [
         "6.2 only a disk counts",
         "6.2 a fenced entity is acknowledged to nobody",
         "6.2 other entities of that writer go on",
@@ -214,6 +213,46 @@ impl World {
         world
     }
 
+    /// Nothing is lost, nothing is in memory only, and everybody honest may adopt. What was begun is begun anew with this keeping.
+    pub(crate) fn quiet(&mut self, first: Keeping) {
+        self.is_lossy = false;
+        self.first = first.clone();
+        for machine in &mut self.machines {
+            machine.disk.logs.clear();
+            machine.keeps_in_memory = false;
+            machine.may_adopt = true;
+        }
+        self.append(OPENER, Body::Keeping(first));
+    }
+
+    pub(crate) fn keeps_in_memory(&mut self, node: Node) {
+        self.machine(node).keeps_in_memory = true;
+    }
+
+    /// Remembers a folder as it is.
+    pub(crate) fn keep_folder(&mut self, node: Node) {
+        let disk = self.machine(node).disk.clone();
+        self.machine(node).older = vec![disk];
+    }
+
+    /// Delivers what is on its way between these nodes; the rest waits.
+    pub(crate) fn deliver_among(&mut self, nodes: &BTreeSet<Node>) {
+        for _ in 0..1_000 {
+            let next = self.network.iter().position(|(from, to, _)| nodes.contains(from) && nodes.contains(to));
+            let Some(next) = next else { return };
+            self.deliver(next);
+        }
+    }
+
+    /// Which turns that were acknowledged, or seen, are lost.
+    pub(crate) fn lost(mut self) -> Vec<String> {
+        for machine in &mut self.machines {
+            machine.disk.signed = machine.disk.own().len();
+        }
+        self.judge_what_is_kept(&self.union());
+        self.wrong
+    }
+
     /// Lets things happen.
     pub(crate) fn run(&mut self, steps: usize) {
         for _ in 0..steps {
@@ -303,10 +342,9 @@ impl World {
         union
     }
 
-    fn judge(&mut self, before: usize) {
-        let union = self.union();
+    fn judge_what_is_kept(&mut self, union: &Disk) {
         for entity in 0..ENTITIES {
-            let view = self.view_of(&union, entity);
+            let view = self.view_of(union, entity);
             let is_there = |id: &Id| view.thread.contains(id);
             for turn in self.recorded.iter().filter(|turn| turn.entity == entity && turn.acks > 0) {
                 let is_kept = turn.by.is_disjoint(&self.untrue) && !self.unpromised.contains(&entity);
@@ -324,6 +362,15 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    fn judge(&mut self, before: usize) {
+        let union = self.union();
+        self.judge_what_is_kept(&union);
+        for entity in 0..ENTITIES {
+            let view = self.view_of(&union, entity);
+            let is_there = |id: &Id| view.thread.contains(id);
             let owner = node_of(view.owner);
             let went_on = self.recorded[before..].iter().any(|turn| turn.entity == entity && is_there(&turn.id));
             if owner != HOSTILE && !went_on && self.may_go_on(&union, view.owner) {
