@@ -182,7 +182,14 @@ fn an_honest_keeper_acknowledges_no_more_than_whoever_asks_has_sent() -> Result<
         late.hear(0)?;
     }
     Wire::connect(&nodes[0], &nodes[1])?.settle()?;
+    // What it sent comes when the second has more than that, and before it has heard so.
+    while late.hear(1)? {}
     late.settle()?;
+    let acknowledged = late.said.iter().filter_map(|message| match message {
+        CopyMessage::Held { head, .. } => Some(head.sequence),
+        _ => None,
+    });
+    ensure!(acknowledged.clone().next() == Some(1), "{:?}", acknowledged.collect::<Vec<_>>());
     let kept = nodes[2].copies.states(loom).remove(&nodes[1].name).context("no keeper")?;
     ensure!(kept.wrong_answers == 0 && kept.last_error.is_none(), "{kept:?}");
     ensure!(kept.has.get(&key(1).writer()) == Some(&2), "{kept:?}");
