@@ -12,6 +12,8 @@
 
 #[path = "three_nodes/asked.rs"]
 mod asked;
+#[path = "three_nodes/judged.rs"]
+mod judged;
 mod node_support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -115,6 +115,10 @@ impl v1::node_server::Node for Sink {
         Err(Status::unimplemented(""))
     }
 
+    async fn reward(&self, _: Request<v1::RewardRequest>) -> Result<Response<v1::RewardResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn change_members(
         &self,
         _: Request<v1::ChangeMembersRequest>,

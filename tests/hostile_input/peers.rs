@@ -332,6 +332,10 @@ impl v1::node_server::Node for Host {
         none()
     }
 
+    async fn reward(&self, _: Request<v1::RewardRequest>) -> Result<Response<v1::RewardResponse>, Status> {
+        none()
+    }
+
     async fn copy_state(&self, _: Request<v1::CopyStateRequest>) -> Result<Response<v1::CopyStateResponse>, Status> {
         none()
     }

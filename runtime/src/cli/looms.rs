@@ -6,11 +6,11 @@ use serde_json::{Value, json as object};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::FjallStore;
 use crate::domain::context::cut;
-use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::limits::FINDINGS_MAX;
 use crate::domain::loom::{Body, EntityView, ForeignBudget, ForeignOrigin, Origin, Payload, Tree, Turn, ViewError};
 use crate::domain::members::{NodeId, Principal};
-use crate::driver::{Amendment, Members};
+use crate::driver::Members;
 use crate::export;
 use crate::ports::{Clock, Finding, LoomStore, LoomSummary};
 
@@ -81,12 +81,7 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
         }
         LoomCommand::Verify { loom, json, .. } => verify(settings, loom.as_deref(), json),
         LoomCommand::Reward { loom, entry, value, by } => {
-            let runtime = settings.runtime(&settings.sandbox()?, false)?;
-            let id = find_loom(&**runtime.store(), Some(&loom))?;
-            let entry: EntryId = entry.parse().map_err(CliError::usage)?;
-            let recorded = runtime.amend(id, entry, Amendment::Reward { value, by }).await.map_err(CliError::usage)?;
-            print(&recorded.to_string())?;
-            Ok(Exit::Done)
+            timetravel::reward(settings, (&loom, &entry), (value, by)).await
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `loom fork`, `replay`, `diff`, `adopt`: what was, run again; what might have been; and who goes on.
+//! `loom fork`, `replay`, `diff`, `reward`, `adopt`: what was, run again; what might have been; and who goes on.
 
 use std::sync::Arc;
 
@@ -8,13 +8,15 @@ use serde_json::{Value, json as object};
 use crate::domain::context::cut;
 use crate::domain::ids::{EntityId, EntryId, LoomId};
 use crate::domain::loom::{Body, ForeignError, How, Tree, Turn};
-use crate::driver::{Cantrip, CastError, CastOptions, Control, Fault, ReplayError, Runtime, Summoned, TakenThread};
+use crate::driver::{
+    Amendment, Cantrip, CastError, CastOptions, Control, Fault, ReplayError, Runtime, Summoned, TakenThread,
+};
 use crate::export;
 use crate::ports::{Guest, LoomStore};
 
 use super::args::{ForkArgs, ReplayArgs, ThreadsArgs};
 use super::exit::{CliError, Exit};
-use super::names::find_thread;
+use super::names::{find_loom, find_thread};
 use super::output::print_json;
 use super::settings::Settings;
 use super::show::count;
@@ -362,5 +364,36 @@ pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliE
             }
         }
     }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn reward(
+    settings: &Settings,
+    (loom, entry): (&str, &str),
+    (value, by): (f64, String),
+) -> Result<Exit, CliError> {
+    let entry: EntryId = entry.parse().map_err(CliError::usage)?;
+    let recorded = match settings.runtime(&settings.sandbox()?, false) {
+        Ok(runtime) => {
+            let loom = find_loom(&**runtime.store(), Some(loom))?;
+            let reward = Amendment::Reward { value, by };
+            runtime.amend(loom, entry, reward).await.map_err(CliError::usage)?.to_string()
+        }
+        Err(error) => {
+            // A node that serves has the record: it judges.
+            let Some(node) = super::copies::serving(settings).filter(|_| super::copies::is_locked(&error)) else {
+                return Err(error);
+            };
+            let loom = find_loom(&*settings.reading()?, Some(loom))?;
+            let (nodes, whole) = node::reach(&node, None).await?;
+            let judged = nodes.reward(whole.name().as_str(), (loom, entry), (value, by)).await;
+            let judged = judged.map_err(node::node_error)?;
+            if !judged.refused.is_empty() {
+                return Err(CliError::usage(anyhow::anyhow!(judged.refused)));
+            }
+            judged.entry
+        }
+    };
+    print(&recorded)?;
     Ok(Exit::Done)
 }

@@ -19,6 +19,7 @@ mod judge;
 mod near;
 mod net;
 mod protocol;
+mod rewarded;
 mod server;
 mod speaking;
 mod sync;

@@ -478,6 +478,14 @@ impl Node for NodeServer {
         Ok(Response::new(v1::ChangeMembersResponse { entry, refused }))
     }
 
+    async fn reward(&self, request: Request<v1::RewardRequest>) -> Result<Response<v1::RewardResponse>, Status> {
+        let (caller, _) = self.caller(&request)?;
+        if !caller.is_local() {
+            return Err(Status::permission_denied("entries are judged by somebody of the node's own machine"));
+        }
+        super::rewarded::reward(self.casts.runtime(), request.into_inner()).await.map(Response::new)
+    }
+
     async fn copy_state(
         &self,
         request: Request<v1::CopyStateRequest>,
