@@ -29,14 +29,16 @@ use cantrip_runtime::adapters::store::{FjallStore, MemoryStore, StoreOptions};
 use cantrip_runtime::adapters::wasm::{Javascript, Sandbox};
 use cantrip_runtime::domain::copies::CopyKind;
 use cantrip_runtime::domain::ids::{LoomId, NodeAddress};
+use cantrip_runtime::domain::loom::{Body, Entry, Sealed};
 use cantrip_runtime::domain::medium::{Evaluation, MediumOpening, SnapshotPolicy, StopFlag};
+use cantrip_runtime::domain::members::Nonce;
 use cantrip_runtime::driver::{Copies, HostLimits};
 use cantrip_runtime::ports::{CopyStore, LoomStore, MediumFactory, Yielded};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Runtime, Wards, builtin};
 use futures_util::{Stream, StreamExt};
 use peer_support::{Cluster, Node, Parts, TestHost, Told, at, limits};
 use serde_json::json;
-use store_support::{entity, loom, said};
+use store_support::{entity, said};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -233,11 +235,20 @@ fn keeper(cluster: &Cluster, folder: &Path, name: &str, listener: TcpListener, o
     Keeper { store, copies, node, stop }
 }
 
+/// Founds a loom: of one that nobody has founded no keeper takes anything.
+fn found(store: &FjallStore) -> LoomId {
+    let nonce = Nonce::from_bytes([1; 16]);
+    let loom = LoomId::mint(1_790_000_000_000, &store.writer(), &nonce, None);
+    let entry = Entry::new(loom, (store.writer(), 1), 1, None, None, Body::Founded { nonce, member: None });
+    store.append(Sealed::new(entry, Vec::new()).unwrap()).unwrap();
+    loom
+}
+
 /// Writes a record of so many entries, has another node catch up, and, where all is asked for, measures the rest.
 async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
-    let loom = loom(1);
-    let bytes = {
+    let (loom, bytes) = {
         let store = FjallStore::open(data, StoreOptions::default()).unwrap();
+        let loom = found(&store);
         let start = Instant::now();
         let text = "x".repeat(text_bytes);
         let mut bytes = 0_u64;
@@ -259,7 +270,7 @@ async fn replication(data: &Path, count: u64, text_bytes: usize, all: bool) {
             &format!("{:.0} entries/s, {:.0} MB/s", count as f64 / took, bytes as f64 / took / 1e6),
             "",
         );
-        bytes
+        (loom, bytes)
     };
     row(
         "on disk, each entry",

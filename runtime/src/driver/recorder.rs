@@ -449,12 +449,20 @@ impl Loom {
         goes_on.map_err(Fault::from)
     }
 
-    async fn sync_for(&self, entity: Option<EntityId>) -> Result<(), Fault> {
+    /// Returns when everything appended before is durable on this node, whoever else has it: for what has failed anyway.
+    pub(super) async fn sync_here(&self) -> Result<(), StoreError> {
         self.0.unsynced_bytes.store(0, Ordering::Relaxed);
         self.0.store.sync(self.0.id).await?;
         self.0.durable.send_modify(|count| *count = count.wrapping_add(1));
         if let Some(copies) = &self.0.copies {
             copies.grown(self.0.id);
+        }
+        Ok(())
+    }
+
+    async fn sync_for(&self, entity: Option<EntityId>) -> Result<(), Fault> {
+        self.sync_here().await?;
+        if let Some(copies) = &self.0.copies {
             copies.acknowledged(self.0.id, entity).await?;
         }
         Ok(())

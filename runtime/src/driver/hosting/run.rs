@@ -75,9 +75,13 @@ impl Run {
             }
         };
         // What the caller is told next has to be durable.
-        let ended = match hosted.loom.sync().await {
-            Ok(()) => ended,
-            Err(fault) => Err(ours(&fault)),
+        let ended = match ended {
+            Ok(end) => hosted.loom.sync().await.map(|()| end).map_err(|fault| ours(&fault)),
+            // What has failed, perhaps for want of copies, does not wait for copies again.
+            Err(refusal) => match hosted.loom.sync_here().await {
+                Ok(()) => Err(refusal),
+                Err(error) => Err(ours(&error)),
+            },
         };
         hosted.heard_us.store(inner.runtime.host.clock.now_us(), Ordering::Relaxed);
         drop(permit);
