@@ -487,42 +487,6 @@ fn a_record_that_was_restored_from_a_copy_goes_on_under_a_new_key() -> Result<()
     Ok(())
 }
 
-#[test]
-fn a_node_that_lost_its_newest_entries_learns_it_from_a_keeper_and_takes_a_new_key() -> Result<()> {
-    let (before, after) = (MemoryStore::with_key(key(1)), tempfile::tempdir()?);
-    drop(before);
-    let (data, backup) = (after.path().join("data"), after.path().join("backup"));
-    let store = open(&data)?;
-    let loom = found(&*store, 1, &[])?;
-    fill(&*store, loom, 3, 40, 1)?;
-    store.close()?;
-    drop(store);
-    copy_tree(&data, &backup)?;
-    let keeper = Node::new(2);
-    {
-        let node = Node::on(1, open(&data)?, OPEN);
-        node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
-        node.write(loom, 0, "after the copy was made")?;
-        Wire::connect(&node, &keeper)?.settle()?;
-    }
-    // The copy is put in the place of the original, with its very file: no trace of the restoring is left on this machine.
-    std::fs::remove_dir_all(data.join("db"))?;
-    copy_tree(&backup.join("db"), &data.join("db"))?;
-    std::fs::copy(backup.join("heads"), data.join("heads"))?;
-    let store = open(&data)?;
-    let old = store.writer();
-    let node = Node::on(1, Arc::clone(&store) as _, OPEN);
-    node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
-    ensure!(node.ids(loom)?.len() == 3);
-    Wire::connect(&node, &keeper)?.settle()?;
-    ensure!(store.writer() != old, "it would write a second history");
-    node.write(loom, 0, "under the new key")?;
-    Wire::connect(&node, &keeper)?.settle()?;
-    ensure!(node.ids(loom)?.len() == 5 && node.ids(loom)? == keeper.ids(loom)?);
-    ensure!(store.verify(None)?.findings.is_empty() && store.proofs()?.is_empty());
-    Ok(())
-}
-
 /// What a writer signs that founds, opens or delegates to what nobody, or somebody else, has minted.
 fn unminted(store: &dyn LoomStore) -> Vec<(Option<cantrip_runtime::domain::ids::EntityId>, Body, &'static str)> {
     use cantrip_runtime::domain::ids::{CallId, EntityId};

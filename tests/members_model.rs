@@ -42,6 +42,8 @@ mod acts;
 mod check;
 #[path = "members_model/derive.rs"]
 mod derive;
+#[path = "members_model/random.rs"]
+mod random;
 #[path = "members_model/real.rs"]
 mod real;
 #[path = "members_model/world.rs"]
@@ -49,8 +51,8 @@ mod world;
 
 use cantrip_runtime::domain::members::Reader;
 use derive::{Known, Rules, derive};
+use random::Random;
 use real::Real;
-use world::Random;
 
 /// 500 histories take seconds in a debug build; `CANTRIP_MODEL_SEEDS=100000` takes about a minute in an optimised one.
 const SEEDS: u64 = 500;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::Random;
 use crate::derive::{Answer, Body, Entry, Id, Key, Known, Reader, Rules, derive};
-use crate::world::{Random, World, holder, is_hostile};
+use crate::world::{World, holder, is_hostile};
 
 /// What one node keeps: one history of each writer, and beside it what is pinned or about members.
 #[derive(Debug, Default)]
