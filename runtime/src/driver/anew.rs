@@ -55,15 +55,19 @@ const fn is_of_its_place(body: &Body) -> bool {
 }
 
 impl Loom {
-    /// Writes what was set aside of this loom anew, where this node may write into it. Returns how many entries were.
-    pub(super) async fn write_anew(&self) -> Result<usize, Fault> {
-        let mut aside = self.store().aside(self.id())?;
-        if aside.is_empty() || self.permission().is_err() {
-            return Ok(0);
+    /// Writes what was set aside of this loom anew. Where this node may not write into it, as a host of casts of others, it stays aside.
+    pub(super) async fn write_anew(&self) -> Result<(), Fault> {
+        let aside = self.store().aside(self.id())?;
+        if aside.is_empty() {
+            return Ok(());
+        }
+        match self.permission() {
+            Err(Fault::NotPermitted { .. }) => return Ok(()),
+            permission => drop(permission?),
         }
         let mut names = self.names_of(&aside)?;
         let mut kept = Vec::new();
-        for sealed in aside.drain(..) {
+        for sealed in aside {
             // What others have of it has come back with the rest of the log.
             if self.store().entry(sealed.id)?.is_none() {
                 kept.push(sealed);
@@ -87,27 +91,32 @@ impl Loom {
             loom = %self.id(), count,
             "what this node wrote after its folder was put back, and before it met a keeper, goes on as forks of its threads"
         );
-        Ok(count)
+        Ok(())
     }
 
     /// What an earlier try has written anew already.
     fn names_of(&self, aside: &[Sealed]) -> Result<Names, StoreError> {
-        let old: HashMap<EntryId, Option<EntityId>> =
-            aside.iter().map(|sealed| (sealed.id, sealed.entry.entity)).collect();
+        let old: HashMap<EntryId, &Sealed> = aside.iter().map(|sealed| (sealed.id, sealed)).collect();
         let (mut names, mut after) = (Names::default(), 0);
         loop {
             let some = self.store().recorded(self.id(), By::ThisNode, after, READ_TOGETHER)?;
             let Some((last, _)) = some.last() else { return Ok(names) };
             after = *last;
             for (_, sealed) in &some {
-                let Some((was, entity)) = sealed.entry.was.and_then(|was| Some((was, old.get(&was)?))) else {
-                    continue;
-                };
+                let Some((was, old)) = sealed.entry.was.and_then(|was| Some((was, *old.get(&was)?))) else { continue };
                 names.entries.insert(was, sealed.id);
-                if let (Some(old), Some(new)) = (entity, sealed.entry.entity) {
-                    let minted = Minted { by: sealed.entry.writer, nonce: Nonce::from_bytes([0; 16]) };
-                    names.entities.entry(*old).or_insert((new, minted));
-                    names.begun.insert(*old);
+                let by = sealed.entry.writer;
+                if let (Some(old), Some(new)) = (old.entry.entity, sealed.entry.entity) {
+                    // It has its first entry: nothing commits to it any more.
+                    let minted = Minted { by, nonce: Nonce::from_bytes([0; 16]) };
+                    names.entities.entry(old).or_insert((new, minted));
+                    names.begun.insert(old);
+                }
+                // What it delegates may not have begun yet: it has to be what the entry says.
+                if let Body::Delegated { child: old, .. } = &old.entry.body
+                    && let Body::Delegated { child, nonce: Some(nonce), .. } = &sealed.entry.body
+                {
+                    names.entities.insert(*old, (*child, Minted { by, nonce: *nonce }));
                 }
             }
         }

@@ -186,6 +186,7 @@ impl Copies {
         let (state, refusals) = (Mutex::default(), Refusals::new());
         let copies = Self { node, disk, memory, book, policy, clock, state, news, heard, refusals };
         copies.reread()?;
+        // Whatever is in the book at the start was kept by others before: of that they are asked.
         copies.lock().asked.clear();
         Ok(Arc::new(copies))
     }
@@ -249,7 +250,7 @@ impl Copies {
         };
         let new: Vec<LoomId> = read.values().filter(is_new).map(|copies| copies.loom).collect();
         for loom in new {
-            state.is_known_best(loom);
+            state.needs_no_asking(loom);
         }
         state.named = named(read.values());
         state.looms = read;
@@ -337,7 +338,7 @@ impl Copies {
             *named = named.saturating_add(1);
         }
         if before.is_none_or(|before| before.others(&self.node).next().is_none()) {
-            state.is_known_best(loom);
+            state.needs_no_asking(loom);
         }
         state.looms.insert(loom, after);
         drop(state);

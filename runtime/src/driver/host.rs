@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, hex};
+use crate::domain::ids::{CastId, EntityId, LoomId, NodeAddress, WriterKey, hex};
 use crate::domain::loom::Minted;
 use crate::domain::members::Nonce;
 use crate::ports::{Clock, LoomStore, MediumFactory, Peers};
@@ -57,46 +57,58 @@ impl Host {
     pub(super) fn new_loom(&self) -> Result<Loom, Fault> {
         let minted = self.minted();
         let member = self.store.own_records(minted.by)?.into_iter().next().map(|record| record.to_bytes());
-        let loom = LoomId::mint(self.now_ms(), &minted.by, &minted.nonce, member.as_deref());
+        let loom = LoomId::mint(now_ms(&*self.clock), &minted.by, &minted.nonce, member.as_deref());
         let founding = Founding { minted, member };
         self.looms.open(loom, Some(founding), &self.store, &self.clock, self.copies.as_ref())
     }
 
     /// What a new id of this node commits to.
     fn minted(&self) -> Minted {
-        Minted { by: self.store.writer(), nonce: Nonce::from_bytes(self.random()) }
+        minted(&*self.clock, self.store.writer())
     }
 
     pub(super) fn nodes(&self) -> Arc<[NodeAddress]> {
         self.peers.as_ref().map(|peers| peers.known().into()).unwrap_or_default()
     }
 
-    fn random<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.clock.random(&mut bytes);
-        bytes
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.clock.now_us() / 1_000
-    }
-
     /// A new trace, as W3C trace context.
     pub(super) fn trace(&self) -> String {
-        let mut random = [0; 24];
-        self.clock.random(&mut random);
-        let hex = hex(&random);
+        let hex = hex(&random::<24>(&*self.clock));
         let (trace, span) = hex.split_at(32);
         format!("00-{trace}-{span}-01")
     }
 
     /// A new entity's id, and what it commits to.
     pub(super) fn entity_id(&self) -> (EntityId, Minted) {
-        let minted = self.minted();
-        (EntityId::mint(self.now_ms(), &minted.by, &minted.nonce), minted)
+        entity_id(&*self.clock, self.store.writer())
     }
 
     pub(super) fn cast_id(&self) -> CastId {
-        CastId::from_parts(self.now_ms(), self.random())
+        cast_id(&*self.clock)
     }
+}
+
+/// A new id for an entity that a key mints, and what it commits to.
+pub(super) fn entity_id(clock: &dyn Clock, by: WriterKey) -> (EntityId, Minted) {
+    let minted = minted(clock, by);
+    (EntityId::mint(now_ms(clock), &minted.by, &minted.nonce), minted)
+}
+
+/// A new name for an episode.
+pub(super) fn cast_id(clock: &dyn Clock) -> CastId {
+    CastId::from_parts(now_ms(clock), random(clock))
+}
+
+fn minted(clock: &dyn Clock, by: WriterKey) -> Minted {
+    Minted { by, nonce: Nonce::from_bytes(random(clock)) }
+}
+
+fn now_ms(clock: &dyn Clock) -> u64 {
+    clock.now_us() / 1_000
+}
+
+fn random<const N: usize>(clock: &dyn Clock) -> [u8; N] {
+    let mut bytes = [0; N];
+    clock.random(&mut bytes);
+    bytes
 }

@@ -8,7 +8,7 @@ use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
     Blob, Body, CastBatch, CastChain, CastHead, Entry, EquivocationProof, ForeignBudget, Minted, Payload, Sealed, Tree,
 };
-use crate::domain::members::{Admitted, Nonce, Reader, Settled, changes_members};
+use crate::domain::members::{Admitted, Reader, Settled, changes_members};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -17,6 +17,7 @@ use crate::ports::{By, Clock, LoomStore, StoreError};
 use super::admitting::Given;
 use super::copies::{Copies, Hearing};
 use super::fault::Fault;
+use super::host;
 use super::intake::Intakes;
 use super::members::adoption;
 use super::remembered::Permit;
@@ -197,7 +198,7 @@ impl Loom {
             Some(copies) => copies.asked(self.0.id).await?,
             None => return Ok(()),
         }
-        self.write_anew().await.map(drop)
+        self.write_anew().await
     }
 
     /// Appends what was written before, under another id.
@@ -217,17 +218,12 @@ impl Loom {
 
     /// A name for an entity, and what it commits to.
     pub(super) fn mint(&self) -> (EntityId, Minted) {
-        let mut nonce = [0; 16];
-        self.0.clock.random(&mut nonce);
-        let minted = Minted { by: self.0.store.writer(), nonce: Nonce::from_bytes(nonce) };
-        (EntityId::mint(self.0.clock.now_us() / 1_000, &minted.by, &minted.nonce), minted)
+        host::entity_id(&*self.0.clock, self.0.store.writer())
     }
 
     /// A name for a cast.
     pub(super) fn new_cast(&self) -> CastId {
-        let mut random = [0; 10];
-        self.0.clock.random(&mut random);
-        CastId::from_parts(self.0.clock.now_us() / 1_000, random)
+        host::cast_id(&*self.0.clock)
     }
 
     /// What was written before the keepers were asked could be a second history of this node.

@@ -371,11 +371,12 @@ impl Runtime {
         let judged = self.host.store.entry(entry).map_err(Fault::from)?.filter(|sealed| sealed.entry.loom == loom);
         let judged = judged.ok_or(AmendError::NoEntry { loom, entry })?;
         let entity = judged.entry.entity.ok_or(AmendError::NoThread { entry })?;
+        // What is fetched back is read with the rest.
+        self.ready(loom).await?;
         let batch = self.batch(loom)?;
         let reader = Reader::of(&batch);
         let relies = permission(&reader, self.host.store.writer(), loom, Deed::Write)?;
         let loom = self.host.open(loom)?;
-        loom.ready().await?;
         let body = Body::Rewarded { value, by, note: None, ends: reader.reward_ends(entry) };
         let id = loom.append_by(relies, (Some(entity), Some(entry)), body)?;
         loom.sync().await?;
@@ -387,9 +388,9 @@ impl Runtime {
     /// # Errors
     /// A record that cannot be written.
     pub async fn record_replay(&self, replayed: &Replayed) -> Result<EntryId, Fault> {
+        self.ready(replayed.loom).await?;
         let relies = self.write_permission(replayed.loom)?;
         let loom = self.host.open(replayed.loom)?;
-        loom.ready().await?;
         let body = Body::Replayed {
             node: self.host.node.clone(),
             turns: replayed.turns,

@@ -67,7 +67,7 @@ impl Asked {
 
 impl State {
     /// A loom that nobody else has kept so far is known here as well as anywhere.
-    pub(super) fn is_known_best(&mut self, loom: LoomId) {
+    pub(super) fn needs_no_asking(&mut self, loom: LoomId) {
         self.asked.entry(loom).or_default().is_over = true;
     }
 }
@@ -136,7 +136,7 @@ impl Copies {
                 silent: silent.map(|(keeper, _)| keeper.to_string()).collect(),
             }));
         }
-        self.lock().is_known_best(loom);
+        self.lock().needs_no_asking(loom);
         Ok(())
     }
 
