@@ -17,8 +17,12 @@ mod divided;
 mod effects;
 #[path = "copies/fences.rs"]
 mod fences;
+#[path = "copies/fencing.rs"]
+mod fencing;
 #[path = "copies/held.rs"]
 mod held;
+#[path = "copies/keeping.rs"]
+mod keeping;
 #[path = "copies/limits.rs"]
 mod limits;
 #[path = "copies/members.rs"]

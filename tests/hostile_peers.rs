@@ -192,6 +192,7 @@ fn reaches(act: Act) -> (&'static [Right], &'static [&'static str]) {
         }
         Act::ForgeBeyondRights => (&[Right::Write], &[RIGHTS, ANOTHERS, "counts", "answered `held`"]),
         Act::ForgeSuccessions => (&[Right::Write], &["not here", "answered `later`", RIGHTS, ANOTHERS]),
+        Act::GroundFences => (&Right::ALL, &["answered `fenced`"]),
         Act::ForgeEnds | Act::GroundEpochs | Act::GroundIds => (&Right::ALL, &[ANOTHERS]),
         Act::WithholdAdmission => (&[Right::Write, Right::Admit], &["answered `later`", "counts", RIGHTS]),
         Act::WithholdEntries => (&[Right::Write], &["counts", RIGHTS]),

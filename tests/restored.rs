@@ -9,10 +9,10 @@
 mod node_support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use node_support::{Served, binary, lend, port, script, text, wait_for};
+use node_support::{Served, binary, files, lend, port, put_back, script, text, wait_for};
 use serde_json::Value;
 
 /// Two nodes, of which the second keeps what the first writes.
@@ -92,33 +92,6 @@ impl Two {
             let verified = self.on(node, &["loom", "verify", loom]);
             assert!(verified.status.success(), "{node}: {}{}", text(&verified.stdout), text(&verified.stderr));
         }
-    }
-}
-
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).unwrap().flatten() {
-            let kind = entry.file_type().unwrap();
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                found.insert(entry.path(), std::fs::read(entry.path()).unwrap());
-            }
-        }
-    }
-    found
-}
-
-/// Writes the former contents into the same files.
-fn put_back(folder: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) {
-    for path in files(folder).into_keys().filter(|path| !before.contains_key(path)) {
-        std::fs::remove_file(path).unwrap();
-    }
-    for (path, bytes) in before {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
     }
 }
 

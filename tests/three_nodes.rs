@@ -10,6 +10,8 @@
     reason = "a test may stop, runs the binary, and says how to run it again"
 )]
 
+#[path = "three_nodes/adopted.rs"]
+mod adopted;
 #[path = "three_nodes/asked.rs"]
 mod asked;
 #[path = "three_nodes/judged.rs"]

@@ -47,17 +47,17 @@ fn intent(text: &str, steer: bool) -> Body {
 }
 
 /// Three nodes that keep a loom together: the founder, with two entities, a keeper, and a member that may adopt.
-struct Three {
-    nodes: [Node; 3],
-    loom: LoomId,
+pub(super) struct Three {
+    pub(super) nodes: [Node; 3],
+    pub(super) loom: LoomId,
     /// The entities, each with its last entry.
-    entities: [(EntityId, EntryId); 2],
+    pub(super) entities: [(EntityId, EntryId); 2],
     /// By which the third may adopt.
-    admission: EntryId,
+    pub(super) admission: EntryId,
 }
 
 impl Three {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let nodes = [Node::new(1), Node::new(2), Node::new(3)];
         let loom = found(&*nodes[0].disk, 1, &[])?;
         let admission = admits(&nodes[0], loom, 3, Right::Adopt)?;
@@ -99,14 +99,14 @@ impl Three {
     }
 
     /// The owner, which has not heard of it, goes on with both entities.
-    fn goes_on(&self) -> Result<()> {
+    pub(super) fn goes_on(&self) -> Result<()> {
         for (entity, last) in self.entities {
             say(&self.nodes[0], self.loom, None, (Some(entity), Some(last)), intent("and now", true))?;
         }
         Ok(())
     }
 
-    fn acknowledged(&self, which: usize) -> Result<(), AcksError> {
+    pub(super) fn acknowledged(&self, which: usize) -> Result<(), AcksError> {
         wait(self.nodes[0].copies.acknowledged(self.loom, Some(self.entities[which].0)))
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Node {
     pub(crate) memory: Arc<dyn CopyStore>,
     pub(crate) copies: Arc<Copies>,
     number: u8,
-    book: Arc<Book>,
+    pub(crate) book: Arc<Book>,
     terms: CopyTerms,
 }
 

@@ -43,10 +43,10 @@ acts! {
         SegmentOwn, SegmentForkCycle, SegmentDeepForks, SegmentForwardReferences, SegmentOddSpent, SegmentAdopts, SegmentEnds,
         SegmentOpensAnothers, SegmentRewards, SegmentUnknownLoom, SegmentGap, SegmentWrongChain, SegmentWrongSignature,
         SegmentTwoHistories, SegmentTooLarge, SegmentManyWriters, TextUnknown, TextHuge, TextNeverEnds, HeldNeverSent, RefusedAll,
-        ProofsSelfMade, ProofsLarge, SyncSilent, SyncFlood, SyncRelayed;
+        FencesForged, ProofsSelfMade, ProofsLarge, SyncSilent, SyncFlood, SyncRelayed;
     "members":
         ForgeMember, ForgeByAnothersAdmission, ForgeBeyondRights, ForgeEnds, ForgeSuccessions, ForgeRecords, GroundIds, GroundEpochs,
-        WithholdAdmission, WithholdEntries, WithholdAll, ReplayAnothersLoom, ReplayOldHeads, ExpelledGoesOn, ExpelledBackdates,
+        GroundFences, WithholdAdmission, WithholdEntries, WithholdAll, ReplayAnothersLoom, ReplayOldHeads, ExpelledGoesOn, ExpelledBackdates,
         ExpelledUnderAnother, Equivocate, EquivocateToTwo;
     "connections":
         StrangerCalls, StrangerStreams, NamedLocal, OtherAuthority, NoCertificate, Garbage, GarbageInside, IdleConnections,
@@ -220,7 +220,7 @@ fn other(act: Act, dice: &mut Dice, known: &Known) -> Plan {
         }
         Act::Adopt => {
             let (loom, entity) = (known.loom(dice).to_string(), known.entity(dice).to_string());
-            vec![ask(ADOPT, &v1::AdoptRequest { loom, entity })]
+            vec![ask(ADOPT, &v1::AdoptRequest { loom, entity, accept_loss: true })]
         }
         Act::HealthAndReflection => vec![call(HEALTH, vec![Step::Say(Bytes::new()), Step::Close]), reflection()],
         Act::DeployAnnouncedOnly

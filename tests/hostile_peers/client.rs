@@ -189,6 +189,7 @@ impl Ears {
                 v1::copy_message::Message::Later(_) => Some("answered `later`"),
                 v1::copy_message::Message::Refused(_) => Some("answered `refused`"),
                 v1::copy_message::Message::Held(_) => Some("answered `held`"),
+                v1::copy_message::Message::Fenced(_) => Some("answered `fenced`"),
                 _ => None,
             });
         }

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use cantrip_runtime::adapters::peer::v1;
 use cantrip_runtime::adapters::peer::v1::copy_message::Message as Said;
+use cantrip_runtime::adapters::store::NodeKey;
 use cantrip_runtime::domain::ids::{EntityId, LoomId};
-use cantrip_runtime::domain::loom::{Body, Head};
+use cantrip_runtime::domain::limits::FENCE_STEP_MAX;
+use cantrip_runtime::domain::loom::{Body, Head, SignedFence};
 use prost::Message as _;
 use serde_json::json;
 
@@ -120,6 +122,22 @@ pub(crate) fn plan(act: Act, dice: &mut Dice, known: &Known) -> Option<Vec<Call>
             }
             one(said)
         }
+        Act::FencesForged => {
+            let mut said: Vec<Step> = known.looms.iter().map(|loom| say(Said::Have(have(*loom, Vec::new())))).collect();
+            for epoch in [0, 1, FENCE_STEP_MAX, u64::MAX] {
+                let (loom, entity, key) = (known.loom(dice), known.entity(dice), dice.key());
+                let fence = NodeKey::from_secret(&key.to_bytes()).sign_fence(loom, entity, epoch);
+                said.push(say(Said::Fencing(fencing(&fence))));
+                // In the name of somebody else, and what nobody has asked for.
+                let by = known.writers.first().copied().unwrap_or(fence.by);
+                said.push(say(Said::Fencing(fencing(&SignedFence { by, ..fence }))));
+                let (loom, entity) = (loom.to_string(), entity.to_string());
+                let logs = vec![Log::honest(dice, fresh, 3).state(); 3];
+                let refused = if dice.once_in(2) { String::new() } else { MARK.to_owned() };
+                said.push(say(Said::Fenced(v1::CopyFenced { loom, entity, epoch, refused, above: u64::MAX, logs })));
+            }
+            one(said)
+        }
         Act::RefusedAll => {
             let refused = |loom: &LoomId| v1::CopyRefused {
                 loom: loom.to_string(),
@@ -155,6 +173,17 @@ pub(crate) fn plan(act: Act, dice: &mut Dice, known: &Known) -> Option<Vec<Call>
             .to_vec(),
         _ => return None,
     })
+}
+
+pub(crate) fn fencing(fence: &SignedFence) -> v1::CopyFencing {
+    v1::CopyFencing {
+        loom: fence.loom.to_string(),
+        entity: fence.entity.to_string(),
+        epoch: fence.epoch,
+        by: Bytes::copy_from_slice(fence.by.as_bytes()),
+        signature: Bytes::copy_from_slice(&fence.signature),
+        ..v1::CopyFencing::default()
+    }
 }
 
 /// What a hostile keeper says when it is called: any of what it says as a caller, without the greeting.

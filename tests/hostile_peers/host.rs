@@ -481,7 +481,8 @@ fn told(deed: Deed, open: &v1::Open, key: SigningKey, dice: &mut Dice, known: &K
         }
         Deed::DecidesInItsCast => {
             let relies = admission(open, entity);
-            decides(&mut log, entity, known.writers[0], relies, dice);
+            let other = known.writers.first().copied().unwrap_or_else(|| writer(&dice.key()));
+            decides(&mut log, entity, other, relies, dice);
             said.extend(covered(&log, entity).into_iter().map(Say::Told));
             said.push(ending());
         }

@@ -18,7 +18,7 @@ use cantrip_runtime::ports::CopyStore;
 use ed25519_dalek::{Signer, SigningKey};
 
 use super::act::{Act, Call, Known, Step};
-use super::copying::{conversation, have, offered, one, say};
+use super::copying::{conversation, fencing, have, offered, one, say};
 use super::forge::{Dice, Log, bytes, ended, intent, log_head, utterance, writer};
 
 /// An entry that an act has made.
@@ -219,6 +219,7 @@ pub(crate) fn plan(act: Act, dice: &mut Dice, known: &Known) -> Option<Vec<Call>
         | Act::ForgeRecords => forged(act, dice, of),
         Act::GroundIds => one(ground_ids(dice, of)),
         Act::GroundEpochs => one(ground_epochs(of)),
+        Act::GroundFences => one(ground_fences(of)),
         Act::WithholdAdmission | Act::WithholdEntries | Act::WithholdAll => one(withheld(act, dice, of)),
         Act::ReplayAnothersLoom | Act::ReplayOldHeads => one(replayed(act, dice, of)),
         Act::ExpelledGoesOn => one(expelled(dice, of)),
@@ -385,6 +386,16 @@ fn ground_epochs(of: &Membership) -> Vec<Step> {
         pen.adopts(epoch, Some(last), follows);
     }
     pen.offered()
+}
+
+/// Fences at the bounds of what counts, of which no adoption follows.
+fn ground_fences(of: &Membership) -> Vec<Step> {
+    let mut said = vec![say(Said::Have(have(of.loom, Vec::new())))];
+    let key = NodeKey::from_secret(&of.keys[0].to_bytes());
+    for epoch in [1, FENCE_STEP_MAX, FENCE_STEP_MAX + 1, 2 * FENCE_STEP_MAX, u64::MAX, 0] {
+        said.push(say(Said::Fencing(fencing(&key.sign_fence(of.loom, of.entity, epoch)))));
+    }
+    said
 }
 
 fn withheld(act: Act, dice: &mut Dice, of: &Membership) -> Vec<Step> {

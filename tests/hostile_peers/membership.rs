@@ -14,7 +14,7 @@ use cantrip_runtime::domain::copies::CopyKind;
 use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use cantrip_runtime::domain::loom::{Body, Sealed};
 use cantrip_runtime::domain::members::{Batch, Principal, Reader, Refused, Right, Rights, Target};
-use cantrip_runtime::driver::{Changed, Named};
+use cantrip_runtime::driver::{Changed, Fault, Named};
 use cantrip_runtime::ports::{CopyStore, LoomStore, MemberStore, StoreError, Taken};
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, builtin};
 use serde_json::{Value, json};
@@ -125,15 +125,21 @@ impl World {
                 if !self.may_seize() {
                     return Err(format!("{owner} owns what the founder began"));
                 }
-                node.runtime.adopt(loom, entity).await.map_err(|error| format!("taking it back: {error}"))?;
+                node.runtime.adopt(loom, entity, true).await.map_err(|error| format!("taking it back: {error}"))?;
             }
             let cantrip = self.plain()?;
             let resumed = node.runtime.resume(&cantrip, loom, entity, &CastOptions::default());
             let mut resumed = resumed.map_err(|error| format!("going on: {error}"))?;
             match resumed.send(&json!([{ "done": "goes on" }]).to_string()).await {
                 Ok(outcome) => return Ok(outcome.result),
-                // An adoption that was on its way all along.
-                Err(error) if self.may_seize() => last = error.to_string(),
+                // An adoption that was on its way all along; or a fence, which the owner passes.
+                Err(error) if self.may_seize() => {
+                    last = error.to_string();
+                    let passed = node.runtime.adopt(loom, entity, true).await;
+                    if passed.as_ref().is_err_and(|fault| !matches!(fault, Fault::OwnEntity { .. })) {
+                        return Err(format!("behind a fence: {last}; {passed:?}"));
+                    }
+                }
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -2,6 +2,7 @@
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -109,6 +110,34 @@ pub(crate) fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
     while !met() {
         assert!(Instant::now() < end, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Every file of a folder with what is in it.
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                found.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Writes the former contents into the same files.
+pub(crate) fn put_back(folder: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) {
+    for path in files(folder).into_keys().filter(|path| !before.contains_key(path)) {
+        std::fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in before {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
     }
 }
 

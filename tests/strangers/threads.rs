@@ -519,7 +519,7 @@ async fn every_way_into_a_strangers_loom_is_closed_before_anything_is_written() 
         ("another loom's thread", own.runtime.fork_taken(&cantrip(), &taken, loom, into()).err()),
         ("a resume", own.runtime.resume(&cantrip(), loom, of, &CastOptions::default()).err()),
         ("a replay", own.runtime.record_replay(&replayed).await.err()),
-        ("an adoption", own.runtime.adopt(loom, of).await.err()),
+        ("an adoption", own.runtime.adopt(loom, of, false).await.err()),
     ];
     for (what, refused) in refused {
         assert!(matches!(refused, Some(Fault::NotPermitted { .. })), "{what}: {refused:?}");

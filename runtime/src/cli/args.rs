@@ -460,6 +460,9 @@ pub(super) enum LoomCommand {
     Adopt {
         /// The entity: its id or a part of it, LOOM/ENTITY, or a loom, whose root is meant
         entity: String,
+        /// Do it although too few of the nodes answer that have what was acknowledged: what only the others have is lost
+        #[arg(long)]
+        accept_loss: bool,
     },
     /// Read an archive into the record, everything recomputed
     Import {
@@ -534,6 +537,9 @@ pub(super) struct ReplicateArgs {
     /// Admit it to the loom too, with these rights: write, adopt, admit
     #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
     pub(super) may: Vec<Right>,
+    /// Ask no node that is away what it has, and wait for no acknowledgement of what was before: what only those nodes have may be lost
+    #[arg(long)]
+    pub(super) accept_loss: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -17,8 +17,7 @@ use crate::adapters::store::{FileBook, FjallStore, MemoryStore, note_file};
 use crate::domain::copies::{CopyKind, Keeper, LoomCopies};
 use crate::domain::ids::{LoomId, NodeName, WriterKey};
 use crate::domain::limits::STATUS_BYTES_MAX;
-use crate::driver::arrange;
-use crate::driver::{Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime};
+use crate::driver::{Arrangement, Copies, CopyPolicy, CopyTerms, KeeperState, Linking, Runtime, arrange};
 use crate::ports::{Clock, CopyBook, LoomStore, StoreError};
 
 use super::args::{CopyChoice, ReplicateArgs};
@@ -162,6 +161,11 @@ fn write_down(copies: &Copies, folder: &Path, now_us: u64) {
     }
 }
 
+/// As whom a record is kept: that of a node that does not run at the moment is that node's.
+fn own(settings: &Settings) -> Keeper {
+    read_told(settings).map_or(Keeper::Local, |told| told.node)
+}
+
 pub(super) fn read_told(settings: &Settings) -> Option<Told> {
     let text = reading::bytes(&settings.data().join(STATUS_FILE), STATUS_BYTES_MAX).ok()?;
     serde_json::from_slice(&text).ok()
@@ -214,7 +218,7 @@ pub(super) async fn runtime(
 ) -> Result<(Runtime, Option<Keeping>), CliError> {
     let store = settings.store()?;
     let book = FileBook::new(&settings.copies()).load().map_err(CliError::fault)?;
-    let is_kept = book.iter().any(|copies| copies.others(&Keeper::Local).next().is_some());
+    let is_kept = book.iter().any(|copies| copies.others(&own(settings)).next().is_some());
     let runtime = Settings::runtime_on(sandboxed, name, Arc::clone(&store) as _);
     if !is_kept && with.is_none() {
         return Ok((runtime, None));
@@ -223,7 +227,7 @@ pub(super) async fn runtime(
         // Whoever is named now has to be known now; the others are tried as long as this process lives.
         node::reach(with, None).await?;
     }
-    let copies = open(settings, &store, Keeper::Local, Arc::new(ClientPolicy))?;
+    let copies = open(settings, &store, own(settings), Arc::new(ClientPolicy))?;
     let keeping = Keeping::begin(&copies, Arc::new(node::SocketLinks), settings);
     Ok((runtime.with_copies(copies), Some(keeping)))
 }
@@ -235,28 +239,38 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
         CopyChoice::None => CopyKind::None,
     };
     let acks = args.acks.map(|acks| (acks, args.acks_wait_ms));
+    let arrangement = Arrangement { kind, acks, accept_loss: args.accept_loss };
     match settings.store() {
         Ok(store) => {
             let loom = find_loom(&*store, Some(&args.loom))?;
             node::reach(&args.to, None).await?;
-            // The record of a node that does not run at the moment is that node's.
-            let own = read_told(settings).map_or(Keeper::Local, |told| told.node);
-            let copies = open(settings, &store, own, Arc::new(ClientPolicy))?;
+            let copies = open(settings, &store, own(settings), Arc::new(ClientPolicy))?;
             let target = node::keeper(&args.to)?;
             if !args.may.is_empty() {
                 let runtime = Settings::runtime_on(&settings.sandbox()?, "local", Arc::clone(&store) as _);
                 members::admit_here(&runtime, loom, &args.to, &args.may).await?;
             }
-            copies.share(loom, &target, kind, acks).map_err(CliError::usage)?;
+            copies.share_with(loom, &target, arrangement).map_err(CliError::usage)?;
+            let links: Arc<dyn Linking> = Arc::new(node::SocketLinks);
+            copies.reach_by(Arc::clone(&links));
+            let runtime = Settings::runtime_on(&settings.sandbox()?, "local", Arc::clone(&store) as _);
+            let runtime = runtime.with_copies(Arc::clone(&copies));
+            // Whose acknowledgements have counted acknowledges that they do no more.
+            let others = runtime.has_to_say(loom).then(|| Keeping::begin(&copies, links, settings));
             if kind == CopyKind::None {
-                print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
-                return Ok(Exit::Done);
+                if others.is_some() {
+                    runtime.say_keeping(loom).await.map_err(CliError::driver)?;
+                }
+                return gone(&copies, loom, &target);
             }
             let Some(name) = target.node() else { return Ok(Exit::Done) };
             let wire = node::SocketLinks.link(name).await.map_err(node::node_error)?;
             let speaking = copies.converse(&target, wire);
             // What it is sent it has once it says so of its own disk.
             let kept = async {
+                if others.is_some() {
+                    runtime.say_keeping(loom).await.map_err(CliError::driver)?;
+                }
                 copies.settled(loom, &target).await.map_err(CliError::fault)?;
                 let here = settings.reading_copies()?;
                 let what = copy_status::kept(None, &here, loom, (name, kind)).await;
@@ -273,9 +287,29 @@ pub(super) async fn replicate(settings: &Settings, args: ReplicateArgs) -> Resul
             write_down(&copies, settings.data(), SystemClock::default().now_us());
             replicated(store as _, loom, &target, &kept)
         }
-        Err(error) if is_locked(&error) => replicate_by_its_process(settings, &args, kind, acks).await,
+        Err(error) if is_locked(&error) => replicate_by_its_process(settings, &args, arrangement).await,
         Err(error) => Err(error),
     }
+}
+
+/// Says when a node keeps a loom no longer.
+fn gone(copies: &Copies, loom: LoomId, target: &Keeper) -> Result<Exit, CliError> {
+    match copies.of(loom) {
+        Some(of) => parting(&of, target),
+        None => Ok(Exit::Done),
+    }
+}
+
+fn parting(copies: &LoomCopies, target: &Keeper) -> Result<Exit, CliError> {
+    let loom = copies.loom;
+    if copies.leaving.contains(target) {
+        print(&format!(
+            "{target} keeps loom {loom} until nothing that is written into it waits for its acknowledgement"
+        ))?;
+    } else {
+        print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
+    }
+    Ok(Exit::Done)
 }
 
 /// Whether another process has the record.
@@ -335,24 +369,23 @@ fn unfinished(copies: &Copies, loom: LoomId, keeper: &Keeper, what: &str) -> Cli
 async fn replicate_by_its_process(
     settings: &Settings,
     args: &ReplicateArgs,
-    kind: CopyKind,
-    acks: Option<(u32, u64)>,
+    arrangement: Arrangement,
 ) -> Result<Exit, CliError> {
+    let kind = arrangement.kind;
     let loom = find_loom(&*settings.reading()?, Some(&args.loom))?;
     let book = FileBook::new(&settings.copies());
     let began_us = SystemClock::default().now_us();
-    let own = read_told(settings).map_or(Keeper::Local, |told| told.node);
+    let own = own(settings);
     let known = book.load().map_err(CliError::fault)?.into_iter().find(|copies| copies.loom == loom);
     let mut copies = known.unwrap_or_else(|| LoomCopies::new(loom, &own));
     let target = node::keeper(&args.to)?;
-    arrange(&mut copies, &own, (&target, kind), acks).map_err(CliError::usage)?;
+    arrange(&mut copies, &own, &target, arrangement).map_err(CliError::usage)?;
     if !args.may.is_empty() {
         members::admit_there(settings, loom, &args.to, &args.may).await?;
     }
     book.save(&copies).map_err(CliError::fault)?;
     if kind == CopyKind::None {
-        print(&format!("{target} keeps loom {loom} no longer, once it hears of it"))?;
-        return Ok(Exit::Done);
+        return parting(&copies, &target);
     }
     say("the process that has the record does it; Ctrl-C leaves it to that");
     let Some(name) = target.node() else { return Ok(Exit::Done) };

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::file::FileError;
 use super::trust;
+use crate::domain::ids::EntityId;
 use crate::domain::loom::ViewError;
 use crate::driver::Fault;
 
@@ -58,14 +59,19 @@ impl CliError {
         match fault {
             Fault::Unanswered(ref silent) => {
                 let hint = format!(
-                    "start those nodes, or have fewer copies acknowledged: `loom replicate {} --to NODE --acks 0`; `loom status` says who \
-                     keeps it",
+                    "start those nodes; or go on without asking them, which loses what only they have: `loom replicate {} --to NODE --acks 0 \
+                     --accept-loss`; `loom status` says who keeps it",
                     silent.loom
                 );
                 let error = Self::usage(fault);
                 Self { exit: Exit::Peer, ..error }.hint(hint)
             }
+            Fault::NotFenced(ref too_few) => {
+                let entity = too_few.entity;
+                Self::usage(fault).too_few_keepers(entity)
+            }
             Fault::NotPermitted { .. }
+            | Fault::Contended { .. }
             | Fault::Expelled { .. }
             | Fault::Founder { .. }
             | Fault::Nodes { .. }
@@ -85,6 +91,7 @@ impl CliError {
             | Fault::Stopped(_)
             | Fault::OwnEntity { .. }
             | Fault::Elsewhere { .. }
+            | Fault::Fenced { .. }
             | Fault::NewKey { .. }
             | Fault::NotAsked { .. }
             | Fault::SetAside { .. }
@@ -92,6 +99,14 @@ impl CliError {
             | Fault::OutOfStep(_)
             | Fault::NoResult(_) => Self::fault(fault),
         }
+    }
+
+    /// Too few keepers have said that they acknowledge nothing more of an entity.
+    pub(super) fn too_few_keepers(self, entity: EntityId) -> Self {
+        let hint = format!(
+            "start those nodes and try again; `loom adopt {entity} --accept-loss` does it without them, and what only they have is lost"
+        );
+        Self { exit: Exit::Peer, ..self }.hint(hint)
     }
 
     /// A file that cannot be used, with what would help.

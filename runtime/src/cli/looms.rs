@@ -70,7 +70,7 @@ pub(super) async fn run(settings: &Settings, command: LoomCommand) -> Result<Exi
         LoomCommand::Fork(args) => timetravel::fork(settings, args).await,
         LoomCommand::Replay(args) => timetravel::replay(settings, args).await,
         LoomCommand::Diff(args) => timetravel::diff(settings, &args),
-        LoomCommand::Adopt { entity } => timetravel::adopt(settings, &entity).await,
+        LoomCommand::Adopt { entity, accept_loss } => timetravel::adopt(settings, &entity, accept_loss).await,
         LoomCommand::Replicate(args) => copies::replicate(settings, args).await,
         LoomCommand::Status(args) => copy_status::status(settings, &args).await,
         LoomCommand::Members { loom, json } => members::list(settings, loom.as_deref(), json),

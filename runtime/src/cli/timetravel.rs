@@ -334,12 +334,16 @@ pub(super) fn diff(settings: &Settings, args: &ThreadsArgs) -> Result<Exit, CliE
     Ok(if differ.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliError> {
+pub(super) async fn adopt(settings: &Settings, named: &str, accept_loss: bool) -> Result<Exit, CliError> {
     let sandboxed = settings.sandbox()?;
-    match settings.runtime(&sandboxed, false) {
-        Ok(runtime) => {
+    match super::copies::runtime(settings, &sandboxed, "local", None).await {
+        Ok((runtime, keeping)) => {
             let (loom, entity) = find_thread(&**runtime.store(), named)?;
-            let (entry, epoch) = runtime.adopt(loom, entity).await.map_err(CliError::usage)?;
+            let adopted = runtime.adopt(loom, entity, accept_loss).await.map_err(adoption_error);
+            if let Some(keeping) = keeping.filter(|_| adopted.is_ok()) {
+                keeping.end(loom).await;
+            }
+            let (entry, epoch) = adopted?;
             print(&entry.to_string())?;
             say(&format!(
                 "{entity} is this node's now, as of epoch {epoch}; what its former owner writes of it from here on is set aside. \
@@ -353,9 +357,11 @@ pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliE
             };
             let (loom, entity) = find_thread(&*settings.reading()?, named)?;
             let (nodes, whole) = node::reach(&node, None).await?;
-            let adopted = nodes.adopt(whole.name().as_str(), loom, entity).await.map_err(node::node_error)?;
+            let adopted =
+                nodes.adopt(whole.name().as_str(), (loom, entity), accept_loss).await.map_err(node::node_error)?;
             if !adopted.refused.is_empty() {
-                return Err(CliError::usage(anyhow::anyhow!(adopted.refused)));
+                let error = CliError::usage(anyhow::anyhow!(adopted.refused));
+                return Err(if adopted.too_few { error.too_few_keepers(entity) } else { error });
             }
             print(&adopted.entry)?;
             say(&format!("{entity} is {whole}'s now, as of epoch {}", adopted.epoch));
@@ -365,6 +371,15 @@ pub(super) async fn adopt(settings: &Settings, named: &str) -> Result<Exit, CliE
         }
     }
     Ok(Exit::Done)
+}
+
+/// What is in the way of an adoption is for whoever asked.
+fn adoption_error(fault: Fault) -> CliError {
+    if matches!(fault, Fault::NotFenced(_) | Fault::Unanswered(_)) {
+        CliError::driver(fault)
+    } else {
+        CliError::usage(fault)
+    }
 }
 
 pub(super) async fn reward(

@@ -3,14 +3,14 @@
 //! The merge is set union: a loom is the set of its writers' logs, and each log only grows. So the order in which segments come,
 //! how often, and over whom, makes no difference to what is there in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
-use crate::domain::loom::{CastChain, CastHead, EquivocationProof, Head, Segment, SignedHead};
+use crate::domain::loom::{CastChain, CastHead, EquivocationProof, Head, Segment, SignedFence, SignedHead};
 use crate::domain::members::Attestation;
 use crate::domain::members::ProvedEntry;
 use crate::domain::remote::Credentials;
@@ -174,13 +174,58 @@ pub struct LoomCopies {
     /// The peer that brought it here, where one did: it counts against what that one may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brought_by: Option<NodeName>,
+    /// Whose acknowledgements are to count, as somebody here has arranged it. What others say of who keeps it changes nothing in it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub counting: BTreeSet<Keeper>,
+    /// Whoever is to keep it no longer once nothing waits for its acknowledgement.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving: BTreeSet<Keeper>,
+    /// What this node's log says of acknowledgements: the last of them counts, and those before it as long as the change from one to the
+    /// next is not acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recorded: Vec<Recorded>,
+    /// Entities that this node has adopted, as long as the keepers of their former owners have not acknowledged that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopted: Vec<Recorded>,
+    /// It goes on although something that was acknowledged may be lost: nobody is asked and nothing is waited for that came before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accept_loss: bool,
+}
+
+/// A place in this node's own log, and who has to have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// Under which key this node has written it.
+    pub writer: WriterKey,
+    /// Where: the entry that says how many acknowledge what follows it, or that adopts.
+    pub place: u64,
+    /// How many keepers have to have it on disk.
+    pub acks: u32,
+    /// Of whom.
+    pub keepers: BTreeSet<Keeper>,
+    /// Which entity it is about; nothing: whatever this node writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<EntityId>,
 }
 
 impl LoomCopies {
     /// A loom that only this node keeps.
     pub fn new(loom: LoomId, node: &Keeper) -> Self {
         let keepers = BTreeMap::from([(node.clone(), Keeping::default())]);
-        Self { loom, origin: node.clone(), keepers, acks: 0, acks_wait_ms: 0, brought_by: None }
+        Self {
+            loom,
+            origin: node.clone(),
+            keepers,
+            acks: 0,
+            acks_wait_ms: 0,
+            brought_by: None,
+            counting: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            recorded: Vec::new(),
+            adopted: Vec::new(),
+            accept_loss: false,
+        }
     }
 
     /// How a node keeps it.
@@ -268,6 +313,23 @@ pub enum CastAnswer {
     },
 }
 
+/// What became of a fence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FenceAnswer {
+    /// It is on disk here, and these are the logs as far as anything was acknowledged.
+    Stored {
+        /// The place and the chain of each log.
+        logs: Vec<LogState>,
+    },
+    /// It is not kept.
+    Refused {
+        /// The epoch that is above it; 0: it is refused for another reason.
+        above: u64,
+        /// Why.
+        what: String,
+    },
+}
+
 /// What one keeper says to another.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CopyMessage {
@@ -332,6 +394,25 @@ pub enum CopyMessage {
         entity: EntityId,
         /// What shows it: without that it counts for nothing.
         credentials: Box<Credentials>,
+    },
+    /// Somebody is about to adopt an entity: from here on nothing of it is acknowledged to anybody else. Said by the adopter to whoever
+    /// keeps it, and by a keeper to the former owner, before anything is acknowledged that goes against it.
+    Fencing {
+        /// The adopter's word.
+        fence: Box<SignedFence>,
+        /// The admissions by which it may adopt, and what vouches for the keys of their writers.
+        credentials: Box<Credentials>,
+    },
+    /// What became of a fence.
+    Fenced {
+        /// The loom.
+        loom: LoomId,
+        /// Which entity.
+        entity: EntityId,
+        /// Of which epoch.
+        epoch: u64,
+        /// What became of it.
+        answer: FenceAnswer,
     },
     /// A log is not kept, as long as nothing here says that its writer was admitted. What is here is said again once there may be.
     Later {

@@ -11,13 +11,15 @@ mod attest;
 mod casts;
 mod cost;
 mod fences;
+mod fencing;
 mod held;
+mod keeping;
 mod link;
 mod session;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
@@ -25,17 +27,21 @@ use crate::domain::caller::Caller;
 use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keeper, Keepers, LoomCopies};
 use crate::domain::ids::{EntityId, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{WRITERS_MAX, WRITERS_PER_PEER_MAX};
-use crate::domain::loom::{Body, CastBatch, CheckedSegment, Sealed, Segment};
+use crate::domain::loom::{Body, CastBatch, CheckedSegment, Sealed, Segment, SignedFence};
 use crate::domain::members::Principal;
 use crate::domain::steps;
 use crate::driver::refusals::Refusals;
 use crate::ports::{Clock, CopyBook, CopyStore, LogState, StoreError, Taken, Verified};
 
 pub use acks::{AcksError, NoCopies};
-pub use arrange::{CopyError, arrange};
+pub use arrange::{Arrangement, CopyError, arrange};
 pub use ask::NoAnswers;
 pub(super) use casts::Hearing;
+pub(super) use fencing::Fencing;
+pub use fencing::NotFenced;
 pub use held::KeeperState;
+pub use keeping::ACKS_WAIT_MS;
+pub(super) use keeping::Due;
 pub use link::{CopyWire, Linking};
 pub use session::Session;
 
@@ -88,6 +94,12 @@ struct State {
     asked: HashMap<LoomId, ask::Asked>,
     /// Entities that another node goes on with, and under which key.
     fenced: HashMap<EntityId, WriterKey>,
+    /// Entities of this node's own that somebody is about to adopt.
+    fenced_own: HashMap<EntityId, SignedFence>,
+    /// What this node is about to adopt.
+    askings: fencing::Askings,
+    /// Keepers of looms of which it is not known as whom they write, and when that was asked last.
+    unnamed: HashMap<(LoomId, Keeper), u64>,
     /// Adoptions of entities in each loom, as far as that was asked.
     fences: HashMap<LoomId, Arc<fences::Fences>>,
     /// How often there may have been other members of each loom, and who they are as of the last time.
@@ -122,6 +134,8 @@ pub struct Copies {
     /// Counts up whenever somebody has said what it has.
     heard: watch::Sender<u64>,
     refusals: Refusals,
+    /// The way to other keepers, once there is one.
+    links: OnceLock<Arc<dyn Linking>>,
 }
 
 /// Whether a loom that a peer names is taken.
@@ -184,11 +198,18 @@ impl Copies {
     ) -> Result<Arc<Self>, StoreError> {
         let (news, heard) = (watch::Sender::new(0), watch::Sender::new(0));
         let (state, refusals) = (Mutex::default(), Refusals::new());
-        let copies = Self { node, disk, memory, book, policy, clock, state, news, heard, refusals };
+        let links = OnceLock::new();
+        let copies = Self { node, disk, memory, book, policy, clock, state, news, heard, refusals, links };
         copies.reread()?;
         // Whatever is in the book at the start was kept by others before: of that they are asked.
         copies.lock().asked.clear();
         Ok(Arc::new(copies))
+    }
+
+    /// Reaches other keepers this way from now on, if there is none yet.
+    pub fn reach_by(&self, links: Arc<dyn Linking>) {
+        // The first way is as good as another.
+        drop(self.links.set(links));
     }
 
     /// As what this process keeps looms.
@@ -280,8 +301,13 @@ impl Copies {
     pub(super) fn fence(&self, entity: EntityId, owner: Option<WriterKey>) {
         let mut state = self.lock();
         match owner {
-            Some(owner) => drop(state.fenced.insert(entity, owner)),
-            None => drop(state.fenced.remove(&entity)),
+            Some(owner) => {
+                state.fenced.insert(entity, owner);
+                state.fenced_own.remove(&entity);
+            }
+            None => {
+                state.fenced.remove(&entity);
+            }
         }
         drop(state);
         // Whoever waits for acknowledgements of it waits for nothing.
@@ -310,6 +336,14 @@ impl Copies {
     ///
     /// # Errors
     /// Too many keepers, more acknowledgements than disks, or a book that cannot be written.
+    pub fn share_with(&self, loom: LoomId, with: &Keeper, arrangement: Arrangement) -> Result<(), CopyError> {
+        self.change(loom, |copies| arrange(copies, &self.node, with, arrangement))
+    }
+
+    /// The same, where nothing that was acknowledged may be lost.
+    ///
+    /// # Errors
+    /// Too many keepers, more acknowledgements than disks, or a book that cannot be written.
     pub fn share(
         &self,
         loom: LoomId,
@@ -317,7 +351,7 @@ impl Copies {
         kind: CopyKind,
         acks: Option<(u32, u64)>,
     ) -> Result<(), CopyError> {
-        self.change(loom, |copies| arrange(copies, &self.node, (with, kind), acks))
+        self.share_with(loom, with, Arrangement { kind, acks, accept_loss: false })
     }
 
     fn change(

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::copies::{AcksError, NoAnswers, NoCopies};
+use super::copies::{AcksError, NoAnswers, NoCopies, NotFenced};
 use crate::domain::entity::OutOfStep;
 use crate::domain::ids::{EntityId, EntryId, LoomId, NodeName, WriterKey};
 use crate::domain::loom::{EntryError, ForeignError, OpenedTooLarge, Unminted, ViewError};
@@ -85,6 +85,28 @@ pub enum Fault {
         entity: EntityId,
         /// Whose it is.
         owner: WriterKey,
+    },
+    /// Another node is about to go on with it.
+    #[error(
+        "the entity {entity} is about to be adopted by another node, whose key is {by}, and its keepers acknowledge nothing more of it here; \
+         if that node does not go on with it, `loom adopt {entity}` does so here"
+    )]
+    Fenced {
+        /// Which.
+        entity: EntityId,
+        /// Who is.
+        by: WriterKey,
+    },
+    /// Too few keepers have promised to acknowledge nothing more of an entity.
+    #[error("the entity is not adopted: something that was acknowledged to its owner could be lost")]
+    NotFenced(#[from] NotFenced),
+    /// Others want to go on with an entity at the same time.
+    #[error(
+        "the entity {entity} is not adopted: other nodes are adopting it at the same time; try again, or see `loom members` for who may"
+    )]
+    Contended {
+        /// Which.
+        entity: EntityId,
     },
     /// It may not, by what the loom's record says.
     #[error("this node may not {deed} the loom {loom}: {why}{}", allowing(*.loom, *.allow))]
@@ -194,6 +216,7 @@ impl From<AcksError> for Fault {
         match error {
             AcksError::Missing(missing) => Self::Copies(missing),
             AcksError::Adopted { entity, owner } => Self::Elsewhere { entity, owner },
+            AcksError::Fenced { entity, by } => Self::Fenced { entity, by },
             AcksError::Unanswered(silent) => Self::Unanswered(silent),
             AcksError::Store(error) => Self::Store(error),
         }

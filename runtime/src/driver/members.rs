@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::ids::{EntityId, EntryId, LoomId, NodeAddress, NodeName, NodeNameError, WriterKey};
-use crate::domain::loom::{Body, CastUnit, Sealed, ViewError};
+use crate::domain::ids::{EntryId, LoomId, NodeAddress, NodeName, NodeNameError, WriterKey};
+use crate::domain::loom::{Body, ViewError};
 use crate::domain::members::{
     Admitted, Batch, Deed, Expelled, LogEnd, Member, Principal, Reader, Right, Rights, Target,
 };
-use crate::ports::{LoomStore, Peers, StoreError};
+use crate::ports::Peers;
 
+use super::adopting::{end_of_cast, of_owner};
 use super::fault::Fault;
-use super::recorder::Loom;
 use super::runtime::Runtime;
 
 /// 16 ends. So many of one writer an expulsion lists at most.
@@ -50,102 +50,6 @@ fn allowing(deed: Deed<'_>) -> Option<Right> {
         Deed::Admit(_) | Deed::Expel => Some(Right::Admit),
         Deed::Host(_) => None,
     }
-}
-
-/// From where whoever adopts an entity goes on: the newest entry of it that a signed head of its owner's log covers, and that head.
-pub(super) fn last_covered(
-    store: &dyn LoomStore,
-    reader: &Reader<'_>,
-    (loom, entity): (LoomId, EntityId),
-) -> Result<(EntryId, LogEnd), Fault> {
-    let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?.writer;
-    let is_of_thread = |sealed: &&Sealed| {
-        sealed.entry.writer == owner
-            && reader.counts(sealed.id).is_ok()
-            && !matches!(
-                sealed.entry.body,
-                Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_)
-            )
-    };
-    let entries = store.entries_of(entity)?;
-    let signed = store.logs(loom)?.into_iter().find(|log| log.writer == owner).and_then(|log| log.signed);
-    if let Some(signed) = signed {
-        let covered = |sealed: &&Sealed| sealed.entry.sequence <= signed.head.sequence;
-        let last = entries.iter().filter(is_of_thread).filter(covered).max_by_key(|sealed| sealed.entry.sequence);
-        if let Some(last) = last {
-            let (sequence, chain) = (signed.head.sequence, signed.head.chain);
-            // Whoever called it has its entries of the cast and no log.
-            let end = match reader.cast_of(last.id) {
-                Some(cast) => end_of_cast(&of_owner(store, loom, owner, sequence)?, cast).end(owner, cast),
-                None => LogEnd { writer: owner, sequence, chain, cast: None },
-            };
-            return Ok((last.id, end));
-        }
-    }
-    // Of a cast elsewhere there is no log here, and its host's word for the cast.
-    let heads = store.cast_heads(loom)?.into_iter().filter(|head| head.writer == owner);
-    let of_owner = of_owner(store, loom, owner, u64::MAX)?;
-    for head in heads {
-        let (mut unit, mut last) = (CastUnit::of(head.cast), None);
-        for sealed in of_owner.iter().filter(|sealed| sealed.entry.sequence <= head.at.place) {
-            if unit.takes(sealed) {
-                last = Some(sealed).filter(|it| it.entry.entity == Some(entity) && is_of_thread(it)).or(last);
-            }
-        }
-        if let Some(last) = last.filter(|_| unit.at() == head.at) {
-            return Ok((last.id, unit.end(owner, head.cast)));
-        }
-    }
-    Err(Fault::Unsigned { entity, owner })
-}
-
-/// What is here of a writer up to a place, in the order of its log.
-fn of_owner(store: &dyn LoomStore, loom: LoomId, writer: WriterKey, up_to: u64) -> Result<Vec<Sealed>, StoreError> {
-    let mut all = store.entries(loom)?;
-    all.retain(|sealed| sealed.entry.writer == writer && sealed.entry.sequence <= up_to);
-    all.sort_by_key(|sealed| sealed.entry.sequence);
-    Ok(all)
-}
-
-/// Follows a writer's entries of a cast to their end.
-fn end_of_cast(of_writer: &[Sealed], cast: EntityId) -> CastUnit {
-    let mut unit = CastUnit::of(cast);
-    for sealed in of_writer {
-        unit.takes(sealed);
-    }
-    unit
-}
-
-/// That this node goes on with an entity, as it is to be written.
-pub(super) struct Adoption {
-    pub(super) relies: Option<EntryId>,
-    pub(super) follows: EntryId,
-    pub(super) epoch: u64,
-    pub(super) body: Body,
-}
-
-/// Finds out whether this node may go on with an entity, and from where.
-pub(super) fn adoption(
-    store: &dyn LoomStore,
-    reader: &Reader<'_>,
-    (loom, entity): (LoomId, EntityId),
-    node: String,
-) -> Result<Adoption, Fault> {
-    let relies = permission(reader, store.writer(), loom, Deed::Adopt(entity))?;
-    let (follows, end) = last_covered(store, reader, (loom, entity))?;
-    let epoch = reader.next_epoch(entity, &[]).ok_or(ViewError::NoEntity(entity))?;
-    let body = Body::Adopted { epoch, node, last: Some(end), accept_loss: false, by: None, note: None };
-    Ok(Adoption { relies, follows, epoch, body })
-}
-
-/// Writes that this node goes on with an entity. Returns the entry and the epoch.
-pub(super) fn take_over(loom: &Loom, entity: EntityId, node: &str) -> Result<(EntryId, u64), Fault> {
-    let store = loom.store();
-    let batch = store.batch(loom.id())?;
-    let Adoption { relies, follows, epoch, body } =
-        adoption(store, &Reader::of(&batch), (loom.id(), entity), node.to_owned())?;
-    let id = loom.append_by(relies, (Some(entity), Some(follows)), body)?;
-    Ok((id, epoch))
 }
 
 /// Who may write into a loom.
@@ -197,31 +101,6 @@ pub enum Changed {
 }
 
 impl Runtime {
-    /// Makes this node the owner of an entity that another has written: whatever that one writes of it from here on is no part of
-    /// its thread. Returns the entry and the epoch.
-    ///
-    /// # Errors
-    /// No such entity here, one that is this node's already, a loom in which this node may not, or a record that cannot be written.
-    pub async fn adopt(&self, loom: LoomId, entity: EntityId) -> Result<(EntryId, u64), Fault> {
-        self.ready(loom).await?;
-        let tree = self.tree(loom)?;
-        tree.may_go_on(entity)?;
-        let owner = tree.owner(entity).ok_or(ViewError::NoEntity(entity))?;
-        if owner.writer == self.host.store.writer() {
-            return Err(Fault::OwnEntity { entity });
-        }
-        let loom = self.host.open(loom)?;
-        let adopted = take_over(&loom, entity, &self.host.node)?;
-        if let Some(copies) = &self.host.copies {
-            copies.fence(entity, None);
-        }
-        loom.sync().await?;
-        if let Some(copies) = &self.host.copies {
-            copies.fences_changed(loom.id());
-        }
-        Ok(adopted)
-    }
-
     /// Finds out whether this node may write into a loom.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod actor;
 mod admitting;
+mod adopting;
 mod anew;
 mod ask;
 mod cantrip;
@@ -35,8 +36,8 @@ pub(crate) mod weighed;
 pub use cantrip::{Cantrip, CantripBuilder, CantripError, ChildModels};
 pub use control::Control;
 pub use copies::{
-    AcksError, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking, NoAnswers, NoCopies, Session,
-    arrange,
+    ACKS_WAIT_MS, AcksError, Arrangement, Copies, CopyError, CopyPolicy, CopyTerms, CopyWire, KeeperState, Linking,
+    NoAnswers, NoCopies, NotFenced, Session, arrange,
 };
 pub use fault::Fault;
 pub use foreign::TakenThread;

@@ -1,9 +1,10 @@
 //! One loom being written: gives every entry its place, time and id, and hands it to the store.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use crate::domain::copies::Keeper;
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
     Blob, Body, CastBatch, CastChain, CastHead, Entry, EquivocationProof, ForeignBudget, Minted, Payload, Sealed, Tree,
@@ -15,11 +16,11 @@ use crate::domain::limits::UNSYNCED_BYTES_MAX;
 use crate::ports::{By, Clock, LoomStore, StoreError};
 
 use super::admitting::Given;
-use super::copies::{Copies, Hearing};
+use super::adopting::adoption;
+use super::copies::{Copies, Due, Hearing};
 use super::fault::Fault;
 use super::host;
 use super::intake::Intakes;
-use super::members::adoption;
 use super::remembered::Permit;
 
 /// The looms that are written at the moment. Entities of one loom, such as an entity and its fork, go on side by side:
@@ -198,7 +199,60 @@ impl Loom {
             Some(copies) => copies.asked(self.0.id).await?,
             None => return Ok(()),
         }
-        self.write_anew().await
+        self.write_anew().await?;
+        self.say_keeping().await
+    }
+
+    /// Says in the log how many keepers acknowledge what follows, where that was arranged otherwise than the log has it.
+    pub(super) async fn say_keeping(&self) -> Result<(), Fault> {
+        let Some(copies) = &self.0.copies else { return Ok(()) };
+        let loom = self.0.id;
+        if !copies.is_keeping_due(loom) || copies.is_keeping_refused(loom) {
+            return Ok(());
+        }
+        match self.permission() {
+            // A host of single casts says nothing about the loom.
+            Err(Fault::NotPermitted { .. }) => {
+                copies.keeping_refused(loom);
+                return Ok(());
+            }
+            permission => drop(permission?),
+        }
+        let Some(due) = copies.keeping_due(loom).await else { return Ok(()) };
+        self.keep(due)
+    }
+
+    /// Says how many keepers acknowledge what follows.
+    pub(super) fn keep(&self, due: Due) -> Result<(), Fault> {
+        let Some(copies) = &self.0.copies else { return Ok(()) };
+        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.may_write()?;
+        self.take_key(&mut log)?;
+        self.begin(&mut log)?;
+        let relies = self.relies(&mut log, None, &due.body)?;
+        // It is written down before it is said: who has to acknowledge the change is known whatever happens.
+        if copies.keeping_recorded(self.0.id, &due, log.sequence.saturating_add(1))? {
+            self.write(&mut log, (relies, None), (None, None), due.body, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Appends that this node goes on with an entity; `former` says how many of whom have to acknowledge that.
+    pub(super) fn append_adoption(
+        &self,
+        (entity, follows): (EntityId, EntryId),
+        relies: Option<EntryId>,
+        body: Body,
+        former: (u32, BTreeSet<Keeper>),
+    ) -> Result<EntryId, Fault> {
+        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.may_write()?;
+        self.take_key(&mut log)?;
+        self.begin(&mut log)?;
+        if let Some(copies) = &self.0.copies {
+            copies.adoption_recorded(self.0.id, entity, log.sequence.saturating_add(1), former)?;
+        }
+        self.write(&mut log, (relies, None), (Some(entity), Some(follows)), body, Vec::new())
     }
 
     /// Appends what was written before, under another id.
@@ -396,10 +450,13 @@ impl Loom {
         if !reader.is_same_member(owner.writer, log.writer) {
             return Err(Fault::Elsewhere { entity, owner: owner.writer });
         }
-        let taken = adoption(self.store(), &reader, (self.0.id, entity), String::new())?;
+        let taken = adoption(self.store(), &reader, (self.0.id, entity), (String::new(), None, false))?;
         // For a cast of somebody else it goes on by the admission that it was shown last.
         let shown = self.0.relied.lock().unwrap_or_else(PoisonError::into_inner).get(&entity).copied();
         let around = (shown.or(taken.relies), None);
+        if let Some(copies) = &self.0.copies {
+            copies.adoption_recorded(self.0.id, entity, log.sequence.saturating_add(1), taken.former)?;
+        }
         self.write(log, around, (Some(entity), Some(taken.follows)), taken.body, Vec::new()).map(Some)
     }
 
@@ -460,6 +517,9 @@ impl Loom {
         self.sync_here().await?;
         if let Some(copies) = &self.0.copies {
             copies.acknowledged(self.0.id, entity).await?;
+            if copies.is_asked(self.0.id) {
+                self.say_keeping().await?;
+            }
         }
         Ok(())
     }
@@ -530,7 +590,8 @@ const fn names_its_admission(body: &Body) -> bool {
         | Body::Expelled(_)
         | Body::Settled(_)
         | Body::Rewarded { .. }
-        | Body::Replayed { .. } => true,
+        | Body::Replayed { .. }
+        | Body::Keeping { .. } => true,
         Body::Utterance(_)
         | Body::GateCalled { .. }
         | Body::GateReturned { .. }
@@ -541,7 +602,6 @@ const fn names_its_admission(body: &Body) -> bool {
         | Body::Decided(_)
         | Body::Ended(_)
         | Body::Founded { .. }
-        | Body::Keeping { .. }
         | Body::Unknown(_) => false,
     }
 }
@@ -559,7 +619,7 @@ mod tests {
     use super::*;
     use crate::adapters::clock::SystemClock;
     use crate::adapters::store::{MemoryStore, NodeKey};
-    use crate::domain::copies::{Keeper, LoomCopies};
+    use crate::domain::copies::LoomCopies;
     use crate::domain::loom::Opened;
     use crate::domain::members::Nonce;
     use crate::driver::{CopyPolicy, CopyTerms};

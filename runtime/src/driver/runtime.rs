@@ -15,6 +15,7 @@ use crate::domain::remote::Onward;
 use crate::ports::{Clock, LoomStore, MediumFactory, Observer, Peers};
 
 use super::actor::{Actor, ActorParts, Opening};
+use super::adopting::take_over;
 use super::cantrip::Cantrip;
 use super::control::Control;
 use super::copies::Copies;
@@ -22,7 +23,7 @@ use super::fault::Fault;
 use super::foreign::TakenThread;
 use super::host::Host;
 use super::hosting::ChildSlots;
-use super::members::{permission, take_over};
+use super::members::permission;
 use super::recorder::{Loom, Looms, read_tree};
 use super::reexecute::Replayed;
 use super::snapshot::Images;

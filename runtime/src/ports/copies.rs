@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{BoxFuture, LoomStore, StoreError};
 use crate::domain::copies::LoomCopies;
-use crate::domain::ids::{LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, Segment};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::loom::{CheckedSegment, Segment, SignedFence};
 use crate::domain::members::MemberRecord;
 
 /// What came of a segment.
@@ -82,6 +82,25 @@ pub trait CopyStore: LoomStore {
     /// # Errors
     /// A failed write.
     fn forget(&self, loom: LoomId) -> Result<(), StoreError>;
+
+    /// Gives this node's word that it is about to go on with an entity.
+    ///
+    /// # Errors
+    /// A store without a key.
+    fn sign_fence(&self, loom: LoomId, entity: EntityId, epoch: u64) -> Result<SignedFence, StoreError>;
+
+    /// The fences of a loom's entities that were kept, one of each at most.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn fences(&self, loom: LoomId) -> Result<Vec<SignedFence>, StoreError>;
+
+    /// Keeps a fence in the place of whichever was kept of its entity. It is durable when this returns, and stays when the loom is
+    /// forgotten: a keeper that has promised to acknowledge nothing has promised it for good.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn keep_fence(&self, fence: &SignedFence) -> Result<(), StoreError>;
 
     /// Makes this node write under a new key from now on: what it has written stays as another writer's. Its logs of looms that nobody
     /// else keeps are signed to their ends before the old key goes; of `shared` ones others may have another history, signed.

@@ -11,6 +11,7 @@ mod connection;
 mod convert;
 mod copied;
 mod copied_casts;
+mod copied_fences;
 mod credentials;
 mod deploy;
 mod guarded;

@@ -39,7 +39,7 @@ use crate::domain::loom::Origin;
 use crate::domain::members::Right;
 use crate::domain::remote::{Ceiling, Granted, Order, Refusal};
 use crate::driver::weighed;
-use crate::driver::{Attached, Build, Casts, Changed, Copies, Cursor, Named, Refusals, Slots, Where};
+use crate::driver::{Attached, Build, Casts, Changed, Copies, Cursor, Fault, Named, Refusals, Slots, Where};
 
 /// 256 KiB. A part of a large text or a component.
 pub(super) const PART_BYTES: usize = 256 * 1024;
@@ -442,16 +442,16 @@ impl Node for NodeServer {
         let invalid = |error: IdError| Status::invalid_argument(error.to_string());
         let loom = request.get_ref().loom.parse().map_err(invalid)?;
         let entity = request.get_ref().entity.parse().map_err(invalid)?;
-        let (entry, epoch) = match self.casts.runtime().adopt(loom, entity).await {
+        let (entry, epoch) = match self.casts.runtime().adopt(loom, entity, request.get_ref().accept_loss).await {
             Ok(adopted) => adopted,
             Err(fault) => {
-                let refused = super::client::chain(&fault);
-                return Ok(Response::new(v1::AdoptResponse { refused, ..v1::AdoptResponse::default() }));
+                let (refused, too_few) = (super::client::chain(&fault), matches!(fault, Fault::NotFenced(_)));
+                return Ok(Response::new(v1::AdoptResponse { refused, too_few, ..v1::AdoptResponse::default() }));
             }
         };
         let waits = self.hosting.go_on_with(&self.casts, loom, entity).err().unwrap_or_default();
         let (entry, refused) = (entry.to_string(), String::new());
-        Ok(Response::new(v1::AdoptResponse { entry, epoch, waits, refused }))
+        Ok(Response::new(v1::AdoptResponse { entry, epoch, waits, refused, too_few: false }))
     }
 
     async fn change_members(

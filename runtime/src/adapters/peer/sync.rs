@@ -1,6 +1,7 @@
 //! Keeping looms together over the wire: messages of [`Copies`] as the protocol has them, and a stream at each end.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,19 +15,19 @@ use tonic::Streaming;
 
 use super::client::{PeerNodes, chain, failed};
 use super::convert::shown;
-use super::copied_casts;
 use super::credentials;
 use super::server::PART_BYTES;
 use super::wire as v1;
 use super::wire::copy_message::Message as Wire;
+use super::{copied_casts, copied_fences};
 use crate::domain::copies::{CopyKind, CopyMessage, KEEPERS_MAX, Keeper, Keepers, Keeping, LogState, NoKeeper};
 use crate::domain::ids::{EntityId, IdError, LoomId, NodeName, WriterKey};
 use crate::domain::limits::{CASTS_SHOWN_MAX, COPY_TEXT_BYTES_MAX, HEARD_WAITING_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::domain::loom::{EquivocationProof, Head, Segment, SignedHead};
 use crate::domain::members::{Attestation, MemberRecord, ProofError, ProvedEntry, RecordError, Rights, Succession};
-use crate::domain::remote::Credentials;
+use crate::domain::remote::{Credentials, HostIdentity};
 use crate::driver::{CopyWire, Linking, weighed};
-use crate::ports::{BoxFuture, PeerError};
+use crate::ports::{BoxFuture, PeerError, Peers};
 
 /// 16 messages wait on either side of the wire: a segment is up to 2 MiB.
 const WAITING: usize = 16;
@@ -180,6 +181,12 @@ fn to_wire(message: CopyMessage) -> VecDeque<Wire> {
             proofs: credentials::proofs(&credentials),
             vouching: Some(credentials::vouching(&credentials.attestations)),
         })),
+        CopyMessage::Fencing { fence, credentials } => {
+            one(Wire::Fencing(copied_fences::fencing_to(&fence, &credentials)))
+        }
+        CopyMessage::Fenced { loom, entity, epoch, answer } => {
+            one(Wire::Fenced(copied_fences::fenced_to((loom, entity), epoch, answer)))
+        }
         CopyMessage::Later { loom, writer } => one(Wire::Later(v1::CopyLater {
             loom: loom.to_string(),
             writer: Bytes::copy_from_slice(writer.as_bytes()),
@@ -260,6 +267,8 @@ impl Reader {
                 let credentials = Box::new(Credentials { proofs, attestations });
                 CopyMessage::Fence { loom: it.loom.parse()?, entity: it.entity.parse()?, credentials }
             }
+            Wire::Fencing(it) => copied_fences::fencing_from(&it)?,
+            Wire::Fenced(it) => copied_fences::fenced_from(it)?,
             Wire::Later(it) => CopyMessage::Later { loom: it.loom.parse()?, writer: writer(&it.writer)? },
             Wire::Refused(it) => {
                 let writer = if it.writer.is_empty() { None } else { Some(writer(&it.writer)?) };
@@ -331,9 +340,14 @@ impl PeerNodes {
     ///
     /// # Errors
     /// A node that cannot be reached, or refuses.
-    pub async fn adopt(&self, node: &str, loom: LoomId, entity: EntityId) -> Result<v1::AdoptResponse, PeerError> {
+    pub async fn adopt(
+        &self,
+        node: &str,
+        (loom, entity): (LoomId, EntityId),
+        accept_loss: bool,
+    ) -> Result<v1::AdoptResponse, PeerError> {
         let peer = self.find(node)?.clone();
-        let request = v1::AdoptRequest { loom: loom.to_string(), entity: entity.to_string() };
+        let request = v1::AdoptRequest { loom: loom.to_string(), entity: entity.to_string(), accept_loss };
         let mut asked = self.client(&peer).await?;
         self.answer(&peer, asked.adopt(request)).await
     }
@@ -392,6 +406,10 @@ impl Linking for PeerNodes {
 
     fn listens(&self) -> bool {
         true
+    }
+
+    fn identify<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<Arc<HostIdentity>, PeerError>> {
+        Peers::identify(self, node.as_str(), false)
     }
 
     fn link<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<CopyWire, PeerError>> {

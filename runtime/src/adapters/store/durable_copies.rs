@@ -13,8 +13,8 @@ use super::durable::FjallStore;
 use super::key::NodeKey;
 use super::renewal::Signing;
 use super::rows::{self, Log};
-use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Sealed, Segment, SignedHead};
+use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Sealed, Segment, SignedFence, SignedHead};
 use crate::domain::members::MemberRecord;
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
@@ -219,6 +219,25 @@ impl CopyStore for FjallStore {
 
     fn successors(&self, loom: LoomId, key: WriterKey) -> Result<Vec<WriterKey>, StoreError> {
         Ok(attested::successors(&self.database, loom, key)?)
+    }
+
+    fn sign_fence(&self, loom: LoomId, entity: EntityId, epoch: u64) -> Result<SignedFence, StoreError> {
+        Ok(self.key().sign_fence(loom, entity, epoch))
+    }
+
+    fn fences(&self, loom: LoomId) -> Result<Vec<SignedFence>, StoreError> {
+        let mut fences = Vec::new();
+        self.database.each(rows::Space::Meta, &rows::fences_in(loom), |key, value| {
+            // What is damaged fences nothing.
+            let fence = SignedFence::parse(value).filter(|fence| rows::fence(fence.loom, fence.entity) == key);
+            fences.extend(fence.filter(SignedFence::is_signed));
+            Ok(ControlFlow::<()>::Continue(()))
+        })?;
+        Ok(fences)
+    }
+
+    fn keep_fence(&self, fence: &SignedFence) -> Result<(), StoreError> {
+        Ok(self.database.note(&rows::fence(fence.loom, fence.entity), &fence.to_bytes())?)
     }
 
     fn attest_own(&self, record: &MemberRecord) -> Result<bool, StoreError> {

@@ -10,7 +10,7 @@ use ed25519_dalek::{Signer, SigningKey};
 
 use crate::adapters::{private, reading};
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
-use crate::domain::loom::{CastChain, CastHead, Head, SignedHead};
+use crate::domain::loom::{CastChain, CastHead, Head, SignedFence, SignedHead};
 use crate::domain::members::{CertificateSignature, MemberRecord, Succession};
 
 /// The name of the file in the record's folder: 32 secret bytes.
@@ -60,6 +60,13 @@ impl NodeKey {
         let writer = self.writer();
         let signature = self.0.sign(&CastHead::statement(loom, writer, cast, &at)).to_bytes();
         CastHead { loom, writer, cast, at, signature }
+    }
+
+    /// Gives this node's word that it is about to go on with an entity.
+    pub fn sign_fence(&self, loom: LoomId, entity: EntityId, epoch: u64) -> SignedFence {
+        let by = self.writer();
+        let signature = self.0.sign(&SignedFence::statement(loom, entity, epoch, by)).to_bytes();
+        SignedFence { loom, entity, epoch, by, signature }
     }
 
     /// What tells this node's commits from bytes that look like one: nobody who does not know the key can write it into a text.

@@ -14,7 +14,7 @@ use super::findings::{self, Findings};
 use super::key::NodeKey;
 use super::rows::{self, Log, LogLine, Place};
 use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CastBatch, CastChain, CastHead, EquivocationProof, Head, Sealed, SignedHead};
+use crate::domain::loom::{CastBatch, CastChain, CastHead, EquivocationProof, Head, Sealed, SignedFence, SignedHead};
 use crate::domain::members::{Attestation, CheckedAttestation, CheckedProof, ProofCount};
 use crate::ports::{BoxFuture, By, LogState, LoomStore, LoomSummary, StoreError, Verified};
 
@@ -51,6 +51,7 @@ pub(super) struct Looms {
     /// The heads that came with what was received, by the place of the last entry that came with them.
     pub(super) covered: BTreeMap<Place, Vec<CastHead>>,
     pub(super) casts: BTreeMap<(LoomId, WriterKey, EntityId), CastHead>,
+    pub(super) fences: BTreeMap<(LoomId, EntityId), SignedFence>,
 }
 
 impl Looms {
@@ -193,6 +194,10 @@ impl MemoryStore {
         Log { loom, writer: self.writer }
     }
 
+    pub(super) fn signing(&self) -> Result<&NodeKey, StoreError> {
+        self.key.as_ref().ok_or_else(|| StoreError::Read("this store in memory has no key to sign with".into()))
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Looms> {
         self.looms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -252,9 +257,7 @@ impl LoomStore for MemoryStore {
     }
 
     fn sign_cast(&self, loom: LoomId, cast: EntityId, at: CastChain) -> Result<CastHead, StoreError> {
-        let key =
-            self.key.as_ref().ok_or_else(|| StoreError::Read("this store in memory has no key to sign with".into()))?;
-        Ok(key.sign_cast(loom, cast, at))
+        Ok(self.signing()?.sign_cast(loom, cast, at))
     }
 
     fn cast_heads(&self, loom: LoomId) -> Result<Vec<CastHead>, StoreError> {

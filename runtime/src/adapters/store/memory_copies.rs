@@ -7,8 +7,8 @@ use super::check::check_texts;
 use super::copies::{self, Cut, Fit, KnownLog};
 use super::memory::{Looms, MemoryStore};
 use super::rows::{Log, RECEIVED};
-use crate::domain::ids::{BlobId, EntryId, LoomId, WriterKey};
-use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Segment, SignedHead};
+use crate::domain::ids::{BlobId, EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{CheckedSegment, EquivocationProof, Head, Segment, SignedFence, SignedHead};
 use crate::domain::members::{Attestation, MemberRecord, RecordError};
 use crate::ports::{BoxFuture, CopyStore, LogState, LoomStore as _, StoreError, Taken};
 
@@ -123,6 +123,19 @@ impl CopyStore for MemoryStore {
         let looms = self.lock();
         let in_loom = looms.attested.iter().filter(|((of, _), _)| *of == loom).flat_map(|(_, kept)| kept.values());
         Ok(in_loom.filter(|(it, _)| it.predecessor() == Some(key)).map(|(it, _)| it.key()).collect())
+    }
+
+    fn sign_fence(&self, loom: LoomId, entity: EntityId, epoch: u64) -> Result<SignedFence, StoreError> {
+        Ok(self.signing()?.sign_fence(loom, entity, epoch))
+    }
+
+    fn fences(&self, loom: LoomId) -> Result<Vec<SignedFence>, StoreError> {
+        Ok(self.lock().fences.iter().filter(|((of, _), _)| *of == loom).map(|(_, fence)| *fence).collect())
+    }
+
+    fn keep_fence(&self, fence: &SignedFence) -> Result<(), StoreError> {
+        self.lock().fences.insert((fence.loom, fence.entity), *fence);
+        Ok(())
     }
 
     fn attest_own(&self, record: &MemberRecord) -> Result<bool, StoreError> {

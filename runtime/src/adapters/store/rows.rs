@@ -39,6 +39,8 @@ const META_ASIDE: &[u8] = b"aside";
 /// Rows of [`Space::Meta`]: a loom and a writer → the proof that it has signed two histories.
 pub(super) const META_PROOF: &[u8] = b"proof";
 
+/// Rows of [`Space::Meta`]: a loom and an entity → the fence that was kept of it.
+const META_FENCE: &[u8] = b"fence";
 /// Rows of [`Space::Meta`]: a key under which this node has written before → nothing.
 pub(super) const META_FORMER: &[u8] = b"former";
 
@@ -255,6 +257,16 @@ pub(super) fn succeeded_in(loom: LoomId, old: WriterKey) -> Vec<u8> {
 pub(super) fn member_rows(loom: LoomId) -> [Vec<u8>; 5] {
     let spaces = [META_ATTESTED, META_NAMED, META_SUCCEEDED, META_PROVED, META_PROVED_COUNT];
     spaces.map(|space| [space, loom.as_bytes()].concat())
+}
+
+/// The fences of a loom: the beginning of all keys of rows.
+pub(super) fn fences_in(loom: LoomId) -> Vec<u8> {
+    [META_FENCE, loom.as_bytes()].concat()
+}
+
+/// The key of the fence of an entity.
+pub(super) fn fence(loom: LoomId, entity: EntityId) -> Vec<u8> {
+    [META_FENCE, loom.as_bytes().as_slice(), entity.as_bytes()].concat()
 }
 
 /// The proved entries of a loom: the beginning of all keys of rows.

@@ -24,6 +24,7 @@ use crate::cli::{print_result, say};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{LoomId, NodeAddress, NodeName, WriterKey};
 use crate::domain::limits::STEERS_WAITING_MAX;
+use crate::domain::remote::HostIdentity;
 use crate::driver::{
     CastError, CastOptions, Control, CopyWire, Linking, RemoteCantrip, RemoteEntity, RemoteError, Runtime,
 };
@@ -156,14 +157,25 @@ impl Linking for SocketLinks {
         false
     }
 
+    fn identify<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<Arc<HostIdentity>, PeerError>> {
+        Box::pin(async move {
+            let (nodes, whole) = reached(node).await?;
+            Linking::identify(&*nodes, whole.name()).await
+        })
+    }
+
     fn link<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<CopyWire, PeerError>> {
         Box::pin(async move {
-            let reached = reach(node.as_str(), None).await;
-            let (nodes, whole) = reached
-                .map_err(|error| PeerError::Unreachable { node: node.to_string(), what: error.source.to_string() })?;
+            let (nodes, whole) = reached(node).await?;
             nodes.link(whole.name()).await
         })
     }
+}
+
+async fn reached(node: &NodeName) -> Result<(Arc<PeerNodes>, NodeAddress), PeerError> {
+    let unreachable =
+        |error: CliError| PeerError::Unreachable { node: node.to_string(), what: error.source.to_string() };
+    reach(node.as_str(), None).await.map_err(unreachable)
 }
 
 /// The nodes that this machine's nodes are or know, where any runs.

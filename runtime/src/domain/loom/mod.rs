@@ -5,6 +5,7 @@ mod cast_head;
 mod cast_history;
 mod entry;
 mod equivocation;
+mod fence;
 mod fit;
 #[cfg(test)]
 mod fit_tests;
@@ -26,6 +27,7 @@ pub use cast_head::{CastBatch, CastChain, CastFamily, CastHead, CastHeadError, C
 pub use cast_history::{CastHistory, CastInLog};
 pub use entry::{Entry, EntryError, FORMAT, Head, Sealed, text_ids};
 pub use equivocation::{Before, Division, EquivocationProof, Row, Side};
+pub use fence::SignedFence;
 pub use fit::OpenedTooLarge;
 pub use foreign::{CheckedThread, ForeignBudget, ForeignError, ForeignThread, ThreadCast, ThreadLog, VouchCheck};
 pub use json::{NoJson, body_json, plain_json};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::keeping::{Wanted, wanted};
 use super::{Copies, KeeperState};
 use crate::domain::copies::Keeper;
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
@@ -47,17 +48,30 @@ impl Copies {
     pub async fn acknowledged(&self, loom: LoomId, of: Option<EntityId>) -> Result<(), AcksError> {
         let goes_on = || of.map_or(Ok(()), |entity| self.goes_on(entity));
         goes_on()?;
-        let Some(copies) = self.of(loom).filter(|copies| copies.acks > 0) else { return Ok(()) };
+        let Some(copies) = self.of(loom) else { return Ok(()) };
         let writer = self.disk.writer();
         let sequence = self.disk.head(loom)?.sequence;
+        let wanted = wanted(&copies, (&self.node, writer), of, sequence);
+        if wanted.is_empty() {
+            return Ok(self.settle_keeping(loom, of)?);
+        }
         let mut heard = self.heard.subscribe();
-        let wanted = usize::try_from(copies.acks).unwrap_or(usize::MAX);
-        let has = |state: &KeeperState| state.durable.get(&writer).is_some_and(|&at| at >= sequence);
+        let has = |state: &KeeperState, place| state.durable.get(&writer).is_some_and(|&at| at >= place);
+        let lacks = || {
+            let states = self.states(loom);
+            let is_lacking = |wanted: &&Wanted| {
+                let have = states
+                    .iter()
+                    .filter(|(keeper, state)| wanted.keepers.contains(*keeper) && has(state, wanted.place));
+                have.count() < wanted.acks
+            };
+            wanted.iter().find(is_lacking).cloned()
+        };
         let waiting = async {
             loop {
                 heard.borrow_and_update();
-                // An adoption is shown before anything behind it is acknowledged.
-                if goes_on().is_err() || self.states(loom).values().filter(|state| has(state)).count() >= wanted {
+                // A fence is shown before anything behind it is acknowledged.
+                if goes_on().is_err() || lacks().is_none() {
                     return;
                 }
                 if heard.changed().await.is_err() {
@@ -67,23 +81,26 @@ impl Copies {
         };
         if copies.acks_wait_ms == 0 {
             waiting.await;
-            return goes_on();
-        }
-        tokio::select! {
-            () = waiting => goes_on(),
-            () = self.clock.sleep(Duration::from_millis(copies.acks_wait_ms)) => {
-                let states = self.states(loom);
-                let missing = states.iter().filter(|(_, state)| !has(state));
-                let missing: Vec<String> = missing.map(|(keeper, state)| silent(keeper, state)).collect();
-                Err(AcksError::Missing(NoCopies {
-                    loom,
-                    have: states.len().saturating_sub(missing.len()),
-                    acks: copies.acks,
-                    wait_ms: copies.acks_wait_ms,
-                    missing,
-                }))
+        } else {
+            tokio::select! {
+                () = waiting => {}
+                () = self.clock.sleep(Duration::from_millis(copies.acks_wait_ms)) => {}
             }
         }
+        goes_on()?;
+        let Some(lacking) = lacks() else { return Ok(self.settle_keeping(loom, of)?) };
+        let states = self.states(loom);
+        let nothing = KeeperState::default();
+        let counts = lacking.keepers.iter().map(|keeper| (keeper, states.get(keeper).unwrap_or(&nothing)));
+        let missing = counts.filter(|(_, state)| !has(state, lacking.place));
+        let missing: Vec<String> = missing.map(|(keeper, state)| silent(keeper, state)).collect();
+        Err(AcksError::Missing(NoCopies {
+            loom,
+            have: lacking.keepers.len().saturating_sub(missing.len()),
+            acks: u32::try_from(lacking.acks).unwrap_or(u32::MAX),
+            wait_ms: copies.acks_wait_ms,
+            missing,
+        }))
     }
 
     /// Finds out whether this node may go on with an entity, as far as it has heard of adoptions.
@@ -91,7 +108,8 @@ impl Copies {
     /// # Errors
     /// Whose it is.
     pub fn goes_on(&self, entity: EntityId) -> Result<(), AcksError> {
-        self.fenced(entity).map_or(Ok(()), |owner| Err(AcksError::Adopted { entity, owner }))
+        self.fenced(entity).map_or(Ok(()), |owner| Err(AcksError::Adopted { entity, owner }))?;
+        self.is_free(entity)
     }
 
     /// Waits until a keeper has everything of a loom that is here, or until nothing can be heard of it any more.
@@ -125,6 +143,14 @@ pub enum AcksError {
         entity: EntityId,
         /// Whose it is.
         owner: WriterKey,
+    },
+    /// Another node is about to go on with the entity.
+    #[error("the entity {entity} is about to be adopted by another node, whose key is {by}")]
+    Fenced {
+        /// Which.
+        entity: EntityId,
+        /// By whom.
+        by: WriterKey,
     },
     /// Too few keepers that say what they have.
     #[error(transparent)]

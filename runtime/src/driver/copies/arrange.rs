@@ -1,7 +1,10 @@
 //! Who keeps a loom, and how many of them a turn waits for: what may be arranged.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
+use super::keeping::disks;
 use crate::domain::copies::{CopyKind, KEEPERS_MAX, Keeper, LoomCopies};
 use crate::domain::ids::LoomId;
 use crate::ports::StoreError;
@@ -33,28 +36,48 @@ pub enum CopyError {
     Store(#[from] StoreError),
 }
 
-/// Has a loom kept by a node in this way from now on, as `node` has it kept. A turn of it is recorded once `acks` others have it on
-/// disk; it waits for them so many milliseconds, or, with 0, as long as it takes.
+/// How a loom is to be kept by a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrangement {
+    /// Where.
+    pub kind: CopyKind,
+    /// A turn is recorded once so many others have it on disk; it waits for them so many milliseconds, or, with 0, as long as it takes.
+    /// Nothing: as before.
+    pub acks: Option<(u32, u64)>,
+    /// Whether nobody is asked for what was acknowledged before, and whoever kept it goes at once.
+    pub accept_loss: bool,
+}
+
+/// Has a loom kept by a node in this way from now on, as `node` has it kept. Where that one's acknowledgements have counted, it goes once
+/// the change is acknowledged.
 ///
 /// # Errors
 /// Too many keepers, or more acknowledgements than disks.
 pub fn arrange(
     copies: &mut LoomCopies,
     node: &Keeper,
-    (with, kind): (&Keeper, CopyKind),
-    acks: Option<(u32, u64)>,
+    with: &Keeper,
+    arrangement: Arrangement,
 ) -> Result<(), CopyError> {
-    let loom = copies.loom;
+    let (loom, Arrangement { kind, acks, accept_loss }) = (copies.loom, arrangement);
     if !copies.keepers.contains_key(with) && copies.keepers.len() >= KEEPERS_MAX {
         return Err(CopyError::TooMany { loom });
     }
-    copies.keep(with, kind);
     if let Some((acks, wait_ms)) = acks {
         (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
     }
-    let disks = copies.others(node).filter(|(_, kind)| *kind == CopyKind::Disk).count();
-    if usize::try_from(copies.acks).unwrap_or(usize::MAX) > disks {
-        return Err(CopyError::Acks { loom, acks: copies.acks, disks });
+    let counts = copies.recorded.iter().any(|it| it.acks > 0 && it.keepers.contains(with));
+    if kind != CopyKind::Disk && counts && copies.acks > 0 && !accept_loss {
+        copies.leaving.insert(with.clone());
+    } else {
+        copies.leaving.remove(with);
+        copies.keep(with, kind);
     }
+    let disks = disks(copies, node);
+    if usize::try_from(copies.acks).unwrap_or(usize::MAX) > disks.len() {
+        return Err(CopyError::Acks { loom, acks: copies.acks, disks: disks.len() });
+    }
+    copies.counting = if copies.acks > 0 { disks } else { BTreeSet::new() };
+    copies.accept_loss |= accept_loss;
     Ok(())
 }

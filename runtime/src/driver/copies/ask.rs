@@ -10,8 +10,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::acks::AcksError;
+use super::keeping::{disks, in_force};
 use super::{Copies, State};
-use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies};
+use crate::domain::copies::{Keeper, LogState, LoomCopies};
 use crate::domain::ids::LoomId;
 use crate::domain::limits::FETCHED_BACK_MS_MAX;
 use crate::domain::loom::SignedHead;
@@ -114,11 +115,24 @@ impl Copies {
     /// # Errors
     /// Too few that answer.
     pub async fn asked(&self, loom: LoomId) -> Result<(), AcksError> {
-        let Some(copies) = self.of(loom).filter(|_| !self.is_asked(loom)) else { return Ok(()) };
-        let others: Vec<(Keeper, CopyKind)> =
-            copies.others(&self.node).map(|(keeper, kind)| (keeper.clone(), kind)).collect();
-        let keepers = others.iter().filter(|(_, kind)| *kind == CopyKind::Disk).count();
-        let wanted = match usize::try_from(copies.acks).unwrap_or(usize::MAX) {
+        if self.is_asked(loom) {
+            return Ok(());
+        }
+        self.check_recorded(loom)?;
+        let Some(copies) = self.of(loom) else { return Ok(()) };
+        if copies.accept_loss {
+            tracing::warn!(%loom, "keepers are not asked what they have of this node's log, as somebody here wants it");
+            self.lock().needs_no_asking(loom);
+            return Ok(());
+        }
+        let (acks, counting) = match in_force(&copies) {
+            Some(recorded) => (recorded.acks, recorded.keepers.clone()),
+            None => (copies.acks, disks(&copies, &self.node)),
+        };
+        let others: Vec<(Keeper, bool)> =
+            copies.others(&self.node).map(|(keeper, _)| (keeper.clone(), counting.contains(keeper))).collect();
+        let keepers = counting.len();
+        let wanted = match usize::try_from(acks).unwrap_or(usize::MAX) {
             0 => None,
             acks => Some(keepers.saturating_sub(acks).saturating_add(1)),
         };
@@ -126,7 +140,7 @@ impl Copies {
         if wanted.is_some_and(|wanted| answered < wanted) {
             let state = self.lock();
             let is_silent = |keeper: &Keeper| !state.asked.get(&loom).is_some_and(|asked| asked.has_answered(keeper));
-            let silent = others.iter().filter(|(keeper, kind)| *kind == CopyKind::Disk && is_silent(keeper));
+            let silent = others.iter().filter(|(keeper, counts)| *counts && is_silent(keeper));
             return Err(AcksError::Unanswered(NoAnswers {
                 loom,
                 answered,
@@ -147,11 +161,11 @@ impl Copies {
         !has_others || state.asked.get(&loom).is_some_and(|asked| asked.is_over)
     }
 
-    /// Waits for the keepers of a loom: for so many disks, or for all. Returns how many disks have answered.
+    /// Waits for the keepers of a loom: for so many of those that count, or for all. Returns how many of those that count have answered.
     async fn wait_for_answers(
         &self,
         loom: LoomId,
-        others: &[(Keeper, CopyKind)],
+        others: &[(Keeper, bool)],
         wanted: Option<usize>,
         copies: &LoomCopies,
     ) -> usize {
@@ -168,7 +182,7 @@ impl Copies {
                 let is_coming =
                     |keeper: &Keeper| asked.is_some_and(|asked| asked.is_awaited(keeper)) && connected(keeper);
                 (
-                    others.iter().filter(|(keeper, kind)| *kind == CopyKind::Disk && has(keeper)).count(),
+                    others.iter().filter(|(keeper, counts)| *counts && has(keeper)).count(),
                     others.iter().all(|(keeper, _)| has(keeper)),
                     others.iter().any(|(keeper, _)| is_coming(keeper)),
                 )

@@ -1,6 +1,6 @@
 //! What is counted of messages about copies: what a peer brings, and what waits for it.
 
-use crate::domain::copies::{CastAnswer, CopyMessage, LogState};
+use crate::domain::copies::{CastAnswer, CopyMessage, FenceAnswer, LogState};
 use crate::domain::limits::ENTRY_COST_BYTES;
 use crate::domain::loom::{CastHead, Segment};
 
@@ -24,7 +24,7 @@ pub(super) fn weight(message: &CopyMessage) -> usize {
         CopyMessage::Text { bytes, .. } => bytes.len(),
         CopyMessage::Attestation { attestation, .. } => attestation.to_bytes().len(),
         CopyMessage::Segment(segment) => size(segment),
-        CopyMessage::Fence { credentials, .. } => {
+        CopyMessage::Fence { credentials, .. } | CopyMessage::Fencing { credentials, .. } => {
             let proofs = credentials.proofs.iter().map(|proof| proof.to_bytes().len());
             let attestations = credentials.attestations.iter().map(|it| it.to_bytes().len());
             proofs.chain(attestations).fold(0, usize::saturating_add)
@@ -32,9 +32,12 @@ pub(super) fn weight(message: &CopyMessage) -> usize {
         CopyMessage::Held { .. }
         | CopyMessage::Later { .. }
         | CopyMessage::CastAnswered { answer: CastAnswer::Held { .. } | CastAnswer::Later, .. } => 0,
-        CopyMessage::Refused { what, .. } | CopyMessage::CastAnswered { answer: CastAnswer::Refused { what }, .. } => {
-            what.len()
+        CopyMessage::Fenced { answer: FenceAnswer::Stored { logs }, .. } => {
+            logs.len().saturating_mul(size_of::<LogState>())
         }
+        CopyMessage::Refused { what, .. }
+        | CopyMessage::CastAnswered { answer: CastAnswer::Refused { what }, .. }
+        | CopyMessage::Fenced { answer: FenceAnswer::Refused { what, .. }, .. } => what.len(),
         CopyMessage::Divided { proof, entries } => {
             let entries = entries.iter().map(|entry| entry.to_bytes().len());
             entries.fold(proof.to_bytes().len(), usize::saturating_add)

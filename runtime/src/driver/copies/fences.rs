@@ -4,7 +4,7 @@
 //! of an adopted entity from its former owner shows the adoption, once on each connection and before it acknowledges them; the former
 //! owner counts no acknowledgement for that entity from there on, and its other entities go on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::cost::cost;
@@ -13,7 +13,7 @@ use super::{Copies, blocking};
 use crate::domain::copies::CopyMessage;
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::limits::ADMISSION_DEPTH_MAX;
-use crate::domain::loom::{Body, CheckedSegment, Entry, Sealed};
+use crate::domain::loom::{Body, CheckedSegment, Entry, Sealed, SignedFence};
 use crate::domain::members::{CheckedProof, ProvedEntry, Reader, Vouched};
 use crate::domain::remote::Credentials;
 use crate::driver::fault::chain;
@@ -38,9 +38,15 @@ impl Fence {
     }
 }
 
-pub(super) type Fences = BTreeMap<EntityId, Fence>;
+/// What goes against the owners of a loom's entities.
+#[derive(Debug)]
+pub(super) struct Fences {
+    adopted: BTreeMap<EntityId, Fence>,
+    /// What is signed, is kept here, and no adoption has made true yet.
+    signed: BTreeMap<EntityId, SignedFence>,
+}
 
-fn fences(reader: &Reader<'_>) -> Fences {
+fn adopted(reader: &Reader<'_>) -> BTreeMap<EntityId, Fence> {
     let fence = |(entity, adopted): (EntityId, &Sealed)| {
         let Body::Adopted { last, .. } = &adopted.entry.body else { return None };
         let had = last.as_ref().map(|last| (last.writer, last.sequence));
@@ -58,6 +64,8 @@ pub(super) struct Fencing {
     lifting: HashSet<LoomId>,
     /// The entities of what was taken and is not acknowledged yet, each with its last place in its writer's log.
     touched: BTreeMap<(LoomId, WriterKey, EntityId), u64>,
+    /// The writers of what was taken and changes whose acknowledgements count: it may count for none of their entities that is fenced.
+    changing: BTreeSet<(LoomId, WriterKey)>,
     /// The adoptions that the other side was shown.
     shown: HashSet<EntryId>,
     /// It has shown an adoption that does not hold: no more of them are looked at.
@@ -71,21 +79,22 @@ impl Copies {
             return Ok(Arc::clone(known));
         }
         let batch = self.batch(loom)?;
-        Ok(self.note_fences(loom, &Reader::of(&batch)))
+        self.note_fences(loom, &Reader::of(&batch))
     }
 
     /// Takes down what a reading of a loom says of adoptions.
-    pub(super) fn note_fences(&self, loom: LoomId, reader: &Reader<'_>) -> Arc<Fences> {
-        let fences = Arc::new(fences(reader));
+    pub(super) fn note_fences(&self, loom: LoomId, reader: &Reader<'_>) -> Result<Arc<Fences>, StoreError> {
+        let fences = Arc::new(Fences { adopted: adopted(reader), signed: self.signed_fences(loom, reader)? });
         self.lock().fences.insert(loom, Arc::clone(&fences));
-        fences
+        Ok(fences)
     }
 
     /// Somebody may have been expelled: the fences of whom that ends are lifted.
     pub(in crate::driver) fn reread_fences(&self, loom: LoomId) -> Result<(), StoreError> {
         let batch = self.batch(loom)?;
         let reader = Reader::of(&batch);
-        self.note_fences(loom, &reader);
+        self.note_fences(loom, &reader)?;
+        self.reread_signed(loom, &reader);
         let fenced: Vec<EntityId> = self.lock().fenced.keys().copied().collect();
         for entity in fenced.into_iter().filter(|entity| reader.owner(*entity).is_some()) {
             self.fence_by(&reader, entity);
@@ -99,7 +108,7 @@ impl Copies {
     }
 
     /// Proves an entry to whoever has not its log, from wherever it is kept.
-    fn prove(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+    pub(super) fn prove(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
         for store in [self.keeper(loom).0, &self.disk] {
             if let Some(proof) = store.prove(id)? {
                 return Ok(Some(proof));
@@ -145,6 +154,9 @@ impl Session {
         if segment.entries().iter().any(|sealed| matches!(sealed.entry.body, Body::Expelled(_))) {
             self.fencing.lifting.insert(segment.signed().loom);
         }
+        if segment.entries().iter().any(|sealed| matches!(sealed.entry.body, Body::Keeping { .. })) {
+            self.fencing.changing.insert((segment.signed().loom, segment.signed().writer));
+        }
         let of = |entry: &Entry| {
             let is_adoption = matches!(entry.body, Body::Adopted { .. });
             Some((entry.entity?, entry.sequence, is_adoption))
@@ -179,7 +191,8 @@ impl Session {
         for (_, entity) in &adopted {
             self.copies.fence_by(&reader, *entity);
         }
-        self.copies.note_fences(loom, &reader);
+        self.copies.note_fences(loom, &reader)?;
+        self.copies.reread_signed(loom, &reader);
         Ok(())
     }
 
@@ -190,12 +203,23 @@ impl Session {
         let all = std::mem::take(&mut self.fencing.touched);
         let (touched, others): (BTreeMap<_, _>, _) = all.into_iter().partition(|((of, ..), _)| *of == loom);
         self.fencing.touched = others;
+        let all = std::mem::take(&mut self.fencing.changing);
+        let (changing, others): (BTreeSet<_>, BTreeSet<_>) = all.into_iter().partition(|(of, _)| *of == loom);
+        self.fencing.changing = others;
         let mut withheld = HashSet::new();
-        if touched.is_empty() {
+        if touched.is_empty() && changing.is_empty() {
             return Ok(withheld);
         }
         let fences = self.copies.fences(loom)?;
+        let changes = |by: &SignedFence| changing.iter().any(|(_, writer)| *writer != by.by);
+        for fence in fences.signed.values().filter(|by| changes(by)) {
+            self.show_signed(fence)?;
+        }
         for ((_, writer, entity), sequence) in touched {
+            if let Some(fence) = fences.signed.get(&entity).filter(|fence| fence.by != writer) {
+                self.show_signed(fence)?;
+            }
+            let fences = &fences.adopted;
             let Some(fence) = fences.get(&entity).filter(|fence| fence.stops(writer, sequence)) else { continue };
             if self.fencing.shown.contains(&fence.adopted) {
                 continue;

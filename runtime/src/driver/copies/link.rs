@@ -13,6 +13,7 @@ use super::session::Session;
 use crate::domain::copies::{CopyMessage, Keeper};
 use crate::domain::ids::NodeName;
 use crate::domain::limits::CONVERSATIONS_PER_PEER_MAX;
+use crate::domain::remote::HostIdentity;
 use crate::driver::fault::chain;
 use crate::driver::weighed;
 use crate::ports::{BoxFuture, PeerError, StoreError};
@@ -46,6 +47,9 @@ pub trait Linking: Send + Sync + std::fmt::Debug {
 
     /// Whether others connect to this node too: then one of two waits for the other.
     fn listens(&self) -> bool;
+
+    /// As whom a node writes, as its certificate and its own word say.
+    fn identify<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<Arc<HostIdentity>, PeerError>>;
 
     /// Connects to a node by the name in its certificate.
     fn link<'a>(&'a self, node: &'a NodeName) -> BoxFuture<'a, Result<CopyWire, PeerError>>;
@@ -160,6 +164,7 @@ impl Copies {
 
     /// Keeps a conversation with every keeper that can be reached, until it is told to stop.
     pub async fn keep_up(self: Arc<Self>, links: Arc<dyn Linking>, stop: CancellationToken) {
+        self.reach_by(Arc::clone(&links));
         let mut tasks: JoinSet<NodeName> = JoinSet::new();
         let mut running: HashSet<NodeName> = HashSet::new();
         let mut news = self.news.subscribe();

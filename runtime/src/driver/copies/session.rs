@@ -13,6 +13,7 @@ use super::attest::Attesting;
 use super::casts::Casting;
 use super::cost::{cost, size, weight};
 use super::fences::Fencing;
+use super::fencing::Told;
 use super::held::Shown;
 use super::writers::Later;
 use super::{Admitted, Brought, Copies};
@@ -81,6 +82,7 @@ pub struct Session {
     pub(super) attesting: Attesting,
     pub(super) later: Later,
     pub(super) fencing: Fencing,
+    pub(super) told_fences: Told,
     pub(super) accusing: Accusing,
     pub(super) casting: Casting,
 }
@@ -111,6 +113,7 @@ impl Session {
             attesting: Attesting::default(),
             later: Later::default(),
             fencing: Fencing::default(),
+            told_fences: Told::default(),
             accusing: Accusing::default(),
             casting: Casting::default(),
         };
@@ -232,6 +235,11 @@ impl Session {
             }
             CopyMessage::Divided { proof, entries } => self.accused(*proof, entries).await,
             CopyMessage::Fence { loom, entity, credentials } => self.fence_shown(loom, entity, *credentials).await,
+            CopyMessage::Fencing { fence, credentials } => self.fencing_heard(*fence, *credentials).await,
+            CopyMessage::Fenced { loom, entity, epoch, answer } => {
+                self.fenced_heard((loom, entity), epoch, answer);
+                Ok(())
+            }
             CopyMessage::Refused { loom, writer, what } => {
                 let Some(logs) = self.looms.get_mut(&loom) else { return Ok(()) };
                 match writer {
@@ -553,6 +561,9 @@ impl Session {
         let dirty: Vec<LoomId> = self.dirty.iter().copied().collect();
         for loom in dirty {
             let is_kept = self.copies.of(loom).is_some_and(|copies| copies.kind(&self.peer) != CopyKind::None);
+            if is_kept && self.heard.contains(&loom) && self.ask_fences(loom) {
+                return Ok(self.pop());
+            }
             if is_kept
                 && self.heard.contains(&loom)
                 && let Some(next) = self.next_of(loom)?

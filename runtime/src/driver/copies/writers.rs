@@ -61,7 +61,7 @@ impl Copies {
         let principals: Arc<BTreeSet<Principal>> = {
             let batch = self.batch(loom)?;
             let reader = Reader::of(&batch);
-            self.note_fences(loom, &reader);
+            self.note_fences(loom, &reader)?;
             Arc::new(reader.loom_members())
         };
         let mut state = self.lock();

@@ -1,0 +1,347 @@
+//! Going on with an entity that another node has written: from where, behind whose promise to acknowledge nothing more to that one, and
+//! as what it is recorded.
+
+use std::collections::BTreeSet;
+
+use crate::domain::copies::Keeper;
+use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
+use crate::domain::loom::{Body, CastUnit, Sealed, ViewError};
+use crate::domain::members::{Deed, LogEnd, Principal, Reader};
+use crate::ports::{LoomStore, StoreError};
+
+use super::copies::{Copies, Due, Fencing, NotFenced};
+use super::fault::Fault;
+use super::members::permission;
+use super::recorder::Loom;
+use super::runtime::Runtime;
+
+/// 8 times. So often an adopter begins again that has met a fence above its own, or another count of acknowledgements.
+const ROUNDS: usize = 8;
+
+/// From where whoever adopts an entity goes on: the newest entry of it that a signed head of its owner's log covers, and that head.
+fn last_covered(
+    store: &dyn LoomStore,
+    reader: &Reader<'_>,
+    (loom, entity): (LoomId, EntityId),
+) -> Result<(EntryId, LogEnd), Fault> {
+    let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?.writer;
+    let is_of_thread = |sealed: &&Sealed| {
+        sealed.entry.writer == owner
+            && reader.counts(sealed.id).is_ok()
+            && !matches!(
+                sealed.entry.body,
+                Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_)
+            )
+    };
+    let entries = store.entries_of(entity)?;
+    let signed = store.logs(loom)?.into_iter().find(|log| log.writer == owner).and_then(|log| log.signed);
+    if let Some(signed) = signed {
+        let covered = |sealed: &&Sealed| sealed.entry.sequence <= signed.head.sequence;
+        let last = entries.iter().filter(is_of_thread).filter(covered).max_by_key(|sealed| sealed.entry.sequence);
+        if let Some(last) = last {
+            let (sequence, chain) = (signed.head.sequence, signed.head.chain);
+            // Whoever called it has its entries of the cast and no log.
+            let end = match reader.cast_of(last.id) {
+                Some(cast) => end_of_cast(&of_owner(store, loom, owner, sequence)?, cast).end(owner, cast),
+                None => LogEnd { writer: owner, sequence, chain, cast: None },
+            };
+            return Ok((last.id, end));
+        }
+    }
+    // Of a cast elsewhere there is no log here, and its host's word for the cast.
+    let heads = store.cast_heads(loom)?.into_iter().filter(|head| head.writer == owner);
+    let of_owner = of_owner(store, loom, owner, u64::MAX)?;
+    for head in heads {
+        let (mut unit, mut last) = (CastUnit::of(head.cast), None);
+        for sealed in of_owner.iter().filter(|sealed| sealed.entry.sequence <= head.at.place) {
+            if unit.takes(sealed) {
+                last = Some(sealed).filter(|it| it.entry.entity == Some(entity) && is_of_thread(it)).or(last);
+            }
+        }
+        if let Some(last) = last.filter(|_| unit.at() == head.at) {
+            return Ok((last.id, unit.end(owner, head.cast)));
+        }
+    }
+    Err(Fault::Unsigned { entity, owner })
+}
+
+/// What is here of a writer up to a place, in the order of its log.
+pub(super) fn of_owner(
+    store: &dyn LoomStore,
+    loom: LoomId,
+    writer: WriterKey,
+    up_to: u64,
+) -> Result<Vec<Sealed>, StoreError> {
+    let mut all = store.entries(loom)?;
+    all.retain(|sealed| sealed.entry.writer == writer && sealed.entry.sequence <= up_to);
+    all.sort_by_key(|sealed| sealed.entry.sequence);
+    Ok(all)
+}
+
+/// Follows a writer's entries of a cast to their end.
+pub(super) fn end_of_cast(of_writer: &[Sealed], cast: EntityId) -> CastUnit {
+    let mut unit = CastUnit::of(cast);
+    for sealed in of_writer {
+        unit.takes(sealed);
+    }
+    unit
+}
+
+/// That this node goes on with an entity, as it is to be written.
+pub(super) struct Adoption {
+    pub(super) relies: Option<EntryId>,
+    pub(super) follows: EntryId,
+    pub(super) epoch: u64,
+    pub(super) body: Body,
+    /// How many of whom, but for this node, have to acknowledge that, by what the former owner's log says.
+    pub(super) former: (u32, BTreeSet<Keeper>),
+}
+
+/// Finds out whether this node may go on with an entity, and from where.
+pub(super) fn adoption(
+    store: &dyn LoomStore,
+    reader: &Reader<'_>,
+    (loom, entity): (LoomId, EntityId),
+    (node, fenced, accept_loss): (String, Option<u64>, bool),
+) -> Result<Adoption, Fault> {
+    let relies = permission(reader, store.writer(), loom, Deed::Adopt(entity))?;
+    let (follows, end) = last_covered(store, reader, (loom, entity))?;
+    let next = reader.next_epoch(entity, &[]).ok_or(ViewError::NoEntity(entity))?;
+    // As the keepers have stored it, where they have.
+    let epoch = fenced.unwrap_or_default().max(next);
+    let body = Body::Adopted { epoch, node, last: Some(end), accept_loss, by: None, note: None };
+    let own = store.writer();
+    let kept =
+        reader.owner(entity).filter(|owner| owner.writer != own).and_then(|owner| Kept::of(reader, owner.writer));
+    let former = kept.map_or((0, BTreeSet::new()), |kept| {
+        let (others, _, is_own) = kept.others(reader, own);
+        (kept.acks.saturating_sub(u32::from(is_own)), others)
+    });
+    Ok(Adoption { relies, follows, epoch, body, former })
+}
+
+/// Goes on with an entity of this node itself, under an earlier key.
+pub(super) fn take_over(open: &Loom, entity: EntityId, node: &str) -> Result<(), Fault> {
+    let store = open.store();
+    let batch = store.batch(open.id())?;
+    let around = (node.to_owned(), None, false);
+    let taken = adoption(store, &Reader::of(&batch), (open.id(), entity), around)?;
+    let Adoption { relies, follows, body, former, .. } = taken;
+    open.append_adoption((entity, follows), relies, body, former).map(drop)
+}
+
+/// An own entity that is gone on with behind a fence goes on from what is signed.
+fn sign_own(open: &Loom, entity: EntityId) -> Result<(), Fault> {
+    let store = open.store();
+    let own = store.writer();
+    let newest = store.entries_of(entity)?.into_iter().filter(|sealed| sealed.entry.writer == own);
+    if let Some(newest) = newest.max_by_key(|sealed| sealed.entry.sequence) {
+        drop(store.prove(newest.id)?);
+    }
+    Ok(())
+}
+
+/// How many keepers acknowledge what an owner writes, and which of them count, as the owner's log says it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    acks: u32,
+    keepers: Vec<Principal>,
+}
+
+impl Kept {
+    /// What a writer's log says; nothing where no acknowledgements are asked for.
+    fn of(reader: &Reader<'_>, writer: WriterKey) -> Option<Self> {
+        let own = reader.counting().filter(|sealed| sealed.entry.writer == writer);
+        let keeping = own.filter_map(|sealed| {
+            let Body::Keeping { acks, keepers, .. } = &sealed.entry.body else { return None };
+            Some((sealed.entry.sequence, *acks, keepers))
+        });
+        let (_, acks, keepers) = keeping.max_by_key(|(sequence, ..)| *sequence)?;
+        (acks > 0).then(|| Self { acks, keepers: keepers.clone() })
+    }
+
+    /// So many have to store a fence that one of them has whatever was acknowledged.
+    fn wanted(&self) -> usize {
+        self.keepers.len().saturating_sub(usize::try_from(self.acks).unwrap_or(usize::MAX)).saturating_add(1)
+    }
+
+    /// The keepers but for this node, by the names of their certificates, and whether this node is one of them.
+    fn others(&self, reader: &Reader<'_>, own: WriterKey) -> (BTreeSet<Keeper>, Vec<Principal>, bool) {
+        let (mut others, mut named, mut is_own) = (BTreeSet::new(), Vec::new(), false);
+        for keeper in &self.keepers {
+            if reader.is_of(own, keeper) {
+                is_own = true;
+                continue;
+            }
+            if let Principal::Node(node) = keeper {
+                others.insert(Keeper::Node(node.name.clone()));
+            }
+            named.push(keeper.clone());
+        }
+        (others, named, is_own)
+    }
+}
+
+/// What is known before an adoption is written.
+#[derive(Debug, Default)]
+struct Promised {
+    /// The epoch of the fence that enough keepers have stored.
+    epoch: Option<u64>,
+    /// How many of whom have acknowledged what the former owner wrote, and as whom they are named.
+    former: Option<(Kept, BTreeSet<Keeper>, Vec<Principal>)>,
+    /// Too few have promised anything.
+    loses: bool,
+}
+
+impl Runtime {
+    /// Whether this node has to say something of acknowledgements in its log of a loom.
+    pub fn has_to_say(&self, loom: LoomId) -> bool {
+        self.host.copies.as_ref().is_some_and(|copies| copies.is_keeping_due(loom))
+    }
+
+    /// Says in this node's log of a loom how many of whom acknowledge what follows, and waits until that is acknowledged.
+    ///
+    /// # Errors
+    /// Too few keepers that answer, or a record that cannot be written.
+    pub async fn say_keeping(&self, loom: LoomId) -> Result<(), Fault> {
+        let open = self.host.open(loom)?;
+        open.ready().await?;
+        open.sync().await
+    }
+
+    /// Makes this node the owner of an entity that another has written: whatever that one writes of it from here on is no part of
+    /// its thread. Where turns of it had to be acknowledged, so many keepers promise first to acknowledge nothing more of it that one
+    /// of them has whatever was; with `accept_loss` it is done without that too, and recorded so. Returns the entry and the epoch.
+    ///
+    /// # Errors
+    /// No such entity here, one that is this node's already, too few keepers that promise it, a loom in which this node may not, or a
+    /// record that cannot be written.
+    pub async fn adopt(&self, loom: LoomId, entity: EntityId, accept_loss: bool) -> Result<(EntryId, u64), Fault> {
+        self.ready(loom).await?;
+        let tree = self.tree(loom)?;
+        tree.may_go_on(entity)?;
+        let owner = tree.owner(entity).ok_or(ViewError::NoEntity(entity))?;
+        let copies = self.host.copies.as_deref();
+        let is_fenced = copies.is_some_and(|copies| copies.fenced_own(entity).is_some());
+        if owner.writer == self.host.store.writer() && !is_fenced {
+            return Err(Fault::OwnEntity { entity });
+        }
+        let open = self.host.open(loom)?;
+        let promised = match copies {
+            Some(copies) => self.promised(copies, (loom, entity), accept_loss).await?,
+            None => self.promised_alone((loom, entity), accept_loss)?,
+        };
+        let adopted = self.take_over(&open, entity, promised)?;
+        if let Some(copies) = copies {
+            copies.fence(entity, None);
+            copies.fence_passed(entity);
+        }
+        open.sync().await?;
+        if let Some(copies) = copies {
+            copies.fences_changed(loom);
+        }
+        Ok(adopted)
+    }
+
+    /// Has so many keepers promise to acknowledge nothing more of an entity to its owner as its owner's log asks for.
+    async fn promised(
+        &self,
+        copies: &Copies,
+        (loom, entity): (LoomId, EntityId),
+        accept_loss: bool,
+    ) -> Result<Promised, Fault> {
+        let own = self.host.store.writer();
+        let mut above = copies.fence_epochs(loom, entity)?;
+        for _ in 0..ROUNDS {
+            let (kept, (others, named, is_own), epoch) = {
+                let batch = self.batch(loom)?;
+                let reader = Reader::of(&batch);
+                permission(&reader, own, loom, Deed::Adopt(entity))?;
+                let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
+                let epoch = reader.next_epoch(entity, &above).ok_or(ViewError::NoEntity(entity))?;
+                let Some(kept) = Kept::of(&reader, owner.writer) else {
+                    return Ok(Promised { epoch: Some(epoch), ..Promised::default() });
+                };
+                let others = kept.others(&reader, own);
+                (kept, others, epoch)
+            };
+            let fenced = copies.have_fenced((loom, entity, epoch), (&others, is_own, kept.wanted())).await?;
+            match fenced {
+                Ok(Fencing::Above(epoch)) => above.push(epoch),
+                Ok(Fencing::Stored) => {
+                    // What has come may ask for others, or say that the entity is another's.
+                    let is_same = {
+                        let batch = self.batch(loom)?;
+                        let reader = Reader::of(&batch);
+                        let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
+                        Kept::of(&reader, owner.writer).as_ref() == Some(&kept) && owner.epoch < epoch
+                    };
+                    if is_same {
+                        let former = Some((kept, others, named));
+                        return Ok(Promised { epoch: Some(epoch), former, loses: false });
+                    }
+                }
+                Err(too_few) if accept_loss => {
+                    tracing::warn!(%loom, %entity, %too_few, "an entity is adopted although something may be lost");
+                    return Ok(Promised { epoch: Some(epoch), former: None, loses: true });
+                }
+                Err(too_few) => return Err(too_few.into()),
+            }
+        }
+        Err(Fault::Contended { entity })
+    }
+
+    /// The same where nothing is kept together with others: nobody but this node can promise anything.
+    fn promised_alone(&self, (loom, entity): (LoomId, EntityId), accept_loss: bool) -> Result<Promised, Fault> {
+        let batch = self.batch(loom)?;
+        let reader = Reader::of(&batch);
+        let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
+        let Some(kept) = Kept::of(&reader, owner.writer) else { return Ok(Promised::default()) };
+        let (_, named, is_own) = kept.others(&reader, self.host.store.writer());
+        let wanted = kept.wanted();
+        if usize::from(is_own) >= wanted || accept_loss {
+            return Ok(Promised { loses: usize::from(is_own) < wanted, ..Promised::default() });
+        }
+        let missing = named.iter().map(|keeper| format!("{keeper} was not asked")).collect();
+        let (stored, keepers) = (usize::from(is_own), kept.keepers.len());
+        Err(NotFenced { entity, stored, keepers, wanted, waited_ms: 0, missing }.into())
+    }
+
+    /// Writes that this node goes on with an entity. Returns the entry and the epoch.
+    fn take_over(&self, open: &Loom, entity: EntityId, promised: Promised) -> Result<(EntryId, u64), Fault> {
+        let (store, node) = (open.store(), self.host.node.clone());
+        let Promised { epoch: fenced, former, loses } = promised;
+        if let Some((kept, others, named)) = &former {
+            self.go_on_keeping(open, kept, others, named)?;
+        }
+        sign_own(open, entity)?;
+        let batch = store.batch(open.id())?;
+        let reader = Reader::of(&batch);
+        let taken = adoption(store, &reader, (open.id(), entity), (node, fenced, loses))?;
+        let Adoption { relies, follows, epoch, body, former } = taken;
+        // Whoever accepts that something is lost waits for nobody.
+        let former = if loses { (0, BTreeSet::new()) } else { former };
+        let id = open.append_adoption((entity, follows), relies, body, former)?;
+        Ok((id, epoch))
+    }
+
+    /// Where this node asks for no acknowledgements of its own, what it writes is acknowledged as the former owner's was, as far as there
+    /// are keepers for it.
+    fn go_on_keeping(
+        &self,
+        open: &Loom,
+        kept: &Kept,
+        others: &BTreeSet<Keeper>,
+        named: &[Principal],
+    ) -> Result<(), Fault> {
+        let Some(copies) = &self.host.copies else { return Ok(()) };
+        let acks = kept.acks.min(u32::try_from(others.len()).unwrap_or(u32::MAX));
+        let is_arranged = copies.of(open.id()).is_some_and(|of| of.acks > 0 || !of.recorded.is_empty());
+        if acks == 0 || is_arranged {
+            return Ok(());
+        }
+        copies.inherit(open.id(), (acks, others))?;
+        let body = Body::Keeping { acks, keepers: named.to_vec(), accept_loss: false };
+        open.keep(Due { body, acks, keepers: others.clone(), accept_loss: false })
+    }
+}
