@@ -17,6 +17,8 @@ mod asked;
 #[path = "three_nodes/judged.rs"]
 mod judged;
 mod node_support;
+#[path = "three_nodes/rounds.rs"]
+mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
