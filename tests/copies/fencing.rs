@@ -108,6 +108,25 @@ fn a_fence_by_whoever_may_not_adopt_or_that_is_not_signed_is_refused_and_stops_n
 }
 
 #[test]
+fn after_a_fence_that_does_not_hold_a_keeper_reads_the_loom_for_no_other() -> Result<()> {
+    let three = Three::new()?;
+    let mut wire = Wire::connect(&three.nodes[1], &three.nodes[2])?;
+    wire.settle()?;
+    let mut answers = Vec::new();
+    for fence in [three.fence(1, 1)?, three.fence(2, 1)?] {
+        let credentials = Box::<Credentials>::default();
+        wait(wire.sessions[0].hear(CopyMessage::Fencing { fence: Box::new(fence), credentials }))?;
+        while let Some(message) = wire.sessions[0].next_message()? {
+            if let CopyMessage::Fenced { answer, .. } = message {
+                answers.push(refused(answer)?.1);
+            }
+        }
+    }
+    ensure!(answers.len() == 2 && answers[1].contains("on this connection"), "{answers:?}");
+    Ok(())
+}
+
+#[test]
 fn of_two_fences_the_higher_one_stays_and_the_owner_reaches_above_what_others_reach() -> Result<()> {
     let three = Three::new()?;
     ensure!(three.is_stored(three.fence(2, 5)?)?);
@@ -129,6 +148,18 @@ fn a_keeper_in_memory_stores_no_fence() -> Result<()> {
     keeper.copies.share(three.loom, &keeper.name, CopyKind::Memory, None)?;
     let (_, what) = refused(three.told(three.fence(2, 1)?)?)?;
     ensure!(what.contains("in memory only"), "{what}");
+    Ok(())
+}
+
+#[test]
+fn an_owner_whose_copy_is_in_memory_stops_all_the_same() -> Result<()> {
+    let three = Three::new()?;
+    let owner = &three.nodes[0];
+    owner.copies.share(three.loom, &owner.name, CopyKind::Memory, None)?;
+    ensure!(three.is_stored(three.fence(2, 1)?)?);
+    three.goes_on()?;
+    Wire::connect(owner, &three.nodes[1])?.settle()?;
+    ensure!(matches!(three.acknowledged(0), Err(AcksError::Fenced { .. })));
     Ok(())
 }
 

@@ -4,14 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use cantrip_runtime::adapters::clock::SystemClock;
+use cantrip_runtime::adapters::llm::Scripted;
 use cantrip_runtime::adapters::store::{FjallStore, MemoryStore};
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage};
 use cantrip_runtime::domain::ids::LoomId;
+use cantrip_runtime::domain::loom::Body;
+use cantrip_runtime::domain::members::{AuthorityId, NodeId, Principal};
 use cantrip_runtime::driver::{AcksError, NoAnswers};
 use cantrip_runtime::ports::LoomStore as _;
+use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Runtime, Wards, builtin};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::copy_support::{Node, OPEN, Wire, found, named};
+use super::fences::say;
 use super::store_support::{copy_tree, fill, open};
 
 /// A node's folder as it was before it wrote more, and the keeper that has all of it.
@@ -146,4 +153,90 @@ fn what_a_node_wrote_before_it_met_a_keeper_gives_way_to_what_that_keeper_has() 
     ensure!(ours.iter().all(|id| aside.contains(id)), "what it wrote alone is kept");
     ensure!(store.verify(None)?.findings.is_empty(), "{:?}", store.verify(None)?.findings);
     Ok(())
+}
+
+fn cantrip() -> Result<Cantrip> {
+    let done = json!({ "tool_calls": [{ "gate": "done", "args": { "answer": "so" } }] });
+    let builder = Cantrip::builder().llm(Arc::new(Scripted::from_values(vec![done.clone(), done])?));
+    let wards = Wards { max_turns: Some(9), ..Wards::default() };
+    Ok(builder.gate(builtin::done()).wards(&wards).build(&NoMedia)?)
+}
+
+fn runtime(node: &Node) -> Runtime {
+    let runtime =
+        Runtime::new(Arc::clone(&node.disk) as _, Arc::new(NoMedia), Arc::new(SystemClock::default()), "node1");
+    runtime.with_copies(Arc::clone(&node.copies))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entity_of_the_earlier_key_is_fenced_before_it_goes_on_where_turns_are_acknowledged() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let keeper = Node::new(2);
+    let (loom, entity) = {
+        let node = Node::on(1, open(&data)?, OPEN);
+        let mut entity = runtime(&node).summon(&cantrip()?, CastOptions::default())?;
+        entity.send("begin").await?;
+        let loom = entity.loom();
+        let counts = NodeId { authority: AuthorityId::of(b"somebody"), name: "node2".parse()? };
+        let keeping = Body::Keeping { acks: 1, keepers: vec![Principal::Node(counts)], accept_loss: false };
+        say(&node, loom, None, (None, None), keeping)?;
+        (loom, entity.entity())
+    };
+    copy_tree(&data, &backup)?;
+    {
+        let node = Node::on(1, open(&data)?, OPEN);
+        node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+        let mut again = runtime(&node).resume(&cantrip()?, loom, entity, &CastOptions::default())?;
+        again.send("and more").await?;
+        Wire::connect(&node, &keeper)?.settle()?;
+    }
+    put_back(&data, &backup)?;
+    let mut node = Node::on(1, open(&data)?, OPEN);
+    node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+    node.restart();
+    let mut wire = Wire::connect(&node, &keeper)?;
+    let runtime = runtime(&node);
+    let ended = {
+        let runtime = runtime.clone();
+        tokio::spawn(async move {
+            runtime.ready_for(loom, entity).await?;
+            let mut again = runtime.resume(&cantrip()?, loom, entity, &CastOptions::default())?;
+            // What it writes is acknowledged as what it wrote under its earlier key was.
+            again.send("and go on").await?;
+            anyhow::Ok(())
+        })
+    };
+    while !ended.is_finished() {
+        wire.settle()?;
+        tokio::task::yield_now().await;
+    }
+    ended.await??;
+    let fences = keeper.disk.fences(loom)?;
+    ensure!(fences.iter().any(|fence| fence.entity == entity && fence.by == node.disk.writer()), "{fences:?}");
+    ensure!(node.copies.of(loom).is_some_and(|of| of.acks == 1 && of.recorded.len() == 1 && of.adopted.is_empty()));
+    let tree = runtime.tree(loom)?;
+    ensure!(tree.thread(entity)?.len() == 3 && tree.owner(entity).is_some_and(|it| it.writer == node.disk.writer()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_talks_all_the_time_and_says_nothing_holds_nobody_up() -> Result<()> {
+    let it = put_back_behind(1, None)?;
+    let (PutBack { node, keeper, loom, .. }, own) = (&it, it.node.disk.writer());
+    let mut session = node.session(keeper)?;
+    let asked = {
+        let (copies, loom) = (Arc::clone(&node.copies), *loom);
+        tokio::spawn(async move { copies.asked(loom).await })
+    };
+    let head = node.disk.head(*loom)?;
+    for _ in 0..2_000 {
+        if asked.is_finished() {
+            break;
+        }
+        session.hear(CopyMessage::Held { loom: *loom, writer: own, head, kind: CopyKind::Disk }).await?;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    ensure!(asked.is_finished(), "it waits as long as somebody talks");
+    Ok(asked.await??)
 }

@@ -43,7 +43,7 @@ acts! {
         SegmentOwn, SegmentForkCycle, SegmentDeepForks, SegmentForwardReferences, SegmentOddSpent, SegmentAdopts, SegmentEnds,
         SegmentOpensAnothers, SegmentRewards, SegmentUnknownLoom, SegmentGap, SegmentWrongChain, SegmentWrongSignature,
         SegmentTwoHistories, SegmentTooLarge, SegmentManyWriters, TextUnknown, TextHuge, TextNeverEnds, HeldNeverSent, RefusedAll,
-        FencesForged, ProofsSelfMade, ProofsLarge, SyncSilent, SyncFlood, SyncRelayed;
+        FencesForged, CopiedCastsForged, CopiedCastsInflated, ProofsSelfMade, ProofsLarge, SyncSilent, SyncFlood, SyncRelayed;
     "members":
         ForgeMember, ForgeByAnothersAdmission, ForgeBeyondRights, ForgeEnds, ForgeSuccessions, ForgeRecords, GroundIds, GroundEpochs,
         GroundFences, WithholdAdmission, WithholdEntries, WithholdAll, ReplayAnothersLoom, ReplayOldHeads, ExpelledGoesOn, ExpelledBackdates,

@@ -6,13 +6,13 @@ use cantrip_runtime::adapters::peer::v1::copy_message::Message as Said;
 use cantrip_runtime::adapters::store::NodeKey;
 use cantrip_runtime::domain::ids::{EntityId, LoomId};
 use cantrip_runtime::domain::limits::FENCE_STEP_MAX;
-use cantrip_runtime::domain::loom::{Body, Head, SignedFence};
+use cantrip_runtime::domain::loom::{Body, CastChain, Head, SignedFence};
 use prost::Message as _;
 use serde_json::json;
 
 use super::act::{Act, CAST, Call, Known, SYNC, Step, call};
 use super::casting::MARK;
-use super::forge::{Dice, Log, ended, fork, intent, log_head, opened, proof, signed, utterance};
+use super::forge::{Dice, Log, cast_head, ended, fork, intent, log_head, opened, proof, signed, utterance};
 
 pub(crate) fn say(said: Said) -> Step {
     Step::Say(v1::CopyMessage { message: Some(said) }.encode_to_vec().into())
@@ -138,6 +138,8 @@ pub(crate) fn plan(act: Act, dice: &mut Dice, known: &Known) -> Option<Vec<Call>
             }
             one(said)
         }
+        Act::CopiedCastsForged => one(casts_forged(dice, known)),
+        Act::CopiedCastsInflated => one(casts_inflated(dice, known)),
         Act::RefusedAll => {
             let refused = |loom: &LoomId| v1::CopyRefused {
                 loom: loom.to_string(),
@@ -173,6 +175,56 @@ pub(crate) fn plan(act: Act, dice: &mut Dice, known: &Known) -> Option<Vec<Call>
             .to_vec(),
         _ => return None,
     })
+}
+
+/// What hosts are said to have written of casts, and have not: new entries, older heads, and more or less than a head covers.
+fn casts_forged(dice: &mut Dice, known: &Known) -> Vec<Step> {
+    let mut said: Vec<Step> = known.looms.iter().map(|loom| say(Said::Have(have(*loom, Vec::new())))).collect();
+    for _ in 0..4 {
+        let (loom, cast) = (known.loom(dice), known.entity(dice));
+        let mut log = Log::new(dice.key(), loom);
+        log.push(cast, None, ended("forged by mallory"));
+        log.push(cast, None, intent("go on for mallory"));
+        let all = log.ids.len();
+        let head = |entries: usize| cast_head(&log.key, loom, cast, log.cast_chain(entries));
+        let of_another = known.writers.first().map(|writer| Bytes::copy_from_slice(writer.as_bytes()));
+        let named = v1::CastHead { writer: of_another.unwrap_or_default(), ..head(all) };
+        let step = |heads: Vec<v1::CastHead>, entries: usize| v1::CopyCast {
+            loom: loom.to_string(),
+            entries: log.entries.iter().take(entries).cloned().map(Bytes::from).collect(),
+            heads,
+        };
+        let whole = step(vec![head(all)], all);
+        // In another's name, less than it says, more than it says, and rewound behind what was said before.
+        let steps =
+            [step(vec![named], all), step(vec![head(all)], 1), step(vec![head(1)], all), whole, step(vec![head(1)], 0)];
+        said.extend(steps.into_iter().map(|step| say(Said::Cast(step))));
+    }
+    said
+}
+
+/// Acknowledgements of casts that nobody has sent, and heads far beyond what there is.
+fn casts_inflated(dice: &mut Dice, known: &Known) -> Vec<Step> {
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        let (loom, cast, key) = (known.loom(dice), known.entity(dice), dice.key());
+        let at = CastChain { place: u64::MAX, chain: [7; 32] };
+        said.push(say(Said::Have(v1::CopyHave {
+            casts: vec![cast_head(&key, loom, cast, at)],
+            ..have(loom, Vec::new())
+        })));
+        for writer in &known.writers {
+            let held =
+                v1::CopyCastHeld { place: u64::MAX / 2, chain: Bytes::from_static(&[7; 32]), kind: "disk".to_owned() };
+            said.push(say(Said::CastAnswer(v1::CopyCastAnswer {
+                loom: loom.to_string(),
+                writer: Bytes::copy_from_slice(writer.as_bytes()),
+                cast: cast.to_string(),
+                answer: Some(v1::copy_cast_answer::Answer::Held(held)),
+            })));
+        }
+    }
+    said
 }
 
 pub(crate) fn fencing(fence: &SignedFence) -> v1::CopyFencing {

@@ -200,7 +200,8 @@ async fn a_caller_without_a_record_is_told_the_same_ids_though_its_node_has_take
     asking.by_host = ByHost::LoomAndEntity;
     let (first, again) = (Client::default(), Client::default());
     net.nodes[0].peers.cast("b", &asking, &first).await.unwrap();
-    let (old, new) = (LoomStore::writer(&*store), store.renew(&BTreeSet::new()).unwrap());
+    let old = LoomStore::writer(&*store);
+    let new = store.renew(old, &BTreeSet::new()).unwrap();
     assert_ne!(old, new);
     net.nodes[0].peers.cast("b", &asking, &again).await.unwrap();
     assert_eq!(again.told(), first.told(), "it is the cast that was asked for before");

@@ -488,7 +488,7 @@ async fn a_host_that_has_taken_another_key_between_two_casts_is_admitted_under_t
     let old = b.store.writer();
     let mut entity = a.runtime.summon_at("b", remote(&[], turns(9)), CastOptions::default()).unwrap();
     entity.send(&script(json!([{ "done": 1 }]))).await.unwrap();
-    let new = store.renew(&std::collections::BTreeSet::new()).unwrap();
+    let new = store.renew(LoomStore::writer(&*store), &std::collections::BTreeSet::new()).unwrap();
     // The connection is the same, and what was said on it is not true any more.
     let mut fork = entity.fork(1);
     fork.send(&script(json!([{ "done": 2 }]))).await.unwrap();

@@ -50,6 +50,13 @@ fn the_record_says_how_many_acknowledge_and_who_counts() {
     let (nodes, _, loom) = three.kept_by_both("1");
     let keeping = three.entries(0, &loom, "keeping");
     assert_eq!(keeping.len(), 1, "{keeping:?}");
+    let status = three.on(0, &["loom", "status", &loom, "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(
+        (&status["acks_recorded"], &status["counting"]),
+        (&1.into(), &serde_json::json!(["b", "c"])),
+        "{status}"
+    );
     let shown = keeping[0].to_string();
     assert!(shown.contains("\"b\"") && shown.contains("\"c\"") && shown.contains("\"acks\":1"), "{shown}");
     // Everybody who keeps it has it, and a change is another entry.

@@ -123,8 +123,9 @@ impl<'a> Soak<'a> {
         for (node, (_, ended)) in copies.iter().enumerate() {
             let missing: Vec<&String> = acknowledged.difference(ended).collect();
             assert!(missing.is_empty(), "{} lacks {missing:?}", NAMES[node]);
-            let verified = said(&self.three.on(node, &["loom", "verify"]));
-            assert!(verified.contains("clean"), "{}: {verified}", NAMES[node]);
+            let verify = || said(&self.three.on(node, &["loom", "verify"]));
+            let verified = verify();
+            assert!(verified.contains("clean"), "{}: {verified}, and once more: {}", NAMES[node], verify());
         }
         let told = [0, 1, 2].map(|node| {
             let shown = text(&self.three.on(node, &["loom", "show", &self.loom]).stdout);

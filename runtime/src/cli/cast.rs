@@ -91,6 +91,7 @@ pub(super) async fn resume(
         .next()
         .map(|(id, _)| id)
         .ok_or_else(|| CliError::usage(anyhow::anyhow!("the loom {loom} has no entity")))?;
+    runtime.ready_for(loom, root).await.map_err(CliError::driver)?;
     runtime.resume(cantrip, loom, root, options).map_err(|fault| {
         if matches!(fault, Fault::Elsewhere { .. }) {
             let hint = format!("`loom adopt {loom}` makes it this node's, if the other does not go on with it");

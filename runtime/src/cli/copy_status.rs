@@ -9,7 +9,7 @@ use serde_json::{Value, json as object};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::peer::CopyState;
 use crate::adapters::store::{FileBook, ReadingStore};
-use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies};
+use crate::domain::copies::{CopyKind, Keeper, LogState, LoomCopies, Recorded};
 use crate::domain::ids::{LoomId, NodeName, WriterKey, hex};
 use crate::domain::loom::EquivocationProof;
 use crate::ports::{Clock as _, CopyBook as _, LoomStore as _, StoreError};
@@ -245,8 +245,12 @@ pub(super) async fn status(settings: &Settings, args: &StatusArgs) -> Result<Exi
         let keepers: Vec<_> = keepers.iter().map(|shown| shown.json(&logs)).collect();
         let goes_on: Vec<_> = goes_on.iter().map(members::principal_json).collect();
         let acks = copies.as_ref().map_or(0, |copies| copies.acks);
+        let recorded = copies.as_ref().and_then(|copies| in_force(copies, store.writer()));
+        let counting: Vec<String> = recorded.iter().flat_map(|it| &it.keepers).map(ToString::to_string).collect();
+        let waits = copies.as_ref().map_or(0, |copies| copies.recorded.len().saturating_sub(1));
         print_json(&object!({
-            "loom": loom.to_string(), "acks": acks, "writers": writers, "keepers": keepers, "may_go_on": goes_on,
+            "loom": loom.to_string(), "acks": acks, "acks_recorded": recorded.map(|it| it.acks), "counting": counting,
+            "changes_unacknowledged": waits, "writers": writers, "keepers": keepers, "may_go_on": goes_on,
         }))?;
         return Ok(Exit::Done);
     }
@@ -263,16 +267,35 @@ pub(super) async fn status(settings: &Settings, args: &StatusArgs) -> Result<Exi
     }
     match &copies {
         None => say("nobody else keeps it; `loom replicate LOOM --to NODE` changes that"),
-        Some(copies) if copies.acks > 0 => {
-            say(&format!("a turn is recorded once {} of them have it on disk", copies.acks));
-        }
-        Some(_) => {}
+        Some(copies) => say_acks(copies, store.writer()),
     }
     let kept_by = keepers.first().map_or_else(|| "NODE".to_owned(), |shown| shown.keeper.to_string());
     if let Some(what) = members::nobody_else(store, loom, &kept_by) {
         say(&what);
     }
     Ok(Exit::Done)
+}
+
+/// What this node's log says of acknowledgements.
+fn in_force(copies: &LoomCopies, own: WriterKey) -> Option<&Recorded> {
+    copies.recorded.last().filter(|it| it.writer == own)
+}
+
+fn say_acks(copies: &LoomCopies, own: WriterKey) {
+    let acks = copies.acks;
+    match in_force(copies, own).filter(|it| it.acks > 0) {
+        Some(it) => {
+            let named: Vec<String> = it.keepers.iter().map(ToString::to_string).collect();
+            say(&format!("a turn is recorded once {} of {} have it on disk", it.acks, named.join(", ")));
+            if it.acks != acks || copies.recorded.len() > 1 {
+                say("a change of that waits to be recorded, or to be acknowledged by those who count now");
+            }
+        }
+        None if acks > 0 => say(&format!(
+            "a turn is recorded once {acks} of them have it on disk; the record itself will say so with what is written next"
+        )),
+        None => {}
+    }
 }
 
 fn has_two(proofs: &[EquivocationProof], loom: LoomId, writer: WriterKey) -> bool {

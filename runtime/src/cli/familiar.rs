@@ -202,7 +202,7 @@ async fn entity(
     let Some(Remembered { loom, entity, .. }) = remembered else {
         return runtime.summon(cantrip, options).map_err(CliError::driver);
     };
-    runtime.ready(*loom).await.map_err(CliError::driver)?;
+    runtime.ready_for(*loom, *entity).await.map_err(CliError::driver)?;
     let Ok(tree) = runtime.tree(*loom) else { return runtime.summon(cantrip, options).map_err(CliError::driver) };
     let view = match tree.entity(*entity) {
         Ok(view) => view,

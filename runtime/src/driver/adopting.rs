@@ -11,8 +11,9 @@ use crate::ports::{LoomStore, StoreError};
 
 use super::copies::{Copies, Due, Fencing, NotFenced};
 use super::fault::Fault;
+use super::host::Host;
 use super::members::permission;
-use super::recorder::Loom;
+use super::recorder::{Loom, read_tree};
 use super::runtime::Runtime;
 
 /// 8 times. So often an adopter begins again that has met a fence above its own, or another count of acknowledgements.
@@ -209,6 +210,16 @@ impl Runtime {
         open.sync().await
     }
 
+    /// Returns once this node may go on with an entity of its own, before [`Runtime::resume`]: what it has written under an earlier key is
+    /// taken over by way of its keepers, where turns had to be acknowledged.
+    ///
+    /// # Errors
+    /// Too few keepers that answer, or a record that cannot be read or written.
+    pub async fn ready_for(&self, loom: LoomId, entity: EntityId) -> Result<(), Fault> {
+        self.ready(loom).await?;
+        self.host.regain(loom, entity).await
+    }
+
     /// Makes this node the owner of an entity that another has written: whatever that one writes of it from here on is no part of
     /// its thread. Where turns of it had to be acknowledged, so many keepers promise first to acknowledge nothing more of it that one
     /// of them has whatever was; with `accept_loss` it is done without that too, and recorded so. Returns the entry and the epoch.
@@ -217,27 +228,54 @@ impl Runtime {
     /// No such entity here, one that is this node's already, too few keepers that promise it, a loom in which this node may not, or a
     /// record that cannot be written.
     pub async fn adopt(&self, loom: LoomId, entity: EntityId, accept_loss: bool) -> Result<(EntryId, u64), Fault> {
-        self.ready(loom).await?;
-        let tree = self.tree(loom)?;
-        tree.may_go_on(entity)?;
-        let owner = tree.owner(entity).ok_or(ViewError::NoEntity(entity))?;
-        let copies = self.host.copies.as_deref();
+        self.host.open(loom)?.ready().await?;
+        read_tree(&*self.host.store, loom)?.may_go_on(entity)?;
+        self.host.adopt(loom, entity, accept_loss).await
+    }
+}
+
+impl Host {
+    /// Goes on with an entity of this node itself, under an earlier key, where turns of it had to be acknowledged: whoever else adopts it
+    /// at the same time is met at its keepers.
+    pub(super) async fn regain(&self, loom: LoomId, entity: EntityId) -> Result<(), Fault> {
+        let former = self.store.formerly()?;
+        let is_former = |key: &WriterKey| former.contains(key);
+        if former.is_empty() || !self.store.entries_of(entity)?.iter().any(|it| is_former(&it.entry.writer)) {
+            return Ok(());
+        }
+        let is_asked_for = {
+            let batch = self.store.batch(loom)?;
+            let reader = Reader::of(&batch);
+            let owner = reader.owner(entity).map(|owner| owner.writer).filter(is_former);
+            owner.is_some_and(|owner| Kept::of(&reader, owner).is_some())
+        };
+        if is_asked_for {
+            self.adopt(loom, entity, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, loom: LoomId, entity: EntityId, accept_loss: bool) -> Result<(EntryId, u64), Fault> {
+        let owner = {
+            let batch = self.batch(loom)?;
+            Reader::of(&batch).owner(entity).ok_or(ViewError::NoEntity(entity))?
+        };
+        let copies = self.copies.as_deref();
         let is_fenced = copies.is_some_and(|copies| copies.fenced_own(entity).is_some());
-        if owner.writer == self.host.store.writer() && !is_fenced {
+        if owner.writer == self.store.writer() && !is_fenced {
             return Err(Fault::OwnEntity { entity });
         }
-        let open = self.host.open(loom)?;
+        let open = self.open(loom)?;
         let promised = match copies {
             Some(copies) => self.promised(copies, (loom, entity), accept_loss).await?,
             None => self.promised_alone((loom, entity), accept_loss)?,
         };
         let adopted = self.take_over(&open, entity, promised)?;
+        // What is written behind it waits for whoever has to acknowledge it.
+        open.sync_here().await?;
         if let Some(copies) = copies {
             copies.fence(entity, None);
             copies.fence_passed(entity);
-        }
-        open.sync().await?;
-        if let Some(copies) = copies {
             copies.fences_changed(loom);
         }
         Ok(adopted)
@@ -250,7 +288,7 @@ impl Runtime {
         (loom, entity): (LoomId, EntityId),
         accept_loss: bool,
     ) -> Result<Promised, Fault> {
-        let own = self.host.store.writer();
+        let own = self.store.writer();
         let mut above = copies.fence_epochs(loom, entity)?;
         for _ in 0..ROUNDS {
             let (kept, (others, named, is_own), epoch) = {
@@ -297,7 +335,7 @@ impl Runtime {
         let reader = Reader::of(&batch);
         let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
         let Some(kept) = Kept::of(&reader, owner.writer) else { return Ok(Promised::default()) };
-        let (_, named, is_own) = kept.others(&reader, self.host.store.writer());
+        let (_, named, is_own) = kept.others(&reader, self.store.writer());
         let wanted = kept.wanted();
         if usize::from(is_own) >= wanted || accept_loss {
             return Ok(Promised { loses: usize::from(is_own) < wanted, ..Promised::default() });
@@ -309,7 +347,7 @@ impl Runtime {
 
     /// Writes that this node goes on with an entity. Returns the entry and the epoch.
     fn take_over(&self, open: &Loom, entity: EntityId, promised: Promised) -> Result<(EntryId, u64), Fault> {
-        let (store, node) = (open.store(), self.host.node.clone());
+        let (store, node) = (open.store(), self.node.clone());
         let Promised { epoch: fenced, former, loses } = promised;
         if let Some((kept, others, named)) = &former {
             self.go_on_keeping(open, kept, others, named)?;
@@ -334,7 +372,7 @@ impl Runtime {
         others: &BTreeSet<Keeper>,
         named: &[Principal],
     ) -> Result<(), Fault> {
-        let Some(copies) = &self.host.copies else { return Ok(()) };
+        let Some(copies) = &self.copies else { return Ok(()) };
         let acks = kept.acks.min(u32::try_from(others.len()).unwrap_or(u32::MAX));
         let is_arranged = copies.of(open.id()).is_some_and(|of| of.acks > 0 || !of.recorded.is_empty());
         if acks == 0 || is_arranged {

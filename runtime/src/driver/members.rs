@@ -11,6 +11,7 @@ use crate::ports::Peers;
 
 use super::adopting::{end_of_cast, of_owner};
 use super::fault::Fault;
+use super::host::Host;
 use super::runtime::Runtime;
 
 /// 16 ends. So many of one writer an expulsion lists at most.
@@ -206,6 +207,8 @@ impl Runtime {
         rights: Rights,
         by: Option<String>,
     ) -> Result<Changed, Fault> {
+        // What decides may be somewhere else still.
+        self.ready(loom).await?;
         let batch = self.batch(loom)?;
         let reader = Reader::of(&batch);
         let has = |member: &Member| {
@@ -234,6 +237,8 @@ impl Runtime {
     /// # Errors
     /// No such loom here, somebody over whom this node has no say, or a record that cannot be written.
     pub async fn expel(&self, loom: LoomId, target: Target, by: Option<String>) -> Result<Changed, Fault> {
+        // What decides may be somewhere else still.
+        self.ready(loom).await?;
         let batch = self.batch(loom)?;
         let reader = Reader::of(&batch);
         let (is_about, is_founder) = match &target {
@@ -329,7 +334,13 @@ impl Runtime {
     }
 
     pub(super) fn batch(&self, loom: LoomId) -> Result<Batch, Fault> {
-        let store = &self.host.store;
+        self.host.batch(loom)
+    }
+}
+
+impl Host {
+    pub(super) fn batch(&self, loom: LoomId) -> Result<Batch, Fault> {
+        let store = &self.store;
         if store.logs(loom)?.is_empty() && store.entries(loom)?.is_empty() {
             return Err(Fault::NoLoom { loom });
         }

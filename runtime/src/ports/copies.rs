@@ -102,12 +102,13 @@ pub trait CopyStore: LoomStore {
     /// A failed write.
     fn keep_fence(&self, fence: &SignedFence) -> Result<(), StoreError>;
 
-    /// Makes this node write under a new key from now on: what it has written stays as another writer's. Its logs of looms that nobody
+    /// Makes this node write under a new key from now on, unless it writes under another than this one already: several keepers find out
+    /// at once that one is needed. Returns the key that it writes under. What it has written stays as another writer's. Its logs of looms that nobody
     /// else keeps are signed to their ends before the old key goes; of `shared` ones others may have another history, signed.
     ///
     /// # Errors
     /// A key that cannot be made.
-    fn renew(&self, shared: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError>;
+    fn renew(&self, old: WriterKey, shared: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError>;
 }
 
 /// Remembers which looms are kept together with whom.

@@ -279,9 +279,15 @@ impl CopyStore for FjallStore {
         Ok(())
     }
 
-    fn renew(&self, shared: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError> {
+    fn renew(&self, old: WriterKey, shared: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError> {
+        // Two at once would leave one's secret in the file and the other's name in the record.
+        let _turn = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.key();
+        if key.writer() != old {
+            return Ok(key.writer());
+        }
         let folder = super::open::Folder(&self.folder);
-        let next = super::renewal::renew(&folder, &self.database, &self.key(), Signing::Unshared(shared))?;
+        let next = super::renewal::renew(&folder, &self.database, &key, Signing::Unshared(shared))?;
         let writer = next.writer();
         *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(writer)

@@ -182,7 +182,7 @@ impl CopyStore for MemoryStore {
         Ok(())
     }
 
-    fn renew(&self, _: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError> {
+    fn renew(&self, _: WriterKey, _: &BTreeSet<LoomId>) -> Result<WriterKey, StoreError> {
         Err(StoreError::Read("a record in memory is never restored from a copy".into()))
     }
 }

@@ -88,7 +88,8 @@ fn a_store_that_is_told_to_renew_signs_with_the_key_that_it_had() {
     let folder = tempfile::tempdir().unwrap();
     let old = record(folder.path());
     let store = open(folder.path());
-    let (first, second) = (store.renew(&BTreeSet::new()).unwrap(), store.renew(&BTreeSet::new()).unwrap());
+    let first = store.renew(store.writer(), &BTreeSet::new()).unwrap();
+    let second = store.renew(first, &BTreeSet::new()).unwrap();
     assert_eq!(predecessors(&store), [second, first, old]);
     drop(store);
     let again = open(folder.path());
@@ -135,4 +136,27 @@ fn at_each_instant_of_the_switch_the_old_key_is_there_or_has_signed() {
             assert_eq!(open(folder.path()).writer(), writer, "and then it stays");
         }
     }
+}
+
+#[test]
+fn keepers_that_find_out_at_once_that_a_key_is_needed_make_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = record(folder.path());
+    let store = open(folder.path());
+    let began = std::sync::Barrier::new(8);
+    let made: BTreeSet<WriterKey> = std::thread::scope(|scope| {
+        let renewing = [(); 8].map(|()| {
+            scope.spawn(|| {
+                began.wait();
+                store.renew(old, &BTreeSet::new()).unwrap()
+            })
+        });
+        renewing.map(|renewed| renewed.join().unwrap()).into_iter().collect()
+    });
+    assert_eq!(made, BTreeSet::from([store.writer()]));
+    assert_eq!(secret(folder.path()), store.writer());
+    assert_eq!(predecessors(&store), [store.writer(), old]);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(open(folder.path()).writer(), secret(folder.path()), "it opens again");
 }

@@ -123,7 +123,7 @@ mod tests {
         membership.look().unwrap();
         assert_eq!(of_own_key(&store).len(), 2, "the certificate was renewed");
         let old = store.writer();
-        store.renew(&std::collections::BTreeSet::new()).unwrap();
+        store.renew(store.writer(), &std::collections::BTreeSet::new()).unwrap();
         membership.look().unwrap();
         assert_eq!(of_own_key(&store).len(), 1, "the new key has a record of its own");
         let of_old = store.attestations_of(LoomId::from_parts(1, [1; 16]), old).unwrap();

@@ -171,6 +171,8 @@ impl Copies {
     ) -> usize {
         let mut heard = self.heard.subscribe();
         let mut passed = Duration::ZERO;
+        // However often somebody says something, time passes.
+        let mut tick = self.clock.sleep(LOOK);
         loop {
             heard.borrow_and_update();
             let (disks, is_all, is_coming) = {
@@ -203,7 +205,10 @@ impl Copies {
             }
             tokio::select! {
                 changed = heard.changed() => if changed.is_err() { return disks },
-                () = self.clock.sleep(LOOK) => passed = passed.saturating_add(LOOK),
+                () = &mut tick => {
+                    passed = passed.saturating_add(LOOK);
+                    tick = self.clock.sleep(LOOK);
+                }
             }
         }
     }

@@ -68,8 +68,8 @@ pub(super) struct Fencing {
     changing: BTreeSet<(LoomId, WriterKey)>,
     /// The adoptions that the other side was shown.
     shown: HashSet<EntryId>,
-    /// It has shown an adoption that does not hold: no more of them are looked at.
-    is_mistrusted: bool,
+    /// It has shown an adoption or a fence that does not hold: no more of them are looked at.
+    pub(super) is_mistrusted: bool,
 }
 
 impl Copies {

@@ -5,7 +5,7 @@
 //! What is there the adopter fetches before it writes that it goes on. A keeper shows the fence to the owner before it acknowledges
 //! anything that goes against it: the owner stops there, and goes on only behind a fence of its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +23,14 @@ use crate::domain::members::{CheckedProof, Deed, ProvedEntry, Reader};
 use crate::domain::remote::Credentials;
 use crate::driver::fault::chain;
 use crate::driver::vouching::vouching;
-use crate::ports::StoreError;
+use crate::ports::{CopyStore, StoreError};
 
 /// 10 s. So long keepers are waited for that are to store a fence.
 const STORED_WAIT: Duration = Duration::from_secs(10);
+/// 1 s. So long after a refusal a keeper is asked again: what it lacked to see that the fence holds may have come.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// 3 s. So long keepers are asked again that have all answered, and too few of them as is wanted.
+const ASK_AGAIN_FOR: Duration = Duration::from_secs(3);
 /// 50 ms between two looks at what has come, where nobody says anything.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -72,20 +76,33 @@ pub(super) struct Asking {
 
 pub(super) type Askings = BTreeMap<(LoomId, EntityId), Asking>;
 
-/// What one conversation has said of signed fences.
+/// What one conversation has said of signed fences, and when, in microseconds.
 #[derive(Debug, Default)]
-pub(super) struct Told(HashSet<(EntityId, u64, WriterKey)>);
+pub(super) struct Told(HashMap<(EntityId, u64, WriterKey), u64>);
 
 impl Told {
     /// Whether a fence is told now for the first time.
-    pub(super) fn is_new(&mut self, fence: &SignedFence) -> bool {
-        self.0.insert((fence.entity, fence.epoch, fence.by))
+    fn is_new(&mut self, fence: &SignedFence, now_us: u64) -> bool {
+        self.0.insert((fence.entity, fence.epoch, fence.by), now_us).is_none()
+    }
+
+    /// Whether it was not told yet, or long enough ago to be told again.
+    fn is_due(&mut self, fence: &SignedFence, now_us: u64) -> bool {
+        let last = self.0.entry((fence.entity, fence.epoch, fence.by)).or_insert(0);
+        let again_us = u64::try_from(ASK_AGAIN.as_micros()).unwrap_or(u64::MAX);
+        let is_due = *last == 0 || now_us.saturating_sub(*last) >= again_us;
+        if is_due {
+            *last = now_us.max(1);
+        }
+        is_due
     }
 }
 
 /// Why a fence is not stored.
 enum Refusal {
     Above(u64),
+    /// What is kept here is gone with the process, and so would be the promise.
+    Memory,
     Other(String),
 }
 
@@ -98,19 +115,13 @@ impl Copies {
         (keepers, is_own, wanted): (&BTreeSet<Keeper>, bool, usize),
     ) -> Result<Result<Fencing, NotFenced>, StoreError> {
         let fence = self.disk.sign_fence(loom, entity, epoch)?;
-        if is_own {
-            if self.keeper(loom).1 != CopyKind::Disk {
-                let what = "this node's own copy is in memory only".to_owned();
-                return Ok(Err(self.not_fenced(&fence, (keepers, is_own, wanted), Duration::ZERO, 0, Some(what))));
-            }
-            if let Err(refusal) = self.store_fence(&fence, &Credentials::default())? {
-                return Ok(match refusal {
-                    Refusal::Above(above) => Ok(Fencing::Above(above)),
-                    Refusal::Other(what) => {
-                        Err(self.not_fenced(&fence, (keepers, is_own, wanted), Duration::ZERO, 0, Some(what)))
-                    }
-                });
-            }
+        if is_own && let Err(refusal) = self.store_fence(&fence, &Credentials::default())? {
+            let what = match refusal {
+                Refusal::Above(above) => return Ok(Ok(Fencing::Above(above))),
+                Refusal::Memory => "this node's own copy is in memory only".to_owned(),
+                Refusal::Other(what) => what,
+            };
+            return Ok(Err(self.not_fenced(&fence, (keepers, is_own, wanted), Duration::ZERO, 0, Some(what))));
         }
         let credentials = self.adopter_shows(loom, entity)?;
         let asking = Asking { fence, credentials, keepers: keepers.clone(), answers: HashMap::new() };
@@ -128,6 +139,8 @@ impl Copies {
     ) -> Result<Result<Fencing, NotFenced>, StoreError> {
         let (mut heard, mut passed) = (self.heard.subscribe(), Duration::ZERO);
         let fetched = Duration::from_millis(FETCHED_BACK_MS_MAX);
+        // However often somebody says something, time passes.
+        let mut tick = self.clock.sleep(LOOK);
         loop {
             heard.borrow_and_update();
             // Whoever says that it has what never comes counts for nothing.
@@ -153,14 +166,18 @@ impl Copies {
             }
             let bound = if stored >= wanted { fetched } else { STORED_WAIT };
             let all = self.fence_answers(fence).len() >= keepers.len();
-            if passed >= bound || (all && stored < wanted) {
+            if passed >= bound || (all && stored < wanted && passed >= ASK_AGAIN_FOR) {
                 let what =
                     (stored >= wanted).then(|| "what they say they have of its owner's log has not come".to_owned());
                 return Ok(Err(self.not_fenced(fence, (keepers, is_own, wanted), passed, stored, what)));
             }
             tokio::select! {
                 changed = heard.changed() => if changed.is_err() { passed = bound },
-                () = self.clock.sleep(LOOK) => passed = passed.saturating_add(LOOK),
+                () = &mut tick => {
+                    passed = passed.saturating_add(LOOK);
+                    tick = self.clock.sleep(LOOK);
+                    self.grown(fence.loom);
+                }
             }
         }
     }
@@ -281,6 +298,9 @@ impl Copies {
             self.heard.send_modify(|count| *count = count.wrapping_add(1));
             return Ok(Ok(()));
         }
+        if self.keeper(loom).1 != CopyKind::Disk {
+            return Ok(Err(Refusal::Memory));
+        }
         self.disk.keep_fence(fence)?;
         self.fences_changed(loom);
         Ok(Ok(()))
@@ -340,12 +360,17 @@ impl Session {
     pub(super) fn ask_fences(&mut self, loom: LoomId) -> bool {
         let mut asked = Vec::new();
         for ((of, _), asking) in &self.copies.lock().askings {
-            let is_due = *of == loom && asking.keepers.contains(&self.peer) && !asking.answers.contains_key(&self.peer);
-            if is_due {
+            // Whoever has refused it may have lacked what shows that it holds.
+            let is_open = match asking.answers.get(&self.peer) {
+                None | Some(FenceAnswer::Refused { above: 0, .. }) => true,
+                Some(FenceAnswer::Refused { .. } | FenceAnswer::Stored { .. }) => false,
+            };
+            if *of == loom && asking.keepers.contains(&self.peer) && is_open {
                 asked.push((asking.fence, asking.credentials.clone()));
             }
         }
-        asked.retain(|(fence, _)| self.told_fences.is_new(fence));
+        let now_us = self.copies.clock.now_us();
+        asked.retain(|(fence, _)| self.told_fences.is_due(fence, now_us));
         let is_any = !asked.is_empty();
         for (fence, credentials) in asked {
             self.push(CopyMessage::Fencing { fence: Box::new(fence), credentials: Box::new(credentials) });
@@ -355,7 +380,7 @@ impl Session {
 
     /// Shows the other side a signed fence, once: what it sends goes against it.
     pub(super) fn show_signed(&mut self, fence: &SignedFence) -> Result<(), StoreError> {
-        if !self.told_fences.is_new(fence) {
+        if !self.told_fences.is_new(fence, self.copies.clock.now_us()) {
             return Ok(());
         }
         let batch = self.copies.batch(fence.loom)?;
@@ -384,9 +409,14 @@ impl Session {
             self.push(refused(0, what));
             return Ok(());
         }
-        if self.copies.keeper(loom).1 != CopyKind::Disk {
-            let what = format!("{} keeps this loom in memory only", self.copies.node());
-            self.push(refused(0, what));
+        // Whether one holds takes a reading of the loom: after one that does not, no more are looked at.
+        if self.fencing.is_mistrusted {
+            self.push(refused(0, "a fence was shown on this connection that does not hold".to_owned()));
+            return Ok(());
+        }
+        let is_unknown = |store: &Arc<dyn CopyStore>| Ok::<_, StoreError>(store.entries_of(entity)?.is_empty());
+        if is_unknown(&self.copies.disk)? && is_unknown(self.copies.keeper(loom).0)? {
+            self.push(refused(0, format!("nothing is known here of entity {entity}")));
             return Ok(());
         }
         let copies = Arc::clone(&self.copies);
@@ -401,8 +431,13 @@ impl Session {
                 let logs = self.copies.logs(loom)?.into_iter().filter(|log| Some(log.writer) == owner).collect();
                 self.push(answer(FenceAnswer::Stored { logs }));
             }
+            Err(Refusal::Memory) => {
+                let what = format!("{} keeps this loom in memory only", self.copies.node());
+                self.push(refused(0, what));
+            }
             Err(Refusal::Above(above)) => self.push(refused(above, format!("it has a fence of epoch {above}"))),
             Err(Refusal::Other(what)) => {
+                self.fencing.is_mistrusted = true;
                 let detail = format!("loom {loom}: {what}");
                 self.copies.refusals.note(&self.peer, "a fence was refused", &detail);
                 self.push(refused(0, what));

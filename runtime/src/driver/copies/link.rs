@@ -171,6 +171,8 @@ impl Copies {
         let mut looks = 0;
         let mut seen = 0;
         let mut keepers = self.keepers();
+        // However often something grows, the book is read again.
+        let mut look = self.clock.sleep(LOOK);
         loop {
             for keeper in std::mem::take(&mut keepers).iter().filter_map(Keeper::node).cloned() {
                 if links.knows(&keeper) && running.insert(keeper.clone()) {
@@ -194,7 +196,8 @@ impl Copies {
                     // Not all looms for each that has grown: a peer may have thousands of them kept here.
                     keepers = self.keepers_of(&grown);
                 }
-                () = self.clock.sleep(LOOK) => {
+                () = &mut look => {
+                    look = self.clock.sleep(LOOK);
                     if let Err(error) = self.reread() {
                         tracing::error!(%error, "the book of copies cannot be read");
                     }

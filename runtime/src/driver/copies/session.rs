@@ -337,7 +337,7 @@ impl Session {
     /// and would get a second history if this node went on under its key.
     fn renew(&mut self, loom: LoomId, signed: &SignedHead) -> Result<(), StoreError> {
         let here = self.copies.disk.head(loom)?.sequence;
-        let new = self.copies.disk.renew(&self.copies.shared())?;
+        let new = self.copies.disk.renew(signed.writer, &self.copies.shared())?;
         tracing::warn!(
             %loom, peer = %self.peer, old = %signed.writer, %new,
             "a peer has {} entries that this node has signed, and {here} are here: the record was restored from an old copy; this \

@@ -112,7 +112,11 @@ impl Run {
         self.hosted.loom.ready().await.map_err(|fault| ours(&fault))?;
         match place {
             Where::At(node) => self.relay(&node, &order).await,
-            Where::Here(build, nodes) => self.here(order, (build, nodes), begin).await,
+            Where::Here(build, nodes) => {
+                let host = &self.casts.0.runtime.host;
+                host.regain(order.loom, order.entity).await.map_err(|fault| ours(&fault))?;
+                self.here(order, (build, nodes), begin).await
+            }
         }
     }
 
