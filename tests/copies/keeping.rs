@@ -161,3 +161,28 @@ fn more_acknowledgements_than_would_count_are_refused() -> Result<()> {
     ensure!(matches!(gone, Err(CopyError::Acks { acks: 1, disks: 0, .. })));
     Ok(())
 }
+
+#[test]
+fn whoever_counted_before_nothing_was_acknowledged_any_more_has_to_know_before_others_count() -> Result<()> {
+    let four = Four::new()?;
+    four.recorded(vec![four.said(1, 1, &["node2"])], Vec::new())?;
+    let copies = &four.nodes[0].copies;
+    copies.share(four.loom, &named("node2"), CopyKind::None, Some((0, 1)))?;
+    four.nodes[0].write(four.loom, 0, "nothing is acknowledged")?;
+    let off = four.nodes[0].disk.head(four.loom)?.sequence;
+    four.recorded(vec![four.said(1, 1, &["node2"]), four.said(off, 0, &[])], Vec::new())?;
+    ensure!(four.is_acknowledged(None)?, "nobody waits");
+    let of = copies.of(four.loom).ok_or_else(|| anyhow::anyhow!("it is not shared"))?;
+    ensure!(of.recorded.len() == 2 && of.leaving.contains(&named("node2")), "the second does not know yet: {of:?}");
+    four.nodes[0].write(four.loom, 0, "others acknowledge")?;
+    let on = four.nodes[0].disk.head(four.loom)?.sequence;
+    let all = vec![four.said(1, 1, &["node2"]), four.said(off, 0, &[]), four.said(on, 1, &["node3"])];
+    four.recorded(all, Vec::new())?;
+    four.meets(2)?;
+    ensure!(!four.is_acknowledged(None)?, "who counted first could go on without all of this");
+    four.meets(1)?;
+    ensure!(four.is_acknowledged(None)?);
+    let of = copies.of(four.loom).ok_or_else(|| anyhow::anyhow!("it is not shared"))?;
+    ensure!(of.recorded.len() == 1 && of.kind(&named("node2")) == CopyKind::None, "{of:?}");
+    Ok(())
+}

@@ -191,7 +191,7 @@ fn casts_forged(dice: &mut Dice, known: &Known) -> Vec<Step> {
         let named = v1::CastHead { writer: of_another.unwrap_or_default(), ..head(all) };
         let step = |heads: Vec<v1::CastHead>, entries: usize| v1::CopyCast {
             loom: loom.to_string(),
-            entries: log.entries.iter().take(entries).cloned().map(Bytes::from).collect(),
+            entries: log.entries.iter().take(entries).cloned().collect(),
             heads,
         };
         let whole = step(vec![head(all)], all);

@@ -39,6 +39,11 @@ fn silent(keeper: &Keeper, state: &KeeperState) -> String {
     }
 }
 
+/// Whether a keeper has a log on disk up to a place.
+fn has(state: &KeeperState, writer: WriterKey, place: u64) -> bool {
+    state.durable.get(&writer).is_some_and(|&at| at >= place)
+}
+
 impl Copies {
     /// Returns once what this node has written into a loom is on as many other disks as it asks for. Nothing of an entity that another
     /// has adopted is acknowledged.
@@ -56,17 +61,7 @@ impl Copies {
             return Ok(self.settle_keeping(loom, of)?);
         }
         let mut heard = self.heard.subscribe();
-        let has = |state: &KeeperState, place| state.durable.get(&writer).is_some_and(|&at| at >= place);
-        let lacks = || {
-            let states = self.states(loom);
-            let is_lacking = |wanted: &&Wanted| {
-                let have = states
-                    .iter()
-                    .filter(|(keeper, state)| wanted.keepers.contains(*keeper) && has(state, wanted.place));
-                have.count() < wanted.acks
-            };
-            wanted.iter().find(is_lacking).cloned()
-        };
+        let lacks = || self.lacking(loom, writer, &wanted);
         let waiting = async {
             loop {
                 heard.borrow_and_update();
@@ -92,7 +87,7 @@ impl Copies {
         let states = self.states(loom);
         let nothing = KeeperState::default();
         let counts = lacking.keepers.iter().map(|keeper| (keeper, states.get(keeper).unwrap_or(&nothing)));
-        let missing = counts.filter(|(_, state)| !has(state, lacking.place));
+        let missing = counts.filter(|(_, state)| !has(state, writer, lacking.place));
         let missing: Vec<String> = missing.map(|(keeper, state)| silent(keeper, state)).collect();
         Err(AcksError::Missing(NoCopies {
             loom,
@@ -101,6 +96,21 @@ impl Copies {
             wait_ms: copies.acks_wait_ms,
             missing,
         }))
+    }
+
+    /// The first of several things that are wanted which too few keepers have on disk.
+    pub(super) fn lacking(&self, loom: LoomId, writer: WriterKey, wanted: &[Wanted]) -> Option<Wanted> {
+        if wanted.is_empty() {
+            return None;
+        }
+        let states = self.states(loom);
+        let is_lacking = |wanted: &&Wanted| {
+            let counts = |(keeper, state): &(&Keeper, &KeeperState)| {
+                wanted.keepers.contains(*keeper) && has(state, writer, wanted.place)
+            };
+            states.iter().filter(counts).count() < wanted.acks
+        };
+        wanted.iter().find(is_lacking).cloned()
     }
 
     /// Finds out whether this node may go on with an entity, as far as it has heard of adoptions.

@@ -67,7 +67,7 @@ pub fn arrange(
         (copies.acks, copies.acks_wait_ms) = (acks, wait_ms);
     }
     let counts = copies.recorded.iter().any(|it| it.acks > 0 && it.keepers.contains(with));
-    if kind != CopyKind::Disk && counts && copies.acks > 0 && !accept_loss {
+    if kind != CopyKind::Disk && counts && !accept_loss {
         copies.leaving.insert(with.clone());
     } else {
         copies.leaving.remove(with);

@@ -58,13 +58,11 @@ pub(super) fn wanted(
     of: Option<EntityId>,
     place: u64,
 ) -> Vec<Wanted> {
-    let own: Vec<&Recorded> = copies.recorded.iter().filter(|it| it.writer == writer).collect();
     let mut wanted = Vec::new();
-    match own.last() {
+    match copies.recorded.iter().rfind(|it| it.writer == writer) {
         Some(last) if last.acks == 0 => {}
         Some(last) => {
-            let changes = own.iter().zip(own.iter().skip(1));
-            wanted.extend(changes.map(|(before, change)| Wanted::of(before, change.place)));
+            wanted.extend(changes(copies, writer));
             wanted.push(Wanted::of(last, place));
         }
         // It is not written down yet: whoever keeps it counts.
@@ -77,6 +75,13 @@ pub(super) fn wanted(
     let adopted = copies.adopted.iter().filter(|it| it.writer == writer && it.entity == of && of.is_some());
     wanted.extend(adopted.map(|it| Wanted::of(it, it.place)));
     wanted
+}
+
+/// Who has to have each change of it that is not acknowledged yet.
+pub(super) fn changes(copies: &LoomCopies, writer: WriterKey) -> Vec<Wanted> {
+    let own: Vec<&Recorded> = copies.recorded.iter().filter(|it| it.writer == writer).collect();
+    let changes = own.iter().zip(own.iter().skip(1));
+    changes.map(|(before, change)| Wanted::of(before, change.place)).collect()
 }
 
 /// Whose acknowledgements count for a loom from now on, as it is arranged.
@@ -225,15 +230,16 @@ impl Copies {
     pub(super) fn settle_keeping(&self, loom: LoomId, of: Option<EntityId>) -> Result<(), StoreError> {
         let Some(copies) = self.of(loom) else { return Ok(()) };
         let own = self.disk.writer();
-        // Where a fence goes against an entity of it, the change may not count for that one yet.
-        let is_fenced = self.is_fenced_in(loom);
-        let is_open = (copies.recorded.len() > 1 && !is_fenced) || copies.adopted.iter().any(|it| it.entity == of);
-        let leaves = !copies.leaving.is_empty() && !is_fenced;
+        // Where a fence goes against an entity of it, the change may not count for that one yet. Where nothing is to be acknowledged any
+        // more nobody has waited for it.
+        let waits = self.is_fenced_in(loom) || self.lacking(loom, own, &changes(&copies, own)).is_some();
+        let is_open = (copies.recorded.len() > 1 && !waits) || copies.adopted.iter().any(|it| it.entity == of);
+        let leaves = !copies.leaving.is_empty() && !waits;
         if !is_open && !leaves {
             return Ok(());
         }
         self.amend(loom, |copies| {
-            if !is_fenced {
+            if !waits {
                 copies.recorded.retain(|it| it.writer == own);
                 let last = copies.recorded.pop();
                 copies.recorded = last.into_iter().collect();
