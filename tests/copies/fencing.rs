@@ -1,12 +1,16 @@
 //! A signed fence: keepers that have stored it acknowledge nothing more of the entity to its owner, and the owner stops.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, bail, ensure};
+use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage, FenceAnswer};
 use cantrip_runtime::domain::limits::FENCE_STEP_MAX;
 use cantrip_runtime::domain::loom::{Body, SignedFence};
-use cantrip_runtime::domain::members::CheckedProof;
+use cantrip_runtime::domain::members::{AuthorityId, CheckedProof, NodeId, Principal};
 use cantrip_runtime::domain::remote::Credentials;
 use cantrip_runtime::driver::AcksError;
+use cantrip_runtime::{NoMedia, Runtime};
 
 use super::copy_support::{Wire, key};
 use super::fences::{Three, say};
@@ -173,5 +177,35 @@ fn a_change_of_who_acknowledges_is_not_acknowledged_before_every_fence_is_shown(
     Wire::connect(&three.nodes[0], &three.nodes[1])?.settle()?;
     ensure!(matches!(three.acknowledged(0), Err(AcksError::Fenced { .. })));
     ensure!(three.acknowledged(1).is_ok());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_goes_on_behind_a_fence_of_its_own_where_no_adoption_follows() -> Result<()> {
+    let three = Three::new()?;
+    let owner = &three.nodes[0];
+    ensure!(three.is_stored(three.fence(2, FENCE_STEP_MAX)?)?);
+    let counts = NodeId { authority: AuthorityId::of(b"somebody"), name: "node2".parse()? };
+    let keeping = Body::Keeping { acks: 1, keepers: vec![Principal::Node(counts)], accept_loss: false };
+    say(owner, three.loom, None, (None, None), keeping)?;
+    let mut wire = Wire::connect(owner, &three.nodes[1])?;
+    wire.settle()?;
+    ensure!(matches!(three.acknowledged(0), Err(AcksError::Fenced { .. })));
+    let runtime =
+        Runtime::new(Arc::clone(&owner.disk) as _, Arc::new(NoMedia), Arc::new(SystemClock::default()), "node1");
+    let runtime = runtime.with_copies(Arc::clone(&owner.copies));
+    let (loom, entity) = (three.loom, three.entities[0].0);
+    let adopted = tokio::spawn(async move { runtime.adopt(loom, entity, false).await });
+    while !adopted.is_finished() {
+        wire.settle()?;
+        tokio::task::yield_now().await;
+    }
+    let (_, epoch) = adopted.await??;
+    ensure!(epoch == FENCE_STEP_MAX + 1, "{epoch}");
+    wire.settle()?;
+    ensure!(three.acknowledged(0).is_ok());
+    // Whoever wanted it first is above nothing any more, and the keeper says so.
+    let (above, _) = refused(three.told(three.fence(2, FENCE_STEP_MAX)?)?)?;
+    ensure!(above == FENCE_STEP_MAX + 1, "{above}");
     Ok(())
 }
