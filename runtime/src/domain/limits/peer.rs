@@ -19,7 +19,7 @@ cantrip_gates::limits! {
         "runtime/src/driver/line.rs::events_that_nobody_reads_are_dropped_the_oldest_first";
     /// 256 MiB. No cast records so much; a host that sends more is refused.
     pub RECEIVED_BYTES_MAX: u64 = 256 * 1024 * 1024, "bytes", "what a host may record of one cast", None,
-        "runtime/src/driver/intake.rs::a_host_cannot_send_without_end";
+        "runtime/src/driver/intake_tests.rs::a_host_cannot_send_without_end";
     /// 8 MiB. So much is on its way and not acknowledged: what the other side holds in memory is bounded.
     pub UNANSWERED_BYTES_MAX: usize = 8 * 1024 * 1024, "bytes", "what is on its way to a keeper and not acknowledged", None,
         "tests/copies/limits.rs::what_is_not_acknowledged_is_bounded";
@@ -175,10 +175,10 @@ cantrip_gates::limits! {
         "tests/hostile_input/peers.rs::a_host_that_sends_entries_without_end_waits_for_the_disk";
     /// 1 024 entries: four times what a host says before it signs.
     pub NEAR_UNCOVERED_ENTRIES_MAX: usize = 1_024, "entries", "a host's entries that wait for a cast head over them", None,
-        "runtime/src/driver/intake.rs::entries_that_no_head_covers_are_bounded_and_never_recorded";
+        "runtime/src/driver/intake_tests.rs::entries_that_no_head_covers_are_bounded_and_never_recorded";
     /// 2 MiB before the newest entry: a host signs after one.
     pub NEAR_UNCOVERED_BYTES_MAX: usize = 2 * 1024 * 1024, "bytes", "a host's entries that wait for a cast head over them, before the last", None,
-        "runtime/src/driver/intake.rs::entries_that_no_head_covers_are_bounded_and_never_recorded";
+        "runtime/src/driver/intake_tests.rs::entries_that_no_head_covers_are_bounded_and_never_recorded";
     /// 16 heads: a caller shows those of the cast's own root, of which each owner has one.
     pub SHOWN_HEADS_MAX: usize = 16, "heads", "cast heads that a caller shows when it joins a cast", None,
         "runtime/src/adapters/peer/convert_tests.rs::heads_that_a_caller_shows_are_bounded";

@@ -91,7 +91,7 @@ cantrip_gates::limits! {
         "runtime/src/driver/replay.rs::code_that_is_run_again_ends_after_ten_minutes";
     /// 1 MiB. A turn that records more waits for the store in between, so that a flood of gate calls cannot fill memory.
     pub UNSYNCED_BYTES_MAX: u64 = 1024 * 1024, "bytes", "what one loom has on its way to the disk before a turn waits", None,
-        "runtime/src/driver/recorder.rs::a_turn_that_records_much_waits_for_the_store";
+        "runtime/src/driver/recorder_tests.rs::a_turn_that_records_much_waits_for_the_store";
     /// 500 characters: more than a line of a terminal, less than an answer.
     pub EVENT_PREVIEW_CHARS: usize = 500, "characters", "how much of a result or an observation an event shows", None,
         "tests/hostile_input/texts.rs::an_event_costs_what_it_shows";
