@@ -82,7 +82,6 @@ pub trait CopyPolicy: Send + Sync + std::fmt::Debug {
 struct State {
     looms: BTreeMap<LoomId, LoomCopies>,
     keepers: HashMap<(LoomId, Keeper), KeeperState>,
-    /// Bytes that each peer has brought.
     /// Bytes that each peer has brought, its clients included; nothing stands for the machine's own user.
     brought: HashMap<Option<NodeName>, u64>,
     /// Looms that each peer has brought.
@@ -103,6 +102,7 @@ struct State {
     unnamed: HashMap<(LoomId, Keeper), u64>,
     /// Adoptions of entities in each loom, as far as that was asked.
     fences: HashMap<LoomId, Arc<fences::Fences>>,
+    fences_at: HashMap<LoomId, u64>,
     /// How often there may have been other members of each loom, and who they are as of the last time.
     members_at: HashMap<LoomId, u64>,
     principals: HashMap<LoomId, Arc<BTreeSet<Principal>>>,

@@ -78,22 +78,33 @@ impl Copies {
         if let Some(known) = self.lock().fences.get(&loom) {
             return Ok(Arc::clone(known));
         }
+        let at = self.fences_at(loom);
         let batch = self.batch(loom)?;
-        self.note_fences(loom, &Reader::of(&batch))
+        self.note_fences(loom, &Reader::of(&batch), at)
     }
 
-    /// Takes down what a reading of a loom says of adoptions.
-    pub(super) fn note_fences(&self, loom: LoomId, reader: &Reader<'_>) -> Result<Arc<Fences>, StoreError> {
+    /// How often what is known of a loom's fences has changed: asked before it is read.
+    pub(super) fn fences_at(&self, loom: LoomId) -> u64 {
+        self.lock().fences_at.get(&loom).copied().unwrap_or_default()
+    }
+
+    /// Takes down what a reading of a loom says of fences, unless there were more of them since it began: what is remembered lacks none.
+    pub(super) fn note_fences(&self, loom: LoomId, reader: &Reader<'_>, at: u64) -> Result<Arc<Fences>, StoreError> {
         let fences = Arc::new(Fences { adopted: adopted(reader), signed: self.signed_fences(loom, reader)? });
-        self.lock().fences.insert(loom, Arc::clone(&fences));
+        let mut state = self.lock();
+        if state.fences_at.get(&loom).copied().unwrap_or_default() == at {
+            state.fences.insert(loom, Arc::clone(&fences));
+        }
         Ok(fences)
     }
 
     /// Somebody may have been expelled: the fences of whom that ends are lifted.
     pub(in crate::driver) fn reread_fences(&self, loom: LoomId) -> Result<(), StoreError> {
+        self.fences_changed(loom);
+        let at = self.fences_at(loom);
         let batch = self.batch(loom)?;
         let reader = Reader::of(&batch);
-        self.note_fences(loom, &reader)?;
+        self.note_fences(loom, &reader, at)?;
         self.reread_signed(loom, &reader);
         let fenced: Vec<EntityId> = self.lock().fenced.keys().copied().collect();
         for entity in fenced.into_iter().filter(|entity| reader.owner(*entity).is_some()) {
@@ -104,11 +115,14 @@ impl Copies {
 
     /// This node has adopted something: what is known of adoptions is read anew.
     pub(in crate::driver) fn fences_changed(&self, loom: LoomId) {
-        self.lock().fences.remove(&loom);
+        let mut state = self.lock();
+        let at = state.fences_at.entry(loom).or_default();
+        *at = at.saturating_add(1);
+        state.fences.remove(&loom);
     }
 
     /// Proves an entry to whoever has not its log, from wherever it is kept.
-    pub(super) fn prove(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
+    fn prove(&self, loom: LoomId, id: EntryId) -> Result<Option<CheckedProof>, StoreError> {
         for store in [self.keeper(loom).0, &self.disk] {
             if let Some(proof) = store.prove(id)? {
                 return Ok(Some(proof));
@@ -123,7 +137,19 @@ impl Copies {
     /// What shows an adoption to somebody: the entry, the admissions by which its writer may say it, and what vouches for their
     /// writers' keys. Nothing where the adoption itself cannot be proved.
     fn credentials(&self, loom: LoomId, adopted: EntryId) -> Result<Option<Credentials>, StoreError> {
-        let (mut proofs, mut next) = (Vec::new(), Some(adopted));
+        let shown = self.shows(loom, None, Some(adopted))?;
+        Ok(Some(shown).filter(|shown| !shown.proofs.is_empty()))
+    }
+
+    /// An entry and the admissions from there up to the founder, as far as they can be proved, and what vouches for their writers' keys
+    /// and for one more.
+    pub(super) fn shows(
+        &self,
+        loom: LoomId,
+        by: Option<WriterKey>,
+        first: Option<EntryId>,
+    ) -> Result<Credentials, StoreError> {
+        let (mut proofs, mut next) = (Vec::new(), first);
         while let Some(id) = next
             && proofs.len() <= ADMISSION_DEPTH_MAX as usize
         {
@@ -131,12 +157,9 @@ impl Copies {
             next = proof.sealed().entry.relies;
             proofs.push(proof);
         }
-        if proofs.is_empty() {
-            return Ok(None);
-        }
-        let keys = proofs.iter().map(|proof| proof.sealed().entry.writer);
+        let keys = by.into_iter().chain(proofs.iter().map(|proof| proof.sealed().entry.writer));
         let attestations = vouching(&**self.keeper(loom).0, loom, keys)?;
-        Ok(Some(Credentials { proofs: proofs.iter().map(CheckedProof::to_proof).collect(), attestations }))
+        Ok(Credentials { proofs: proofs.iter().map(CheckedProof::to_proof).collect(), attestations })
     }
 
     /// Takes over what is said here of an entity's owner.
@@ -186,12 +209,14 @@ impl Session {
         if adopted.is_empty() {
             return Ok(());
         }
+        self.copies.fences_changed(loom);
+        let at = self.copies.fences_at(loom);
         let batch = self.copies.batch(loom)?;
         let reader = Reader::of(&batch);
         for (_, entity) in &adopted {
             self.copies.fence_by(&reader, *entity);
         }
-        self.copies.note_fences(loom, &reader)?;
+        self.copies.note_fences(loom, &reader, at)?;
         self.copies.reread_signed(loom, &reader);
         Ok(())
     }
@@ -333,5 +358,41 @@ impl Copies {
         self.fence_by(&reader, entity);
         self.fences_changed(loom);
         Ok(Ok(Some(by.entry.writer)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::clock::SystemClock;
+    use crate::adapters::store::{FileBook, MemoryStore, NodeKey};
+    use crate::domain::copies::Keeper;
+    use crate::driver::{CopyPolicy, CopyTerms};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl CopyPolicy for Nobody {
+        fn terms(&self, _: &Keeper) -> CopyTerms {
+            CopyTerms::NONE
+        }
+    }
+
+    #[test]
+    fn a_reading_that_a_fence_has_overtaken_is_not_remembered() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(SystemClock::default()));
+        let store = || MemoryStore::with_key(NodeKey::from_secret(&[1; 32]));
+        let (disk, memory, book) = (store(), store(), FileBook::new(folder.path()));
+        let copies = Copies::new("a".parse().unwrap(), disk, memory, book, Arc::new(Nobody), clock).unwrap();
+        let loom = LoomId::from_parts(1, [1; 16]);
+        let is_remembered = || copies.lock().fences.contains_key(&loom);
+        let at = copies.fences_at(loom);
+        let batch = copies.batch(loom).unwrap();
+        // Another conversation has stored one in the meantime.
+        copies.fences_changed(loom);
+        copies.note_fences(loom, &Reader::of(&batch), at).unwrap();
+        assert!(!is_remembered());
+        copies.fences(loom).unwrap();
+        assert!(is_remembered());
     }
 }

@@ -16,13 +16,12 @@ use super::cost::cost;
 use super::session::Session;
 use super::{Copies, blocking};
 use crate::domain::copies::{CopyKind, CopyMessage, FenceAnswer, Keeper};
-use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::limits::{ADMISSION_DEPTH_MAX, FENCE_STEP_MAX, FETCHED_BACK_MS_MAX};
+use crate::domain::ids::{EntityId, LoomId, WriterKey};
+use crate::domain::limits::{FENCE_STEP_MAX, FETCHED_BACK_MS_MAX};
 use crate::domain::loom::{Body, SignedFence, SignedHead};
 use crate::domain::members::{CheckedProof, Deed, ProvedEntry, Reader};
 use crate::domain::remote::Credentials;
 use crate::driver::fault::chain;
-use crate::driver::vouching::vouching;
 use crate::ports::{CopyStore, StoreError};
 
 /// 10 s. So long keepers are waited for that are to store a fence.
@@ -230,27 +229,7 @@ impl Copies {
         let own = self.disk.writer();
         let batch = self.batch(loom)?;
         let relies = Reader::of(&batch).may(own, Deed::Adopt(entity)).ok().flatten();
-        self.fence_credentials(loom, own, relies)
-    }
-
-    /// The admissions from one up to the founder, and what vouches for a key and for their writers.
-    fn fence_credentials(
-        &self,
-        loom: LoomId,
-        by: WriterKey,
-        relies: Option<EntryId>,
-    ) -> Result<Credentials, StoreError> {
-        let (mut proofs, mut next) = (Vec::new(), relies);
-        while let Some(id) = next
-            && proofs.len() <= ADMISSION_DEPTH_MAX as usize
-        {
-            let Some(proof) = self.prove(loom, id)? else { break };
-            next = proof.sealed().entry.relies;
-            proofs.push(proof);
-        }
-        let keys = std::iter::once(by).chain(proofs.iter().map(|proof| proof.sealed().entry.writer));
-        let attestations = vouching(&**self.keeper(loom).0, loom, keys)?;
-        Ok(Credentials { proofs: proofs.iter().map(CheckedProof::to_proof).collect(), attestations })
+        self.shows(loom, Some(own), relies)
     }
 
     /// Checks a fence and stores it, durably, or, for an entity of this node's own, has that stop here.
@@ -386,7 +365,7 @@ impl Session {
         let batch = self.copies.batch(fence.loom)?;
         // Of whoever may adopt no more it stops nobody.
         let Ok(relies) = Reader::of(&batch).may(fence.by, Deed::Adopt(fence.entity)) else { return Ok(()) };
-        let credentials = Box::new(self.copies.fence_credentials(fence.loom, fence.by, relies)?);
+        let credentials = Box::new(self.copies.shows(fence.loom, Some(fence.by), relies)?);
         self.push(CopyMessage::Fencing { fence: Box::new(*fence), credentials });
         Ok(())
     }

@@ -59,9 +59,10 @@ impl Copies {
         }
         let at = self.members_at(loom);
         let principals: Arc<BTreeSet<Principal>> = {
+            let fences_at = self.fences_at(loom);
             let batch = self.batch(loom)?;
             let reader = Reader::of(&batch);
-            self.note_fences(loom, &reader)?;
+            self.note_fences(loom, &reader, fences_at)?;
             Arc::new(reader.loom_members())
         };
         let mut state = self.lock();
