@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::domain::members::Right;
+use crate::driver::ACKS_WAIT_MS;
 
 /// Runs agents whose every action crosses a WebAssembly sandbox, and records what they do.
 #[derive(Debug, Parser)]
@@ -208,7 +209,7 @@ pub(super) struct FamiliarArgs {
     #[arg(long, value_name = "N", requires = "replicate")]
     pub(super) acks: Option<u32>,
     /// How long a turn waits for them, in milliseconds, before its episode stops; 0: as long as it takes
-    #[arg(long, value_name = "MS", default_value_t = 30_000, requires = "acks")]
+    #[arg(long, value_name = "MS", default_value_t = ACKS_WAIT_MS, requires = "acks")]
     pub(super) acks_wait_ms: u64,
     /// The model: one of your configuration, PROVIDER/MODEL or scripted/FILE [default: `CANTRIP_LLM`, `llm` of the workspace's cantrip.toml, or your default]
     #[arg(long, value_name = "MODEL")]
@@ -532,7 +533,7 @@ pub(super) struct ReplicateArgs {
     #[arg(long, value_name = "N")]
     pub(super) acks: Option<u32>,
     /// How long a turn waits for them, in milliseconds, before its episode stops; 0: as long as it takes
-    #[arg(long, value_name = "MS", default_value_t = 30_000, requires = "acks")]
+    #[arg(long, value_name = "MS", default_value_t = ACKS_WAIT_MS, requires = "acks")]
     pub(super) acks_wait_ms: u64,
     /// Admit it to the loom too, with these rights: write, adopt, admit
     #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]

@@ -102,7 +102,7 @@ pub(super) fn disks(copies: &LoomCopies, node: &Keeper) -> BTreeSet<Keeper> {
 impl Copies {
     /// Whether this node has to say something of acknowledgements in its log of a loom before it writes on.
     pub(in crate::driver) fn is_keeping_due(&self, loom: LoomId) -> bool {
-        self.of(loom).is_some_and(|copies| self.is_due(&copies))
+        self.lock().looms.get(&loom).is_some_and(|copies| self.is_due(copies))
     }
 
     fn is_due(&self, copies: &LoomCopies) -> bool {
@@ -217,6 +217,10 @@ impl Copies {
         place: u64,
         (acks, keepers): (u32, BTreeSet<Keeper>),
     ) -> Result<(), StoreError> {
+        let is_known = |copies: &LoomCopies| copies.adopted.iter().any(|it| it.entity == Some(entity));
+        if acks == 0 && !self.lock().looms.get(&loom).is_some_and(is_known) {
+            return Ok(());
+        }
         let new = Recorded { writer: self.disk.writer(), place, acks, keepers, entity: Some(entity) };
         self.amend(loom, |copies| {
             copies.adopted.retain(|it| it.entity != new.entity);
@@ -228,7 +232,11 @@ impl Copies {
 
     /// Whatever waited for an acknowledgement up to here has it.
     pub(super) fn settle_keeping(&self, loom: LoomId, of: Option<EntityId>) -> Result<(), StoreError> {
-        let Some(copies) = self.of(loom) else { return Ok(()) };
+        let is_open = |copies: &&LoomCopies| {
+            copies.recorded.len() > 1 || !copies.adopted.is_empty() || !copies.leaving.is_empty()
+        };
+        // It is asked after each sync, and there is hardly ever anything.
+        let Some(copies) = self.lock().looms.get(&loom).filter(is_open).cloned() else { return Ok(()) };
         let own = self.disk.writer();
         // Where a fence goes against an entity of it, the change may not count for that one yet. Where nothing is to be acknowledged any
         // more nobody has waited for it.
@@ -257,6 +265,10 @@ impl Copies {
     /// Changes what is written down of a loom, behind whatever another process has written there.
     fn amend(&self, loom: LoomId, amend: impl FnOnce(&mut LoomCopies)) -> Result<(), StoreError> {
         self.reread()?;
+        // Of a loom that nobody else keeps nothing is written down.
+        if self.of(loom).is_none() {
+            return Ok(());
+        }
         match self.change(loom, |copies| {
             amend(copies);
             Ok(())
