@@ -4,11 +4,13 @@
 //! same inputs always give the same ids.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use cid::Cid;
 use cid::multihash::Multihash;
+use serde::de::Visitor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -64,21 +66,44 @@ fn encode(mut value: u128, digits: &mut [u8]) {
     }
 }
 
+/// What a digit of the alphabet stands for, in either case.
+const fn digit(byte: u8) -> Option<u8> {
+    Some(match byte.to_ascii_lowercase() {
+        byte @ b'0'..=b'9' => byte - b'0',
+        byte @ b'a'..=b'h' => byte - b'a' + 10,
+        byte @ (b'j' | b'k') => byte - b'j' + 18,
+        byte @ (b'm' | b'n') => byte - b'm' + 20,
+        byte @ b'p'..=b't' => byte - b'p' + 22,
+        byte @ b'v'..=b'z' => byte - b'v' + 27,
+        _ => return None,
+    })
+}
+
 /// The number that digits of the alphabet stand for, unless it has more than `bits`.
 fn decode(digits: &[u8], bits: u32) -> Option<u128> {
-    let value = digits.iter().try_fold(0_u128, |value, byte| {
-        let digit = match byte.to_ascii_lowercase() {
-            byte @ b'0'..=b'9' => byte - b'0',
-            byte @ b'a'..=b'h' => byte - b'a' + 10,
-            byte @ (b'j' | b'k') => byte - b'j' + 18,
-            byte @ (b'm' | b'n') => byte - b'm' + 20,
-            byte @ b'p'..=b't' => byte - b'p' + 22,
-            byte @ b'v'..=b'z' => byte - b'v' + 27,
-            _ => return None,
-        };
-        (value.leading_zeros() >= 5).then_some((value << 5) | u128::from(digit))
-    })?;
+    let mut value = 0_u128;
+    for byte in digits {
+        if value >> 123 != 0 {
+            return None;
+        }
+        value = (value << 5) | u128::from(digit(*byte)?);
+    }
     (u128::BITS - value.leading_zeros() <= bits).then_some(value)
+}
+
+/// Reads an id from a text, wherever that is kept.
+struct Read<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = IdError>> Visitor<'_> for Read<T> {
+    type Value = T;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an id as text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 /// Declares an id of 6 bytes of time and so many further bytes, printed with 10 digits and as many as those need.
@@ -163,7 +188,7 @@ macro_rules! timed_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Read(PhantomData))
             }
         }
     };

@@ -9,7 +9,7 @@ use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
     Blob, Body, CastBatch, CastChain, CastHead, Entry, EquivocationProof, ForeignBudget, Minted, Payload, Sealed, Tree,
 };
-use crate::domain::members::{Admitted, Reader, Settled, changes_members};
+use crate::domain::members::{Admitted, Batch, Reader, Settled, changes_members};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
@@ -573,6 +573,15 @@ impl Loom {
     pub(super) fn tree(&self) -> Result<Tree, Fault> {
         read_tree(&*self.0.store, self.0.id)
     }
+
+    /// The tree of a loom into which this node may write.
+    ///
+    /// # Errors
+    /// That it may not, or a record that cannot be read.
+    pub(super) fn tree_to_write(&self) -> Result<Tree, Fault> {
+        let store = &*self.0.store;
+        tree_of(store, &self.0.permit.ask_and_read(store, self.0.id)?)
+    }
 }
 
 /// Whether an entry is about a thread and no part of it: whoever writes one need not own the entity.
@@ -608,10 +617,13 @@ const fn names_its_admission(body: &Body) -> bool {
 
 /// Reads a loom as turns.
 pub(super) fn read_tree(store: &dyn LoomStore, id: LoomId) -> Result<Tree, Fault> {
-    let batch = store.batch(id)?;
+    tree_of(store, &store.batch(id)?)
+}
+
+fn tree_of(store: &dyn LoomStore, batch: &Batch) -> Result<Tree, Fault> {
     let text = |payload: &Payload| store.text(payload).ok().flatten();
     let budget = ForeignBudget::default();
-    Ok(Tree::read_with(&batch, &text, &|source| store.foreign(source, &budget))?)
+    Ok(Tree::read_with(batch, &text, &|source| store.foreign(source, &budget))?)
 }
 
 #[cfg(test)]

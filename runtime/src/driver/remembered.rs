@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
-use crate::domain::members::{Deed, Reader, changes_members};
+use crate::domain::members::{Batch, Deed, Reader, changes_members};
 use crate::ports::{By, LoomStore, StoreError};
 
 use super::fault::Fault;
@@ -79,22 +79,32 @@ impl<T: Clone> Remembered<T> {
         loom: LoomId,
         read: impl FnOnce(&Reader<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        self.get_or_read(store, loom, read).map(|(known, _)| known)
+    }
+
+    /// The same, with the loom as it is recorded where all of it was read now: whoever needs that too reads it once.
+    fn get_or_read(
+        &self,
+        store: &dyn LoomStore,
+        loom: LoomId,
+        read: impl FnOnce(&Reader<'_>) -> Result<T, Fault>,
+    ) -> Result<(T, Option<Batch>), Fault> {
         let seen = Seen::of(store, loom)?;
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((before, known)) = held.as_mut() {
             if seen == *before {
-                return Ok(known.clone());
+                return Ok((known.clone(), None));
             }
             if seen.says_the_same(before, store, loom)? {
                 *before = seen;
-                return Ok(known.clone());
+                return Ok((known.clone(), None));
             }
         }
         *held = None;
         let batch = store.batch(loom)?;
         let known = read(&Reader::of(&batch))?;
         *held = Some((seen, known.clone()));
-        Ok(known)
+        Ok((known, Some(batch)))
     }
 
     /// Is told that this node has written something itself that may decide otherwise.
@@ -113,6 +123,16 @@ impl Permit {
     /// Why it may not write, or a record that cannot be read.
     pub(super) fn ask(&self, store: &dyn LoomStore, loom: LoomId) -> Result<Option<EntryId>, Fault> {
         self.get(store, loom, |reader| permission(reader, store.writer(), loom, Deed::Write))
+    }
+
+    /// All of a loom into which this node may write.
+    ///
+    /// # Errors
+    /// Why it may not write, or a record that cannot be read.
+    pub(super) fn ask_and_read(&self, store: &dyn LoomStore, loom: LoomId) -> Result<Batch, Fault> {
+        let may = |reader: &Reader<'_>| permission(reader, store.writer(), loom, Deed::Write);
+        let (_, read) = self.get_or_read(store, loom, may)?;
+        Ok(read.map_or_else(|| store.batch(loom), Ok)?)
     }
 }
 

@@ -277,10 +277,8 @@ impl Runtime {
         turns: u64,
         options: CastOptions,
     ) -> Result<Summoned, Fault> {
-        if options.origin.is_none() {
-            self.may_write(loom)?;
-        }
-        let restored = self.tree(loom)?.restore(of, Some(turns))?;
+        let tree = if options.origin.is_none() { self.host.join(loom)?.tree_to_write()? } else { self.tree(loom)? };
+        let restored = tree.restore(of, Some(turns))?;
         let (entity, minted) = self.named(&options);
         let parts = self.parts(cantrip, self.host.open(loom)?, entity, &options);
         let actor = Actor::continuing(parts, restored, false)?;

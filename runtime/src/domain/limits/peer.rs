@@ -131,8 +131,8 @@ cantrip_gates::limits! {
     /// 64 MiB: ten thousand looms are told in less than ten.
     pub COPY_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024, "bytes", "answers about copies that wait for a peer to listen", None,
         "tests/hostile_input/copies.rs::a_peer_that_asks_and_does_not_listen_is_left";
-    /// 4 MiB from one source, then it waits for the disk.
-    pub TAKEN_BYTES_MAX: usize = 4 * 1024 * 1024, "bytes", "what a conversation takes before it waits for the disk", None,
+    /// 8 MiB from one source, as much as one sends without an answer; then it waits for the disk.
+    pub TAKEN_BYTES_MAX: usize = 8 * 1024 * 1024, "bytes", "what a conversation takes before it waits for the disk", None,
         "tests/hostile_input/copies.rs::copies_wait_for_the_disk_and_never_fill_its_queue";
     /// 64 MiB: a quarter of the queue; the rest belongs to what this node writes itself.
     pub COPIES_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024, "bytes", "the queue before the disk beyond which no copies are taken", None,

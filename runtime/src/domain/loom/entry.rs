@@ -3,6 +3,8 @@
 //! An entry is deterministic DAG-CBOR; its id is the hash of those bytes. JSON values are kept as their text: a map in
 //! CBOR would lose the order of a JSON object's keys, and a replay would then show the entity another world.
 
+use std::io;
+
 use ipld_core::codec::Links;
 use ipld_core::ipld::Ipld;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,9 @@ use crate::domain::medium::PAGE_BYTES;
 
 /// The version of the encoding that this code writes, and the only one it reads.
 pub const FORMAT: u16 = 2;
+
+/// How every link to bytes without structure begins, behind its tag and length: its prefix in DAG-CBOR, version 1, the codec.
+const RAW_LINK_BEGINS: [u8; 3] = [0, 1, 0x55];
 
 /// One entry of a loom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,16 +189,32 @@ impl Sealed {
         {
             return Err(EntryError::Format { found });
         }
-        let is_known = match &typed {
-            Ok(entry) => {
-                let again = serde_ipld_dagcbor::to_vec(entry).map_err(|error| EntryError::Encode(Box::new(error)))?;
-                again == bytes
-            }
-            Err(_) => false,
-        };
+        let is_known = typed.as_ref().is_ok_and(|entry| is_written_as(entry, &bytes));
         let entry = if is_known { typed? } else { others::read(&bytes, typed)? };
         check_entity(&entry)?;
         Ok(Self { id, bytes, entry, blobs: Vec::new() })
+    }
+}
+
+/// Whether these are the bytes that an entry is written as: compared as they come, without a copy of them.
+fn is_written_as(entry: &Entry, bytes: &[u8]) -> bool {
+    let mut rest = Same { rest: bytes };
+    serde_ipld_dagcbor::to_writer(&mut rest, entry).is_ok() && rest.rest.is_empty()
+}
+
+/// Takes the bytes that it expects and no others.
+struct Same<'a> {
+    rest: &'a [u8],
+}
+
+impl io::Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest = self.rest.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -236,6 +257,10 @@ fn beside(value: &Ipld) -> u64 {
 
 /// The large texts that the bytes of an entry refer to.
 pub fn text_ids(bytes: &[u8]) -> Vec<BlobId> {
+    // Most entries have none: their bytes are only looked through.
+    if memchr::memmem::find(bytes, &RAW_LINK_BEGINS).is_none() {
+        return Vec::new();
+    }
     let Ok(links) = DagCborCodec::links(bytes) else { return Vec::new() };
     links
         .filter(|link| link.codec() == CODEC_RAW)

@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use crate::domain::copies::{CastStep, CopyKind, CopyMessage};
-use crate::domain::ids::LoomId;
+use crate::domain::ids::{LoomId, WriterKey};
 use crate::domain::limits::UNANSWERED_BYTES_MAX;
 use crate::domain::loom::{CastHead, Segment, text_ids};
 use crate::ports::StoreError;
@@ -56,23 +56,36 @@ impl Session {
 
     fn next_of(&mut self, loom: LoomId) -> Result<Option<Next>, StoreError> {
         let own = self.copies.disk.writer();
-        let mut logs = self.copies.logs(loom)?;
-        // What this node wrote goes first: it waits for acknowledgements.
-        logs.sort_by_key(|log| log.writer != own);
-        for log in logs {
-            let there = self.looms.get(&loom).and_then(|logs| logs.get(&log.writer)).copied().unwrap_or_default();
-            if !there.refused && self.attest(loom, log.writer)? {
-                return Ok(Some(Next::Attestations));
-            }
-            if !there.refused
-                && there.sent < log.head.sequence
-                && let Some(segment) = self.copies.segment(loom, log.writer, there.sent)?
-            {
-                return Ok(Some(Next::Segment(Box::new(segment))));
+        // What this node wrote goes first: it waits for acknowledgements. The other logs are looked up once all of that is there.
+        let head = self.copies.disk.head(loom)?;
+        if head.sequence > 0
+            && let Some(next) = self.next_of_log(loom, own, head.sequence)?
+        {
+            return Ok(Some(next));
+        }
+        for log in self.copies.logs(loom)?.into_iter().filter(|log| log.writer != own) {
+            if let Some(next) = self.next_of_log(loom, log.writer, log.head.sequence)? {
+                return Ok(Some(next));
             }
         }
         let Some(step) = self.next_cast(loom)? else { return Ok(None) };
         Ok(Some(Next::Cast(step)))
+    }
+
+    /// What is sent next of a log that goes up to a place here.
+    fn next_of_log(&mut self, loom: LoomId, writer: WriterKey, to: u64) -> Result<Option<Next>, StoreError> {
+        let there = self.looms.get(&loom).and_then(|logs| logs.get(&writer)).copied().unwrap_or_default();
+        if there.refused {
+            return Ok(None);
+        }
+        if self.attest(loom, writer)? {
+            return Ok(Some(Next::Attestations));
+        }
+        if there.sent >= to {
+            return Ok(None);
+        }
+        let segment = self.copies.segment(loom, writer, there.sent)?;
+        Ok(segment.map(|segment| Next::Segment(Box::new(segment))))
     }
 
     fn send(&mut self, segment: Segment) -> Result<Option<CopyMessage>, StoreError> {
