@@ -79,8 +79,30 @@ fn a_change_counts_once_those_who_counted_before_have_acknowledged_it_too() -> R
     ensure!(!four.is_acknowledged(None)?, "nobody that counted before has heard of it");
     four.meets(1)?;
     ensure!(four.is_acknowledged(None)?);
-    let now = four.nodes[0].copies.of(four.loom).map(|copies| copies.recorded);
-    ensure!(now == Some(vec![four.said(change, 1, &["node3"])]), "what held before is over: {now:?}");
+    let now = four.nodes[0].copies.of(four.loom).map(|copies| (copies.recorded, copies.repeats));
+    ensure!(now == Some((vec![four.said(change, 1, &["node3"])], true)), "what held before is over: {now:?}");
+    // It is said again, and that once.
+    four.nodes[0].write(four.loom, 0, "the change, again")?;
+    let again = four.nodes[0].disk.head(four.loom)?.sequence;
+    four.recorded(vec![four.said(change, 1, &["node3"]), four.said(again, 1, &["node3"])], Vec::new())?;
+    four.meets(2)?;
+    ensure!(four.is_acknowledged(None)?, "only those who count now have to have it");
+    let now = four.nodes[0].copies.of(four.loom).map(|copies| (copies.recorded.len(), copies.repeats));
+    ensure!(now == Some((1, false)), "{now:?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_arranged_while_a_change_is_open_is_waited_for_behind_it() -> Result<()> {
+    let four = Four::new()?;
+    four.nodes[0].write(four.loom, 0, "nothing is acknowledged")?;
+    let off = four.nodes[0].disk.head(four.loom)?.sequence;
+    four.recorded(vec![four.said(1, 1, &["node2"]), four.said(off, 0, &[])], Vec::new())?;
+    // The log cannot say yet that somebody has to acknowledge again, as the second has not heard that nobody had to.
+    four.meets(2)?;
+    ensure!(!four.is_acknowledged(None)?, "somebody wants one acknowledgement");
+    four.meets(1)?;
+    ensure!(four.is_acknowledged(None)?);
     Ok(())
 }
 

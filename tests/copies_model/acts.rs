@@ -22,6 +22,9 @@ pub(super) const ANSWERS: usize = 14;
 pub(super) const FETCHED: usize = 15;
 pub(super) const ANEW: usize = 16;
 pub(super) const LATER: usize = 17;
+pub(super) const BOTH: usize = 18;
+pub(super) const NEWER: usize = 19;
+pub(super) const TWICE: usize = 20;
 
 impl World {
     pub(super) fn machine(&mut self, node: Node) -> &mut Machine {
@@ -40,6 +43,12 @@ impl World {
     /// The newest keeping of a log, with the places of all.
     fn keepings(&self, log: &[Entry]) -> Vec<(usize, Keeping)> {
         if self.rules.has(RECORD) { Disk::keepings(log) } else { vec![(1, self.first.clone())] }
+    }
+
+    /// By what a log that was adopted from is acknowledged and fenced: its newest keeping, and the one before where that may count still.
+    fn in_force(&self, log: &[Entry]) -> Vec<Keeping> {
+        let newest = self.keepings(log).pop().map(|(_, keeping)| keeping);
+        if self.rules.has(TWICE) && self.rules.has(RECORD) { Disk::in_force(log) } else { newest.into_iter().collect() }
     }
 
     /// By what this node finds out whether it may write: its own keeping, else all that it knows of.
@@ -176,7 +185,8 @@ impl World {
         let newest = logs.keys().copied().filter(|key| node_of(*key) == node).max().unwrap_or(old).max(old);
         let disk = &mut self.machine(node).disk;
         disk.key = newest + 1;
-        let tail = own[same..].to_vec();
+        let (tail, other) = (own[same..].to_vec(), theirs[same..].to_vec());
+        let is_divided = signed > same && !other.is_empty();
         if self.rules.has(FETCHED) {
             let mut kept = vec![theirs.to_vec()];
             if signed > same {
@@ -188,8 +198,19 @@ impl World {
         }
         self.machine(node).disk.signed = 0;
         let keeping = Disk::keepings(theirs).pop().or_else(|| self.asked(node).pop().map(|it| (0, it)));
-        self.append(node, Body::Keeping(keeping.map_or_else(Keeping::default, |(_, keeping)| keeping)));
-        for entry in tail {
+        let keeping = keeping.map_or_else(Keeping::default, |(_, keeping)| keeping);
+        // What was begun later was written when none of the others had the other one: that was acknowledged by nobody.
+        let is_later = |one: &[Entry], other: &[Entry]| one.first().map(|it| it.id) > other.first().map(|it| it.id);
+        let is_ours = is_divided && keeping.acks > 0 && self.rules.has(NEWER) && is_later(&tail, &other);
+        self.append(node, Body::Keeping(keeping));
+        let (stays, goes) = if is_ours { (tail, other) } else { (other, tail) };
+        if is_divided && self.rules.has(BOTH) {
+            for entry in stays {
+                let Body::Turn { entity, .. } = entry.body else { continue };
+                self.machine(node).disk.anew.push((entity, entry.id));
+            }
+        }
+        for entry in goes {
             let Body::Turn { entity, .. } = entry.body else { continue };
             self.tails.push(entry.id);
             if self.rules.has(ANEW) {
@@ -312,7 +333,8 @@ impl World {
 
     pub(super) fn change(&mut self, node: Node) {
         let keeping = keeping(&mut self.random, node, &self.machines);
-        if self.machine(node).memory.is_ready && !self.machine(node).disk.own().is_empty() {
+        let is_open = self.rules.has(TWICE) && Disk::in_force(self.machine(node).disk.own()).len() > 1;
+        if self.machine(node).memory.is_ready && !self.machine(node).disk.own().is_empty() && !is_open {
             self.append(node, Body::Keeping(keeping));
         }
     }
@@ -340,6 +362,7 @@ impl World {
 
     /// Counts what has been acknowledged.
     fn count(&mut self, node: Node) {
+        self.say_again(node);
         let pending = std::mem::take(&mut self.machine(node).memory.pending);
         let (done, waiting): (Vec<_>, Vec<_>) = pending.into_iter().partition(|turn| self.is_recorded(node, turn));
         self.machine(node).memory.pending = waiting;
@@ -351,6 +374,28 @@ impl World {
             by.remove(&node);
             self.told.push(format!("{node} counts {id} by {by:?}"));
             self.recorded.push(Recorded { id, entity: turn.entity, by, acks });
+        }
+    }
+
+    /// Says a change of keepers again once it is acknowledged: whoever adopts then needs only the new ones.
+    fn say_again(&mut self, node: Node) {
+        let own = self.machines[usize::from(node)].disk.own().to_vec();
+        let open = Disk::in_force(&own);
+        let Some((place, _)) = Disk::keepings(&own).pop().filter(|_| open.len() > 1 && self.rules.has(TWICE)) else {
+            return;
+        };
+        let is_held = |keeping: &Keeping| {
+            let of_no_entity = (Entity::MAX, 0);
+            let by = self.holders(node, place, of_no_entity);
+            keeping.keepers.intersection(&by).count() >= keeping.acks
+        };
+        let is_free = (0..ENTITIES).all(|entity| {
+            let view = self.view(node, entity);
+            node_of(view.owner) != node || self.fenced(node, entity, &view).is_none()
+        });
+        if open.iter().all(is_held) && is_free && self.machines[usize::from(node)].memory.is_ready {
+            let keeping = open.last().cloned().unwrap_or_default();
+            self.append(node, Body::Keeping(keeping));
         }
     }
 
@@ -377,8 +422,8 @@ impl World {
         if let Some((place, last)) = adopted.filter(|_| self.rules.has(FORMER)) {
             let former = disk.logs.get(&last.key).and_then(|logs| logs.first()).map_or(&[][..], Vec::as_slice);
             let of = (turn.entity, turn.epoch);
-            let former = self.keepings(former).pop();
-            if former.is_some_and(|(_, former)| last.key != disk.key && !has(&former, &self.holders(node, place, of))) {
+            let by = self.holders(node, place, of);
+            if last.key != disk.key && !self.in_force(former).iter().all(|former| has(former, &by)) {
                 return false;
             }
         }
@@ -401,7 +446,7 @@ impl World {
             return;
         }
         let Some(log) = machine.disk.logs.get(&view.owner).and_then(|logs| logs.first()) else { return };
-        let keeping = self.keepings(log).pop().map(|(_, keeping)| keeping).unwrap_or_default();
+        let keeping = self.in_force(log);
         let mut adopting = match machine.memory.adopting.get(&entity) {
             Some(adopting) if adopting.owner == view.owner && adopting.epoch > view.epoch => adopting.clone(),
             _ => {
@@ -420,7 +465,7 @@ impl World {
             adopting = Adopting { keeping, stored: BTreeSet::new(), ..adopting };
         }
         let epoch = adopting.epoch;
-        let keepers = adopting.keeping.keepers.clone();
+        let keepers: BTreeSet<Node> = adopting.keeping.iter().flat_map(|it| it.keepers.clone()).collect();
         self.machine(node).memory.adopting.insert(entity, adopting);
         for keeper in keepers {
             if keeper == node {
@@ -484,32 +529,44 @@ impl World {
         }
         let log =
             self.machine(node).disk.logs.get(&view.owner).and_then(|logs| logs.first()).cloned().unwrap_or_default();
-        let newest = self.keepings(&log).pop().map(|(_, keeping)| keeping).unwrap_or_default();
-        if newest != adopting.keeping && self.rules.has(AGAIN) {
+        if self.in_force(&log) != adopting.keeping && self.rules.has(AGAIN) {
             return;
         }
-        let wanted = match adopting.keeping.acks {
+        let newest = adopting.keeping.last().cloned().unwrap_or_default();
+        let wanted = |keeping: &Keeping| match keeping.acks {
             0 => 0,
-            _ if self.rules.has(QUORUM) => adopting.keeping.fences(),
+            _ if self.rules.has(QUORUM) => keeping.fences(),
             _ => 1,
         };
-        if adopting.stored.len() < wanted {
+        let is_stored = |keeping: &Keeping| keeping.keepers.intersection(&adopting.stored).count() >= wanted(keeping);
+        if !adopting.keeping.iter().all(is_stored) {
             return;
         }
         // Its own earlier key's history is the one that others saw, to its end, wherever it divides.
         let is_heir = node_of(view.owner) == node && view.owner != self.machine(node).disk.key;
         let end = at(&log, log.len()).map(|id| End { key: view.owner, place: log.len(), id });
-        let goes_on = if is_heir { end } else { view.last };
+        let is_divided = self.machine(node).disk.divided(view.owner) <= log.len();
+        let goes_on = if is_heir && !(is_divided && self.rules.has(BOTH)) { end } else { view.last };
         let Some(last) = goes_on else { return };
         if Disk::keepings(self.machine(node).disk.own()).is_empty() {
             let keepers: BTreeSet<Node> = newest.keepers.iter().copied().filter(|keeper| *keeper != node).collect();
             self.append(node, Body::Keeping(Keeping { acks: newest.acks.min(keepers.len()), keepers }));
         }
         self.append(node, Body::Adopted { entity, epoch: adopting.epoch, last });
+        for (of, was) in std::mem::take(&mut self.machine(node).disk.anew) {
+            if of != entity {
+                self.machine(node).disk.anew.push((of, was));
+                continue;
+            }
+            self.append(node, Body::Turn { entity, was: Some(was) });
+            let id = self.next;
+            self.rewritten.insert(was, id);
+            self.in_place.insert(was, id);
+        }
         if node_of(view.owner) != node {
             self.adopted.insert(entity);
             self.fenced_by_right.insert(entity);
-            if adopting.keeping.acks == 0 {
+            if newest.acks == 0 {
                 self.unpromised.insert(entity);
             }
         }

@@ -16,13 +16,19 @@ fn keeping(acks: usize, keepers: &[Node]) -> Keeping {
 type History = fn(Rules) -> World;
 
 /// The rule by its name in [`Rules::NAMES`], and what happens.
-pub(crate) const ALL: [(&str, History); 6] = [
+pub(crate) const ALL: [(&str, History); 9] = [
     ("6.2 only a disk counts", a_keeper_in_memory_forgets),
     ("6.3 a change is acknowledged under the old", a_change_that_its_old_keepers_have_not),
     ("6.3 an adopter that meets a newer change begins again", an_adopter_that_does_not_know_the_change),
     ("6.4 an adoption is acknowledged where the former owner was", two_adopters_with_other_keepers),
     ("6.5 k - n + 1 of them answer", a_folder_put_back_of_which_another_keeper_knows_more),
     ("6.5 the old log is fetched back", a_folder_put_back_that_is_gone_on_with),
+    (
+        "6.3 a change is said again once it is acknowledged, and no other before that",
+        an_adopter_by_a_change_that_is_open,
+    ),
+    ("6.5 of two signed tails both are written anew", two_signed_tails),
+    ("6.5 of two signed tails that may be acknowledged the later one keeps its entities", two_signed_tails),
 ];
 
 fn a_keeper_in_memory_forgets(rules: Rules) -> World {
@@ -94,6 +100,35 @@ fn a_folder_put_back_that_is_gone_on_with(rules: Rules) -> World {
     world.put_back(OPENER);
     world.hear_once(OPENER, 1);
     world.adopt_alone(OPENER, IT, 1);
+    world
+}
+
+fn an_adopter_by_a_change_that_is_open(rules: Rules) -> World {
+    let mut world = World::of(rules, keeping(1, &[3]));
+    world.append(1, Body::Keeping(keeping(1, &[2])));
+    world.speak(&[0, 1, 2, 3], 3);
+    world.append(OPENER, Body::Keeping(keeping(1, &[2])));
+    world.speak(&[0, 1], 2);
+    world.go_on(1, &[2, 3]);
+    world.write(1, IT);
+    world.speak(&[1, 2], 3);
+    world.go_on(3, &[3]);
+    world
+}
+
+fn two_signed_tails(rules: Rules) -> World {
+    let mut world = World::of(rules, keeping(1, &[1, 2]));
+    world.speak(&[0, 1, 2, 3], 3);
+    world.keep_folder(OPENER);
+    // Only one sees it who keeps nothing for the opener.
+    world.write(OPENER, IT);
+    world.speak(&[0, 3], 2);
+    world.put_back(OPENER);
+    world.speak(&[0, 1, 2], 2);
+    world.write(OPENER, IT);
+    world.speak(&[0, 1], 2);
+    world.speak(&[0, 3], 2);
+    world.go_on(OPENER, &[1, 2, 3]);
     world
 }
 

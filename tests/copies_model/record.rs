@@ -83,6 +83,8 @@ pub(crate) struct Disk {
     pub(crate) key: Key,
     /// How far others may have seen this node's own log.
     pub(crate) signed: usize,
+    /// What is written anew behind the adoption of its entity.
+    pub(crate) anew: Vec<(Entity, Id)>,
 }
 
 /// What the logs say of an entity.
@@ -127,7 +129,7 @@ impl Disk {
     }
 
     /// From which place on a key has signed two histories. Its own node has signed what it has sent.
-    fn divided(&self, key: Key) -> usize {
+    pub(crate) fn divided(&self, key: Key) -> usize {
         let logs = self.logs.get(&key).map_or(&[][..], Vec::as_slice);
         let mut from = usize::MAX;
         for (index, one) in logs.iter().enumerate() {
@@ -207,6 +209,14 @@ impl Disk {
         }
         let none = View { owner: opener, epoch: 0, thread: Vec::new(), last: None };
         best.map_or(none, |(_, view)| view)
+    }
+
+    /// What counts of a log's keepings: the newest, and the one before while the newest was not said again.
+    pub(crate) fn in_force(log: &[Entry]) -> Vec<Keeping> {
+        let mut all: Vec<Keeping> = Self::keepings(log).into_iter().map(|(_, keeping)| keeping).collect();
+        let mut last = all.split_off(all.len().saturating_sub(2));
+        last.dedup();
+        last
     }
 
     /// How many copies the log of a key asks for up to a place, with the places of all changes.

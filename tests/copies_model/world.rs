@@ -21,7 +21,7 @@ pub(crate) struct Rules(u32);
 
 impl Rules {
     pub(crate) const ALL: Self = Self(u32::MAX);
-    pub(crate) const NAMES: [&'static str; 18] = [
+    pub(crate) const NAMES: [&'static str; 21] = [
         "6.2 only a disk counts",
         "6.2 a fenced entity is acknowledged to nobody",
         "6.2 other entities of that writer go on",
@@ -40,6 +40,9 @@ impl Rules {
         "6.5 the old log is fetched back",
         "6.5 what was not signed is written anew",
         "6.5 what comes later of an earlier key is written anew",
+        "6.5 of two signed tails both are written anew",
+        "6.5 of two signed tails that may be acknowledged the later one keeps its entities",
+        "6.3 a change is said again once it is acknowledged, and no other before that",
     ];
 
     pub(crate) const fn without(rule: usize) -> Self {
@@ -97,7 +100,7 @@ enum Message {
 struct Adopting {
     epoch: u64,
     owner: Key,
-    keeping: Keeping,
+    keeping: Vec<Keeping>,
     stored: BTreeSet<Node>,
 }
 
@@ -155,6 +158,8 @@ pub(crate) struct World {
     seen: Vec<(Id, Entity, Node)>,
     /// What was in a process's own record, and what became of it.
     rewritten: BTreeMap<Id, Id>,
+    /// What was written anew in the thread that it was in.
+    in_place: BTreeMap<Id, Id>,
     tails: Vec<Id>,
     is_lossy: bool,
     /// A node that nobody reaches for now.
@@ -197,6 +202,7 @@ impl World {
             untrue: BTreeSet::from([HOSTILE]),
             seen: Vec::new(),
             rewritten: BTreeMap::new(),
+            in_place: BTreeMap::new(),
             tails: Vec::new(),
             is_lossy: true,
             cut: None,
@@ -342,14 +348,24 @@ impl World {
         union
     }
 
+    /// The id of a turn after it was written anew in its thread, however often.
+    fn latest(&self, mut id: Id) -> Id {
+        while let Some(next) = self.in_place.get(&id) {
+            id = *next;
+        }
+        id
+    }
+
     fn judge_what_is_kept(&mut self, union: &Disk) {
+        let mut wrong = Vec::new();
         for entity in 0..ENTITIES {
             let view = self.view_of(union, entity);
-            let is_there = |id: &Id| view.thread.contains(id);
+            let now = |id: &Id| self.latest(*id);
+            let is_there = |id: &Id| view.thread.contains(id) || view.thread.contains(&now(id));
             for turn in self.recorded.iter().filter(|turn| turn.entity == entity && turn.acks > 0) {
                 let is_kept = turn.by.is_disjoint(&self.untrue) && !self.unpromised.contains(&entity);
                 if is_kept && !is_there(&turn.id) {
-                    self.wrong.push(format!(
+                    wrong.push(format!(
                         "turn {} of {entity} was acknowledged by {:?} and is lost: {view:?}",
                         turn.id, turn.by
                     ));
@@ -358,11 +374,12 @@ impl World {
             if !self.adopted.contains(&entity) {
                 for (id, ..) in self.seen.iter().filter(|(_, of, by)| *of == entity && !self.untrue.contains(by)) {
                     if !is_there(id) && !self.rewritten.contains_key(id) {
-                        self.wrong.push(format!("turn {id} of {entity} was seen and is lost"));
+                        wrong.push(format!("turn {id} of {entity} was seen and is lost"));
                     }
                 }
             }
         }
+        self.wrong.extend(wrong);
     }
 
     fn judge(&mut self, before: usize) {

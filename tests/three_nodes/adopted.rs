@@ -63,10 +63,17 @@ fn the_record_says_how_many_acknowledge_and_who_counts() {
     wait_for("the copy", || three.entries(1, &loom, "keeping").len() == 1);
     let ran = three.on(0, &["loom", "replicate", &loom, "--to", "c", "--acks", "2"]);
     assert!(ran.status.success(), "{}", said(&ran));
+    // It is said once more when both who counted before and who count now have it: from then on only these are asked.
     wait_for("the record of the change", || {
         assert!(three.write(0, &loom).is_some());
-        three.entries(0, &loom, "keeping").len() == 2
+        three.entries(0, &loom, "keeping").len() == 3
     });
+    let acks = |entry: &Value| entry["acks"].as_u64().or_else(|| entry["body"]["acks"].as_u64());
+    let said: Vec<Option<u64>> = three.entries(0, &loom, "keeping").iter().map(acks).collect();
+    assert_eq!(said, [Some(1), Some(2), Some(2)]);
+    wait_for("the copy", || three.entries(1, &loom, "keeping").len() == 3);
+    assert!(three.write(0, &loom).is_some());
+    assert_eq!(three.entries(0, &loom, "keeping").len(), 3, "it is said twice and no more");
     drop(nodes);
 }
 

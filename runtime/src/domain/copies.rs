@@ -184,6 +184,10 @@ pub struct LoomCopies {
     /// next is not acknowledged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recorded: Vec<Recorded>,
+    /// The last change of that is acknowledged, and the log does not say it again yet: whoever goes on with an entity of this node has to
+    /// ask those who counted before, too, as long as it does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeats: bool,
     /// Entities that this node has adopted, as long as the keepers of their former owners have not acknowledged that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted: Vec<Recorded>,
@@ -224,6 +228,7 @@ impl LoomCopies {
             leaving: BTreeSet::new(),
             recorded: Vec::new(),
             adopted: Vec::new(),
+            repeats: false,
             accept_loss: false,
         }
     }

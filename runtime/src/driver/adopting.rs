@@ -94,8 +94,8 @@ pub(super) struct Adoption {
     pub(super) follows: EntryId,
     pub(super) epoch: u64,
     pub(super) body: Body,
-    /// How many of whom, but for this node, have to acknowledge that, by what the former owner's log says.
-    pub(super) former: (u32, BTreeSet<Keeper>),
+    /// How many of whom, but for this node, have to acknowledge that, each by what the former owner's log says.
+    pub(super) former: Vec<(u32, BTreeSet<Keeper>)>,
 }
 
 /// Finds out whether this node may go on with an entity, and from where.
@@ -112,12 +112,13 @@ pub(super) fn adoption(
     let epoch = fenced.unwrap_or_default().max(next);
     let body = Body::Adopted { epoch, node, last: Some(end), accept_loss, by: None, note: None };
     let own = store.writer();
-    let kept =
-        reader.owner(entity).filter(|owner| owner.writer != own).and_then(|owner| Kept::of(reader, owner.writer));
-    let former = kept.map_or((0, BTreeSet::new()), |kept| {
+    let owner = reader.owner(entity).filter(|owner| owner.writer != own);
+    let kept = owner.map(|owner| Kept::of(reader, owner.writer)).unwrap_or_default();
+    let former = kept.into_iter().map(|kept| {
         let (others, _, is_own) = kept.others(reader, own);
         (kept.acks.saturating_sub(u32::from(is_own)), others)
     });
+    let former = former.filter(|(acks, _)| *acks > 0).collect();
     Ok(Adoption { relies, follows, epoch, body, former })
 }
 
@@ -142,7 +143,7 @@ fn sign_own(open: &Loom, entity: EntityId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// How many keepers acknowledge what an owner writes, and which of them count, as the owner's log says it last.
+/// How many keepers acknowledge what an owner writes, and which of them count, as the owner's log says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kept {
     acks: u32,
@@ -150,15 +151,27 @@ struct Kept {
 }
 
 impl Kept {
-    /// What a writer's log says; nothing where no acknowledgements are asked for.
-    fn of(reader: &Reader<'_>, writer: WriterKey) -> Option<Self> {
+    /// What a writer's log says of it: what it said last, and what held before, as long as it has not said twice what holds now. An
+    /// adopter who knows only of the former is met there.
+    fn of(reader: &Reader<'_>, writer: WriterKey) -> Vec<Self> {
         let own = reader.counting().filter(|sealed| sealed.entry.writer == writer);
         let keeping = own.filter_map(|sealed| {
-            let Body::Keeping { acks, keepers, .. } = &sealed.entry.body else { return None };
-            Some((sealed.entry.sequence, *acks, keepers))
+            let Body::Keeping { acks, keepers, accept_loss } = &sealed.entry.body else { return None };
+            Some((sealed.entry.sequence, *accept_loss, Self { acks: *acks, keepers: keepers.clone() }))
         });
-        let (_, acks, keepers) = keeping.max_by_key(|(sequence, ..)| *sequence)?;
-        (acks > 0).then(|| Self { acks, keepers: keepers.clone() })
+        let mut all: Vec<_> = keeping.collect();
+        all.sort_by_key(|(place, ..)| *place);
+        // What was given up by accepting a loss is asked for no more.
+        let given_up = all.iter().rposition(|(_, accept_loss, _)| *accept_loss).unwrap_or_default();
+        let last = all.len().saturating_sub(2).max(given_up);
+        let mut kept: Vec<Self> = all.into_iter().skip(last).map(|(.., kept)| kept).collect();
+        kept.dedup();
+        kept
+    }
+
+    /// Whether no acknowledgement is asked for by any of what holds.
+    fn asks_nothing(kept: &[Self]) -> bool {
+        kept.iter().all(|kept| kept.acks == 0)
     }
 
     /// So many have to store a fence that one of them has whatever was acknowledged.
@@ -188,8 +201,8 @@ impl Kept {
 struct Promised {
     /// The epoch of the fence that enough keepers have stored.
     epoch: Option<u64>,
-    /// How many of whom have acknowledged what the former owner wrote, and as whom they are named.
-    former: Option<(Kept, BTreeSet<Keeper>, Vec<Principal>)>,
+    /// How many of whom acknowledge what the former owner writes.
+    former: Option<Kept>,
     /// Too few have promised anything.
     loses: bool,
 }
@@ -247,7 +260,7 @@ impl Host {
             let batch = self.store.batch(loom)?;
             let reader = Reader::of(&batch);
             let owner = reader.owner(entity).map(|owner| owner.writer).filter(is_former);
-            owner.is_some_and(|owner| Kept::of(&reader, owner).is_some())
+            owner.is_some_and(|owner| !Kept::asks_nothing(&Kept::of(&reader, owner)))
         };
         if is_asked_for {
             self.adopt(loom, entity, false).await?;
@@ -290,40 +303,44 @@ impl Host {
     ) -> Result<Promised, Fault> {
         let own = self.store.writer();
         let mut above = copies.fence_epochs(loom, entity)?;
-        for _ in 0..ROUNDS {
-            let (kept, (others, named, is_own), epoch) = {
+        'rounds: for _ in 0..ROUNDS {
+            let (kept, others, epoch) = {
                 let batch = self.batch(loom)?;
                 let reader = Reader::of(&batch);
                 permission(&reader, own, loom, Deed::Adopt(entity))?;
                 let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
                 let epoch = reader.next_epoch(entity, &above).ok_or(ViewError::NoEntity(entity))?;
-                let Some(kept) = Kept::of(&reader, owner.writer) else {
+                let kept = Kept::of(&reader, owner.writer);
+                if Kept::asks_nothing(&kept) {
                     return Ok(Promised { epoch: Some(epoch), ..Promised::default() });
-                };
-                let others = kept.others(&reader, own);
+                }
+                let others: Vec<_> = kept.iter().map(|kept| kept.others(&reader, own)).collect();
                 (kept, others, epoch)
             };
-            let fenced = copies.have_fenced((loom, entity, epoch), (&others, is_own, kept.wanted())).await?;
-            match fenced {
-                Ok(Fencing::Above(epoch)) => above.push(epoch),
-                Ok(Fencing::Stored) => {
-                    // What has come may ask for others, or say that the entity is another's.
-                    let is_same = {
-                        let batch = self.batch(loom)?;
-                        let reader = Reader::of(&batch);
-                        let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
-                        Kept::of(&reader, owner.writer).as_ref() == Some(&kept) && owner.epoch < epoch
-                    };
-                    if is_same {
-                        let former = Some((kept, others, named));
-                        return Ok(Promised { epoch: Some(epoch), former, loses: false });
+            for (kept, (others, _, is_own)) in kept.iter().zip(&others).filter(|(kept, _)| kept.acks > 0) {
+                let fenced = copies.have_fenced((loom, entity, epoch), (others, *is_own, kept.wanted())).await?;
+                match fenced {
+                    Ok(Fencing::Stored) => {}
+                    Ok(Fencing::Above(epoch)) => {
+                        above.push(epoch);
+                        continue 'rounds;
                     }
+                    Err(too_few) if accept_loss => {
+                        tracing::warn!(%loom, %entity, %too_few, "an entity is adopted although something may be lost");
+                        return Ok(Promised { epoch: Some(epoch), former: None, loses: true });
+                    }
+                    Err(too_few) => return Err(too_few.into()),
                 }
-                Err(too_few) if accept_loss => {
-                    tracing::warn!(%loom, %entity, %too_few, "an entity is adopted although something may be lost");
-                    return Ok(Promised { epoch: Some(epoch), former: None, loses: true });
-                }
-                Err(too_few) => return Err(too_few.into()),
+            }
+            // What has come may ask for others, or say that the entity is another's.
+            let is_same = {
+                let batch = self.batch(loom)?;
+                let reader = Reader::of(&batch);
+                let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
+                Kept::of(&reader, owner.writer) == kept && owner.epoch < epoch
+            };
+            if is_same {
+                return Ok(Promised { epoch: Some(epoch), former: kept.last().cloned(), loses: false });
             }
         }
         Err(Fault::Contended { entity })
@@ -334,23 +351,26 @@ impl Host {
         let batch = self.batch(loom)?;
         let reader = Reader::of(&batch);
         let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
-        let Some(kept) = Kept::of(&reader, owner.writer) else { return Ok(Promised::default()) };
-        let (_, named, is_own) = kept.others(&reader, self.store.writer());
-        let wanted = kept.wanted();
-        if usize::from(is_own) >= wanted || accept_loss {
-            return Ok(Promised { loses: usize::from(is_own) < wanted, ..Promised::default() });
+        let own = self.store.writer();
+        let mut loses = false;
+        for kept in Kept::of(&reader, owner.writer).iter().filter(|kept| kept.acks > 0) {
+            let (_, named, is_own) = kept.others(&reader, own);
+            let (stored, wanted, keepers) = (usize::from(is_own), kept.wanted(), kept.keepers.len());
+            loses |= stored < wanted;
+            if loses && !accept_loss {
+                let missing = named.iter().map(|keeper| format!("{keeper} was not asked")).collect();
+                return Err(NotFenced { entity, stored, keepers, wanted, waited_ms: 0, missing }.into());
+            }
         }
-        let missing = named.iter().map(|keeper| format!("{keeper} was not asked")).collect();
-        let (stored, keepers) = (usize::from(is_own), kept.keepers.len());
-        Err(NotFenced { entity, stored, keepers, wanted, waited_ms: 0, missing }.into())
+        Ok(Promised { loses, ..Promised::default() })
     }
 
     /// Writes that this node goes on with an entity. Returns the entry and the epoch.
     fn take_over(&self, open: &Loom, entity: EntityId, promised: Promised) -> Result<(EntryId, u64), Fault> {
         let (store, node) = (open.store(), self.node.clone());
         let Promised { epoch: fenced, former, loses } = promised;
-        if let Some((kept, others, named)) = &former {
-            self.go_on_keeping(open, kept, others, named)?;
+        if let Some(kept) = &former {
+            self.go_on_keeping(open, kept)?;
         }
         sign_own(open, entity)?;
         let batch = store.batch(open.id())?;
@@ -358,28 +378,26 @@ impl Host {
         let taken = adoption(store, &reader, (open.id(), entity), (node, fenced, loses))?;
         let Adoption { relies, follows, epoch, body, former } = taken;
         // Whoever accepts that something is lost waits for nobody.
-        let former = if loses { (0, BTreeSet::new()) } else { former };
+        let former = if loses { Vec::new() } else { former };
         let id = open.append_adoption((entity, follows), relies, body, former)?;
         Ok((id, epoch))
     }
 
     /// Where this node asks for no acknowledgements of its own, what it writes is acknowledged as the former owner's was, as far as there
     /// are keepers for it.
-    fn go_on_keeping(
-        &self,
-        open: &Loom,
-        kept: &Kept,
-        others: &BTreeSet<Keeper>,
-        named: &[Principal],
-    ) -> Result<(), Fault> {
+    fn go_on_keeping(&self, open: &Loom, kept: &Kept) -> Result<(), Fault> {
         let Some(copies) = &self.copies else { return Ok(()) };
+        let (others, named, _) = {
+            let batch = open.store().batch(open.id())?;
+            kept.others(&Reader::of(&batch), open.store().writer())
+        };
         let acks = kept.acks.min(u32::try_from(others.len()).unwrap_or(u32::MAX));
         let is_arranged = copies.of(open.id()).is_some_and(|of| of.acks > 0 || !of.recorded.is_empty());
         if acks == 0 || is_arranged {
             return Ok(());
         }
-        copies.inherit(open.id(), (acks, others))?;
-        let body = Body::Keeping { acks, keepers: named.to_vec(), accept_loss: false };
-        open.keep(Due { body, acks, keepers: others.clone(), accept_loss: false })
+        copies.inherit(open.id(), (acks, &others))?;
+        let body = Body::Keeping { acks, keepers: named, accept_loss: false };
+        open.keep(Due { body, acks, keepers: others, accept_loss: false })
     }
 }

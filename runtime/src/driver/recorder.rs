@@ -200,26 +200,27 @@ impl Loom {
             None => return Ok(()),
         }
         self.write_anew().await?;
-        self.say_keeping().await
+        self.say_keeping().await.map(drop)
     }
 
-    /// Says in the log how many keepers acknowledge what follows, where that was arranged otherwise than the log has it.
-    pub(super) async fn say_keeping(&self) -> Result<(), Fault> {
-        let Some(copies) = &self.0.copies else { return Ok(()) };
+    /// Says in the log how many keepers acknowledge what follows, where that was arranged otherwise than the log has it. Returns whether
+    /// anything was said.
+    pub(super) async fn say_keeping(&self) -> Result<bool, Fault> {
+        let Some(copies) = &self.0.copies else { return Ok(false) };
         let loom = self.0.id;
         if !copies.is_keeping_due(loom) || copies.is_keeping_refused(loom) {
-            return Ok(());
+            return Ok(false);
         }
         match self.permission() {
             // A host of single casts says nothing about the loom.
             Err(Fault::NotPermitted { .. }) => {
                 copies.keeping_refused(loom);
-                return Ok(());
+                return Ok(false);
             }
             permission => drop(permission?),
         }
-        let Some(due) = copies.keeping_due(loom).await else { return Ok(()) };
-        self.keep(due)
+        let Some(due) = copies.keeping_due(loom).await else { return Ok(false) };
+        self.keep(due).map(|()| true)
     }
 
     /// Says how many keepers acknowledge what follows.
@@ -243,7 +244,7 @@ impl Loom {
         (entity, follows): (EntityId, EntryId),
         relies: Option<EntryId>,
         body: Body,
-        former: (u32, BTreeSet<Keeper>),
+        former: Vec<(u32, BTreeSet<Keeper>)>,
     ) -> Result<EntryId, Fault> {
         let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
         self.may_write()?;
@@ -517,8 +518,8 @@ impl Loom {
         self.sync_here().await?;
         if let Some(copies) = &self.0.copies {
             copies.acknowledged(self.0.id, entity).await?;
-            if copies.is_asked(self.0.id) {
-                self.say_keeping().await?;
+            if copies.is_asked(self.0.id) && self.say_keeping().await? {
+                self.sync_here().await?;
             }
         }
         Ok(())

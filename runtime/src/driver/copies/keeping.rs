@@ -2,7 +2,9 @@
 //!
 //! Whoever goes on with an entity of this node has to know whom to ask for what was acknowledged. So what a user has arranged is written
 //! into the log before it holds, and holds for what follows it. A change is acknowledged under what held before and under what holds now;
-//! as long as it is not, nothing behind it is. An adoption is such a change for what its writer says of the entity.
+//! as long as it is not, nothing behind it is, and there is no other change. Once it is, the log says it again: until then an adopter asks
+//! both those who counted before and those who count now, because another one may know only of the former. An adoption is such a change
+//! for what its writer says of the entity.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +20,8 @@ use crate::ports::{By, StoreError};
 const ASK_AGAIN_US: u64 = 10_000_000;
 /// 30 s. So long a turn waits for its acknowledgements where nobody has said how long.
 pub const ACKS_WAIT_MS: u64 = 30_000;
-/// 16. So many changes in a row wait to be acknowledged at most.
-const CHANGES_OPEN: usize = 16;
+/// 1. So many changes wait to be acknowledged at most: an adopter asks for the last two of what the log says.
+const CHANGES_OPEN: usize = 1;
 
 /// What this node has to say in its log before it writes on.
 #[derive(Debug)]
@@ -60,10 +62,17 @@ pub(super) fn wanted(
 ) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     match copies.recorded.iter().rfind(|it| it.writer == writer) {
-        Some(last) if last.acks == 0 => {}
         Some(last) => {
-            wanted.extend(changes(copies, writer));
-            wanted.push(Wanted::of(last, place));
+            if last.acks > 0 {
+                wanted.extend(changes(copies, writer));
+                wanted.push(Wanted::of(last, place));
+            }
+            // What is arranged now waits behind a change that is open: nothing counts with less than that.
+            if is_open(copies) && copies.acks > 0 && !says(last, copies, node) {
+                let acks = usize::try_from(copies.acks).unwrap_or(usize::MAX);
+                wanted.extend(changes(copies, writer));
+                wanted.push(Wanted { acks, keepers: counting(copies, node), place });
+            }
         }
         // It is not written down yet: whoever keeps it counts.
         None if copies.acks > 0 => {
@@ -75,6 +84,16 @@ pub(super) fn wanted(
     let adopted = copies.adopted.iter().filter(|it| it.writer == writer && it.entity == of && of.is_some());
     wanted.extend(adopted.map(|it| Wanted::of(it, it.place)));
     wanted
+}
+
+/// Whether a change of it is not acknowledged yet.
+const fn is_open(copies: &LoomCopies) -> bool {
+    copies.recorded.len() > CHANGES_OPEN
+}
+
+/// Whether the log says what is arranged.
+fn says(last: &Recorded, copies: &LoomCopies, node: &Keeper) -> bool {
+    last.acks == copies.acks && last.keepers == counting(copies, node)
 }
 
 /// Who has to have each change of it that is not acknowledged yet.
@@ -108,11 +127,8 @@ impl Copies {
     fn is_due(&self, copies: &LoomCopies) -> bool {
         let own = self.disk.writer();
         let last = in_force(copies).filter(|last| last.writer == own);
-        let is_said = match last {
-            Some(last) => last.acks == copies.acks && last.keepers == counting(copies, &self.node),
-            None => copies.acks == 0,
-        };
-        copies.accept_loss || (!is_said && copies.recorded.len() < CHANGES_OPEN)
+        let is_said = last.map_or(copies.acks == 0, |last| says(last, copies, &self.node) && !copies.repeats);
+        copies.accept_loss || (!is_said && !is_open(copies))
     }
 
     /// What this node has to say of acknowledgements; nothing where it is not known yet as whom a keeper writes: then what held before
@@ -191,7 +207,8 @@ impl Copies {
             Recorded { writer: self.disk.writer(), place, acks: due.acks, keepers: due.keepers.clone(), entity: None };
         let said = |copies: LoomCopies| {
             let last = in_force(&copies)?;
-            Some(last.writer == new.writer && last.acks == new.acks && last.keepers == new.keepers)
+            let is_same = last.writer == new.writer && last.acks == new.acks && last.keepers == new.keepers;
+            Some(is_same && !copies.repeats)
         };
         if !due.accept_loss && self.of(loom).and_then(said) == Some(true) {
             return Ok(false);
@@ -202,7 +219,7 @@ impl Copies {
             if due.accept_loss {
                 copies.recorded.clear();
                 copies.adopted.clear();
-                copies.accept_loss = false;
+                (copies.accept_loss, copies.repeats) = (false, false);
             }
             copies.recorded.push(new);
         })?;
@@ -215,18 +232,17 @@ impl Copies {
         loom: LoomId,
         entity: EntityId,
         place: u64,
-        (acks, keepers): (u32, BTreeSet<Keeper>),
+        former: Vec<(u32, BTreeSet<Keeper>)>,
     ) -> Result<(), StoreError> {
         let is_known = |copies: &LoomCopies| copies.adopted.iter().any(|it| it.entity == Some(entity));
-        if acks == 0 && !self.lock().looms.get(&loom).is_some_and(is_known) {
+        if former.is_empty() && !self.lock().looms.get(&loom).is_some_and(is_known) {
             return Ok(());
         }
-        let new = Recorded { writer: self.disk.writer(), place, acks, keepers, entity: Some(entity) };
+        let writer = self.disk.writer();
+        let new = |(acks, keepers)| Recorded { writer, place, acks, keepers, entity: Some(entity) };
         self.amend(loom, |copies| {
-            copies.adopted.retain(|it| it.entity != new.entity);
-            if acks > 0 {
-                copies.adopted.push(new);
-            }
+            copies.adopted.retain(|it| it.entity != Some(entity));
+            copies.adopted.extend(former.into_iter().map(new));
         })
     }
 
@@ -250,6 +266,9 @@ impl Copies {
             if !waits {
                 copies.recorded.retain(|it| it.writer == own);
                 let last = copies.recorded.pop();
+                if let (Some(before), Some(last)) = (copies.recorded.last(), &last) {
+                    copies.repeats = (before.acks, &before.keepers) != (last.acks, &last.keepers);
+                }
                 copies.recorded = last.into_iter().collect();
                 let counts = |keeper: &Keeper| copies.recorded.iter().any(|it| it.keepers.contains(keeper));
                 let gone: Vec<Keeper> = copies.leaving.iter().filter(|keeper| !counts(keeper)).cloned().collect();
