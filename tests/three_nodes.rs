@@ -19,6 +19,8 @@ mod judged;
 mod node_support;
 #[path = "three_nodes/rounds.rs"]
 mod rounds;
+#[path = "three_nodes/two_tails.rs"]
+mod two_tails;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -197,8 +197,9 @@ pub trait LoomStore: MemberStore {
         Ok(Vec::new())
     }
 
-    /// The entries that this node wrote under an earlier key, after its folder was put back to an older state, and that divide from what
-    /// others have of it: in their order. They are to be written anew.
+    /// The entries of earlier keys of this node that are kept beside their logs, in their order: what it wrote after its folder was put
+    /// back to an older state, where others have another history; and what others have, where both are signed. They are to be written
+    /// anew.
     ///
     /// # Errors
     /// A record that cannot be read.
@@ -207,13 +208,32 @@ pub trait LoomStore: MemberStore {
         Ok(Vec::new())
     }
 
-    /// They were written anew, durably.
+    /// Keeps entries that an earlier key of this node has signed beside its log, where it has signed others at their places. They are on
+    /// disk when this returns.
     ///
     /// # Errors
     /// A failed write.
-    fn forget_aside(&self, loom: LoomId) -> Result<(), StoreError> {
-        let _ = loom;
+    fn keep_aside(&self, loom: LoomId, entries: &[Sealed]) -> Result<(), StoreError> {
+        let _ = (loom, entries);
         Ok(())
+    }
+
+    /// Whatever is beside the logs of a loom was written anew, durably, and so were histories of earlier keys up to these heads.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn written_anew(&self, loom: LoomId, heads: &[(WriterKey, Head)]) -> Result<(), StoreError> {
+        let _ = (loom, heads);
+        Ok(())
+    }
+
+    /// Whether a history of an earlier key was written anew up to a head.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    fn was_written_anew(&self, loom: LoomId, head: (WriterKey, Head)) -> Result<bool, StoreError> {
+        let _ = (loom, head);
+        Ok(false)
     }
 
     /// How far this node's log of a loom is; an empty head for a loom that is not known.

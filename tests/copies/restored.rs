@@ -1,5 +1,6 @@
 //! Folders that were put back to an older state: what others have of this node comes back, and no second history is written.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,10 +9,10 @@ use cantrip_runtime::adapters::clock::SystemClock;
 use cantrip_runtime::adapters::llm::Scripted;
 use cantrip_runtime::adapters::store::{FjallStore, MemoryStore};
 use cantrip_runtime::domain::copies::{CopyKind, CopyMessage};
-use cantrip_runtime::domain::ids::LoomId;
-use cantrip_runtime::domain::loom::Body;
-use cantrip_runtime::domain::members::{AuthorityId, NodeId, Principal};
-use cantrip_runtime::driver::{AcksError, NoAnswers};
+use cantrip_runtime::domain::ids::{EntityId, EntryId, LoomId};
+use cantrip_runtime::domain::loom::{Body, Payload, Sealed};
+use cantrip_runtime::domain::members::{AuthorityId, NodeId, Principal, Reader};
+use cantrip_runtime::driver::{AcksError, CastError, Fault, NoAnswers, Summoned};
 use cantrip_runtime::ports::LoomStore as _;
 use cantrip_runtime::{Cantrip, CastOptions, NoMedia, Runtime, Wards, builtin};
 use serde_json::json;
@@ -239,4 +240,163 @@ async fn a_keeper_that_talks_all_the_time_and_says_nothing_holds_nobody_up() -> 
     }
     ensure!(asked.is_finished(), "it waits as long as somebody talks");
     Ok(asked.await??)
+}
+
+/// A node that has signed two histories of one loom, each shown to another keeper, and is about to find that out.
+struct Two {
+    _folder: TempDir,
+    node: Node,
+    runtime: Runtime,
+    /// The entity as the node goes on with it, unaware of the other history.
+    live: Summoned,
+    keepers: [Node; 2],
+    loom: LoomId,
+    entity: EntityId,
+    /// What each keeper has of it, and no other.
+    tails: [Vec<Sealed>; 2],
+}
+
+/// What a keeper has beyond what was there before the folder was saved.
+fn tail(keeper: &Node, loom: LoomId, before: &BTreeSet<EntryId>) -> Result<Vec<Sealed>> {
+    Ok(keeper.disk.entries(loom)?.into_iter().filter(|sealed| !before.contains(&sealed.id)).collect())
+}
+
+async fn two_histories(acks: bool) -> Result<Two> {
+    let folder = tempfile::tempdir()?;
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let keepers = [Node::new(2), Node::new(3)];
+    let (loom, entity, before) = {
+        let node = Node::on(1, open(&data)?, OPEN);
+        let mut entity = runtime(&node).summon(&cantrip()?, CastOptions::default())?;
+        entity.send("begin").await?;
+        let (loom, counts) =
+            (entity.loom(), NodeId { authority: AuthorityId::of(b"somebody"), name: "node3".parse()? });
+        if acks {
+            let keeping = Body::Keeping { acks: 1, keepers: vec![Principal::Node(counts)], accept_loss: false };
+            say(&node, loom, None, (None, None), keeping)?;
+        }
+        (loom, entity.entity(), node.disk.entries(loom)?.iter().map(|sealed| sealed.id).collect::<BTreeSet<_>>())
+    };
+    copy_tree(&data, &backup)?;
+    let mut last = None;
+    for (keeper, name) in keepers.iter().zip(["node2", "node3"]) {
+        let mut node = Node::on(1, open(&data)?, OPEN);
+        node.copies.share(loom, &named(name), CopyKind::Disk, None)?;
+        node.restart();
+        let runtime = runtime(&node);
+        let mut again = runtime.resume(&cantrip()?, loom, entity, &CastOptions::default())?;
+        again.send(&format!("seen by {name}")).await?;
+        let options = CastOptions { loom: Some(loom), ..CastOptions::default() };
+        runtime.summon(&cantrip()?, options)?.send(&format!("only there: {name}")).await?;
+        Wire::connect(&node, keeper)?.settle()?;
+        if name == "node2" {
+            drop((again, runtime, node));
+            put_back(&data, &backup)?;
+        } else {
+            last = Some((node, runtime, again));
+        }
+    }
+    let (node, runtime, live) = last.context("two keepers")?;
+    node.copies.share(loom, &named("node2"), CopyKind::Disk, None)?;
+    let tails = [tail(&keepers[0], loom, &before)?, tail(&keepers[1], loom, &before)?];
+    Ok(Two { _folder: folder, node, runtime, live, keepers, loom, entity, tails })
+}
+
+impl Two {
+    /// Does something while the node is connected to both keepers, which have said before what they have.
+    async fn meeting<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let mut wires = [Wire::connect(&self.node, &self.keepers[0])?, Wire::connect(&self.node, &self.keepers[1])?];
+        for _ in 0..2 {
+            wires.iter_mut().try_for_each(Wire::settle)?;
+        }
+        let done = tokio::spawn(work);
+        while !done.is_finished() {
+            wires.iter_mut().try_for_each(Wire::settle)?;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        wires.iter_mut().try_for_each(Wire::settle)?;
+        done.await?
+    }
+
+    async fn meet(&self) -> Result<()> {
+        let (runtime, loom) = (self.runtime.clone(), self.loom);
+        self.meeting(async move { Ok(runtime.ready(loom).await?) }).await
+    }
+
+    /// What was asked in each thread, as a node reads it.
+    fn asked(&self, node: &Node) -> Result<BTreeMap<EntityId, Vec<String>>> {
+        let batch = node.disk.batch(self.loom)?;
+        let reader = Reader::of(&batch);
+        let mut asked: BTreeMap<EntityId, Vec<String>> = BTreeMap::new();
+        let mut counting: Vec<&Sealed> = reader.counting().collect();
+        counting.sort_by_key(|sealed| sealed.entry.at_us);
+        for sealed in counting {
+            let Some(entity) = sealed.entry.entity else { continue };
+            let text = match &sealed.entry.body {
+                Body::Opened(opened) => &opened.intent,
+                Body::Intent(intent) => &intent.text,
+                _ => continue,
+            };
+            let Payload::Inline(text) = text else { continue };
+            asked.entry(entity).or_default().push(text.clone());
+        }
+        Ok(asked)
+    }
+
+    fn is_whole(&self, kept: &str, forked: &str) -> Result<()> {
+        let asked = self.asked(&self.node)?;
+        for keeper in &self.keepers {
+            ensure!(self.asked(keeper)? == asked, "{:?} and {asked:?}", self.asked(keeper)?);
+        }
+        let thread = asked.get(&self.entity).context("the entity is gone")?;
+        ensure!(*thread == ["begin".to_owned(), format!("seen by {kept}")], "{asked:?}");
+        let all: BTreeSet<&str> = asked.values().flatten().map(String::as_str).collect();
+        for text in [format!("seen by {forked}"), format!("only there: {kept}"), format!("only there: {forked}")] {
+            ensure!(all.contains(text.as_str()), "{text}: {asked:?}");
+        }
+        let anew: BTreeSet<EntryId> = self.node.disk.entries(self.loom)?.iter().filter_map(|it| it.entry.was).collect();
+        let is_said = |sealed: &Sealed| anew.contains(&sealed.id) || matches!(sealed.entry.body, Body::Snapshot { .. });
+        ensure!(self.tails.iter().flatten().all(is_said), "something was not written anew");
+        ensure!(self.node.disk.aside(self.loom)?.is_empty());
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_signed_histories_both_are_written_anew_and_what_others_had_keeps_its_threads() -> Result<()> {
+    let two = two_histories(false).await?;
+    two.meet().await?;
+    two.is_whole("node2", "node3")?;
+    // What was written anew is not looked at again.
+    let head = two.node.disk.head(two.loom)?;
+    two.meet().await?;
+    ensure!(two.node.disk.head(two.loom)? == head);
+    // Nor is it said twice where the process ended before it was noted that it is there.
+    let theirs: Vec<Sealed> =
+        two.tails[0].iter().filter(|sealed| sealed.entry.writer != two.node.disk.writer()).cloned().collect();
+    two.node.disk.keep_aside(two.loom, &theirs)?;
+    two.meet().await?;
+    ensure!(two.node.disk.head(two.loom)? == head);
+    two.is_whole("node2", "node3")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_signed_histories_what_was_acknowledged_keeps_its_threads() -> Result<()> {
+    let mut two = two_histories(true).await?;
+    two.meet().await?;
+    two.is_whole("node3", "node2")?;
+    // Who went on with it all the while does not know what its entries are called now.
+    let stopped = two.live.send("and on").await;
+    ensure!(
+        matches!(&stopped, Err(CastError::Fault(Fault::SetAside { entity })) if *entity == two.entity),
+        "{stopped:?}"
+    );
+    two.is_whole("node3", "node2")?;
+    let mut again = two.runtime.resume(&cantrip()?, two.loom, two.entity, &CastOptions::default())?;
+    two.meeting(async move { Ok(again.send("and on").await.map(drop)?) }).await?;
+    let thread = two.asked(&two.node)?.remove(&two.entity).context("the entity is gone")?;
+    ensure!(thread == ["begin", "seen by node3", "and on"], "{thread:?}");
+    let fences = two.keepers[1].disk.fences(two.loom)?;
+    ensure!(fences.iter().any(|fence| fence.entity == two.entity && fence.by == two.node.disk.writer()), "{fences:?}");
+    Ok(())
 }

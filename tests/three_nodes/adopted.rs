@@ -37,7 +37,7 @@ impl Three {
         lines.filter(|line| line["kind"] == kind || line["body"]["kind"] == kind).collect()
     }
 
-    fn cut(&self, one: usize, other: usize, is_cut: bool) {
+    pub(super) fn cut(&self, one: usize, other: usize, is_cut: bool) {
         for wire in [(one, other), (other, one)] {
             self.wires[&wire].cut.store(is_cut, Ordering::SeqCst);
         }

@@ -269,23 +269,33 @@ impl Host {
     }
 
     async fn adopt(&self, loom: LoomId, entity: EntityId, accept_loss: bool) -> Result<(EntryId, u64), Fault> {
+        let open = self.open(loom)?;
+        if !open.is_known()? {
+            return Err(Fault::NoLoom { loom });
+        }
+        open.adopt(entity, &self.node, accept_loss).await
+    }
+}
+
+impl Loom {
+    /// Makes this node the owner of an entity, behind the promises of its owner's keepers. Returns the entry and the epoch.
+    pub(super) async fn adopt(&self, entity: EntityId, node: &str, accept_loss: bool) -> Result<(EntryId, u64), Fault> {
+        let (loom, copies) = (self.id(), self.copies());
         let owner = {
-            let batch = self.batch(loom)?;
+            let batch = self.store().batch(loom)?;
             Reader::of(&batch).owner(entity).ok_or(ViewError::NoEntity(entity))?
         };
-        let copies = self.copies.as_deref();
         let is_fenced = copies.is_some_and(|copies| copies.fenced_own(entity).is_some());
-        if owner.writer == self.store.writer() && !is_fenced {
+        if owner.writer == self.store().writer() && !is_fenced {
             return Err(Fault::OwnEntity { entity });
         }
-        let open = self.open(loom)?;
         let promised = match copies {
-            Some(copies) => self.promised(copies, (loom, entity), accept_loss).await?,
-            None => self.promised_alone((loom, entity), accept_loss)?,
+            Some(copies) => self.promised(copies, entity, accept_loss).await?,
+            None => self.promised_alone(entity, accept_loss)?,
         };
-        let adopted = self.take_over(&open, entity, promised)?;
+        let adopted = self.take_over_behind(entity, node, promised)?;
         // What is written behind it waits for whoever has to acknowledge it.
-        open.sync_here().await?;
+        self.sync_here().await?;
         if let Some(copies) = copies {
             copies.fence(entity, None);
             copies.fence_passed(entity);
@@ -295,17 +305,12 @@ impl Host {
     }
 
     /// Has so many keepers promise to acknowledge nothing more of an entity to its owner as its owner's log asks for.
-    async fn promised(
-        &self,
-        copies: &Copies,
-        (loom, entity): (LoomId, EntityId),
-        accept_loss: bool,
-    ) -> Result<Promised, Fault> {
-        let own = self.store.writer();
+    async fn promised(&self, copies: &Copies, entity: EntityId, accept_loss: bool) -> Result<Promised, Fault> {
+        let (loom, own) = (self.id(), self.store().writer());
         let mut above = copies.fence_epochs(loom, entity)?;
         'rounds: for _ in 0..ROUNDS {
             let (kept, others, epoch) = {
-                let batch = self.batch(loom)?;
+                let batch = self.store().batch(loom)?;
                 let reader = Reader::of(&batch);
                 permission(&reader, own, loom, Deed::Adopt(entity))?;
                 let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
@@ -334,7 +339,7 @@ impl Host {
             }
             // What has come may ask for others, or say that the entity is another's.
             let is_same = {
-                let batch = self.batch(loom)?;
+                let batch = self.store().batch(loom)?;
                 let reader = Reader::of(&batch);
                 let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
                 Kept::of(&reader, owner.writer) == kept && owner.epoch < epoch
@@ -347,11 +352,11 @@ impl Host {
     }
 
     /// The same where nothing is kept together with others: nobody but this node can promise anything.
-    fn promised_alone(&self, (loom, entity): (LoomId, EntityId), accept_loss: bool) -> Result<Promised, Fault> {
-        let batch = self.batch(loom)?;
+    fn promised_alone(&self, entity: EntityId, accept_loss: bool) -> Result<Promised, Fault> {
+        let batch = self.store().batch(self.id())?;
         let reader = Reader::of(&batch);
         let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?;
-        let own = self.store.writer();
+        let own = self.store().writer();
         let mut loses = false;
         for kept in Kept::of(&reader, owner.writer).iter().filter(|kept| kept.acks > 0) {
             let (_, named, is_own) = kept.others(&reader, own);
@@ -366,38 +371,37 @@ impl Host {
     }
 
     /// Writes that this node goes on with an entity. Returns the entry and the epoch.
-    fn take_over(&self, open: &Loom, entity: EntityId, promised: Promised) -> Result<(EntryId, u64), Fault> {
-        let (store, node) = (open.store(), self.node.clone());
+    fn take_over_behind(&self, entity: EntityId, node: &str, promised: Promised) -> Result<(EntryId, u64), Fault> {
         let Promised { epoch: fenced, former, loses } = promised;
         if let Some(kept) = &former {
-            self.go_on_keeping(open, kept)?;
+            self.go_on_keeping(kept)?;
         }
-        sign_own(open, entity)?;
-        let batch = store.batch(open.id())?;
+        sign_own(self, entity)?;
+        let batch = self.store().batch(self.id())?;
         let reader = Reader::of(&batch);
-        let taken = adoption(store, &reader, (open.id(), entity), (node, fenced, loses))?;
+        let taken = adoption(self.store(), &reader, (self.id(), entity), (node.to_owned(), fenced, loses))?;
         let Adoption { relies, follows, epoch, body, former } = taken;
         // Whoever accepts that something is lost waits for nobody.
         let former = if loses { Vec::new() } else { former };
-        let id = open.append_adoption((entity, follows), relies, body, former)?;
+        let id = self.append_adoption((entity, follows), relies, body, former)?;
         Ok((id, epoch))
     }
 
     /// Where this node asks for no acknowledgements of its own, what it writes is acknowledged as the former owner's was, as far as there
     /// are keepers for it.
-    fn go_on_keeping(&self, open: &Loom, kept: &Kept) -> Result<(), Fault> {
-        let Some(copies) = &self.copies else { return Ok(()) };
+    fn go_on_keeping(&self, kept: &Kept) -> Result<(), Fault> {
+        let Some(copies) = self.copies() else { return Ok(()) };
         let (others, named, _) = {
-            let batch = open.store().batch(open.id())?;
-            kept.others(&Reader::of(&batch), open.store().writer())
+            let batch = self.store().batch(self.id())?;
+            kept.others(&Reader::of(&batch), self.store().writer())
         };
         let acks = kept.acks.min(u32::try_from(others.len()).unwrap_or(u32::MAX));
-        let is_arranged = copies.of(open.id()).is_some_and(|of| of.acks > 0 || !of.recorded.is_empty());
+        let is_arranged = copies.of(self.id()).is_some_and(|of| of.acks > 0 || !of.recorded.is_empty());
         if acks == 0 || is_arranged {
             return Ok(());
         }
-        copies.inherit(open.id(), (acks, &others))?;
+        copies.inherit(self.id(), (acks, &others))?;
         let body = Body::Keeping { acks, keepers: named, accept_loss: false };
-        open.keep(Due { body, acks, keepers: others, accept_loss: false })
+        self.keep(Due { body, acks, keepers: others, accept_loss: false })
     }
 }

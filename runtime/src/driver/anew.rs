@@ -1,24 +1,41 @@
-//! Writing anew: what this node wrote alone, after its folder was put back, and where others have another history of its earlier key.
+//! Writing anew: where others have another history of an earlier key of this node, after its folder was put back.
 //!
-//! Their history stays what it is, since others have seen it. What was set aside goes on beside it: as a fork of each thread, behind the
-//! last turn that both have. Each entry names the one that it was, so a process that ends half-way goes on where it was.
+//! What this node wrote alone nobody has seen: their history stays what it is, and what was set aside goes on beside it, as a fork of each
+//! thread, behind the last turn that both have. Where both histories are signed neither counts from where they divide, for anybody, and
+//! both are written anew: one of them in its threads, behind an adoption, and the other as forks. Where turns had to be acknowledged the
+//! one that was begun later keeps its threads: it was begun when none of those that had to answer had the other one, which nobody has
+//! acknowledged therefore. Else it is the one that others have. Each entry names the one that it was, so a process that ends half-way
+//! goes on where it was.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::fault::Fault;
 use super::recorder::Loom;
-use crate::domain::ids::{EntityId, EntryId};
-use crate::domain::loom::{Body, Fork, ForkStrategy, Minted, Payload, Sealed, Tree, ViewError};
-use crate::domain::members::Nonce;
+use crate::domain::ids::{EntityId, EntryId, WriterKey};
+use crate::domain::loom::{
+    Body, EquivocationProof, Fork, ForkStrategy, Head, Minted, Payload, Sealed, Tree, ViewError,
+};
+use crate::domain::members::{Deed, Nonce, Reader};
 use crate::ports::{By, StoreError};
 
 /// 256 entries. So many of this node's log are read at a time.
 const READ_TOGETHER: usize = 256;
 
+/// A stretch of a log that is written anew.
+struct Tail {
+    entries: Vec<Sealed>,
+    /// The history that it ends, where it is signed: that is not looked at again.
+    history: Option<(WriterKey, Head)>,
+    /// It goes on in its threads.
+    keeps_threads: bool,
+}
+
 /// What entities and entries are called now.
 #[derive(Debug, Default)]
 struct Names {
     entities: HashMap<EntityId, (EntityId, Minted)>,
+    /// The entities that go on under their names, each with the entry that its next one follows.
+    staying: HashMap<EntityId, EntryId>,
     entries: HashMap<EntryId, EntryId>,
     /// The entities that have their first entry.
     begun: HashSet<EntityId>,
@@ -27,6 +44,25 @@ struct Names {
 }
 
 impl Names {
+    /// Takes down what an entry says that was written anew, if it was.
+    fn learn(&mut self, old: &HashMap<EntryId, &Sealed>, sealed: &Sealed) {
+        let Some((was, old)) = sealed.entry.was.and_then(|was| Some((was, *old.get(&was)?))) else { return };
+        self.entries.insert(was, sealed.id);
+        let by = sealed.entry.writer;
+        if let (Some(old), Some(new)) = (old.entry.entity, sealed.entry.entity) {
+            // It has its first entry: nothing commits to it any more.
+            let minted = Minted { by, nonce: Nonce::from_bytes([0; 16]) };
+            self.entities.entry(old).or_insert((new, minted));
+            self.begun.insert(old);
+        }
+        // What it delegates may not have begun yet: it has to be what the entry says.
+        if let Body::Delegated { child: old, .. } = &old.entry.body
+            && let Body::Delegated { child, nonce: Some(nonce), .. } = &sealed.entry.body
+        {
+            self.entities.insert(*old, (*child, Minted { by, nonce: *nonce }));
+        }
+    }
+
     fn entity(&self, entity: EntityId) -> EntityId {
         self.entities.get(&entity).map_or(entity, |(name, _)| *name)
     }
@@ -55,71 +91,185 @@ const fn is_of_its_place(body: &Body) -> bool {
 }
 
 impl Loom {
-    /// Writes what was set aside of this loom anew. Where this node may not write into it, as a host of casts of others, it stays aside.
+    /// Writes what is to be written anew of this loom. Where this node may not write into it, as a host of casts of others, it stays aside.
     pub(super) async fn write_anew(&self) -> Result<(), Fault> {
-        let aside = self.store().aside(self.id())?;
-        if aside.is_empty() {
+        let tails = self.tails()?;
+        if tails.is_empty() {
             return Ok(());
         }
         match self.permission() {
             Err(Fault::NotPermitted { .. }) => return Ok(()),
             permission => drop(permission?),
         }
-        let mut names = self.names_of(&aside)?;
-        let mut kept = Vec::new();
-        for sealed in aside {
-            // What others have of it has come back with the rest of the log.
-            if self.store().entry(sealed.id)?.is_none() {
-                kept.push(sealed);
-            }
-        }
-        for sealed in &kept {
-            self.name(sealed, &mut names);
-        }
         let tree = self.tree()?;
         let mut count = 0_usize;
-        for sealed in &kept {
-            if names.entries.contains_key(&sealed.id) || names.left_out.contains_key(&sealed.id) {
-                continue;
+        for tail in &tails {
+            let mut names = self.names_of(&tail.entries)?;
+            if tail.keeps_threads {
+                self.keep_threads(&tail.entries, &mut names).await?;
             }
-            self.say_anew(&tree, sealed, &mut names)?;
-            count = count.saturating_add(1);
+            for sealed in &tail.entries {
+                self.name(sealed, &mut names);
+            }
+            for sealed in &tail.entries {
+                if names.entries.contains_key(&sealed.id) || names.left_out.contains_key(&sealed.id) {
+                    continue;
+                }
+                self.say_anew(&tree, sealed, &mut names)?;
+                count = count.saturating_add(1);
+            }
         }
-        self.store().sync(self.id()).await?;
-        self.store().forget_aside(self.id())?;
+        self.sync_here().await?;
+        let histories: Vec<(WriterKey, Head)> = tails.iter().filter_map(|tail| tail.history).collect();
+        self.store().written_anew(self.id(), &histories)?;
         tracing::warn!(
             loom = %self.id(), count,
-            "what this node wrote after its folder was put back, and before it met a keeper, goes on as forks of its threads"
+            "this node's folder was put back, and what was written since is not what others have: it was written anew, and goes on beside \
+             that as forks of its threads"
         );
         Ok(())
     }
 
-    /// What an earlier try has written anew already.
-    fn names_of(&self, aside: &[Sealed]) -> Result<Names, StoreError> {
-        let old: HashMap<EntryId, &Sealed> = aside.iter().map(|sealed| (sealed.id, sealed)).collect();
-        let (mut names, mut after) = (Names::default(), 0);
+    /// What is to be written anew, in the order in which that is done.
+    fn tails(&self) -> Result<Vec<Tail>, Fault> {
+        let (store, loom) = (self.store(), self.id());
+        let former = store.formerly()?;
+        let mut aside = if former.is_empty() { Vec::new() } else { store.aside(loom)? };
+        let mut tails = Vec::new();
+        for proof in store.proofs()?.into_iter().filter(|it| it.loom == loom && former.contains(&it.writer)) {
+            let (theirs, others) = aside.into_iter().partition(|sealed| sealed.entry.writer == proof.writer);
+            aside = others;
+            tails.extend(self.tails_of(&proof, theirs)?);
+        }
+        let mut alone = Vec::new();
+        for sealed in aside {
+            // What others have of it has come back with the rest of the log.
+            if store.entry(sealed.id)?.is_none() {
+                alone.push(sealed);
+            }
+        }
+        if !alone.is_empty() {
+            tails.push(Tail { entries: alone, history: None, keeps_threads: false });
+        }
+        Ok(tails)
+    }
+
+    /// Both tails of an earlier key that has signed two histories, as far as they are here and were not written anew; the one that keeps its
+    /// threads first.
+    fn tails_of(&self, proof: &EquivocationProof, theirs: Vec<Sealed>) -> Result<Vec<Tail>, Fault> {
+        let (store, loom) = (self.store(), self.id());
+        let (writer, place) = (proof.writer, proof.place());
+        let log = store.logs(loom)?.into_iter().find(|log| log.writer == writer);
+        let head = log.map(|log| log.head).unwrap_or_default();
+        let is_written = head.sequence < place || store.was_written_anew(loom, (writer, head))?;
+        if is_written && theirs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut ours, mut asks) = (Vec::new(), false);
+        let mut at = 0;
         loop {
-            let some = self.store().recorded(self.id(), By::ThisNode, after, READ_TOGETHER)?;
-            let Some((last, _)) = some.last() else { return Ok(names) };
-            after = *last;
-            for (_, sealed) in &some {
-                let Some((was, old)) = sealed.entry.was.and_then(|was| Some((was, *old.get(&was)?))) else { continue };
-                names.entries.insert(was, sealed.id);
-                let by = sealed.entry.writer;
-                if let (Some(old), Some(new)) = (old.entry.entity, sealed.entry.entity) {
-                    // It has its first entry: nothing commits to it any more.
-                    let minted = Minted { by, nonce: Nonce::from_bytes([0; 16]) };
-                    names.entities.entry(old).or_insert((new, minted));
-                    names.begun.insert(old);
-                }
-                // What it delegates may not have begun yet: it has to be what the entry says.
-                if let Body::Delegated { child: old, .. } = &old.entry.body
-                    && let Body::Delegated { child, nonce: Some(nonce), .. } = &sealed.entry.body
-                {
-                    names.entities.insert(*old, (*child, Minted { by, nonce: *nonce }));
+            let some = store.recorded(loom, By::Log(writer), at, READ_TOGETHER)?;
+            let Some((last, _)) = some.last() else { break };
+            at = *last;
+            for (sequence, sealed) in some {
+                asks |= matches!(&sealed.entry.body, Body::Keeping { acks, .. } if *acks > 0);
+                if sequence >= place {
+                    ours.push(sealed);
                 }
             }
         }
+        asks |= theirs.iter().any(|sealed| matches!(&sealed.entry.body, Body::Keeping { acks, .. } if *acks > 0));
+        let begun = |tail: &[Sealed]| tail.first().map(|sealed| sealed.entry.at_us);
+        let is_ours = asks && begun(&ours) > begun(&theirs);
+        let end = proof.common().map(|common| theirs.iter().fold(common, |head, sealed| head.after(&sealed.id)));
+        let ours = Tail { entries: ours, history: Some((writer, head)), keeps_threads: is_ours };
+        let theirs = Tail { entries: theirs, history: end.map(|end| (writer, end)), keeps_threads: !is_ours };
+        let mut both = if is_ours { vec![ours, theirs] } else { vec![theirs, ours] };
+        both.retain(|tail| !tail.entries.is_empty());
+        Ok(both)
+    }
+
+    /// What an earlier try has written anew already, under whichever key.
+    fn names_of(&self, tail: &[Sealed]) -> Result<Names, StoreError> {
+        let old: HashMap<EntryId, &Sealed> = tail.iter().map(|sealed| (sealed.id, sealed)).collect();
+        let mut names = Names::default();
+        let logs = self.store().formerly()?.into_iter().map(By::Log).chain([By::ThisNode]);
+        for by in logs {
+            let mut after = 0;
+            loop {
+                let some = self.store().recorded(self.id(), by, after, READ_TOGETHER)?;
+                let Some((last, _)) = some.last() else { break };
+                after = *last;
+                for (_, sealed) in &some {
+                    names.learn(&old, sealed);
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Goes on with the entities of a tail that were there before it, each under its name, as far as nobody has gone on with them since.
+    async fn keep_threads(&self, tail: &[Sealed], names: &mut Names) -> Result<(), Fault> {
+        let began = |entity: EntityId| {
+            tail.iter().any(|it| it.entry.entity == Some(entity) && matches!(it.entry.body, Body::Opened(_)))
+        };
+        let of_threads = tail.iter().filter(|it| !is_of_its_place(&it.entry.body));
+        let entities: BTreeSet<EntityId> = of_threads.filter_map(|it| it.entry.entity).collect();
+        for entity in entities.into_iter().filter(|entity| !began(*entity)) {
+            let unsaid = Minted { by: self.store().writer(), nonce: Nonce::from_bytes([0; 16]) };
+            let goes_on = match names.entities.get(&entity).map(|(name, _)| *name) {
+                // An earlier try has begun that.
+                Some(name) if name == entity => self.last_of(entity)?.map(|sealed| sealed.id),
+                Some(_) => None,
+                None => self.go_on_with(entity).await?,
+            };
+            if let Some(follows) = goes_on {
+                names.staying.insert(entity, follows);
+                names.entities.insert(entity, (entity, unsaid));
+                names.begun.insert(entity);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes this node the owner of an entity under its present key, unless it has gone on with it already. Returns the entry that says so;
+    /// nothing where the entity is somebody else's.
+    async fn go_on_with(&self, entity: EntityId) -> Result<Option<EntryId>, Fault> {
+        let own = self.store().writer();
+        let owner = {
+            let batch = self.store().batch(self.id())?;
+            let reader = Reader::of(&batch);
+            let Some(owner) = reader.owner(entity) else { return Ok(None) };
+            let is_own = reader.is_same_member(owner.writer, own);
+            if owner.writer != own && !is_own && reader.may(own, Deed::Adopt(entity)).is_err() {
+                return Ok(None);
+            }
+            owner.writer
+        };
+        if owner == own {
+            // Nothing follows its adoption yet.
+            let last = self.last_of(entity)?;
+            let last = last.filter(|last| last.entry.writer == own && matches!(last.entry.body, Body::Adopted { .. }));
+            return Ok(last.map(|last| last.id));
+        }
+        let node = self.copies().map(|copies| copies.node().to_string()).unwrap_or_default();
+        self.adopt(entity, &node, false).await.map(|(adopted, _)| Some(adopted))
+    }
+
+    /// The last entry of an entity's thread.
+    fn last_of(&self, entity: EntityId) -> Result<Option<Sealed>, Fault> {
+        let batch = self.store().batch(self.id())?;
+        let reader = Reader::of(&batch);
+        let Some(owner) = reader.owner(entity) else { return Ok(None) };
+        let is_of_thread = |sealed: &Sealed| {
+            sealed.entry.writer == owner.writer
+                && !matches!(
+                    sealed.entry.body,
+                    Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_)
+                )
+        };
+        let all = self.store().entries_of(entity)?.into_iter().filter(is_of_thread);
+        Ok(all.max_by_key(|sealed| sealed.entry.sequence))
     }
 
     /// Finds names for what an entry begins or delegates.
@@ -169,7 +319,9 @@ impl Loom {
                 *end = names.entry(*end);
             }
         }
-        let parent = entry.parent.map(|parent| names.entry(parent));
+        // The first of a thread that keeps its name follows the entry that goes on with it.
+        let goes_on = if is_judgement { None } else { names.staying.remove(&entity) };
+        let parent = goes_on.or_else(|| entry.parent.map(|parent| names.entry(parent)));
         let id = self.append_anew(Some(name), parent, body, sealed.id)?;
         names.entries.insert(sealed.id, id);
         Ok(())

@@ -15,6 +15,7 @@ mod fencing;
 mod held;
 mod keeping;
 mod link;
+mod restored;
 mod sending;
 mod session;
 mod shares;

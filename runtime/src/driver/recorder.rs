@@ -1,23 +1,21 @@
 //! One loom being written: gives every entry its place, time and id, and hands it to the store.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use crate::domain::copies::Keeper;
 use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{
     Blob, Body, CastBatch, CastChain, CastHead, Entry, EquivocationProof, ForeignBudget, Minted, Payload, Sealed, Tree,
 };
-use crate::domain::members::{Admitted, Batch, Reader, Settled, changes_members};
+use crate::domain::members::{Admitted, Batch, Settled, changes_members};
 use tokio::sync::watch;
 
 use crate::domain::limits::UNSYNCED_BYTES_MAX;
 use crate::ports::{By, Clock, LoomStore, StoreError};
 
 use super::admitting::Given;
-use super::adopting::adoption;
-use super::copies::{Copies, Due, Hearing};
+use super::copies::{Copies, Hearing};
 use super::fault::Fault;
 use super::host;
 use super::intake::Intakes;
@@ -74,6 +72,8 @@ struct Log {
     /// The key is another than at the start: who is gone on with has to be taken over.
     renewed: bool,
     taken_over: HashSet<EntityId>,
+    /// What this process has written anew: whoever went on from there does not know what follows it now.
+    anew: HashSet<EntryId>,
     /// What a new loom's id commits to, until the founding entry is written.
     founding: Option<Founding>,
     /// Whether this node is the founder; nothing: that has not been asked yet.
@@ -131,7 +131,8 @@ impl Loom {
         let (writer, sequence) = (store.writer(), store.head(id)?.sequence);
         let founding = founding.filter(|_| sequence == 0);
         let taken_over = HashSet::new();
-        let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over, founding, is_founder: None });
+        let anew = HashSet::new();
+        let log = Mutex::new(Log { writer, sequence, renewed: false, taken_over, anew, founding, is_founder: None });
         let (unsynced_bytes, durable) = (AtomicU64::new(0), watch::Sender::new(0));
         let (relied, founding) = (Mutex::default(), OnceLock::new());
         let (given, intakes) = (Mutex::default(), Mutex::default());
@@ -162,6 +163,9 @@ impl Loom {
         self.may_write()?;
         self.take_key(&mut log)?;
         self.begin(&mut log)?;
+        if parent.is_some_and(|parent| log.anew.contains(&parent)) {
+            return Err(Fault::SetAside { entity });
+        }
         let mut parent = parent;
         let is_own = is_judgement(&body) || matches!(body, Body::Opened(_) | Body::Adopted { .. });
         if log.renewed && !is_own && !log.taken_over.contains(&entity) {
@@ -201,74 +205,6 @@ impl Loom {
         }
         self.write_anew().await?;
         self.say_keeping().await.map(drop)
-    }
-
-    /// Says in the log how many keepers acknowledge what follows, where that was arranged otherwise than the log has it. Returns whether
-    /// anything was said.
-    pub(super) async fn say_keeping(&self) -> Result<bool, Fault> {
-        let Some(copies) = &self.0.copies else { return Ok(false) };
-        let loom = self.0.id;
-        if !copies.is_keeping_due(loom) || copies.is_keeping_refused(loom) {
-            return Ok(false);
-        }
-        match self.permission() {
-            // A host of single casts says nothing about the loom.
-            Err(Fault::NotPermitted { .. }) => {
-                copies.keeping_refused(loom);
-                return Ok(false);
-            }
-            permission => drop(permission?),
-        }
-        let Some(due) = copies.keeping_due(loom).await else { return Ok(false) };
-        self.keep(due).map(|()| true)
-    }
-
-    /// Says how many keepers acknowledge what follows.
-    pub(super) fn keep(&self, due: Due) -> Result<(), Fault> {
-        let Some(copies) = &self.0.copies else { return Ok(()) };
-        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
-        self.may_write()?;
-        self.take_key(&mut log)?;
-        self.begin(&mut log)?;
-        let relies = self.relies(&mut log, None, &due.body)?;
-        // It is written down before it is said: who has to acknowledge the change is known whatever happens.
-        if copies.keeping_recorded(self.0.id, &due, log.sequence.saturating_add(1))? {
-            self.write(&mut log, (relies, None), (None, None), due.body, Vec::new())?;
-        }
-        Ok(())
-    }
-
-    /// Appends that this node goes on with an entity; `former` says how many of whom have to acknowledge that.
-    pub(super) fn append_adoption(
-        &self,
-        (entity, follows): (EntityId, EntryId),
-        relies: Option<EntryId>,
-        body: Body,
-        former: Vec<(u32, BTreeSet<Keeper>)>,
-    ) -> Result<EntryId, Fault> {
-        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
-        self.may_write()?;
-        self.take_key(&mut log)?;
-        self.begin(&mut log)?;
-        if let Some(copies) = &self.0.copies {
-            copies.adoption_recorded(self.0.id, entity, log.sequence.saturating_add(1), former)?;
-        }
-        self.write(&mut log, (relies, None), (Some(entity), Some(follows)), body, Vec::new())
-    }
-
-    /// Appends what was written before, under another id.
-    pub(super) fn append_anew(
-        &self,
-        entity: Option<EntityId>,
-        parent: Option<EntryId>,
-        body: Body,
-        was: EntryId,
-    ) -> Result<EntryId, Fault> {
-        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
-        self.may_write()?;
-        self.take_key(&mut log)?;
-        let relies = self.relies(&mut log, entity, &body)?;
-        self.write(&mut log, (relies, Some(was)), (entity, parent), body, Vec::new())
     }
 
     /// A name for an entity, and what it commits to.
@@ -320,7 +256,8 @@ impl Loom {
         if log.writer != writer {
             // The node has taken a new key: it begins a new log.
             let (sequence, founding) = (self.0.store.head(self.0.id)?.sequence, log.founding.take());
-            *log = Log { writer, sequence, renewed: true, taken_over: HashSet::new(), founding, is_founder: None };
+            let (taken_over, anew) = (HashSet::new(), std::mem::take(&mut log.anew));
+            *log = Log { writer, sequence, renewed: true, taken_over, anew, founding, is_founder: None };
         }
         Ok(())
     }
@@ -443,24 +380,6 @@ impl Loom {
         Ok(begun || !shared.store.recorded(shared.id, By::Others, 0, 1)?.is_empty())
     }
 
-    /// Goes on with an entity under a new key.
-    fn take_over(&self, log: &mut Log, entity: EntityId, parent: Option<EntryId>) -> Result<Option<EntryId>, Fault> {
-        let batch = self.0.store.batch(self.0.id)?;
-        let reader = Reader::of(&batch);
-        let Some(owner) = reader.owner(entity).filter(|owner| owner.writer != log.writer) else { return Ok(parent) };
-        if !reader.is_same_member(owner.writer, log.writer) {
-            return Err(Fault::Elsewhere { entity, owner: owner.writer });
-        }
-        let taken = adoption(self.store(), &reader, (self.0.id, entity), (String::new(), None, false))?;
-        // For a cast of somebody else it goes on by the admission that it was shown last.
-        let shown = self.0.relied.lock().unwrap_or_else(PoisonError::into_inner).get(&entity).copied();
-        let around = (shown.or(taken.relies), None);
-        if let Some(copies) = &self.0.copies {
-            copies.adoption_recorded(self.0.id, entity, log.sequence.saturating_add(1), taken.former)?;
-        }
-        self.write(log, around, (Some(entity), Some(taken.follows)), taken.body, Vec::new()).map(Some)
-    }
-
     fn write(
         &self,
         log: &mut Log,
@@ -566,6 +485,11 @@ impl Loom {
         Ok(())
     }
 
+    /// Where it is kept together with others.
+    pub(super) fn copies(&self) -> Option<&Copies> {
+        self.0.copies.as_deref()
+    }
+
     pub(super) fn store(&self) -> &dyn LoomStore {
         &*self.0.store
     }
@@ -626,6 +550,8 @@ fn tree_of(store: &dyn LoomStore, batch: &Batch) -> Result<Tree, Fault> {
     let budget = ForeignBudget::default();
     Ok(Tree::read_with(batch, &text, &|source| store.foreign(source, &budget))?)
 }
+
+mod owning;
 
 #[cfg(test)]
 #[path = "recorder_tests.rs"]

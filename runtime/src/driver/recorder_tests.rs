@@ -1,7 +1,7 @@
 use super::*;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::{MemoryStore, NodeKey};
-use crate::domain::copies::LoomCopies;
+use crate::domain::copies::{Keeper, LoomCopies};
 use crate::domain::loom::Opened;
 use crate::domain::members::Nonce;
 use crate::driver::{CopyPolicy, CopyTerms};

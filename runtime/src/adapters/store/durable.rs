@@ -286,8 +286,22 @@ impl LoomStore for FjallStore {
         durable_copies::aside(&self.database, loom)
     }
 
-    fn forget_aside(&self, loom: LoomId) -> Result<(), StoreError> {
+    fn keep_aside(&self, loom: LoomId, entries: &[Sealed]) -> Result<(), StoreError> {
+        let row = |sealed: &Sealed| {
+            let place = Log { loom, writer: sealed.entry.writer }.at(sealed.entry.sequence);
+            (place.as_aside(), [sealed.id.digest().as_slice(), &sealed.bytes].concat())
+        };
+        Ok(self.database.note_all(&entries.iter().map(row).collect::<Vec<_>>())?)
+    }
+
+    fn written_anew(&self, loom: LoomId, heads: &[(WriterKey, Head)]) -> Result<(), StoreError> {
+        // In this order: a process that ends between the two writes what is there already anew, and finds that it is.
+        self.database.note_all(&heads.iter().map(|head| (rows::anew(loom, *head), Vec::new())).collect::<Vec<_>>())?;
         Ok(self.database.forget_notes(&[rows::aside_of(loom)])?)
+    }
+
+    fn was_written_anew(&self, loom: LoomId, head: (WriterKey, Head)) -> Result<bool, StoreError> {
+        durable_copies::was_written_anew(&self.database, loom, head)
     }
 
     fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {

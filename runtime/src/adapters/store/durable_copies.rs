@@ -93,6 +93,11 @@ pub(super) fn aside(database: &Database, loom: LoomId) -> Result<Vec<Sealed>, St
     Ok(found)
 }
 
+/// Whether a history was written anew up to a head.
+pub(super) fn was_written_anew(database: &Database, loom: LoomId, head: (WriterKey, Head)) -> Result<bool, StoreError> {
+    Ok(database.get(rows::Space::Meta, &rows::anew(loom, head))?.is_some())
+}
+
 /// The proofs in a database.
 pub(super) fn proofs(database: &Database) -> Result<Vec<EquivocationProof>, StoreError> {
     let mut proofs = Vec::new();

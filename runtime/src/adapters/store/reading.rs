@@ -172,6 +172,10 @@ impl LoomStore for ReadingStore {
         durable_copies::aside(self.database(), loom)
     }
 
+    fn was_written_anew(&self, loom: LoomId, head: (WriterKey, Head)) -> Result<bool, StoreError> {
+        durable_copies::was_written_anew(self.database(), loom, head)
+    }
+
     fn proofs(&self) -> Result<Vec<EquivocationProof>, StoreError> {
         durable_copies::proofs(self.database())
     }

@@ -36,6 +36,7 @@ pub(super) const META_FILE: &[u8] = b"key file";
 const META_SIGNED: &[u8] = b"signed";
 /// Entries of an earlier key of this node that divide from what others have of it.
 const META_ASIDE: &[u8] = b"aside";
+const META_ANEW: &[u8] = b"anew";
 /// Rows of [`Space::Meta`]: a loom and a writer → the proof that it has signed two histories.
 pub(super) const META_PROOF: &[u8] = b"proof";
 
@@ -191,6 +192,11 @@ impl Place {
 /// What the signed heads of a log have in common as keys.
 pub(super) fn signed_of(log: Log) -> Vec<u8> {
     [META_SIGNED, &log.to_bytes()].concat()
+}
+
+/// The key of a history of an earlier key that was written anew up to a head.
+pub(super) fn anew(loom: LoomId, (writer, head): (WriterKey, Head)) -> Vec<u8> {
+    [META_ANEW, loom.as_bytes(), writer.as_bytes(), &head.chain].concat()
 }
 
 /// What the entries of a loom that were set aside have in common as keys.

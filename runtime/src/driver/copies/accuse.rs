@@ -11,7 +11,7 @@ use super::{Copies, blocking, cost::cost};
 use crate::domain::copies::CopyMessage;
 use crate::domain::ids::{EntryId, LoomId, WriterKey};
 use crate::domain::limits::{PROOF_BYTES_MAX, PROVED_ORDER_MAX};
-use crate::domain::loom::{Body, CastHead, EquivocationProof, Sealed};
+use crate::domain::loom::{Body, CastHead, EquivocationProof, Head, Sealed};
 use crate::domain::members::{CheckedProof, ProvedEntry};
 use crate::driver::divided::{self, Followed};
 use crate::ports::StoreError;
@@ -24,6 +24,8 @@ pub(super) struct Accusing {
     asked: HashSet<(LoomId, WriterKey)>,
     /// Which of them are still left out of what is said to be here, so that they come.
     pub(super) awaited: HashSet<(LoomId, WriterKey)>,
+    /// How far the other history of an earlier key of this node was fetched.
+    pub(super) aside: HashMap<(LoomId, WriterKey), Head>,
     /// The logs that have grown and are not on disk yet, each with where it was before.
     passed: HashMap<(LoomId, WriterKey), u64>,
     followed: Followed,
@@ -158,6 +160,10 @@ impl Session {
             if self.accuse(proof).await? {
                 let what = format!("loom {loom}: writer {writer} has, from its entry {place} on");
                 self.copies.refusals.note(&self.peer, "a writer has signed two histories", &what);
+                // The other history of an earlier key of this node is fetched.
+                if self.copies.is_former(writer)? {
+                    self.ask_from_the_beginning(loom, writer)?;
+                }
             }
         }
         // The log here is a third history, which divides from both before that.
@@ -205,7 +211,7 @@ impl Session {
     }
 
     /// Keeps a proof. The write is synced: not on a thread that serves. Everybody who has something of its writer is told.
-    async fn accuse(&mut self, proof: EquivocationProof) -> Result<bool, StoreError> {
+    pub(super) async fn accuse(&mut self, proof: EquivocationProof) -> Result<bool, StoreError> {
         let (loom, writer) = (proof.loom, proof.writer);
         let copies = Arc::clone(&self.copies);
         let is_new = blocking(move || copies.accuse(&proof)).await?;

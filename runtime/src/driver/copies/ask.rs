@@ -95,10 +95,7 @@ impl Copies {
         for (keeper, heads) in awaited {
             let mut missing = Vec::new();
             for head in heads {
-                let here = self.disk.chain_at(loom, head.writer, head.head.sequence)?;
-                // Of a key with two histories only one is taken.
-                let is_divided = self.disk.accused(loom, head.writer)?.is_some_and(|place| place <= head.head.sequence);
-                if here != Some(head.head.chain) && !is_divided {
+                if !self.has_back(&head)? {
                     missing.push(head);
                 }
             }

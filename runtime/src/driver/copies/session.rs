@@ -313,6 +313,7 @@ impl Session {
                 }
                 continue;
             }
+            self.ask_back(&signed)?;
             // Another history: from where on, its beginning says.
             let is_proved = self.copies.disk.accused(loom, signed.writer)?.is_some();
             if chain.is_some() && !is_proved {
@@ -403,7 +404,15 @@ impl Session {
         };
         self.may_change_members(&checked);
         let touches = self.touches(&checked);
-        match self.copies.take(checked) {
+        // Of an earlier key of this node both histories are kept.
+        let own = if self.copies.is_former(writer)? { Some(checked.clone()) } else { None };
+        let taken = self.copies.take(checked);
+        if let Some(own) = own
+            && self.has_other_history(&own, &taken).await?
+        {
+            return Ok(());
+        }
+        match taken {
             Ok(Taken::New(_) | Taken::Known) => {
                 self.touched(loom, writer, touches);
                 self.known(loom, writer, signed.head);
