@@ -388,6 +388,43 @@ fn check_says_what_an_entity_could_do() {
 }
 
 #[test]
+fn a_gate_exposes_what_the_file_says_beyond_its_kind() {
+    let bench = Bench::new();
+    std::fs::write(bench.folder.path().join("letter.txt"), "hello").unwrap();
+    let code = "read_file('letter.txt'); let said; try { said = echo('out') } catch (error) { said = String(error) } done(said)";
+    std::fs::write(bench.folder.path().join("turns.jsonl"), format!("{{\"code\": {code:?}}}\n")).unwrap();
+    let cantrip = |read: &str, echo: &str| {
+        let file = bench.folder.path().join("mailbox.toml");
+        let text = format!(
+            "[llm]\nprovider = \"scripted\"\npath = \"turns.jsonl\"\n[circle]\nmedium = \"javascript\"\ngates = [\"read_file\", \
+             \"echo\", \"done\"]\n[circle.wards]\nmax_turns = 3\nno_trifecta = true\n[gate.read_file]\nroot = \".\"\n{read}\n{echo}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let exposes = |what: &str| format!("exposes = {what}");
+    let out = format!("[gate.echo]\n{}", exposes("[\"outbound\"]"));
+    // What a folder holds is the author's to say.
+    let mailbox = cantrip(&exposes("[\"untrusted\"]"), &out);
+    let said = bench.run(&["cast", &mailbox, "go", "--json", "-q"]).ends(0).json();
+    assert!(said["result"].as_str().unwrap().contains("no_trifecta"), "{said}");
+    let checked = bench.run(&["check", "--json", &mailbox]).ends(0).json();
+    assert_eq!(checked["trifecta"]["possible"].as_bool(), Some(true), "{checked}");
+    let documents = cantrip("", &out);
+    let said = bench.run(&["cast", &documents, "go", "--json", "-q"]).ends(0).json();
+    assert_eq!(said["result"].as_str(), Some("out"), "{said}");
+    // Less than its kind exposes cannot be said.
+    let nothing = cantrip(&exposes("[]"), "");
+    let checked = bench.run(&["check", "--json", &nothing]).ends(0).json();
+    assert_eq!(checked["gates"][0]["exposure"]["private"].as_bool(), Some(true), "{checked}");
+    for (wrong, why) in
+        [("\"private\"", "gate.read_file.exposes"), ("[\"secret\"]", "untrusted"), ("[1]", "gate.read_file.exposes")]
+    {
+        bench.run(&["check", &cantrip(&exposes(wrong), "")]).ends(2).says(&[why]);
+    }
+}
+
+#[test]
 fn an_entity_is_summoned_forked_and_left() {
     let bench = Bench::new();
     let turns =

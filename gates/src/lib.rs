@@ -15,6 +15,7 @@ pub mod builtin;
 mod clock;
 mod describe;
 mod error;
+mod exposing;
 mod files;
 mod gate;
 mod hosts;
@@ -35,6 +36,7 @@ pub use crate::limits::{
 };
 pub use arguments::{ArgumentCheck, SpecError};
 pub use error::{GateError, Truncation};
+pub use exposing::exposing;
 pub use files::{PROTECTED_NAMES, ProtectedNameError, Root, RootError};
 pub use gate::{CallContext, FunctionGate, Gate, GateFuture};
 pub use hosts::{HostPatternError, HostPatterns};

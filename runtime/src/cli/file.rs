@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cantrip_gates::{Gate, HttpPolicy, Root, RootError, Wards, builtin, suggest};
+use cantrip_gates::{Exposure, Gate, HttpPolicy, Root, RootError, Wards, builtin, exposing, suggest};
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
@@ -522,7 +522,29 @@ pub(super) fn open_root(path: &Path, closed: &[PathBuf]) -> Result<Root, RootErr
     })
 }
 
-/// Constructs a gate with its dependencies (CIRCLE-10).
+/// Something that a gate may expose beyond what its kind does.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Exposes {
+    /// Its results can hold data that is not for everyone.
+    Private,
+    /// Its results can hold text written by strangers.
+    Untrusted,
+    /// Its arguments can leave the machine.
+    Outbound,
+}
+
+impl Exposes {
+    fn exposure(self) -> Exposure {
+        match self {
+            Self::Private => Exposure { private: true, ..Exposure::default() },
+            Self::Untrusted => Exposure { untrusted: true, ..Exposure::default() },
+            Self::Outbound => Exposure { outbound: true, ..Exposure::default() },
+        }
+    }
+}
+
+/// Constructs a gate with its dependencies (CIRCLE-10), and with what its author says that it exposes.
 pub(super) fn equip(
     name: &str,
     table: Option<&Spanned<toml::Table>>,
@@ -530,15 +552,32 @@ pub(super) fn equip(
     folder: &Path,
     at: usize,
 ) -> Result<Arc<dyn Gate>, FileError> {
+    let mut settings = table.map(|table| table.get_ref().clone());
+    let exposes = settings.as_mut().and_then(|table| table.remove("exposes"));
+    let gate = equip_with(name, settings, source, folder, at)?;
+    let Some(exposes) = exposes else { return Ok(gate) };
+    let exposes: Vec<Exposes> = exposes.try_into().map_err(|error: toml::de::Error| {
+        source.wrong(at, format!("gate.{name}.exposes"), error.message().to_owned())
+    })?;
+    Ok(exposing(gate, exposes.into_iter().map(Exposes::exposure).fold(Exposure::default(), Exposure::union)))
+}
+
+fn equip_with(
+    name: &str,
+    table: Option<toml::Table>,
+    source: &Source<'_>,
+    folder: &Path,
+    at: usize,
+) -> Result<Arc<dyn Gate>, FileError> {
     let key = format!("gate.{name}");
     let wrong = |what: String| source.wrong(at, key.clone(), what);
-    let no_settings = |gate: Arc<dyn Gate>| match table {
-        Some(table) if !table.get_ref().is_empty() => Err(wrong("this gate has no settings".to_owned())),
+    let no_settings = |gate: Arc<dyn Gate>| match &table {
+        Some(table) if !table.is_empty() => Err(wrong("this gate has no settings but `exposes`".to_owned())),
         _ => Ok(gate),
     };
     let settings = || {
         let missing = || wrong(format!("the gate `{name}` needs a folder: add `[gate.{name}]` with `root = \"…\"`"));
-        table.map(|table| table.get_ref().clone()).ok_or_else(missing)
+        table.clone().ok_or_else(missing)
     };
     let unread = |error: toml::de::Error| wrong(error.message().to_owned());
     let opened = |root: &str| {
@@ -569,11 +608,8 @@ pub(super) fn equip(
                         .to_owned(),
                 ));
             };
-            let policy: HttpPolicy = table
-                .get_ref()
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+            let policy: HttpPolicy =
+                table.try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
             builtin::http_fetch(policy).map_err(|error| wrong(chain(&error)))
         }
         other => Err(wrong(format!("the gate `{other}` takes no settings"))),
