@@ -218,12 +218,13 @@ pub trait LoomStore: MemberStore {
         Ok(())
     }
 
-    /// Whatever is beside the logs of a loom was written anew, durably, and so were histories of earlier keys up to these heads.
+    /// These entries were written anew, durably, and so were histories of earlier keys up to these heads: nothing of them is kept beside
+    /// the logs any more.
     ///
     /// # Errors
     /// A failed write.
-    fn written_anew(&self, loom: LoomId, heads: &[(WriterKey, Head)]) -> Result<(), StoreError> {
-        let _ = (loom, heads);
+    fn written_anew(&self, loom: LoomId, heads: &[(WriterKey, Head)], entries: &[Sealed]) -> Result<(), StoreError> {
+        let _ = (loom, heads, entries);
         Ok(())
     }
 

@@ -52,7 +52,7 @@ impl Names {
         if let (Some(old), Some(new)) = (old.entry.entity, sealed.entry.entity) {
             // It has its first entry: nothing commits to it any more.
             let minted = Minted { by, nonce: Nonce::from_bytes([0; 16]) };
-            self.entities.entry(old).or_insert((new, minted));
+            self.entities.insert(old, (new, minted));
             self.begun.insert(old);
         }
         // What it delegates may not have begun yet: it has to be what the entry says.
@@ -93,8 +93,12 @@ const fn is_of_its_place(body: &Body) -> bool {
 impl Loom {
     /// Writes what is to be written anew of this loom. Where this node may not write into it, as a host of casts of others, it stays aside.
     pub(super) async fn write_anew(&self) -> Result<(), Fault> {
-        let tails = self.tails()?;
-        if tails.is_empty() {
+        if self.store().formerly()?.is_empty() {
+            return Ok(());
+        }
+        let aside = self.store().aside(self.id())?;
+        let tails = self.tails(&aside)?;
+        if tails.is_empty() && aside.is_empty() {
             return Ok(());
         }
         match self.permission() {
@@ -121,7 +125,8 @@ impl Loom {
         }
         self.sync_here().await?;
         let histories: Vec<(WriterKey, Head)> = tails.iter().filter_map(|tail| tail.history).collect();
-        self.store().written_anew(self.id(), &histories)?;
+        // What has come in the meantime stays.
+        self.store().written_anew(self.id(), &histories, &aside)?;
         tracing::warn!(
             loom = %self.id(), count,
             "this node's folder was put back, and what was written since is not what others have: it was written anew, and goes on beside \
@@ -131,11 +136,10 @@ impl Loom {
     }
 
     /// What is to be written anew, in the order in which that is done.
-    fn tails(&self) -> Result<Vec<Tail>, Fault> {
+    fn tails(&self, aside: &[Sealed]) -> Result<Vec<Tail>, Fault> {
         let (store, loom) = (self.store(), self.id());
         let former = store.formerly()?;
-        let mut aside = if former.is_empty() { Vec::new() } else { store.aside(loom)? };
-        let mut tails = Vec::new();
+        let (mut tails, mut aside) = (Vec::new(), aside.to_vec());
         for proof in store.proofs()?.into_iter().filter(|it| it.loom == loom && former.contains(&it.writer)) {
             let (theirs, others) = aside.into_iter().partition(|sealed| sealed.entry.writer == proof.writer);
             aside = others;
@@ -218,15 +222,25 @@ impl Loom {
         for entity in entities.into_iter().filter(|entity| !began(*entity)) {
             let unsaid = Minted { by: self.store().writer(), nonce: Nonce::from_bytes([0; 16]) };
             let goes_on = match names.entities.get(&entity).map(|(name, _)| *name) {
-                // An earlier try has begun that.
-                Some(name) if name == entity => self.last_of(entity)?.map(|sealed| sealed.id),
+                // An earlier try has begun that. Somebody may have gone on with it since, where not all of the tail was here.
+                Some(name) if name == entity => {
+                    let last = self.last_of(entity)?.map(|sealed| sealed.id);
+                    last.filter(|last| names.entries.values().any(|said| said == last))
+                }
                 Some(_) => None,
                 None => self.go_on_with(entity).await?,
             };
-            if let Some(follows) = goes_on {
-                names.staying.insert(entity, follows);
-                names.entities.insert(entity, (entity, unsaid));
-                names.begun.insert(entity);
+            match goes_on {
+                Some(follows) => {
+                    names.staying.insert(entity, follows);
+                    names.entities.insert(entity, (entity, unsaid));
+                    names.begun.insert(entity);
+                }
+                None if names.entities.get(&entity).is_some_and(|(name, _)| *name == entity) => {
+                    names.entities.remove(&entity);
+                    names.begun.remove(&entity);
+                }
+                None => {}
             }
         }
         Ok(())

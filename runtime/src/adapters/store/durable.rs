@@ -167,6 +167,11 @@ pub(super) fn bare(sealed: &Sealed) -> Sealed {
     Sealed { id: sealed.id, bytes: sealed.bytes.clone(), entry: sealed.entry.clone(), blobs: Vec::new() }
 }
 
+/// Where an entry is kept beside the logs.
+fn aside_key(loom: LoomId, sealed: &Sealed) -> Vec<u8> {
+    Log { loom, writer: sealed.entry.writer }.at(sealed.entry.sequence).as_aside()
+}
+
 impl LoomStore for FjallStore {
     fn writer(&self) -> WriterKey {
         self.key().writer()
@@ -287,17 +292,14 @@ impl LoomStore for FjallStore {
     }
 
     fn keep_aside(&self, loom: LoomId, entries: &[Sealed]) -> Result<(), StoreError> {
-        let row = |sealed: &Sealed| {
-            let place = Log { loom, writer: sealed.entry.writer }.at(sealed.entry.sequence);
-            (place.as_aside(), [sealed.id.digest().as_slice(), &sealed.bytes].concat())
-        };
+        let row = |sealed: &Sealed| (aside_key(loom, sealed), [sealed.id.digest().as_slice(), &sealed.bytes].concat());
         Ok(self.database.note_all(&entries.iter().map(row).collect::<Vec<_>>())?)
     }
 
-    fn written_anew(&self, loom: LoomId, heads: &[(WriterKey, Head)]) -> Result<(), StoreError> {
+    fn written_anew(&self, loom: LoomId, heads: &[(WriterKey, Head)], entries: &[Sealed]) -> Result<(), StoreError> {
         // In this order: a process that ends between the two writes what is there already anew, and finds that it is.
         self.database.note_all(&heads.iter().map(|head| (rows::anew(loom, *head), Vec::new())).collect::<Vec<_>>())?;
-        Ok(self.database.forget_notes(&[rows::aside_of(loom)])?)
+        Ok(self.database.forget_notes(&entries.iter().map(|it| aside_key(loom, it)).collect::<Vec<_>>())?)
     }
 
     fn was_written_anew(&self, loom: LoomId, head: (WriterKey, Head)) -> Result<bool, StoreError> {
