@@ -18,6 +18,8 @@ mod peer_support;
 mod authority;
 #[path = "hostile_input/authority/served.rs"]
 mod authority_served;
+#[path = "hostile_input/clocks.rs"]
+mod clocks;
 #[path = "hostile_input/configuration.rs"]
 mod configuration;
 #[path = "hostile_input/copies.rs"]

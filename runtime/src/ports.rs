@@ -676,7 +676,13 @@ pub trait Clock: Send + Sync + Debug {
     /// Microseconds since 1970. Never goes backwards within a process.
     fn now_us(&self) -> u64;
 
-    /// Waits.
+    /// Microseconds since some moment that stays the same within a process. It never jumps, whatever the machine's clock is set to, and goes
+    /// on while the machine is suspended: what bounds something is measured by it.
+    fn elapsed_us(&self) -> u64 {
+        self.now_us()
+    }
+
+    /// Waits; that the machine was suspended counts.
     fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()>;
 
     /// Fills with random bytes.

@@ -106,17 +106,29 @@ impl<'a> Soak<'a> {
         }
     }
 
-    /// Waits until all three have the same, and looks at it.
+    /// What a node says of the loom. Its founder is named to everybody else.
+    fn told(&self, node: usize) -> BTreeSet<String> {
+        let shown = text(&self.three.on(node, &["loom", "show", &self.loom]).stdout);
+        shown.lines().filter(|line| !line.contains("founded by")).map(str::to_owned).collect()
+    }
+
+    /// Waits until all three have the same and say the same, and looks at it. What a client has left may begin late.
     fn converges(&self) {
         let end = Instant::now() + Duration::from_mins(2);
         let copies = loop {
             let copies: Vec<_> = (0..3).map(|node| self.three.copy(node, &self.loom)).collect();
-            if copies.iter().all(|copy| copy.0 == copies[0].0) {
+            let told = [0, 1, 2].map(|node| self.told(node));
+            let have_the_same = copies.iter().all(|copy| copy.0 == copies[0].0);
+            if have_the_same && told.iter().all(|it| *it == told[0]) {
                 break copies;
             }
-            let sizes: Vec<usize> = copies.iter().map(|copy| copy.0.len()).collect();
-            let status = [0, 1, 2].map(|node| said(&self.three.on(node, &["loom", "status", &self.loom])));
-            assert!(Instant::now() < end, "the copies do not converge: {sizes:?}\n{}", status.join("\n"));
+            if Instant::now() >= end {
+                let sizes: Vec<usize> = copies.iter().map(|copy| copy.0.len()).collect();
+                let status = [0, 1, 2].map(|node| said(&self.three.on(node, &["loom", "status", &self.loom])));
+                assert!(have_the_same, "the copies do not converge: {sizes:?}\n{}", status.join("\n"));
+                let differ: Vec<_> = told[1..].iter().flat_map(|other| told[0].symmetric_difference(other)).collect();
+                assert!(differ.is_empty(), "they do not say the same: {differ:?}");
+            }
             std::thread::sleep(Duration::from_millis(200));
         };
         let acknowledged = self.acknowledged.lock().unwrap();
@@ -126,16 +138,6 @@ impl<'a> Soak<'a> {
             let verify = || said(&self.three.on(node, &["loom", "verify"]));
             let verified = verify();
             assert!(verified.contains("clean"), "{}: {verified}, and once more: {}", NAMES[node], verify());
-        }
-        let told = [0, 1, 2].map(|node| {
-            let shown = text(&self.three.on(node, &["loom", "show", &self.loom]).stdout);
-            // Its founder is named to everybody else.
-            let lines = shown.lines().filter(|line| !line.contains("founded by"));
-            lines.map(str::to_owned).collect::<BTreeSet<String>>()
-        });
-        for other in &told[1..] {
-            let differs: Vec<&String> = told[0].symmetric_difference(other).collect();
-            assert!(differs.is_empty(), "they do not say the same: {differs:?}");
         }
     }
 }

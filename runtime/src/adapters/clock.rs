@@ -6,6 +6,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::ports::{BoxFuture, Clock};
 
+/// 1 s. So late a wait notices at most that the machine was suspended.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// Microseconds since the machine was started, those in which it was suspended too.
+#[cfg(target_os = "linux")]
+fn elapsed_us() -> u64 {
+    let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(since.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(since.tv_nsec / 1_000).unwrap_or_default())
+}
+
+/// Microseconds since this was asked first. Other systems count a suspended machine here, or do not.
+#[cfg(not(target_os = "linux"))]
+fn elapsed_us() -> u64 {
+    static BEGAN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let since = BEGAN.get_or_init(std::time::Instant::now).elapsed();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// The machine's clock, kept from going backwards.
 #[derive(Debug, Default)]
 pub struct SystemClock {
@@ -20,8 +39,21 @@ impl Clock for SystemClock {
         self.latest_us.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
+    fn elapsed_us(&self) -> u64 {
+        elapsed_us()
+    }
+
     fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(tokio::time::sleep(duration))
+        Box::pin(async move {
+            let (began_us, mut slept) = (elapsed_us(), Duration::ZERO);
+            while let Some(left) = duration.checked_sub(slept).filter(|left| !left.is_zero()) {
+                let slice = left.min(SLICE);
+                tokio::time::sleep(slice).await;
+                // What the timers of the process do not count is a suspended machine.
+                let passed = Duration::from_micros(elapsed_us().saturating_sub(began_us));
+                slept = slept.saturating_add(slice).max(passed);
+            }
+        })
     }
 
     #[expect(clippy::expect_used, reason = "without randomness no id is unique: nothing may go on")]

@@ -349,7 +349,7 @@ impl Actor {
             .circle
             .declared()
             .timeout_ms
-            .map(|ms| self.now_us.saturating_add(ms.saturating_mul(1_000)));
+            .map(|ms| self.host.clock.elapsed_us().saturating_add(ms.saturating_mul(1_000)));
         let inherited = self.deadline_us;
         self.deadline_us = [own, inherited].into_iter().flatten().min();
         let outcome = self.drive(input).await;
@@ -458,12 +458,12 @@ impl Actor {
     }
 
     fn stop_cause(&self) -> Option<StopCause> {
-        let late = self.deadline_us.is_some_and(|deadline| self.now_us >= deadline);
+        let late = self.deadline_us.is_some_and(|deadline| self.host.clock.elapsed_us() >= deadline);
         self.control.cause().or(late.then_some(StopCause::Timeout))
     }
 
     pub(super) fn time_left(&self) -> Option<Duration> {
-        self.deadline_us.map(|deadline| Duration::from_micros(deadline.saturating_sub(self.host.clock.now_us())))
+        self.deadline_us.map(|deadline| Duration::from_micros(deadline.saturating_sub(self.host.clock.elapsed_us())))
     }
 
     /// Returns when the episode has to stop at once: from outside, or because its time is over.

@@ -267,7 +267,7 @@ impl Casts {
                 Known::Not => {}
                 Known::Entity { unfinished } => begin = Begin::Recorded { unfinished },
                 Known::Over(end) => {
-                    let hosted = self.hosted(caller, &order, now_us, 0, line)?;
+                    let hosted = self.hosted(caller, &order, 0, line)?;
                     hosted.stage.send_replace(Stage::Ended(Arc::new(Ok(*end))));
                     return Ok(Attached::new(self, slots, hosted, true, (after, &shown, events)));
                 }
@@ -285,7 +285,7 @@ impl Casts {
             (Begin::Fresh | Begin::Kept(_) | Begin::Recorded { .. }, Where::Here(..)) => self.shown(&order).await?,
         };
         let is_joined = matches!(begin, Begin::Recorded { unfinished: true });
-        let hosted = self.hosted(caller, &order, now_us, waiting, line)?;
+        let hosted = self.hosted(caller, &order, waiting, line)?;
         if let Some(admission) = admission {
             hosted.loom.rely_on(order.entity, admission);
         }
@@ -305,7 +305,7 @@ impl Casts {
             return Err(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
         }
         if known.cast == order.cast {
-            known.heard_us.store(self.0.runtime.host.clock.now_us(), Ordering::Relaxed);
+            known.heard_us.store(self.0.runtime.host.clock.elapsed_us(), Ordering::Relaxed);
             return Ok(Found::Same(known));
         }
         let is_over = matches!(&*known.stage.borrow(), Stage::Ended(_));
@@ -328,7 +328,7 @@ impl Casts {
     }
 
     fn take_in(&self, hosted: &Arc<Hosted>, slots: &Slots) -> Result<(), Refusal> {
-        let now_us = self.0.runtime.host.clock.now_us();
+        let now_us = self.0.runtime.host.clock.elapsed_us();
         let due_us = now_us.saturating_add(micros(self.0.limits.rest));
         let taken = self.lock().insert(hosted, slots.entities_max, due_us);
         taken.map_err(|full| match full {
@@ -347,7 +347,6 @@ impl Casts {
         &self,
         caller: &KnownCaller,
         order: &Order,
-        now_us: u64,
         ahead: usize,
         line: Arc<Line>,
     ) -> Result<Arc<Hosted>, Refusal> {
@@ -374,7 +373,7 @@ impl Casts {
             line,
             control: Control::new(),
             stage: watch::Sender::new(Stage::Preparing),
-            heard_us: AtomicU64::new(now_us),
+            heard_us: AtomicU64::new(host.clock.elapsed_us()),
             ahead,
             kept: Mutex::new(None),
         }))
@@ -393,7 +392,7 @@ impl Casts {
     /// Looks at what is due: what nobody has asked for is forgotten, and what waits gives its memory back.
     fn tidy(&self) {
         let limits = &self.0.limits;
-        let now_us = self.0.runtime.host.clock.now_us();
+        let now_us = self.0.runtime.host.clock.elapsed_us();
         let to_rest = self.lock().tidy(now_us, micros(limits.rest), micros(limits.idle));
         for hosted in to_rest {
             Self::put_to_rest(&hosted);
@@ -404,7 +403,7 @@ impl Casts {
     /// how it ended.
     fn ended(&self, hosted: &Arc<Hosted>, slots: &Slots) {
         let is_recorded = matches!(&*hosted.stage.borrow(), Stage::Ended(end) if end.is_ok());
-        let now_us = self.0.runtime.host.clock.now_us();
+        let now_us = self.0.runtime.host.clock.elapsed_us();
         // Instances are held by those that run and by half as many that wait: no caller takes the pool.
         let awake_max = (slots.running_max / 2).max(1);
         let to_rest = self.lock().ended(hosted, hosted.keep || !is_recorded, awake_max, now_us);

@@ -348,7 +348,7 @@ impl Session {
                 asked.push((asking.fence, asking.credentials.clone()));
             }
         }
-        let now_us = self.copies.clock.now_us();
+        let now_us = self.copies.clock.elapsed_us();
         asked.retain(|(fence, _)| self.told_fences.is_due(fence, now_us));
         let is_any = !asked.is_empty();
         for (fence, credentials) in asked {
@@ -359,7 +359,7 @@ impl Session {
 
     /// Shows the other side a signed fence, once: what it sends goes against it.
     pub(super) fn show_signed(&mut self, fence: &SignedFence) -> Result<(), StoreError> {
-        if !self.told_fences.is_new(fence, self.copies.clock.now_us()) {
+        if !self.told_fences.is_new(fence, self.copies.clock.elapsed_us()) {
             return Ok(());
         }
         let batch = self.copies.batch(fence.loom)?;

@@ -146,13 +146,13 @@ impl Copies {
 
     /// This node may not say anything of it: that is not looked at again for a while.
     pub(in crate::driver) fn keeping_refused(&self, loom: LoomId) {
-        let now_us = self.clock.now_us();
+        let now_us = self.clock.elapsed_us();
         self.lock().unnamed.insert((loom, self.node.clone()), now_us);
     }
 
     /// Whether it was found just now that this node may not.
     pub(in crate::driver) fn is_keeping_refused(&self, loom: LoomId) -> bool {
-        let now_us = self.clock.now_us();
+        let now_us = self.clock.elapsed_us();
         let asked_us = self.lock().unnamed.get(&(loom, self.node.clone())).copied();
         asked_us.is_some_and(|asked_us| now_us.saturating_sub(asked_us) < ASK_AGAIN_US)
     }
@@ -175,7 +175,7 @@ impl Copies {
     /// As whom a keeper is named in a record.
     async fn principal_of(&self, loom: LoomId, keeper: &Keeper) -> Option<Principal> {
         let known = (loom, keeper.clone());
-        let now_us = self.clock.now_us();
+        let now_us = self.clock.elapsed_us();
         if let Some(asked_us) = self.lock().unnamed.get(&known)
             && now_us.saturating_sub(*asked_us) < ASK_AGAIN_US
         {

@@ -188,7 +188,7 @@ impl Attached {
 
     /// The caller has said something: its lease begins anew.
     pub fn heard(&self) {
-        let now_us = self.casts.0.runtime.host.clock.now_us();
+        let now_us = self.casts.0.runtime.host.clock.elapsed_us();
         self.hosted.heard_us.store(now_us, Ordering::Relaxed);
     }
 

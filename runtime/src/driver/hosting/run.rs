@@ -83,7 +83,7 @@ impl Run {
                 Err(error) => Err(ours(&error)),
             },
         };
-        hosted.heard_us.store(inner.runtime.host.clock.now_us(), Ordering::Relaxed);
+        hosted.heard_us.store(inner.runtime.host.clock.elapsed_us(), Ordering::Relaxed);
         drop(permit);
         self.ended(ended);
     }
@@ -99,7 +99,7 @@ impl Run {
         let lease = order.lease.unwrap_or(inner.limits.lease).min(inner.limits.lease_max);
         let clock = &inner.runtime.host.clock;
         loop {
-            let silent = clock.now_us().saturating_sub(self.hosted.heard_us.load(Ordering::Relaxed));
+            let silent = clock.elapsed_us().saturating_sub(self.hosted.heard_us.load(Ordering::Relaxed));
             let left = lease.saturating_sub(Duration::from_micros(silent));
             if left.is_zero() {
                 return;
@@ -136,7 +136,7 @@ impl Run {
         };
         let deadline_us = order
             .deadline
-            .map(|left| clock.now_us().saturating_add(u64::try_from(left.as_micros()).unwrap_or(u64::MAX)));
+            .map(|left| clock.elapsed_us().saturating_add(u64::try_from(left.as_micros()).unwrap_or(u64::MAX)));
         let options = CastOptions {
             observer: Some(Arc::clone(&hosted.line) as _),
             control: Some(hosted.control.clone()),

@@ -198,14 +198,14 @@ impl Verifications {
         }
         let guard = Arc::clone(&self.turn).lock_owned().await;
         let next_us = *self.next_us.lock().unwrap_or_else(PoisonError::into_inner);
-        let left_us = next_us.saturating_sub(clock.now_us());
+        let left_us = next_us.saturating_sub(clock.elapsed_us());
         if left_us > 0 {
             clock.sleep(Duration::from_micros(left_us)).await;
         }
         Ok(VerificationTurn {
             all: Arc::clone(self),
             clock: Arc::clone(clock),
-            begun_us: clock.now_us(),
+            begun_us: clock.elapsed_us(),
             _guard: guard,
         })
     }
@@ -213,7 +213,7 @@ impl Verifications {
 
 impl Drop for VerificationTurn {
     fn drop(&mut self) {
-        let now_us = self.clock.now_us();
+        let now_us = self.clock.elapsed_us();
         let taken_us = now_us.saturating_sub(self.begun_us);
         *self.all.next_us.lock().unwrap_or_else(PoisonError::into_inner) = now_us.saturating_add(taken_us);
     }
