@@ -64,6 +64,10 @@ fn what_was_acknowledged_after_a_folder_was_put_back_outlives_what_only_one_had_
     for (node, name) in NAMES.iter().enumerate() {
         let shown = three.on(node, &["loom", "show", &loom]);
         assert!(shown.status.success(), "{name}: {}", text(&shown.stderr));
+        // The earlier key stays known as one with two histories, and whoever reads that learns what has become of them.
+        let verified = three.on(node, &["loom", "verify", &loom]);
+        let said = text(&verified.stdout) + &text(&verified.stderr);
+        assert!(said.contains("two histories") && said.contains("written anew counts"), "{name}: {said}");
     }
     assert!(three.write(0, &loom).is_some(), "it goes on");
 }

@@ -7,7 +7,7 @@ use ipld_core::codec::Links;
 use serde_ipld_dagcbor::codec::DagCborCodec;
 
 use super::rows::{Log, Place};
-use crate::domain::ids::{EntryId, LoomId};
+use crate::domain::ids::{EntryId, LoomId, WriterKey};
 use crate::domain::limits::FINDINGS_MAX;
 use crate::domain::loom::{Body, EquivocationProof, Sealed};
 use crate::ports::{Finding, Verified};
@@ -39,13 +39,17 @@ impl Findings {
         self.push(Finding { loom: None, sequence: None, entry: None, what: what.into() });
     }
 
-    /// A writer has signed two histories.
-    pub(super) fn divided(&mut self, proof: &EquivocationProof) {
+    /// A writer has signed two histories. What took the place of its key may have written both anew: a folder was put back.
+    pub(super) fn divided(&mut self, proof: &EquivocationProof, successors: &[WriterKey]) {
         let (writer, place) = (proof.writer, proof.place());
-        let what = format!(
+        let mut what = format!(
             "writer {writer} has signed two histories; nothing of it counts from its entry {place} on, but whom it admitted and \
              expelled"
         );
+        for next in successors {
+            let goes_on = format!("; its node goes on as writer {next}, and what that one has written anew counts");
+            what.push_str(&goes_on);
+        }
         self.loom(proof.loom, what);
     }
 

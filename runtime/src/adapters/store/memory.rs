@@ -356,7 +356,12 @@ impl LoomStore for MemoryStore {
         let looms = self.lock();
         let mut findings = Findings::default();
         let proofs = looms.proofs.values().filter(|proof| loom.is_none_or(|loom| loom == proof.loom));
-        proofs.for_each(|proof| findings.divided(proof));
+        proofs.for_each(|proof| {
+            let kept =
+                looms.attested.iter().filter(|((of, _), _)| *of == proof.loom).flat_map(|(_, kept)| kept.values());
+            let next = kept.filter(|(it, _)| it.predecessor() == Some(proof.writer)).map(|(it, _)| it.key());
+            findings.divided(proof, &next.collect::<Vec<_>>());
+        });
         for (log, entries) in looms.logs.iter().filter(|(log, _)| loom.is_none_or(|loom| loom == log.loom)) {
             findings.count_loom(log.loom);
             let mut head = Head::default();

@@ -26,10 +26,10 @@ pub(super) fn run(view: &Database, marks: Option<&Marks>, synced: u64, loom: Opt
     let mut expected = Indexes::default();
     match durable_copies::proofs(view) {
         Ok(proofs) => {
-            proofs
-                .iter()
-                .filter(|proof| loom.is_none_or(|loom| loom == proof.loom))
-                .for_each(|it| findings.divided(it));
+            proofs.iter().filter(|proof| loom.is_none_or(|loom| loom == proof.loom)).for_each(|it| {
+                let next = attested::successors(view, it.loom, it.writer).unwrap_or_default();
+                findings.divided(it, &next);
+            });
         }
         Err(error) => findings.store(format!("reading the proofs failed: {error}")),
     }
