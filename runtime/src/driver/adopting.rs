@@ -19,6 +19,11 @@ use super::runtime::Runtime;
 /// 8 times. So often an adopter begins again that has met a fence above its own, or another count of acknowledgements.
 const ROUNDS: usize = 8;
 
+/// Whether an entry is part of a thread, so that the next one follows it, and not beside it.
+pub(super) const fn is_followed(body: &Body) -> bool {
+    !matches!(body, Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_))
+}
+
 /// From where whoever adopts an entity goes on: the newest entry of it that a signed head of its owner's log covers, and that head.
 fn last_covered(
     store: &dyn LoomStore,
@@ -27,12 +32,7 @@ fn last_covered(
 ) -> Result<(EntryId, LogEnd), Fault> {
     let owner = reader.owner(entity).ok_or(ViewError::NoEntity(entity))?.writer;
     let is_of_thread = |sealed: &&Sealed| {
-        sealed.entry.writer == owner
-            && reader.counts(sealed.id).is_ok()
-            && !matches!(
-                sealed.entry.body,
-                Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_)
-            )
+        sealed.entry.writer == owner && reader.counts(sealed.id).is_ok() && is_followed(&sealed.entry.body)
     };
     let entries = store.entries_of(entity)?;
     let signed = store.logs(loom)?.into_iter().find(|log| log.writer == owner).and_then(|log| log.signed);

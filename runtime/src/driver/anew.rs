@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::adopting::is_followed;
 use super::fault::Fault;
 use super::recorder::Loom;
 use crate::domain::ids::{EntityId, EntryId, WriterKey};
@@ -228,7 +229,7 @@ impl Loom {
                     last.filter(|last| names.entries.values().any(|said| said == last))
                 }
                 Some(_) => None,
-                None => self.go_on_with(entity).await?,
+                None => self.go_on_with(entity, tail).await?,
             };
             match goes_on {
                 Some(follows) => {
@@ -247,15 +248,19 @@ impl Loom {
     }
 
     /// Makes this node the owner of an entity under its present key, unless it has gone on with it already. Returns the entry that says so;
-    /// nothing where the entity is somebody else's.
-    async fn go_on_with(&self, entity: EntityId) -> Result<Option<EntryId>, Fault> {
+    /// nothing where the entity is somebody else's, but for one that this node had taken over in the tail and nobody has since.
+    async fn go_on_with(&self, entity: EntityId, tail: &[Sealed]) -> Result<Option<EntryId>, Fault> {
         let own = self.store().writer();
         let owner = {
             let batch = self.store().batch(self.id())?;
             let reader = Reader::of(&batch);
             let Some(owner) = reader.owner(entity) else { return Ok(None) };
-            let is_own = reader.is_same_member(owner.writer, own);
-            if owner.writer != own && !is_own && reader.may(own, Deed::Adopt(entity)).is_err() {
+            let is_taken_over = |sealed: &Sealed| {
+                sealed.entry.entity == Some(entity)
+                    && matches!(sealed.entry.body, Body::Adopted { epoch, .. } if epoch > owner.epoch)
+            };
+            let was_its = reader.is_same_member(owner.writer, own) || tail.iter().any(is_taken_over);
+            if owner.writer != own && !(was_its && reader.may(own, Deed::Adopt(entity)).is_ok()) {
                 return Ok(None);
             }
             owner.writer
@@ -275,13 +280,7 @@ impl Loom {
         let batch = self.store().batch(self.id())?;
         let reader = Reader::of(&batch);
         let Some(owner) = reader.owner(entity) else { return Ok(None) };
-        let is_of_thread = |sealed: &Sealed| {
-            sealed.entry.writer == owner.writer
-                && !matches!(
-                    sealed.entry.body,
-                    Body::Rewarded { .. } | Body::Replayed { .. } | Body::Admitted(_) | Body::Settled(_)
-                )
-        };
+        let is_of_thread = |sealed: &Sealed| sealed.entry.writer == owner.writer && is_followed(&sealed.entry.body);
         let all = self.store().entries_of(entity)?.into_iter().filter(is_of_thread);
         Ok(all.max_by_key(|sealed| sealed.entry.sequence))
     }
