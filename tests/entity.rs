@@ -8,7 +8,7 @@ use cantrip_runtime::domain::cantrip::{Folding, Identity, Summary};
 use cantrip_runtime::domain::circle::{Circle, CircleDraft};
 use cantrip_runtime::domain::entity::{Effect, Entity, Input, Nature, Now, StopCause};
 use cantrip_runtime::domain::ids::EntityId;
-use cantrip_runtime::domain::loom::{Body, Returned, Spent};
+use cantrip_runtime::domain::loom::{Body, Returned};
 use cantrip_runtime::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, GateAnswer};
 use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, Usage};
 use cantrip_runtime::{Exposure, GateError, GateName, GateSpec, How, Outcome, Reach, Wards, builtin};
@@ -105,6 +105,7 @@ fn word(effect: &Effect) -> String {
     match effect {
         Effect::Record { body, .. } => body.kind().to_owned(),
         Effect::Sync => "sync".to_owned(),
+        Effect::Lose => "lose".to_owned(),
         Effect::Tell(_) => "tell".to_owned(),
         Effect::Ask(_) | Effect::Query(_) => "ask".to_owned(),
         Effect::Call { gate, .. } => format!("call {gate}"),
@@ -132,6 +133,7 @@ impl Run {
         let bodies = self.effects.iter().filter_map(|effect| match effect {
             Effect::Record { body, .. } => Some(body.clone()),
             Effect::Sync
+            | Effect::Lose
             | Effect::Tell(_)
             | Effect::Ask(_)
             | Effect::Call { .. }
@@ -158,7 +160,7 @@ impl Run {
     }
 
     fn returns(&mut self, result: Result<Value, GateError>) {
-        self.step(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
+        self.step(Input::returned(result));
     }
 
     /// One whole turn: a gate is called and answers.
@@ -552,7 +554,7 @@ fn no_trifecta_closes_the_way_out_once_both_are_seen() {
 #[test]
 fn an_input_out_of_step_is_refused_and_changes_nothing() {
     let mut run = Setup::default().start();
-    let result = Input::GateReturned { result: Ok(json!(1)), seen: Exposure::default(), spent: Spent::default() };
+    let result = Input::returned(Ok(json!(1)));
     let error = run.entity.step(result, &run.now).unwrap_err().to_string();
     assert_eq!(error, "the entity got the input GateReturned while it was asking");
     run.says("still here");

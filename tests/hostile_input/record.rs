@@ -16,7 +16,7 @@ use cantrip_runtime::domain::limits;
 use cantrip_runtime::domain::loom::Minted;
 use cantrip_runtime::domain::loom::{
     Answer, Body, CallRecord, Entry, Fork, ForkStrategy, GateRecord, IdentityRecord, Observed, Opened, Payload,
-    Payloads, Said, Sealed, Spent,
+    Payloads, Said, Sealed,
 };
 use cantrip_runtime::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, StopReason};
 use cantrip_runtime::domain::members::Nonce;
@@ -93,7 +93,7 @@ impl Run {
             guest: guest.map(|shape| GuestNature { reference: "guest@sha256:0".to_owned(), shape }),
         };
         let entity = Entity::new(nature, Exposure::default());
-        let now = Now { us: 1_790_000_000_000_000, stop: None };
+        let now = Now { us: 1_790_000_000_000_000, stop: None, spent_us: 0 };
         let mut run = Self { entity, waits: Waits::Nothing, largest: 0, ended: None, seen: String::new(), now };
         run.step(Input::Intent { text: "do it".to_owned(), recorded: true, cast: None }).unwrap();
         run
@@ -117,7 +117,7 @@ impl Run {
                 Effect::Call { .. } | Effect::Cast { .. } | Effect::ReadLoom { .. } => self.waits = Waits::Gate,
                 Effect::Evaluate { .. } | Effect::Resume { .. } => self.waits = Waits::Code,
                 Effect::Finish(outcome) => self.ended = Some(outcome.reason.to_string()),
-                Effect::Sync | Effect::Tell(_) => {}
+                Effect::Sync | Effect::Lose | Effect::Tell(_) => {}
             }
         }
         Ok(())
@@ -220,9 +220,7 @@ fn give(run: &mut Run, given: Given) -> Result<(), String> {
     match (given, run.waits) {
         (Given::Answer(answer), Waits::Answer) => run.step(Input::Answered { answer, retries: 0 }),
         (Given::Failure(message), Waits::Answer) => run.step(Input::Unanswered(ModelError::Malformed { message })),
-        (Given::Returned(result), Waits::Gate) => {
-            run.step(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() })
-        }
+        (Given::Returned(result), Waits::Gate) => run.step(Input::returned(result)),
         (Given::Asked(gate, times), Waits::Code) => {
             for _ in 0..times {
                 let arguments = CallArguments::Named(json!({}));
@@ -230,7 +228,7 @@ fn give(run: &mut Run, given: Given) -> Result<(), String> {
                     Waits::Code => run.step(Input::GateAsked { gate: gate.clone(), arguments })?,
                     Waits::Gate => {
                         let result = Err(GateError::Failed(gate.clone()));
-                        run.step(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() })?;
+                        run.step(Input::returned(result))?;
                     }
                     Waits::Answer | Waits::Nothing => return Ok(()),
                 }
@@ -299,7 +297,7 @@ fn a_flood_of_gate_calls_is_stopped_before_its_record_is_too_large() {
             if run.waits == Waits::Gate {
                 called += 1;
                 let result = Ok(Value::Null);
-                run.step(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() }).unwrap();
+                run.step(Input::returned(result)).unwrap();
             }
         }
         assert_eq!(called, limits::TURN_GATE_CALLS_MAX, "nothing runs that could not be recorded");
@@ -520,6 +518,7 @@ fn a_name_in_another_nodes_record_adds_no_line_to_a_view() {
         reach: Reach::Read,
         place: "here".into(),
         asks: None,
+        refused: false,
     };
     let said = Said { model: forged.to_owned(), duration_us: 1, ..Said::default() };
     let said = other.add(entity(0), Some(root), Body::Utterance(Box::new(said)));

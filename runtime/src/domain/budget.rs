@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cantrip_gates::ResolvedWards;
 
+use super::loom::Spent;
+
 /// What is spent by a whole tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
@@ -55,11 +57,13 @@ impl std::fmt::Display for Exhausted {
 struct Account {
     limit: Option<u64>,
     spent: AtomicU64,
+    /// How much of it is what a record says of whoever is not gone on with yet.
+    prepaid: AtomicU64,
 }
 
 impl Account {
     const fn new(limit: Option<u64>) -> Self {
-        Self { limit, spent: AtomicU64::new(0) }
+        Self { limit, spent: AtomicU64::new(0), prepaid: AtomicU64::new(0) }
     }
 
     fn spent(&self) -> u64 {
@@ -128,6 +132,35 @@ impl Ledger {
         }
     }
 
+    /// Spends what a record says of a turn that was cut off, before anything of it goes on: whoever goes on first has no more than is left.
+    /// Whoever it was spent by [says so](Self::charge_recorded) when it is gone on with.
+    pub fn prepay(&self, spent: &Spent) {
+        for (quantity, amount) in spent.quantities() {
+            let account = self.account(quantity);
+            account.spent.fetch_add(amount, Ordering::Relaxed);
+            account.prepaid.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    /// Spends what a record says was spent, unless it was prepaid.
+    pub fn charge_recorded(&self, quantity: Quantity, amount: u64) {
+        for ledger in self.chain() {
+            let account = ledger.account(quantity);
+            let take = |prepaid: u64| Some(prepaid.saturating_sub(amount));
+            let prepaid = match account.prepaid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+                Ok(before) | Err(before) => before.min(amount),
+            };
+            account.spent.fetch_add(amount - prepaid, Ordering::Relaxed);
+        }
+    }
+
+    /// The same for everything that an entity and everybody below it have spent.
+    pub fn charge_all_recorded(&self, spent: &Spent) {
+        for (quantity, amount) in spent.quantities() {
+            self.charge_recorded(quantity, amount);
+        }
+    }
+
     /// Sets aside for somebody elsewhere as much as is left, up to an amount; nothing if there is no bound at all. A tenth stays
     /// here, and at least one: of what is lost on another machine nothing comes back, and this entity has to be able to end.
     pub fn reserve(&self, quantity: Quantity, at_most: Option<u64>, shares: u64) -> Option<u64> {
@@ -169,6 +202,19 @@ impl Ledger {
     /// What this entity and everybody below it have spent.
     pub fn spent(&self, quantity: Quantity) -> u64 {
         self.account(quantity).spent()
+    }
+}
+
+impl Spent {
+    /// What of it counts against budgets.
+    fn quantities(&self) -> [(Quantity, u64); 4] {
+        let tokens = self.usage.total().saturating_add(self.children_usage.total());
+        [
+            (Quantity::Tokens, tokens),
+            (Quantity::GateCalls, self.gate_calls),
+            (Quantity::Children, self.children),
+            (Quantity::Fuel, self.fuel),
+        ]
     }
 }
 

@@ -10,16 +10,18 @@
 
 mod acting;
 mod calls;
+mod rejoin;
 mod step;
 
 use std::sync::Arc;
 
-use cantrip_gates::{Exposure, GateError, Reach};
+use cantrip_gates::{Exposure, GateError};
 use serde_json::{Value, json};
 
-use self::acting::{Acting, Broken, Pending, Running};
+use self::acting::{Acting, Broken, Running};
 pub use self::calls::MORE;
-pub use self::step::{Effect, GuestNature, Input, Nature, Now, OutOfStep, StopCause};
+use self::rejoin::Recorded;
+pub use self::step::{Effect, GuestNature, Input, KnownChild, Nature, Now, OfChildren, OutOfStep, StopCause};
 use super::budget::Quantity;
 use super::cantrip::Summary;
 use super::circle::MediumKind;
@@ -29,7 +31,7 @@ use super::event::{EventKind, head};
 use super::guest::Shape;
 use super::ids::{CallId, CastId, EntityId};
 use super::limits::ANSWER_CALLS_MAX;
-use super::loom::{Body, CallRecord, CutOff, Ended, How, Observed, Payloads, Said, Spent};
+use super::loom::{Body, CallRecord, Ended, How, Observed, Payloads, Reserve, Said, Spent, Standing};
 use super::model::{self, Message, Question, RawAnswer, Sampling, ToolChoice, Usage, Utterance};
 use super::outcome::{Failure, Outcome};
 use super::short;
@@ -67,6 +69,8 @@ pub struct Entity {
     seen: Exposure,
     usage: Usage,
     children_usage: Usage,
+    /// What was set aside for children whose end is unknown.
+    reserves: Vec<Reserve>,
     steers: Vec<String>,
     /// What this episode is about, and what was said into it since the last turn: what a guest is told.
     intent: String,
@@ -82,10 +86,10 @@ pub struct Past {
     pub turns: u64,
     /// See `turns`.
     pub episode_turns: u64,
-    /// Tokens that it cost.
-    pub usage: Usage,
-    /// How many gates it has called.
-    pub gate_calls: u64,
+    /// What it and its children have spent.
+    pub spent: Spent,
+    /// What was set aside for children whose end is unknown.
+    pub reserves: Vec<Reserve>,
     /// What was met.
     pub seen: Exposure,
     /// What the last episode is about, and what was said into it since its last turn.
@@ -110,6 +114,7 @@ impl Entity {
             seen,
             usage: Usage::default(),
             children_usage: Usage::default(),
+            reserves: Vec::new(),
             steers: Vec::new(),
             intent: String::new(),
             heard: Vec::new(),
@@ -120,15 +125,18 @@ impl Entity {
     pub fn continue_from(&mut self, past: Past) {
         self.history = past.history;
         self.turn = past.turns;
-        self.usage = past.usage;
+        self.usage = past.spent.usage;
         self.seen = self.seen.union(past.seen);
         self.intent = past.intent;
         self.heard = past.heard;
         if past.same_entity {
             // A crash does not refill what was spent.
             self.episode_turns = past.episode_turns;
-            self.nature.ledger.charge(Quantity::Tokens, past.usage.total());
-            self.nature.ledger.charge(Quantity::GateCalls, past.gate_calls);
+            self.children_usage = past.spent.children_usage;
+            self.nature.ledger.charge_all_recorded(&past.spent);
+            let reserved = past.reserves.iter().map(|reserve| reserve.tokens).sum();
+            self.nature.ledger.charge_recorded(Quantity::Tokens, reserved);
+            self.reserves = past.reserves;
         }
     }
 
@@ -163,6 +171,7 @@ impl Entity {
                 self.begin(&text, recorded, cast, now, &mut effects);
             }
             (Phase::Idle, Input::Continue) => self.turn_boundary(now, &mut effects),
+            (Phase::Idle, Input::Rejoin { cut_off, own }) => self.rejoin(*cut_off, own, now, &mut effects),
             (Phase::Asking { since_us }, Input::Answered { answer, retries }) => {
                 self.answered(answer, retries, since_us, now, &mut effects);
             }
@@ -189,9 +198,10 @@ impl Entity {
             (Phase::Acting(acting), Input::GateAsked { gate, arguments }) => {
                 self.gate_asked(acting, gate, arguments, now, &mut effects)?;
             }
-            (Phase::Acting(acting), Input::GateReturned { result, seen, spent }) => {
-                self.seen = self.seen.union(seen);
-                self.children_usage += spent.usage + spent.children_usage;
+            (Phase::Acting(acting), Input::GateReturned { result, children }) => {
+                self.seen = self.seen.union(children.seen);
+                self.children_usage += children.spent.usage + children.spent.children_usage;
+                self.reserves.extend(children.reserves);
                 self.gate_returned(acting, result, now, &mut effects)?;
             }
             (Phase::Acting(acting), Input::Evaluated { evaluated, seed, clock_us }) => {
@@ -293,7 +303,7 @@ impl Entity {
     /// A guest takes the model's place: its call is the utterance. Everything that a second run needs to be the same is in
     /// it and recorded first, so that a run that a crash cuts off goes on where its record ends.
     fn run_guest(&mut self, guest: GuestNature, now: &Now, effects: &mut Effects) {
-        let (seed, clock_us) = (seed(&self.nature.id, self.turn), now.us);
+        let (seed, clock_us) = (seed(&self.nature.id, self.turn, 0), now.us);
         let id = CallId::new(&format!("turn_{}", self.turn));
         let heard = std::mem::take(&mut self.heard);
         let arguments = match guest.shape {
@@ -302,37 +312,24 @@ impl Entity {
             }
             Shape::Run | Shape::Medium => json!({ "intent": self.intent, "seed": seed, "clock_us": clock_us }),
         };
-        let source = arguments.to_string();
         let call = model::Call { id: id.clone(), gate: guest.shape.function().to_owned(), arguments: Ok(arguments) };
         let said = Utterance { calls: vec![call], model: guest.reference, ..Utterance::default() };
         effects.push(record_utterance(&said, 0, 0));
         effects.push(Effect::Tell(EventKind::MessageComplete { said: spoken(&said) }));
-        effects.push(Effect::Evaluate { source, with: Some((seed, clock_us)) });
-        self.phase = Phase::Acting(Box::new(Acting::running(said, now.us, Running::new(id, Some(clock_us)))));
+        self.evaluate_guest(said, now.us, Recorded::default(), effects);
     }
 
-    /// Takes a guest's turn up again that a crash cut off: what the guest asks next comes in as `GateAsked`, or its end
-    /// as `Evaluated`.
-    pub fn rejoin(&mut self, cut_off: &CutOff, since_us: u64) {
-        let Some(call) = cut_off.said.calls.first() else { return };
-        self.turn += 1;
-        self.episode_turns += 1;
-        let mut running = Running::new(call.id.clone(), Some(cut_off.clock_us()));
-        for run in cut_off.returned() {
-            running.gate_answered(0, run.duration_us);
-        }
-        running.asked_so_far(u64::try_from(cut_off.returned().count()).unwrap_or(u64::MAX));
-        self.nature.ledger.charge(Quantity::GateCalls, u64::try_from(cut_off.gates.len()).unwrap_or(u64::MAX));
-        // What may have changed the world is not tried again: it comes in as `GateReturned`, and is said to be unknown.
-        if let Some(unknown) = cut_off.in_flight().filter(|run| run.reach != Reach::Read) {
-            running.asked_so_far(u64::try_from(cut_off.gates.len()).unwrap_or(u64::MAX));
-            running.gate = Some(Pending::again(unknown, since_us));
-        }
-        let mut acting = Acting::running(cut_off.said.clone(), since_us, running);
-        if let Some(answer) = cut_off.done() {
-            acting.done = Some((EndReason::Done, answer));
-        }
-        self.phase = Phase::Acting(Box::new(acting));
+    /// Runs what a guest's call says.
+    fn evaluate_guest(&mut self, said: Utterance, since_us: u64, recorded: Recorded, effects: &mut Effects) {
+        let call = said.calls.first();
+        let id = call.map_or_else(|| CallId::new(&format!("turn_{}", self.turn)), |call| call.id.clone());
+        let arguments = call.and_then(|call| call.arguments.as_ref().ok()).cloned().unwrap_or_default();
+        let number = |key: &str| arguments.get(key).and_then(Value::as_u64).unwrap_or_default();
+        let (seed, clock_us) = (number("seed"), number("clock_us"));
+        let (source, answers) = (arguments.to_string(), recorded.answers_of(&id));
+        effects.push(Effect::Evaluate { source, seed, clock_us, recorded: answers });
+        let acting = Acting::running(said, since_us, Running::new(id, Some(clock_us)));
+        self.phase = Phase::Acting(Box::new(Acting { recorded, ..acting }));
     }
 
     /// The question of the present moment: identity, intents, the past as it is shown, the circle (CIRCLE-11).
@@ -376,7 +373,11 @@ impl Entity {
         effects.push(record_utterance(&said, now.us.saturating_sub(since_us), retries));
         effects.push(Effect::Tell(EventKind::MessageComplete { said: spoken(&said) }));
         effects.push(Effect::Tell(EventKind::Usage { usage }));
-        let acting = Box::new(Acting { calls_left_out, ..Acting::new(said, since_us) });
+        self.act(Box::new(Acting { calls_left_out, ..Acting::new(said, since_us, now.us) }), now, effects);
+    }
+
+    /// Does what was said.
+    fn act(&mut self, acting: Box<Acting>, now: &Now, effects: &mut Effects) {
         if acting.said.calls.is_empty() {
             self.text_alone(acting, now, effects);
         } else {
@@ -412,6 +413,22 @@ impl Entity {
             let note = format!("\n[{left_out} more calls were not run: an answer has at most {ANSWER_CALLS_MAX}]");
             last.content.push_str(&note);
         }
+        if !acting.recorded.is_observed {
+            self.observe(&acting, now, effects);
+        }
+        self.history.turn(Told { number: self.turn, said: acting.said, answers: acting.answers });
+        match (acting.done, acting.broken) {
+            (Some((reason, value)), _) => self.end(How::Terminated, reason, Some(value), None, effects),
+            (None, Some(Broken { reason, why, failed })) => {
+                let failure = failed.then(|| Failure::Guest(why.clone()));
+                self.end_with(How::Truncated, reason, None, Some(why), failure, effects);
+            }
+            (None, None) => self.turn_boundary(now, effects),
+        }
+    }
+
+    /// Records what the entity sees of a turn.
+    fn observe(&self, acting: &Acting, now: &Now, effects: &mut Effects) {
         let duration_us = now.us.saturating_sub(acting.since_us);
         let mut payloads = Payloads::default();
         let answers = acting.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
@@ -423,7 +440,7 @@ impl Entity {
             output_dropped_bytes: acting.output_dropped_bytes,
             evaluations,
             duration_us,
-            standing: None,
+            standing: Some(Box::new(self.standing(now))),
         }));
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
         effects.push(Effect::Tell(EventKind::TurnComplete {
@@ -432,15 +449,6 @@ impl Entity {
             is_error,
             duration_us,
         }));
-        self.history.turn(Told { number: self.turn, said: acting.said, answers: acting.answers });
-        match (acting.done, acting.broken) {
-            (Some((reason, value)), _) => self.end(How::Terminated, reason, Some(value), None, effects),
-            (None, Some(Broken { reason, why, failed })) => {
-                let failure = failed.then(|| Failure::Guest(why.clone()));
-                self.end_with(How::Truncated, reason, None, Some(why), failure, effects);
-            }
-            (None, None) => self.turn_boundary(now, effects),
-        }
     }
 
     /// A question that nothing was said to is no turn: the record, which numbers the turns again when it is read, has none.
@@ -501,6 +509,16 @@ impl Entity {
         self.phase = Phase::Idle;
     }
 
+    /// What is true of it now and nothing else in the record says, so that whoever resumes it goes on as it would have.
+    fn standing(&self, now: &Now) -> Standing {
+        Standing {
+            spent: Some(self.spent()),
+            spent_us: Some(now.spent_us),
+            reserves: self.reserves.clone(),
+            ..Standing::default()
+        }
+    }
+
     /// What was spent so far.
     pub(crate) fn spent(&self) -> Spent {
         let ledger = &self.nature.ledger;
@@ -515,12 +533,13 @@ impl Entity {
     }
 }
 
-/// The seed of a guest's turn: of an entity's name, half of which is random, so no other run has it; and always the same for
+/// The seed of a call of a turn: of an entity's name, half of which is random, so no other run has it; and always the same for
 /// this one.
-fn seed(entity: &EntityId, turn: u64) -> u64 {
+fn seed(entity: &EntityId, turn: u64, call: usize) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(entity.as_bytes());
     hasher.update(&turn.to_le_bytes());
+    hasher.update(&u64::try_from(call).unwrap_or(u64::MAX).to_le_bytes());
     let mut seed = [0; 8];
     hasher.finalize_xof().fill(&mut seed);
     u64::from_le_bytes(seed)

@@ -3,18 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cantrip_gates::{CallContext, Exposure, GateError, OUTPUT_BYTES_MAX_DEFAULT, Reach};
+use cantrip_gates::{CallContext, Exposure, GateError, OUTPUT_BYTES_MAX_DEFAULT};
 use serde_json::Value;
 
 use crate::domain::circle::MediumKind;
-use crate::domain::context::Told;
 use crate::domain::end::EndReason;
 use crate::domain::entity::{Effect, Entity, Input, Nature, Now, Past, StopCause};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::ids::{CastId, EntityId, EntryId};
 use crate::domain::loom::{
-    Blob, Body, CutOff, Ended, EvaluationRecord, Fork, GateRecord, How, IdentityRecord, Minted, Observed, Opened,
-    Origin, Payloads, Replay, Restored, Spent, Standing,
+    Blob, Body, CutOff, Ended, Fork, GateRecord, How, IdentityRecord, Minted, Observed, Opened, Origin, Payloads,
+    Replay, Restored, Standing,
 };
 use crate::domain::medium::{Evaluation, EvaluationOutcome, MediumOpening, SnapshotPolicy};
 use crate::domain::outcome::Outcome;
@@ -48,8 +47,10 @@ pub(super) struct Actor {
     replays: Vec<Replay>,
     /// Whether an instance was lost, so that what it was has to be read from the record.
     lost: bool,
-    /// The guest's turn that a crash cut off, until it is taken up again.
+    /// The turn that a crash cut off, until it is taken up again.
     cut_off: Option<CutOff>,
+    /// Whether what is recorded of that turn is counted already, with what is recorded of its parent's.
+    pub(super) is_prepaid: bool,
     /// The seed and clock of the code that runs.
     running: (u64, u64),
     /// When the episode has to end.
@@ -60,6 +61,9 @@ pub(super) struct Actor {
     /// Through which nodes it was called.
     pub(super) origins: Vec<Origin>,
     now_us: u64,
+    /// For how long processes had the episode before this one, and since when this one has it, in microseconds.
+    before_us: u64,
+    since_us: u64,
     snapshots: SnapshotPolicy,
     /// The newest record of the medium's memory in this thread.
     snapshot: Option<Taken>,
@@ -125,12 +129,15 @@ impl Actor {
             replays: Vec::new(),
             lost: false,
             cut_off: None,
+            is_prepaid: false,
             running: (0, 0),
             deadline_us: parts.deadline_us,
             trace: parts.trace,
             children: parts.children,
             origins: parts.origins,
             now_us: 0,
+            before_us: 0,
+            since_us: 0,
             snapshots: parts.snapshots,
             snapshot: None,
         }
@@ -140,36 +147,23 @@ impl Actor {
     pub(super) fn continuing(parts: ActorParts, restored: Restored, same_entity: bool) -> Result<Self, Fault> {
         let mut parts = parts;
         parts.follows = restored.head;
-        let mut past = Past {
+        let past = Past {
             history: restored.history,
             turns: restored.turns,
             episode_turns: restored.episode_turns,
-            usage: restored.usage,
-            gate_calls: restored.gate_calls,
+            spent: restored.spent,
+            reserves: restored.reserves,
             seen: restored.seen,
             intent: restored.intent,
             heard: restored.heard,
             same_entity,
         };
-        let is_guest = parts.nature.guest.is_some();
-        let mut closing = None;
-        match restored.cut_off {
-            None => {}
-            Some(cut_off) if is_guest && cut_off.guest_call().is_some() => closing = Some((cut_off, true)),
-            Some(cut_off) => {
-                past.turns += 1;
-                let answers = cut_off.answers.clone();
-                past.history.turn(Told { number: past.turns, said: cut_off.said.clone(), answers });
-                closing = Some((cut_off, false));
-            }
-        }
         let mut actor = Self::new(parts);
         actor.entity.continue_from(past);
         actor.go_on_from(restored.replays, restored.snapshot)?;
-        match closing {
-            Some((cut_off, true)) => actor.cut_off = Some(cut_off),
-            Some((cut_off, false)) => actor.close(&cut_off, &[])?,
-            None => {}
+        actor.cut_off = restored.cut_off;
+        if same_entity {
+            actor.before_us = restored.spent_us;
         }
         Ok(actor)
     }
@@ -239,54 +233,27 @@ impl Actor {
         Ok(())
     }
 
-    /// Records what is known of a turn that was cut off.
-    fn close(&mut self, cut_off: &CutOff, evaluations: &[EvaluationRecord]) -> Result<(), Fault> {
-        let mut payloads = Payloads::default();
-        let answers = cut_off.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
-        let evaluations = evaluations.iter().map(|it| it.recorded(&mut payloads)).collect();
-        let observed = Observed { answers, output_dropped_bytes: 0, evaluations, duration_us: 0, standing: None };
-        let body = Body::Observation(Box::new(observed));
-        self.record(body, payloads.into_blobs())?;
-        Ok(())
-    }
-
-    /// Takes a guest's turn up again, or closes it where something else is to be done.
-    async fn take_up(&mut self, cut_off: CutOff, input: Input) -> Result<Input, Fault> {
-        let (seed, clock_us) = (cut_off.seed(), cut_off.clock_us());
-        if !matches!(input, Input::Continue) {
-            let call = cut_off.said.calls.first().map(|call| call.id.clone());
-            let record = call.map(|call| EvaluationRecord {
-                call,
-                seed,
-                clock_us,
-                gate_clocks_us: Vec::new(),
-                stopped_at_poll: None,
-                lost: true,
-                fuel: None,
-            });
-            self.close(&cut_off, record.as_slice())?;
+    /// Takes a turn up again that a crash cut off, or says what is known of it where something else is to be done.
+    fn take_up(&mut self, cut_off: CutOff, input: Input) -> Result<Input, Fault> {
+        if matches!(input, Input::Continue) {
+            if !self.is_prepaid {
+                self.entity.nature().ledger.prepay(&cut_off.spent);
+            }
+            let store = self.loom.store();
+            let own = store.formerly()?.into_iter().chain([store.writer()]).collect();
+            return Ok(Input::Rejoin { cut_off: Box::new(cut_off), own });
+        }
+        // What it came to is on record, and its end is what the next intent follows.
+        if cut_off.is_observed {
+            self.entity.give_up(&cut_off, self.spent_us());
             return Ok(input);
         }
-        self.entity.rejoin(&cut_off, self.now_us);
-        self.running = (seed, clock_us);
-        self.ready_medium().await?;
-        let source = cut_off.guest_call().map(Value::to_string).unwrap_or_default();
-        let mut evaluation = self.evaluation(source);
-        evaluation.recorded = u64::try_from(cut_off.returned().count()).unwrap_or(u64::MAX);
-        let medium = self.medium().as_mut().ok_or(Fault::NoResult("evaluate without a medium"))?;
-        let yielded = replay::catch_up(&mut **medium, evaluation, &cut_off).await;
-        let unknown = cut_off.in_flight().filter(|run| run.reach != Reach::Read);
-        Ok(match (unknown, &yielded) {
-            (Some(run), Yielded::Gate { .. }) => Input::GateReturned {
-                result: Err(GateError::Failed(format!(
-                    "{}: the runtime was stopped during this call: it may or may not have run",
-                    run.gate
-                ))),
-                seen: Exposure::default(),
-                spent: Spent::default(),
-            },
-            _ => self.yielded(yielded),
-        })
+        let mut payloads = Payloads::default();
+        let answers = cut_off.answers.iter().map(|shown| shown.recorded(&mut payloads)).collect();
+        let standing = Some(Box::new(self.entity.give_up(&cut_off, self.spent_us())));
+        let body = Body::Observation(Box::new(Observed { answers, standing, ..Observed::default() }));
+        self.record(body, payloads.into_blobs())?;
+        Ok(input)
     }
 
     /// Returns once this node may write into its loom.
@@ -343,13 +310,15 @@ impl Actor {
     /// Runs an episode to its end.
     pub(super) async fn episode(&mut self, input: Input) -> Result<Outcome, Fault> {
         self.now_us = self.host.clock.now_us();
-        let own = self
-            .entity
-            .nature()
-            .circle
-            .declared()
-            .timeout_ms
-            .map(|ms| self.host.clock.elapsed_us().saturating_add(ms.saturating_mul(1_000)));
+        self.since_us = self.host.clock.elapsed_us();
+        if !matches!(input, Input::Continue) {
+            self.before_us = 0;
+        }
+        // Time during which no process has the entity does not count.
+        let own = self.entity.nature().circle.declared().timeout_ms.map(|ms| {
+            let left_us = ms.saturating_mul(1_000).saturating_sub(self.before_us);
+            self.since_us.saturating_add(left_us)
+        });
         let inherited = self.deadline_us;
         self.deadline_us = [own, inherited].into_iter().flatten().min();
         let outcome = self.drive(input).await;
@@ -379,14 +348,14 @@ impl Actor {
 
     async fn drive(&mut self, mut input: Input) -> Result<Outcome, Fault> {
         if let Some(cut_off) = self.cut_off.take() {
-            input = self.take_up(cut_off, input).await?;
+            input = self.take_up(cut_off, input)?;
         }
         loop {
             self.now_us = self.host.clock.now_us();
             for text in self.control.take_steers() {
                 self.entity.steer(text);
             }
-            let now = Now { us: self.now_us, stop: self.stop_cause() };
+            let now = Now { us: self.now_us, stop: self.stop_cause(), spent_us: self.spent_us() };
             let mut next = None;
             for effect in self.entity.step(input, &now)? {
                 if effect.reaches_out() {
@@ -406,16 +375,19 @@ impl Actor {
                     Effect::Query(question) => next = Some(self.ask(question).await),
                     Effect::Call { gate, arguments } => {
                         let result = self.call(&gate, arguments).await;
-                        next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
+                        next = Some(Input::returned(result));
                     }
                     Effect::ReadLoom { arguments } => {
                         let result = self.read_loom(arguments).await;
-                        next = Some(Input::GateReturned { result, seen: Exposure::default(), spent: Spent::default() });
+                        next = Some(Input::returned(result));
                     }
-                    Effect::Cast { call, children, batch } => {
-                        next = Some(self.cast_children(call, children, batch).await?);
+                    Effect::Cast { call, children, batch, known, has_returned } => {
+                        next = Some(self.cast_children(call, children, batch, (known, has_returned)).await?);
                     }
-                    Effect::Evaluate { source, with } => next = Some(self.evaluate(source, with).await?),
+                    Effect::Evaluate { source, seed, clock_us, recorded } => {
+                        next = Some(self.evaluate(source, (seed, clock_us), recorded).await?);
+                    }
+                    Effect::Lose => self.lose(),
                     Effect::Resume { answer, clock_us } => {
                         let medium = self.medium().as_mut().ok_or(Fault::NoResult("resume without a medium"))?;
                         let yielded = medium.resume(answer, clock_us).await;
@@ -438,7 +410,7 @@ impl Actor {
         let called = if matches!(body, Body::GateReturned { .. }) { self.called.take() } else { None };
         let parent = called.or(self.head);
         let calls = matches!(body, Body::GateCalled { .. });
-        let id = self.loom.append(self.entity.nature().id, parent, body, blobs)?;
+        let id = self.loom.append_at(self.now_us, (self.entity.nature().id, parent), body, blobs)?;
         if calls {
             self.called = Some(id);
         }
@@ -451,6 +423,17 @@ impl Actor {
         let Some(observer) = self.observer.as_ref().filter(|observer| observer.listens()) else { return };
         let nature = self.entity.nature();
         observer.event(&Event { entity: nature.id, depth: nature.depth, kind: kind.redacted() });
+    }
+
+    /// For how long processes have had the episode, in microseconds.
+    fn spent_us(&self) -> u64 {
+        self.before_us.saturating_add(self.host.clock.elapsed_us().saturating_sub(self.since_us))
+    }
+
+    /// Drops the instance of the medium: what it was is read from the record.
+    fn lose(&mut self) {
+        *self.medium() = None;
+        self.lost = true;
     }
 
     fn medium(&mut self) -> &mut Option<Box<dyn Medium>> {
@@ -505,20 +488,16 @@ impl Actor {
         }
     }
 
-    async fn evaluate(&mut self, source: String, with: Option<(u64, u64)>) -> Result<Input, Fault> {
-        self.running = with.unwrap_or_else(|| {
-            let mut seed = [0; 8];
-            self.host.clock.random(&mut seed);
-            (u64::from_le_bytes(seed), self.now_us)
-        });
+    async fn evaluate(&mut self, source: String, running: (u64, u64), recorded: u64) -> Result<Input, Fault> {
+        self.running = running;
         self.ready_medium().await?;
-        let evaluation = self.evaluation(source);
+        let evaluation = self.evaluation(source, recorded);
         let medium = self.medium().as_mut().ok_or(Fault::NoResult("evaluate without a medium"))?;
         let yielded = medium.evaluate(evaluation).await;
         Ok(self.yielded(yielded))
     }
 
-    fn evaluation(&self, source: String) -> Evaluation {
+    fn evaluation(&self, source: String, recorded: u64) -> Evaluation {
         let nature = self.entity.nature();
         let wards = nature.circle.wards();
         let time_max = Duration::from_millis(wards.max_eval_ms);
@@ -530,7 +509,7 @@ impl Actor {
             output_bytes_max: wards.max_output_bytes,
             fuel_max: nature.ledger.left(crate::domain::budget::Quantity::Fuel),
             stop_at_poll: None,
-            recorded: 0,
+            recorded,
             stop: self.control.flag(),
         }
     }
@@ -540,8 +519,7 @@ impl Actor {
             Yielded::Gate { gate, arguments } => Input::GateAsked { gate, arguments },
             Yielded::Finished(evaluated) => {
                 if matches!(evaluated.outcome, EvaluationOutcome::Lost { .. }) {
-                    *self.medium() = None;
-                    self.lost = true;
+                    self.lose();
                 }
                 let (seed, clock_us) = self.running;
                 Input::Evaluated { evaluated: *evaluated, seed, clock_us }

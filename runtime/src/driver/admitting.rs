@@ -79,6 +79,10 @@ impl Child {
     /// admission. Without one that was given there is nothing to end.
     pub(super) fn settle(&self, loom: &Loom, known: &mut Option<HostAdmission>, intake: &Intake) -> Result<(), Fault> {
         let Some(HostAdmission { admission, .. }) = known.take() else { return Ok(()) };
+        self.settle_one(loom, admission, intake)
+    }
+
+    fn settle_one(&self, loom: &Loom, admission: EntryId, intake: &Intake) -> Result<(), Fault> {
         let ends = intake.ends()?;
         // Whatever one of them names is part of the cast.
         let mut parts: Vec<Vec<LogEnd>> = ends.chunks(ENDS_SETTLED_AT_ONCE).map(<[LogEnd]>::to_vec).collect();
@@ -88,6 +92,15 @@ impl Child {
         for ends in parts {
             let settled = Settled { child: self.entity, admission, ends, by: None, note: None };
             loom.settle(self.delegated, settled)?;
+        }
+        Ok(())
+    }
+
+    /// The same for admissions that this node gave before it was started again.
+    pub(super) fn settle_given(&self, loom: &Loom, intake: &Intake) -> Result<(), Fault> {
+        let open = loom.given()?.open_for(self.entity);
+        for admission in open {
+            self.settle_one(loom, admission, intake)?;
         }
         Ok(())
     }
@@ -165,6 +178,12 @@ impl Given {
                 }
             }
         }
+    }
+
+    /// The admissions for an entity that this node has not ended.
+    pub(super) fn open_for(&self, entity: EntityId) -> Vec<EntryId> {
+        let given = self.all.iter().filter(|(scope, id)| scope.entity == entity && !self.ended.contains(id));
+        given.map(|(_, id)| *id).collect()
     }
 
     /// The admission for the same that this node has not ended since.

@@ -2,29 +2,49 @@
 
 use std::sync::Arc;
 
-use cantrip_gates::{Exposure, GateError};
+use cantrip_gates::GateError;
 use futures_util::StreamExt;
 use serde_json::Value;
 
-use crate::domain::budget::Ledger;
+use crate::domain::budget::{Ledger, Quantity};
 use crate::domain::delegation::{ChildPlan, Work};
-use crate::domain::entity::{Input, Nature};
+use crate::domain::entity::{Input, KnownChild, Nature, OfChildren};
 use crate::domain::ids::{CallId, EntityId, EntryId};
-use crate::domain::loom::{Body, Minted, Payloads, Spent};
+use crate::domain::loom::{Body, Minted, Payloads, Reserve, Tree};
 use crate::domain::medium::SnapshotPolicy;
 use crate::domain::outcome::{Outcome, batch_answer};
 use crate::domain::place::CallPlace;
 use crate::ports::BoxFuture;
 
 use super::actor::{Actor, ActorParts, Opening};
+use super::ending::end_of;
 use super::fault::Fault;
 use super::hosting::ChildSlots;
 
 struct Child {
-    entity: EntityId,
-    minted: Minted,
-    delegated: EntryId,
+    named: NamedChild,
     plan: Box<ChildPlan>,
+}
+
+/// A child as the entry of its parent names it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NamedChild {
+    pub(super) entity: EntityId,
+    pub(super) minted: Minted,
+    pub(super) delegated: EntryId,
+    /// Whether that entry is from before a crash: it may have been cast already.
+    pub(super) is_known: bool,
+}
+
+/// What came of a child, and what is set aside for it if its end is unknown.
+pub(super) type ChildEnd = (Result<Outcome, GateError>, Option<Reserve>);
+
+/// What the record has of the children of a call that a crash cut off.
+#[derive(Debug)]
+struct KnownChildren {
+    tree: Tree,
+    /// Whether what came of them all is recorded, too.
+    has_returned: bool,
 }
 
 impl Actor {
@@ -34,33 +54,40 @@ impl Actor {
         call: CallId,
         requests: Vec<(Value, Result<Box<ChildPlan>, GateError>)>,
         batch: bool,
+        (known, has_returned): (Vec<KnownChild>, bool),
     ) -> Result<Input, Fault> {
+        let recorded = if known.is_empty() {
+            None
+        } else {
+            self.loom.sync().await?;
+            Some(KnownChildren { tree: self.loom.tree()?, has_returned })
+        };
         let at_once =
             usize::try_from(self.entity.nature().circle.wards().max_concurrent_children).unwrap_or(usize::MAX).max(1);
         let mut children = Vec::with_capacity(requests.len());
         for (index, (proposal, plan)) in requests.into_iter().enumerate() {
             children.push(match plan {
-                Ok(plan) => Ok(self.delegate(&call, index, &proposal, plan)?),
+                Ok(plan) => Ok(self.delegate(&call, index, &proposal, plan, &known)?),
                 Err(error) => Err(error),
             });
         }
-        let this = &*self;
+        let (this, recorded) = (&*self, recorded.as_ref());
         let shares = u64::try_from(children.len().min(at_once)).unwrap_or(u64::MAX);
         let runs = children.into_iter().map(|child| async move {
             match child {
-                Ok(child) => this.run_child(child, shares).await,
-                Err(error) => Ok(Err(error)),
+                Ok(child) => this.run_child(child, shares, recorded).await,
+                Err(error) => Ok((Err(error), None)),
             }
         });
-        let ended: Vec<Result<Result<Outcome, GateError>, Fault>> =
-            futures_util::stream::iter(runs).buffered(at_once).collect().await;
-        let (mut seen, mut spent, mut answers) =
-            (Exposure::default(), Spent::default(), Vec::with_capacity(ended.len()));
+        let ended: Vec<Result<ChildEnd, Fault>> = futures_util::stream::iter(runs).buffered(at_once).collect().await;
+        let (mut children, mut answers) = (OfChildren::default(), Vec::with_capacity(ended.len()));
         for child in ended {
-            answers.push(child?.and_then(|outcome| {
-                seen = seen.union(outcome.seen);
-                spent.usage += outcome.spent.usage;
-                spent.children_usage += outcome.spent.children_usage;
+            let (ended, reserve) = child?;
+            children.reserves.extend(reserve);
+            answers.push(ended.and_then(|outcome| {
+                children.seen = children.seen.union(outcome.seen);
+                children.spent.usage += outcome.spent.usage;
+                children.spent.children_usage += outcome.spent.children_usage;
                 outcome.for_parent()
             }));
         }
@@ -69,7 +96,7 @@ impl Actor {
         } else {
             answers.pop().unwrap_or_else(|| Err(GateError::Failed("no child was cast".to_owned())))
         };
-        Ok(Input::GateReturned { result, seen, spent })
+        Ok(Input::GateReturned { result, children })
     }
 
     fn delegate(
@@ -78,12 +105,20 @@ impl Actor {
         index: usize,
         proposal: &Value,
         plan: Box<ChildPlan>,
+        known: &[KnownChild],
     ) -> Result<Child, Fault> {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        if let Some(KnownChild { entity, minted: Some(minted), delegated, .. }) =
+            known.iter().find(|known| known.index == index)
+        {
+            let (entity, minted, delegated) = (*entity, *minted, *delegated);
+            return Ok(Child { named: NamedChild { entity, minted, delegated, is_known: true }, plan });
+        }
         let (entity, minted) = self.host.entity_id();
         let mut payloads = Payloads::default();
         let body = Body::Delegated {
             call: call.clone(),
-            index: u32::try_from(index).unwrap_or(u32::MAX),
+            index,
             child: entity,
             proposal: payloads.json(proposal),
             place: match &plan.work {
@@ -93,29 +128,47 @@ impl Actor {
             nonce: Some(minted.nonce),
         };
         let delegated = self.record(body, payloads.into_blobs())?;
-        Ok(Child { entity, minted, delegated, plan })
+        Ok(Child { named: NamedChild { entity, minted, delegated, is_known: false }, plan })
     }
 
     /// Boxed, because a child may have children.
-    fn run_child(&self, child: Child, shares: u64) -> BoxFuture<'_, Result<Result<Outcome, GateError>, Fault>> {
-        let Child { entity, minted, delegated, plan } = child;
+    fn run_child<'a>(
+        &'a self,
+        child: Child,
+        shares: u64,
+        recorded: Option<&'a KnownChildren>,
+    ) -> BoxFuture<'a, Result<ChildEnd, Fault>> {
+        let Child { named, plan } = child;
         let ChildPlan { intent, identity, work } = *plan;
+        let recorded = recorded.filter(|_| named.is_known);
+        if let Some(recorded) = recorded
+            && let Some(ended) = self.ended(recorded, named.entity).transpose()
+        {
+            return Box::pin(async move {
+                if matches!(work, Work::There(_)) {
+                    self.settle_known(named)?;
+                }
+                ended.map(|outcome| (Ok(outcome), None))
+            });
+        }
         let (circle, model) = match work {
             Work::Here { circle, model } => (circle, model),
             Work::There(there) => {
-                return Box::pin(self.run_there((entity, minted, delegated), (intent, identity), *there, shares));
+                // Its end was awaited, and nobody knows of one.
+                let is_lost = recorded.is_some_and(|recorded| recorded.has_returned);
+                return Box::pin(self.run_there(named, (intent, identity), *there, (shares, is_lost)));
             }
         };
         let slot = match self.children.as_ref().map(ChildSlots::take).transpose() {
             Ok(slot) => slot,
-            Err(error) => return Box::pin(std::future::ready(Ok(Err(error)))),
+            Err(error) => return Box::pin(std::future::ready(Ok((Err(error), None)))),
         };
         let parent = self.entity.nature();
         let depth = parent.depth.saturating_add(1);
         let llm = self.cantrip.model_for_child(model.as_deref(), depth).unwrap_or_else(|| Arc::clone(&self.llm));
         let ledger = Ledger::new(circle.wards(), Some(Arc::clone(&parent.ledger)));
         let nature = Nature {
-            id: entity,
+            id: named.entity,
             depth,
             identity,
             circle: Arc::from(circle),
@@ -128,7 +181,7 @@ impl Actor {
             ledger,
             guest: None,
         };
-        let mut actor = Self::new(ActorParts {
+        let parts = ActorParts {
             host: Arc::clone(&self.host),
             cantrip: self.cantrip.clone(),
             llm,
@@ -137,23 +190,40 @@ impl Actor {
             observer: self.observer.clone(),
             nature,
             seen: self.entity.seen(),
-            follows: Some(delegated),
+            follows: Some(named.delegated),
             deadline_us: self.deadline_us,
             snapshots: SnapshotPolicy::Never,
             trace: self.trace.clone(),
             children: self.children.clone(),
             origins: self.origins.clone(),
-        });
-        let (trace, minted) = (self.trace.clone(), Some(minted));
+        };
+        let (trace, minted) = (self.trace.clone(), Some(named.minted));
         let opening = Opening { spawned_by: Some(parent.id), trace, minted, ..Opening::default() };
         Box::pin(async move {
             let _slot = slot;
+            let begun = recorded.and_then(|recorded| recorded.tree.restore(named.entity, None).ok());
+            if let Some(restored) = begun {
+                let mut actor = Self::continuing(parts, restored, true)?;
+                actor.is_prepaid = true;
+                return actor.episode(Input::Continue).await.map(|outcome| (Ok(outcome), None));
+            }
+            let mut actor = Self::new(parts);
             match actor.open(&intent, opening, Vec::new()) {
                 // What was proposed is too large: that is for whoever proposed it.
-                Err(Fault::Opening(error)) => return Ok(Err(GateError::Invalid(error.to_string()))),
+                Err(Fault::Opening(error)) => return Ok((Err(GateError::Invalid(error.to_string())), None)),
                 opened => opened?,
             }
-            actor.episode(Input::Intent { text: intent, recorded: true, cast: None }).await.map(Ok)
+            let input = Input::Intent { text: intent, recorded: true, cast: None };
+            actor.episode(input).await.map(|outcome| (Ok(outcome), None))
         })
+    }
+
+    /// How a child ended by the record, with what it and those below it have spent counted; nothing if it has no end there.
+    fn ended(&self, recorded: &KnownChildren, child: EntityId) -> Result<Option<Outcome>, Fault> {
+        let Some(end) = end_of(self.loom.store(), &recorded.tree, child)? else { return Ok(None) };
+        let ledger = &self.entity.nature().ledger;
+        ledger.charge_all_recorded(&end.spent);
+        ledger.charge_recorded(Quantity::Tokens, recorded.tree.reserved_tokens(child));
+        Ok(Some(end.outcome(child)))
     }
 }

@@ -154,6 +154,17 @@ impl Loom {
         body: Body,
         blobs: Vec<Blob>,
     ) -> Result<EntryId, Fault> {
+        self.append_at(self.0.clock.now_us(), (entity, parent), body, blobs)
+    }
+
+    /// The same at a moment that has been told to somebody already.
+    pub(super) fn append_at(
+        &self,
+        at_us: u64,
+        (entity, parent): (EntityId, Option<EntryId>),
+        body: Body,
+        blobs: Vec<Blob>,
+    ) -> Result<EntryId, Fault> {
         let shared = &*self.0;
         // Held over the hand-over, so that the store sees the entries in the order of their sequence.
         let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,7 +188,7 @@ impl Loom {
             parent = self.take_over(&mut log, entity, parent)?;
         }
         let relies = self.relies(&mut log, Some(entity), &body)?;
-        self.write(&mut log, (relies, None), (Some(entity), parent), body, blobs)
+        self.write_at(at_us, &mut log, (relies, None), (Some(entity), parent), body, blobs)
     }
 
     /// Appends an entry whose writer has found out by which admission it may say it. It is durable after the next [`Loom::sync`].
@@ -388,10 +399,22 @@ impl Loom {
         body: Body,
         blobs: Vec<Blob>,
     ) -> Result<EntryId, Fault> {
+        self.write_at(self.0.clock.now_us(), log, (relies, was), (entity, parent), body, blobs)
+    }
+
+    fn write_at(
+        &self,
+        at_us: u64,
+        log: &mut Log,
+        (relies, was): (Option<EntryId>, Option<EntryId>),
+        (entity, parent): (Option<EntityId>, Option<EntryId>),
+        body: Body,
+        blobs: Vec<Blob>,
+    ) -> Result<EntryId, Fault> {
         let shared = &*self.0;
         let body = body.fit();
         let place = (log.writer, log.sequence.saturating_add(1));
-        let entry = Entry { relies, was, ..Entry::new(shared.id, place, shared.clock.now_us(), entity, parent, body) };
+        let entry = Entry { relies, was, ..Entry::new(shared.id, place, at_us, entity, parent, body) };
         entry.check_minted()?;
         let sealed = Sealed::new(entry, blobs)?;
         if changes_members(&sealed) {

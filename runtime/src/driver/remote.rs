@@ -12,20 +12,17 @@ use cantrip_gates::{ArgumentCheck, CallContext, Gate, GateError, OUTPUT_BYTES_MA
 use serde_json::Value;
 
 use crate::domain::budget::{Ledger, Quantity};
-use crate::domain::cantrip::Identity;
 use crate::domain::circle::RuntimeGate;
-use crate::domain::delegation::{There, ThereModel};
 use crate::domain::end::EndReason;
 use crate::domain::event::Event;
-use crate::domain::ids::{CastId, EntityId, EntryId, LoomId, NodeAddress};
-use crate::domain::loom::{CastHead, Minted, Sealed};
+use crate::domain::ids::{CastId, EntityId, LoomId};
+use crate::domain::loom::{CastHead, Minted, Reserve, Sealed};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::{Failure, Outcome};
-use crate::domain::remote::{ByHost, CantripOrder, ModelOrder, Order, Place as NodePlace};
+use crate::domain::remote::{ByHost, CantripOrder, ModelOrder, Order};
 use crate::domain::short;
 use crate::ports::{BoxFuture, Home, HomeError, Llm, Observer, PeerError, Peers, Pieces, RemoteEnd, Signal};
 
-use super::actor::Actor;
 use super::admitting::{Child, HostAdmission};
 use super::control::Control;
 use super::fault::Fault;
@@ -39,14 +36,14 @@ const SHARED: [Quantity; 4] = [Quantity::Tokens, Quantity::GateCalls, Quantity::
 
 /// What is set aside of a budget for an episode elsewhere.
 #[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     ledger: Arc<Ledger>,
     reserved: [Option<u64>; SHARED.len()],
 }
 
 impl Share {
     /// Sets aside what is left, at most what the wards let through, divided among so many. The wards become what was set aside.
-    fn reserve(ledger: &Arc<Ledger>, wards: &mut Wards, shares: u64) -> Self {
+    pub(super) fn reserve(ledger: &Arc<Ledger>, wards: &mut Wards, shares: u64) -> Self {
         let mut reserved = [None; SHARED.len()];
         for (quantity, kept) in SHARED.into_iter().zip(&mut reserved) {
             let ward = match quantity {
@@ -61,8 +58,14 @@ impl Share {
         Self { ledger: Arc::clone(ledger), reserved }
     }
 
+    /// What stays set aside for a child of whose end nobody knows.
+    pub(super) fn reserve_of(&self, child: EntityId) -> Reserve {
+        let [tokens, gate_calls, children, _] = self.reserved;
+        Reserve { child, tokens: tokens.unwrap_or(0), gate_calls, children }
+    }
+
     /// Gives back what was not spent. Nothing is given back of what nobody accounts for.
-    fn settle(&self, spent: Option<&RemoteEnd>) {
+    pub(super) fn settle(&self, spent: Option<&RemoteEnd>) {
         let Some(end) = spent else { return };
         let tokens = end.spent.usage.total().saturating_add(end.spent.children_usage.total());
         let used = [tokens, end.spent.gate_calls, end.spent.children, end.spent.fuel];
@@ -77,19 +80,19 @@ impl Share {
 
 /// What an episode elsewhere can use of this node.
 pub(super) struct NearSide {
-    place: Place,
+    pub(super) place: Place,
     /// Whose child it is, where it is one.
-    parent: Option<EntityId>,
-    depth: u32,
-    observer: Option<Arc<dyn Observer>>,
-    control: Control,
-    gates: BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)>,
-    llm: Option<Arc<dyn Llm>>,
-    guest: Option<(String, Vec<u8>)>,
-    wards: Wards,
-    deadline: Option<Instant>,
-    gate_calls: AtomicU64,
-    tokens: AtomicU64,
+    pub(super) parent: Option<EntityId>,
+    pub(super) depth: u32,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) control: Control,
+    pub(super) gates: BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)>,
+    pub(super) llm: Option<Arc<dyn Llm>>,
+    pub(super) guest: Option<(String, Vec<u8>)>,
+    pub(super) wards: Wards,
+    pub(super) deadline: Option<Instant>,
+    pub(super) gate_calls: AtomicU64,
+    pub(super) tokens: AtomicU64,
 }
 
 impl NearSide {
@@ -225,125 +228,7 @@ impl RemoteEnd {
     }
 }
 
-/// Finds the node of a place: the only one named, or the one that has least to do.
-async fn locate(
-    peers: &dyn Peers,
-    place: &NodePlace,
-    known: &[NodeAddress],
-    order: &Order,
-) -> Result<NodeAddress, PeerError> {
-    match place {
-        NodePlace::OneOf(nodes) => match nodes.as_slice() {
-            [one] => Ok(one.clone()),
-            several => peers.choose(several, order).await,
-        },
-        NodePlace::Any => peers.choose(known, order).await,
-    }
-}
-
-impl Actor {
-    /// Has a child run elsewhere. A host that cannot be had is an ordinary failure of the call.
-    pub(super) async fn run_there(
-        &self,
-        (entity, minted, delegated): (EntityId, Minted, EntryId),
-        (intent, identity): (String, Identity),
-        there: There,
-        shares: u64,
-    ) -> Result<Result<Outcome, GateError>, Fault> {
-        let Some(peers) = self.host.peers.clone() else {
-            return Ok(Err(GateError::NotFound("this runtime has no peers".to_owned())));
-        };
-        let parent = self.entity.nature();
-        let depth = parent.depth.saturating_add(1);
-        let There { place, medium, guest, gates, mut wards, model } = there;
-        let share = Share::reserve(&parent.ledger, &mut wards, shares);
-        let llm = match &model {
-            ThereModel::AtHost(_) => None,
-            ThereModel::AtCaller(name) => {
-                let named = self.cantrip.model_for_child(name.as_deref(), depth);
-                Some(named.unwrap_or_else(|| Arc::clone(&self.llm)))
-            }
-        };
-        let model = match (&llm, model) {
-            (Some(llm), _) => at_caller(&**llm),
-            (None, ThereModel::AtHost(name)) => ModelOrder::AtHost(name),
-            (None, ThereModel::AtCaller(_)) => ModelOrder::AtHost(None),
-        };
-        let equipped = self.cantrip.equipped();
-        let near_gates = gates.iter().filter(|gate| gate.at_caller.is_some());
-        let near_gates = near_gates.filter_map(|gate| equipped.get(&gate.name).map(Arc::clone));
-        let deadline = self.time_left();
-        let near = NearSide {
-            place: Place::known(self.loom.clone(), Intake::of_new(self.loom.clone(), (entity, Some(delegated)))),
-            parent: Some(parent.id),
-            depth,
-            observer: self.observer.clone(),
-            control: self.control.child(),
-            gates: checked(near_gates),
-            llm,
-            guest: None,
-            wards: wards.clone(),
-            deadline: deadline.and_then(|left| Instant::now().checked_add(left)),
-            gate_calls: AtomicU64::new(0),
-            tokens: AtomicU64::new(0),
-        };
-        let order = Order {
-            // Of the name that is on record here already: whoever takes this entity up again means the same cast.
-            cast: CastId::of_child(&entity),
-            loom: self.loom.id(),
-            entity,
-            minted: Some(minted),
-            by_host: ByHost::Nothing,
-            parent: Some(delegated),
-            spawned_by: Some(parent.id),
-            depth,
-            cantrip: CantripOrder { identity, medium, guest, gates, wards, folding: parent.folding.clone(), model },
-            intent,
-            trace: self.trace.clone(),
-            deadline,
-            lease: None,
-            again: false,
-            keep: false,
-            fork: None,
-            seen: self.entity.seen(),
-            credentials: Arc::default(),
-            origins: self.origins.clone(),
-        };
-        let child = Child { entity, minted, delegated: Some((parent.id, delegated)), may_be_known: false };
-        let mut admission = None;
-        let ended = match locate(&*peers, &place, &parent.nodes, &order).await {
-            Ok(node) => {
-                let to = (&*peers, node.name().as_str());
-                match child.cast(&self.loom, to, order, &mut admission, &near).await {
-                    // Nothing ran.
-                    Err(fault @ Fault::Unproved { .. }) => {
-                        share.settle(Some(&nothing()));
-                        return Ok(Err(GateError::Denied(fault.to_string())));
-                    }
-                    ended => ended?,
-                }
-            }
-            Err(error) => Err(error),
-        };
-        // However it ended, the parent is told now, and nothing that comes later of the cast is asked for.
-        if let Ok(place) = near.place.get() {
-            child.settle(&self.loom, &mut admission, &place.intake)?;
-        }
-        // A cast that never ran has spent nothing; of one that is lost nobody knows.
-        match &ended {
-            Ok(end) => share.settle(Some(end)),
-            Err(error) if !error.may_have_run() => share.settle(Some(&nothing())),
-            Err(_) => share.settle(None),
-        }
-        match ended {
-            Ok(end) => Ok(Ok(end.outcome(entity))),
-            Err(PeerError::Store(error)) => Err(Fault::Store(error)),
-            Err(error) => Ok(Err(error.for_entity())),
-        }
-    }
-}
-
-fn at_caller(llm: &dyn Llm) -> ModelOrder {
+pub(super) fn at_caller(llm: &dyn Llm) -> ModelOrder {
     ModelOrder::AtCaller {
         name: llm.name().to_owned(),
         context_tokens: llm.context_tokens(),
@@ -351,7 +236,7 @@ fn at_caller(llm: &dyn Llm) -> ModelOrder {
     }
 }
 
-fn checked(gates: impl Iterator<Item = Arc<dyn Gate>>) -> BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)> {
+pub(super) fn checked(gates: impl Iterator<Item = Arc<dyn Gate>>) -> BTreeMap<String, (ArgumentCheck, Arc<dyn Gate>)> {
     let with_check = |gate: Arc<dyn Gate>| {
         let check = ArgumentCheck::new(gate.spec()).ok()?;
         if RuntimeGate::named(gate.spec().name.as_str()).is_some() {
@@ -362,7 +247,7 @@ fn checked(gates: impl Iterator<Item = Arc<dyn Gate>>) -> BTreeMap<String, (Argu
     gates.filter_map(with_check).collect()
 }
 
-fn nothing() -> RemoteEnd {
+pub(super) fn nothing() -> RemoteEnd {
     RemoteEnd {
         how: crate::domain::loom::How::Truncated,
         reason: EndReason::Cancelled,
@@ -490,7 +375,7 @@ impl Runtime {
     }
 }
 
-fn unknown(node: &str, known: &[String]) -> PeerError {
+pub(super) fn unknown(node: &str, known: &[String]) -> PeerError {
     let known = if known.is_empty() { "no other".to_owned() } else { known.join(", ") };
     PeerError::Unknown { node: node.to_owned(), known, hint: String::new() }
 }

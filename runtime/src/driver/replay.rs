@@ -6,8 +6,8 @@ use std::time::Duration;
 use cantrip_gates::GateError;
 
 use crate::domain::limits::REPLAY_MS_MAX;
-use crate::domain::loom::{CutOff, Replay};
-use crate::domain::medium::{Evaluated, Evaluation, EvaluationOutcome, GateAnswer, StopFlag, StopReason};
+use crate::domain::loom::Replay;
+use crate::domain::medium::{Evaluation, GateAnswer, StopFlag};
 use crate::ports::{Medium, Yielded};
 
 /// Runs one evaluation again. What the code prints was observed before and is dropped.
@@ -40,37 +40,12 @@ pub(super) async fn run(medium: &mut dyn Medium, replay: Replay, fuel_max: Optio
     }
 }
 
-/// Runs a guest's turn that a crash cut off up to where its record ends, and says what it does next. `evaluation` has the
-/// recorded seed and clock, and the bounds of a first run.
-pub(super) async fn catch_up(medium: &mut dyn Medium, evaluation: Evaluation, cut_off: &CutOff) -> Yielded {
-    let mut clock_us = evaluation.clock_us;
-    let mut yielded = medium.evaluate(evaluation).await;
-    for run in cut_off.returned() {
-        let Yielded::Gate { gate, .. } = &yielded else { return yielded };
-        if *gate != run.gate {
-            return otherwise(&format!("it called {gate} where its record has {}", run.gate));
-        }
-        clock_us = clock_us.saturating_add(run.duration_us);
-        yielded = medium.resume(run.answer(), clock_us).await;
-    }
-    match (&yielded, cut_off.in_flight()) {
-        (Yielded::Gate { gate, .. }, Some(run)) if *gate != run.gate => {
-            otherwise(&format!("it called {gate} where its record has {}", run.gate))
-        }
-        _ => yielded,
-    }
-}
-
-fn otherwise(how: &str) -> Yielded {
-    let detail = format!("the guest does not do again what it did before the crash: {how}");
-    Yielded::Finished(Box::new(Evaluated::of(EvaluationOutcome::Lost { reason: StopReason::Trap, detail })))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::ids::CallId;
     use crate::domain::loom::EvaluationRecord;
+    use crate::domain::medium::{Evaluated, EvaluationOutcome, StopReason};
     use crate::ports::BoxFuture;
 
     /// Code that computes until its time is over.

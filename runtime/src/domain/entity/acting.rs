@@ -3,10 +3,11 @@
 use cantrip_gates::Exposure;
 use serde_json::Value;
 
+use super::rejoin::Recorded;
 use crate::domain::context::Shown;
 use crate::domain::end::EndReason;
 use crate::domain::ids::CallId;
-use crate::domain::loom::{Answer, EvaluationRecord, GateRun, Payloads};
+use crate::domain::loom::{Answer, EvaluationRecord, Payloads};
 use crate::domain::model::Utterance;
 
 /// A turn at work.
@@ -14,6 +15,11 @@ use crate::domain::model::Utterance;
 pub(super) struct Acting {
     pub(super) said: Utterance,
     pub(super) since_us: u64,
+    /// When the newest entry of the turn was recorded: where the clock of its code stands, so that a run that was cut off goes on as
+    /// it began.
+    pub(super) recorded_us: u64,
+    /// What is recorded of it already, where it is taken up again.
+    pub(super) recorded: Recorded,
     /// The place of the next call in the utterance.
     pub(super) next: usize,
     pub(super) answers: Vec<Shown>,
@@ -61,20 +67,6 @@ pub(super) struct Pending {
     pub(super) since_us: u64,
 }
 
-impl Pending {
-    /// A call that was let through before a crash.
-    pub(super) fn again(run: &GateRun, since_us: u64) -> Self {
-        Self {
-            call: run.call.clone(),
-            gate: run.gate.clone(),
-            is_done: false,
-            ephemeral: false,
-            exposure: Exposure::default(),
-            since_us,
-        }
-    }
-}
-
 /// Code that was let run.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -93,21 +85,29 @@ impl Running {
     }
 
     /// Notes that a gate has answered, and says where the clock of the code stands now.
-    pub(super) fn gate_answered(&mut self, now_us: u64, duration_us: u64) -> u64 {
+    pub(super) fn gate_answered(&mut self, recorded_us: u64, duration_us: u64) -> u64 {
         let clock_us = match &mut self.own_clock_us {
             Some(own) => {
                 *own = own.saturating_add(duration_us);
                 *own
             }
-            None => now_us,
+            None => recorded_us,
         };
         self.gate_clocks_us.push(clock_us);
         clock_us
     }
 
-    /// The call after which the code goes on.
-    pub(super) const fn asked_so_far(&mut self, asked: u64) {
-        self.asked = asked;
+    /// The record of code whose instance is lost: it left nothing behind.
+    pub(super) fn lost(self) -> EvaluationRecord {
+        EvaluationRecord {
+            call: self.call,
+            seed: 0,
+            clock_us: 0,
+            gate_clocks_us: self.gate_clocks_us,
+            stopped_at_poll: None,
+            lost: true,
+            fuel: None,
+        }
     }
 
     /// The id of the code's next gate call: the code's own, a dot, and a number.
@@ -118,10 +118,12 @@ impl Running {
 }
 
 impl Acting {
-    pub(super) const fn new(said: Utterance, since_us: u64) -> Self {
+    pub(super) fn new(said: Utterance, since_us: u64, recorded_us: u64) -> Self {
         Self {
             said,
             since_us,
+            recorded_us,
+            recorded: Recorded::default(),
             next: 0,
             answers: Vec::new(),
             waiting: Waiting::Nothing,
@@ -138,7 +140,7 @@ impl Acting {
 
     /// A turn whose one call is running already.
     pub(super) fn running(said: Utterance, since_us: u64, running: Running) -> Self {
-        Self { next: said.calls.len(), waiting: Waiting::Evaluation(running), ..Self::new(said, since_us) }
+        Self { next: said.calls.len(), waiting: Waiting::Evaluation(running), ..Self::new(said, since_us, since_us) }
     }
 
     pub(super) fn answer(&mut self, call: &CallId, content: String, is_error: bool, shown_instead: Option<String>) {

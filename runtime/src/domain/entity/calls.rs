@@ -6,8 +6,9 @@ use cantrip_gates::{GateError, Reach};
 use serde_json::{Value, json as object};
 
 use super::acting::{Acting, Broken, Pending, Running, Waiting};
+use super::rejoin::{RecordedCall, RecordedResult};
 use super::step::{Effect, Now, OutOfStep, StopCause};
-use super::{Effects, Entity, Phase};
+use super::{Effects, Entity, Phase, seed};
 use crate::domain::budget::Quantity;
 use crate::domain::circle::{MediumKind, RuntimeGate};
 use crate::domain::context::cut;
@@ -24,11 +25,35 @@ use crate::domain::model::{self, Message, Question, RawAnswer, Sampling, ToolCho
 use crate::domain::observe;
 use crate::domain::short;
 
+/// What a decision does with budgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spending {
+    /// It spends what the call takes.
+    Takes,
+    /// It only looks whether something is left.
+    Limits,
+    /// What the call takes was spent when it was recorded.
+    Recorded,
+}
+
 /// What becomes of a call that was let through.
 #[derive(Debug)]
-enum Admitted {
+pub(super) enum Admitted {
     Run(Effect),
     Ready(Value),
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// It runs.
+    Waits(Pending),
+    /// It need not run: there is a result.
+    Ready(Pending, Result<Value, GateError>),
+    /// It does not run.
+    Refused(GateError),
+    /// The record of this turn has something else in its place.
+    Otherwise(String),
 }
 
 impl Entity {
@@ -39,7 +64,8 @@ impl Entity {
                 return self.finish_turn(*acting, now, effects);
             };
             acting.next += 1;
-            if acting.done.is_some() || now.stop.is_some_and(|cause| cause != StopCause::Interrupted) {
+            let is_stopped = now.stop.is_some_and(|cause| cause != StopCause::Interrupted);
+            if acting.done.is_some() || (is_stopped && acting.recorded.is_used_up()) {
                 let why = if acting.done.is_some() { "done had been called" } else { "the episode was stopped" };
                 acting.answer(&call.id, format!("not run: {why}"), false, None);
                 continue;
@@ -53,8 +79,10 @@ impl Entity {
                         acting.answer(&call.id, format!("not run: {why}"), true, None);
                     }
                     Ok(source) => {
+                        let recorded = acting.recorded.answers_of(&call.id);
                         acting.waiting = Waiting::Evaluation(Running::new(call.id, None));
-                        effects.push(Effect::Evaluate { source, with: None });
+                        let seed = seed(&self.nature.id, self.turn, acting.next);
+                        effects.push(Effect::Evaluate { source, seed, clock_us: acting.recorded_us, recorded });
                         self.phase = Phase::Acting(acting);
                         return;
                     }
@@ -66,12 +94,17 @@ impl Entity {
                 GateError::Invalid(format!("{}: the arguments are not JSON: {}", call.gate, cut(&text, 200)))
             });
             match self.admit(&mut acting, call.id.clone(), call.gate, arguments, now, effects) {
-                Ok((pending, _)) => {
+                Admission::Waits(pending) => {
                     acting.waiting = Waiting::Gate(pending);
                     self.phase = Phase::Acting(acting);
                     return;
                 }
-                Err(error) => acting.answer(&call.id, error.message().to_owned(), true, None),
+                Admission::Ready(pending, result) => {
+                    let (result, _) = self.returned(&mut acting, &pending, result, now, effects);
+                    answer(&mut acting, &pending, result);
+                }
+                Admission::Refused(error) => acting.answer(&call.id, error.message().to_owned(), true, None),
+                Admission::Otherwise(detail) => return self.diverged(*acting, &detail, now, effects),
             }
         }
     }
@@ -96,14 +129,14 @@ impl Entity {
                 let why = format!("the guest was ended: it made {TURN_GATE_CALLS_MAX} gate calls in one turn");
                 acting.broken = Some(Broken { reason: EndReason::GuestFailed, why, failed: true });
             }
-            effects.push(Effect::Resume { answer: GateAnswer::Stop, clock_us: now.us });
+            effects.push(Effect::Resume { answer: GateAnswer::Stop, clock_us: acting.recorded_us });
             self.phase = Phase::Acting(acting);
             return Ok(());
         }
         let gate = short::name(gate);
         if acting.refusals > refusals_max {
             acting.refusals += 1;
-            let clock_us = running.gate_answered(now.us, 0);
+            let clock_us = running.gate_answered(acting.recorded_us, 0);
             let answer = if self.nature.guest.is_some() { GateAnswer::Stop } else { GateAnswer::nothing_more() };
             if self.nature.guest.is_some() && acting.broken.is_none() {
                 let why = format!("the guest was ended: {refusals_max} of its calls were refused, and it went on");
@@ -126,18 +159,25 @@ impl Entity {
             (Some(held), CallArguments::Positional(values)) => held.named(values),
         };
         match self.admit(&mut acting, call, gate, arguments, now, effects) {
-            Ok((pending, ready)) => {
+            Admission::Waits(pending) => {
                 if let Waiting::Evaluation(running) = &mut acting.waiting {
                     running.gate = Some(pending);
                 }
-                if let Some(value) = ready {
-                    return self.gate_returned(acting, Ok(value), now, effects);
-                }
             }
-            Err(error) => {
-                let mut clock_us = now.us;
+            Admission::Ready(pending, result) => {
                 if let Waiting::Evaluation(running) = &mut acting.waiting {
-                    clock_us = running.gate_answered(now.us, 0);
+                    running.gate = Some(pending);
+                }
+                return self.gate_returned(acting, result, now, effects);
+            }
+            Admission::Otherwise(detail) => {
+                self.diverged(*acting, &detail, now, effects);
+                return Ok(());
+            }
+            Admission::Refused(error) => {
+                let mut clock_us = acting.recorded_us;
+                if let Waiting::Evaluation(running) = &mut acting.waiting {
+                    clock_us = running.gate_answered(acting.recorded_us, 0);
                 }
                 let is_recorded = acting.refusals <= refusals_max;
                 let answer = if is_recorded { GateAnswer::Returned(Err(error)) } else { GateAnswer::nothing_more() };
@@ -164,17 +204,24 @@ impl Entity {
         arguments: Result<Value, GateError>,
         now: &Now,
         effects: &mut Effects,
-    ) -> Result<(Pending, Option<Value>), GateError> {
+    ) -> Admission {
+        if let Some(recorded) = acting.recorded.call(&call, &gate) {
+            return self.again((call, gate, arguments), recorded, acting, (now, effects));
+        }
         let shown = arguments.as_ref().map_or(Value::Null, Clone::clone);
-        let decision = arguments.and_then(|arguments| self.decide(&call, &gate, arguments)).map_err(short::error);
+        let decision =
+            arguments.and_then(|arguments| self.decide(&call, &gate, arguments, Spending::Takes)).map_err(short::error);
         let held = self.nature.circle.gate(&gate);
         let reach = held.map_or(Reach::Read, |held| held.spec.reach);
         let place = held.map(|held| held.place.clone()).unwrap_or_default();
         if decision.is_err() {
             acting.refusals += 1;
             if acting.refusals > self.refusals_max() {
-                return decision.map(|(pending, _)| (pending, None));
+                return decision.map_or_else(Admission::Refused, |(pending, _)| Admission::Waits(pending));
             }
+        }
+        if let Some(detail) = acting.recorded.otherwise(&gate) {
+            return Admission::Otherwise(detail);
         }
         let mut payloads = Payloads::default();
         let body = Body::GateCalled {
@@ -184,15 +231,17 @@ impl Entity {
             reach,
             place,
             asks: None,
+            refused: decision.is_err(),
         };
         effects.push(Effect::Record { body, blobs: payloads.into_blobs() });
+        acting.recorded_us = now.us;
         effects.push(Effect::Tell(EventKind::GateCalled { gate: gate.clone(), arguments: shown }));
         match decision {
             Ok((mut pending, admitted)) => {
                 pending.since_us = now.us;
                 let effect = match admitted {
                     Admitted::Run(effect) => effect,
-                    Admitted::Ready(value) => return Ok((pending, Some(value))),
+                    Admitted::Ready(value) => return Admission::Ready(pending, Ok(value)),
                 };
                 // What may change the world is durable before it runs, so that a crash can tell "not run" from "maybe run".
                 // A child's own entries tell that of a delegation.
@@ -200,7 +249,7 @@ impl Entity {
                     effects.push(Effect::Sync);
                 }
                 effects.push(effect);
-                Ok((pending, None))
+                Admission::Waits(pending)
             }
             Err(error) => {
                 effects.push(Effect::Record {
@@ -219,12 +268,74 @@ impl Entity {
                     preview: error.message().to_owned(),
                     duration_us: 0,
                 }));
-                Err(error)
+                Admission::Refused(error)
             }
         }
     }
 
-    fn decide(&self, call: &CallId, gate: &str, arguments: Value) -> Result<(Pending, Admitted), GateError> {
+    /// A call that is recorded: it is counted as it was, and what it returned is in the record, or has to be found out.
+    fn again(
+        &mut self,
+        (call, gate, arguments): (CallId, String, Result<Value, GateError>),
+        recorded: RecordedCall,
+        acting: &mut Acting,
+        (now, effects): (&Now, &mut Effects),
+    ) -> Admission {
+        acting.recorded_us = recorded.at_us;
+        let known = acting.recorded.children(&call);
+        let held = self.nature.circle.gate(&gate);
+        let mut pending = Pending {
+            call: call.clone(),
+            gate: gate.clone(),
+            is_done: held.is_some_and(|held| held.runtime == Some(RuntimeGate::Done)),
+            ephemeral: held.is_some_and(|held| held.spec.ephemeral),
+            exposure: held.map(|held| held.spec.exposure).unwrap_or_default(),
+            since_us: now.us,
+        };
+        if recorded.was_refused {
+            acting.refusals += 1;
+            let decision = arguments.and_then(|arguments| self.decide(&call, &gate, arguments, Spending::Limits));
+            let why = || GateError::Denied(format!("{gate}: it was refused before the runtime was stopped"));
+            return Admission::Ready(pending, Err(decision.err().map_or_else(why, short::error)));
+        }
+        self.nature.ledger.charge_recorded(Quantity::GateCalls, 1);
+        let decision = arguments.and_then(|arguments| self.decide(&call, &gate, arguments, Spending::Recorded));
+        let effect = match decision.map_err(short::error) {
+            Ok((decided, Admitted::Ready(value))) => return Admission::Ready(decided, Ok(value)),
+            Ok((decided, Admitted::Run(effect))) => {
+                pending = Pending { since_us: now.us, ..decided };
+                effect
+            }
+            // It was let through when it was recorded, and would not be now.
+            Err(error) => {
+                let may_have_run = held.is_some_and(|held| held.spec.reach != Reach::Read) || !known.is_empty();
+                let unknown = self.in_flight(&gate, &recorded).filter(|_| may_have_run);
+                return Admission::Ready(pending, Err(unknown.unwrap_or(error)));
+            }
+        };
+        match effect {
+            Effect::Cast { call, children, batch, .. } => {
+                let count = u64::try_from(children.len()).unwrap_or(u64::MAX);
+                self.nature.ledger.charge_recorded(Quantity::Children, count);
+                effects.push(Effect::Cast { call, children, batch, known, has_returned: recorded.has_returned });
+            }
+            _ if recorded.has_returned => return Admission::Ready(pending, Ok(Value::Null)),
+            effect => match self.in_flight(&gate, &recorded) {
+                Some(unknown) => return Admission::Ready(pending, Err(unknown)),
+                None => effects.push(effect),
+            },
+        }
+        Admission::Waits(pending)
+    }
+
+    /// Decides about a call.
+    fn decide(
+        &self,
+        call: &CallId,
+        gate: &str,
+        arguments: Value,
+        spending: Spending,
+    ) -> Result<(Pending, Admitted), GateError> {
         let circle = &self.nature.circle;
         let held = circle.admit(gate, &arguments)?;
         let spec = &held.spec;
@@ -234,7 +345,13 @@ impl Entity {
             )));
         }
         let spend = |quantity, amount| {
-            self.nature.ledger.take(quantity, amount).map_err(|error| GateError::Exhausted(format!("{gate}: {error}")))
+            let ledger = &self.nature.ledger;
+            let spent = match spending {
+                Spending::Takes => ledger.take(quantity, amount),
+                Spending::Limits => ledger.take(quantity, amount).map(|()| ledger.refund(quantity, amount)),
+                Spending::Recorded => Ok(()),
+            };
+            spent.map_err(|error| GateError::Exhausted(format!("{gate}: {error}")))
         };
         spend(Quantity::GateCalls, 1)?;
         let pending = Pending {
@@ -251,7 +368,9 @@ impl Entity {
             }
             Some(RuntimeGate::ReadLoom) => return Ok((pending, Admitted::Run(Effect::ReadLoom { arguments }))),
             Some(RuntimeGate::LlmQuery) => {
-                if let Some(exhausted) = self.nature.ledger.exhausted(Quantity::Tokens) {
+                if let Some(exhausted) =
+                    self.nature.ledger.exhausted(Quantity::Tokens).filter(|_| spending != Spending::Recorded)
+                {
                     return Err(GateError::Exhausted(format!("{gate}: {exhausted}")));
                 }
                 return Ok((pending, Admitted::Run(Effect::Query(query(&arguments)))));
@@ -277,7 +396,10 @@ impl Entity {
             return Err(error.clone());
         }
         spend(Quantity::Children, u64::try_from(children.len()).unwrap_or(u64::MAX))?;
-        Ok((pending, Admitted::Run(Effect::Cast { call: call.clone(), children, batch })))
+        Ok((
+            pending,
+            Admitted::Run(Effect::Cast { call: call.clone(), children, batch, known: Vec::new(), has_returned: false }),
+        ))
     }
 
     fn plan(&self, proposal: &Proposal) -> Result<ChildPlan, GateError> {
@@ -301,7 +423,59 @@ impl Entity {
         let Some(pending) = acting.take_pending() else {
             return Err(OutOfStep { input: "GateReturned", phase: "acting without a gate call" });
         };
-        let duration_us = now.us.saturating_sub(pending.since_us);
+        let (result, duration_us) = self.returned(&mut acting, &pending, result, now, effects);
+        if let Waiting::Evaluation(running) = &mut acting.waiting {
+            let clock_us = running.gate_answered(acting.recorded_us, duration_us);
+            let answer = if acting.done.is_some() { GateAnswer::Stop } else { GateAnswer::Returned(result) };
+            effects.push(Effect::Resume { answer, clock_us });
+            self.phase = Phase::Acting(acting);
+            return Ok(());
+        }
+        answer(&mut acting, &pending, result);
+        self.next_call(acting, now, effects);
+        Ok(())
+    }
+
+    /// Records what a call has returned, unless it is recorded: then that is what it has returned. Says it, and how long it took.
+    fn returned(
+        &mut self,
+        acting: &mut Acting,
+        pending: &Pending,
+        result: Result<Value, GateError>,
+        now: &Now,
+        effects: &mut Effects,
+    ) -> (Result<Value, GateError>, u64) {
+        let (result, duration_us) = match acting.recorded.result(&pending.call) {
+            Some(RecordedResult { at_us, result, duration_us }) => {
+                acting.recorded_us = at_us;
+                if let (true, Ok(answer)) = (pending.gate == LLM_QUERY, &result) {
+                    self.charge_recorded_query(answer);
+                }
+                (result, duration_us)
+            }
+            None => {
+                let duration_us = now.us.saturating_sub(pending.since_us);
+                acting.recorded_us = now.us;
+                let result = self.record_result(pending, result, duration_us, effects);
+                (result, duration_us)
+            }
+        };
+        if let Ok(value) = &result {
+            self.seen = self.seen.union(pending.exposure);
+            if pending.is_done {
+                acting.done = Some((EndReason::Done, value.clone()));
+            }
+        }
+        (result, duration_us)
+    }
+
+    fn record_result(
+        &self,
+        pending: &Pending,
+        result: Result<Value, GateError>,
+        duration_us: u64,
+        effects: &mut Effects,
+    ) -> Result<Value, GateError> {
         let result = result.map_err(short::error).and_then(|value| match json::check(&value) {
             Ok(()) => Ok(value),
             Err(error) => Err(GateError::Exhausted(format!("{}: its result was left out: {error}", pending.gate))),
@@ -331,49 +505,25 @@ impl Entity {
             preview,
             duration_us,
         }));
-        if !is_error {
-            self.seen = self.seen.union(pending.exposure);
-        }
-        if pending.is_done
-            && let Ok(value) = &result
-        {
-            acting.done = Some((EndReason::Done, value.clone()));
-        }
         // A guest's run may be as long as it likes, with no turn boundary in it: what it changed is known to be done as soon
         // as it is, so that a crash later on does not put it in doubt.
         let changes = self.nature.circle.gate(&pending.gate).is_some_and(|held| held.spec.reach != Reach::Read);
         if self.nature.guest.is_some() && changes {
             effects.push(Effect::Sync);
         }
-        if let Waiting::Evaluation(running) = &mut acting.waiting {
-            let clock_us = running.gate_answered(now.us, duration_us);
-            let answer = if acting.done.is_some() { GateAnswer::Stop } else { GateAnswer::Returned(result) };
-            effects.push(Effect::Resume { answer, clock_us });
-            self.phase = Phase::Acting(acting);
-            return Ok(());
-        }
-        let (content, is_error) = match result {
-            Ok(Value::String(text)) => (text, false),
-            Ok(value) => (value.to_string(), false),
-            Err(error) => (error.message().to_owned(), true),
-        };
-        let shown_instead = (pending.ephemeral && !is_error).then(|| {
-            format!("[ephemeral result of {}: {} bytes, not kept in the context]", pending.gate, content.len())
-        });
-        acting.answer(&pending.call, content, is_error, shown_instead);
-        self.next_call(acting, now, effects);
-        Ok(())
+        result
     }
 
     pub(super) fn evaluated(
         &mut self,
-        mut acting: Box<Acting>,
+        acting: Box<Acting>,
         evaluated: &Evaluated,
         seed: u64,
         clock_us: u64,
         now: &Now,
         effects: &mut Effects,
     ) -> Result<(), OutOfStep> {
+        let Some(mut acting) = self.ended_early(acting, now, effects) else { return Ok(()) };
         let Waiting::Evaluation(running) = std::mem::replace(&mut acting.waiting, Waiting::Nothing) else {
             return Err(OutOfStep { input: "Evaluated", phase: "acting without an evaluation" });
         };
@@ -403,7 +553,7 @@ impl Entity {
             gate_clocks_us: running.gate_clocks_us,
             stopped_at_poll: evaluated.stopped_at_poll,
             lost: matches!(evaluated.outcome, EvaluationOutcome::Lost { .. }),
-            fuel: None,
+            fuel: Some(evaluated.fuel).filter(|fuel| *fuel > 0),
         });
         acting.answer(&running.call, content, is_error, None);
         if let Some(guest) = &self.nature.guest {
@@ -416,7 +566,7 @@ impl Entity {
 
     /// What the end of a guest's call means for its episode. An answer that was given by `done` stands, whatever the guest
     /// did afterwards.
-    fn guest_returned(&self, acting: &mut Acting, shape: Shape, outcome: &EvaluationOutcome, now: &Now) {
+    pub(super) fn guest_returned(&self, acting: &mut Acting, shape: Shape, outcome: &EvaluationOutcome, now: &Now) {
         if acting.done.is_some() || acting.broken.is_some() {
             return;
         }
@@ -480,6 +630,18 @@ impl Entity {
         };
         self.gate_returned(acting, result, now, effects)
     }
+}
+
+/// Tells the model what its call has returned.
+fn answer(acting: &mut Acting, pending: &Pending, result: Result<Value, GateError>) {
+    let (content, is_error) = match result {
+        Ok(Value::String(text)) => (text, false),
+        Ok(value) => (value.to_string(), false),
+        Err(error) => (error.message().to_owned(), true),
+    };
+    let shown_instead = (pending.ephemeral && !is_error)
+        .then(|| format!("[ephemeral result of {}: {} bytes, not kept in the context]", pending.gate, content.len()));
+    acting.answer(&pending.call, content, is_error, shown_instead);
 }
 
 /// What a step of a guest says of itself where there is more to do.

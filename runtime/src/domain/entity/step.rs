@@ -13,8 +13,8 @@ use crate::domain::delegation::ChildPlan;
 use crate::domain::end::EndReason;
 use crate::domain::event::EventKind;
 use crate::domain::guest::Shape;
-use crate::domain::ids::{CallId, CastId, EntityId, NodeAddress};
-use crate::domain::loom::{Blob, Body, Spent};
+use crate::domain::ids::{CallId, CastId, EntityId, EntryId, NodeAddress, WriterKey};
+use crate::domain::loom::{Blob, Body, CutOff, Minted, Reserve, Spent};
 use crate::domain::medium::{CallArguments, Evaluated, GateAnswer};
 use crate::domain::model::{ModelError, Question, RawAnswer};
 use crate::domain::outcome::Outcome;
@@ -89,6 +89,19 @@ pub struct Now {
     pub us: u64,
     /// Whether somebody wants the episode stopped.
     pub stop: Option<StopCause>,
+    /// For how long processes have had the episode, in microseconds.
+    pub spent_us: u64,
+}
+
+/// What the children of a call have met and spent.
+#[derive(Debug, Clone, Default)]
+pub struct OfChildren {
+    /// What they have met.
+    pub seen: Exposure,
+    /// What they have spent.
+    pub spent: Spent,
+    /// What was set aside for those whose end is unknown.
+    pub reserves: Vec<Reserve>,
 }
 
 /// What happened.
@@ -105,6 +118,13 @@ pub enum Input {
     },
     /// Goes on with an episode that a crash cut off, without a new intent.
     Continue,
+    /// Takes a turn up again that a crash cut off.
+    Rejoin {
+        /// What is recorded of it.
+        cut_off: Box<CutOff>,
+        /// The keys of this node, former ones included.
+        own: Vec<WriterKey>,
+    },
     /// The model answered.
     Answered {
         /// The answer, unchecked.
@@ -127,10 +147,8 @@ pub enum Input {
     GateReturned {
         /// What came of it.
         result: Result<Value, GateError>,
-        /// What its children have met.
-        seen: Exposure,
-        /// What its children have spent.
-        spent: Spent,
+        /// What its children have met and spent.
+        children: OfChildren,
     },
     /// The code has run.
     Evaluated {
@@ -143,6 +161,19 @@ pub enum Input {
     },
 }
 
+/// A child that is recorded.
+#[derive(Debug, Clone)]
+pub struct KnownChild {
+    /// Its place in a batch.
+    pub index: u32,
+    /// The entity.
+    pub entity: EntityId,
+    /// What its id commits to.
+    pub minted: Option<Minted>,
+    /// The entry that says so.
+    pub delegated: EntryId,
+}
+
 /// What is to be done, in this order.
 #[derive(Debug)]
 pub enum Effect {
@@ -153,6 +184,8 @@ pub enum Effect {
         /// Its large texts.
         blobs: Vec<Blob>,
     },
+    /// Drop the instance of the medium: what it was is made anew from the record.
+    Lose,
     /// Go on when everything so far is durable.
     Sync,
     /// Tell observers.
@@ -181,13 +214,21 @@ pub enum Effect {
         children: Vec<(Value, Result<Box<ChildPlan>, GateError>)>,
         /// Whether the answer is a list.
         batch: bool,
+        /// Those of them that are recorded already.
+        known: Vec<KnownChild>,
+        /// Whether what came of them all is recorded, too: then nothing of them is done again.
+        has_returned: bool,
     },
     /// Run code; comes back as `GateAsked` or `Evaluated`.
     Evaluate {
         /// The code.
         source: String,
-        /// Seed and clock, where they are recorded already; else the driver draws them.
-        with: Option<(u64, u64)>,
+        /// Feeds its random numbers: always the same for the same call.
+        seed: u64,
+        /// Where its clock stands, in microseconds since 1970: at the entry before it.
+        clock_us: u64,
+        /// How many answers of gates come from the record.
+        recorded: u64,
     },
     /// Let the code go on; comes back as `GateAsked` or `Evaluated`.
     Resume {
@@ -206,6 +247,7 @@ impl Effect {
         match self {
             Self::Ask(_) | Self::Query(_) | Self::Call { .. } | Self::Cast { .. } => true,
             Self::Record { .. }
+            | Self::Lose
             | Self::Sync
             | Self::Tell(_)
             | Self::ReadLoom { .. }
@@ -225,11 +267,17 @@ pub struct OutOfStep {
 }
 
 impl Input {
+    /// A gate has returned that has no children and was not begun before.
+    pub fn returned(result: Result<Value, GateError>) -> Self {
+        Self::GateReturned { result, children: OfChildren::default() }
+    }
+
     /// Its name, for [`OutOfStep`].
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Intent { .. } => "Intent",
             Self::Continue => "Continue",
+            Self::Rejoin { .. } => "Rejoin",
             Self::Answered { .. } => "Answered",
             Self::Unanswered(_) => "Unanswered",
             Self::Abandoned => "Abandoned",

@@ -37,6 +37,9 @@ pub enum Body {
         /// That a person is asked first; nothing: it runs at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         asks: Option<Box<Asks>>,
+        /// Whether it is refused: nothing runs, whatever becomes of this node before it says why.
+        #[serde(default, skip_serializing_if = "is_false")]
+        refused: bool,
     },
     /// A gate has run, or was refused.
     GateReturned {

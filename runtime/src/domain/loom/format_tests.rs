@@ -132,6 +132,19 @@ impl Make {
                 gate_calls: make.maybe(Self::number),
                 children: make.maybe(Self::number),
             }),
+            // Of numbers of its own: what came later changes no other bytes.
+            spent: self.full.then(|| Self { state: 7, full: true }.spent()),
+        }
+    }
+
+    fn spent(&mut self) -> Spent {
+        Spent {
+            turns: self.number(),
+            gate_calls: self.number(),
+            children: self.number(),
+            usage: self.usage(),
+            children_usage: self.usage(),
+            fuel: self.number(),
         }
     }
 
@@ -309,6 +322,7 @@ impl Make {
                 let (rule, shown, timeout_ms) = (make.string(), make.maybe(Self::payload), make.maybe(Self::number));
                 Box::new(Asks { rule, shown, timeout_ms })
             }),
+            refused: self.full,
         });
         bodies.push(Body::Delegated {
             call: self.call(),
@@ -349,14 +363,7 @@ impl Make {
             reason: "max_turns".into(),
             result: self.maybe(Self::payload),
             summary: self.maybe(Self::payload),
-            spent: Spent {
-                turns: self.number(),
-                gate_calls: self.number(),
-                children: self.number(),
-                usage: self.usage(),
-                children_usage: self.usage(),
-                fuel: self.number(),
-            },
+            spent: self.spent(),
         };
         let mut bodies = vec![
             Body::Opened(Box::new(self.opened())),

@@ -40,7 +40,8 @@ pub use others::Others;
 pub use said::{Answer, CallRecord, Ended, EvaluationRecord, How, Observed, RecordedEvaluation, Returned, Said, Spent};
 pub use segment::{CheckedSegment, Segment, SegmentError, SignedHead};
 pub use text::{Blob, Payload, Payloads};
+pub(crate) use view::is_guest_call;
 pub use view::{
     Again, Aside, CutOff, EntityView, Foreign, ForeignOf, ForeignOrigin, GateRun, Later, Observation, Replay, Restored,
-    Tail, TextOf, Tree, Turn, ViewError, Why,
+    Tail, TextOf, Tree, Turn, TurnEntry, TurnPart, ViewError, Why,
 };

@@ -7,7 +7,7 @@ use cantrip_gates::{Exposure, Reach, Wards};
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::said::is_false;
+use super::said::{Spent, is_false};
 use super::text::{Payload, Payloads};
 use crate::domain::cantrip::{Folding, Identity, Summary};
 use crate::domain::ids::{BlobId, CastId, EntityId, EntryId, LoomId, NodeName, WriterKey};
@@ -248,6 +248,9 @@ pub struct Standing {
     /// What its questions cost, in billionths of the currency of the prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_nano: Option<u64>,
+    /// What it and its children have spent; what is set aside for those whose end is unknown counts as gate calls and children.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// What is set aside for children whose end is unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserves: Vec<Reserve>,

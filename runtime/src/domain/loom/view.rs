@@ -38,10 +38,12 @@ use self::lines::{Lines, Sum};
 use self::order::in_causal_order;
 use self::refusal::Unplaced;
 use self::spoken::{Spoken, utterance};
+pub use self::spoken::{TurnEntry, TurnPart};
 
 pub use foreign::{Foreign, ForeignOf, ForeignOrigin};
 pub use later::Later;
 pub use refusal::{Aside, ViewError, Why};
+pub(crate) use restore::is_guest_call;
 pub use restore::{Again, CutOff, Replay, Restored};
 
 /// Resolves a text that may be kept beside its entry.
@@ -146,8 +148,9 @@ pub struct EntityView {
     pub ended: Option<Ended>,
     /// Its newest entry: what the next one follows.
     pub head: EntryId,
-    /// Tokens of folding.
+    /// Tokens of folding: of all of it, and since the last observation.
     folding_usage: Usage,
+    folded_since: Usage,
     steps: Vec<Step>,
     /// Its newest turn.
     current: Option<usize>,
@@ -370,10 +373,14 @@ impl Tree {
         let current = view.current;
         match &entry.body {
             Body::Intent(intent) => {
+                if !intent.steer {
+                    view.ended = None;
+                }
                 view.steps.push(Step::Intent { text: text(&intent.text)?, steer: intent.steer });
             }
             Body::Folded { first, last, summary, usage } => {
                 view.folding_usage += *usage;
+                view.folded_since += *usage;
                 view.steps.push(Step::Folded { first: *first, last: *last, summary: text(summary)? });
             }
             Body::Ended(ended) => {
@@ -390,6 +397,9 @@ impl Tree {
                 view.ended = None;
                 view.steps.push(Step::Turn(next));
                 view.current = Some(next);
+                if let Some(before) = current.and_then(|turn| self.spoken.get_mut(turn)) {
+                    before.entries = Vec::new();
+                }
                 let said = (said.duration_us, utterance(said, &text)?);
                 self.spoken.push(Spoken::new((id, entity), position, entry.at_us, said.0, said.1));
                 self.turn_of_entry.insert(id, next);
@@ -398,6 +408,9 @@ impl Tree {
             Body::GateCalled { .. } | Body::GateReturned { .. } | Body::Delegated { .. } | Body::Observation(_) => {
                 let turn = current.and_then(|turn| self.spoken.get_mut(turn)).ok_or_else(orphan)?;
                 turn.add(id, position, entry, &text)?;
+                if matches!(entry.body, Body::Observation(_)) {
+                    view.folded_since = Usage::default();
+                }
             }
             Body::Unknown(unknown) => {
                 view.unknown.get_or_insert_with(|| (id, unknown.kind.clone()));
@@ -439,6 +452,7 @@ impl Tree {
             ended: None,
             head: id,
             folding_usage: Usage::default(),
+            folded_since: Usage::default(),
             steps: vec![Step::Intent { text: intent, steer: false }],
             current: None,
             unenforced: entry.others.of_field("wards").map(str::to_owned).collect(),

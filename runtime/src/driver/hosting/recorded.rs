@@ -1,15 +1,13 @@
 //! What the record says of an order: that is what keeps an episode from running twice across restarts.
 
 use cantrip_gates::GateError;
-use serde_json::Value;
 
 use crate::domain::caller::Caller;
 use crate::domain::ids::CastId;
-use crate::domain::json;
 use crate::domain::loom::{Body, Ended};
 use crate::domain::members::Reader;
 use crate::domain::remote::{Order, Refusal};
-use crate::driver::fault::Fault;
+use crate::driver::ending::end_of;
 use crate::ports::{RemoteEnd, StoreError};
 
 use super::{Casts, ours, refuse};
@@ -82,9 +80,10 @@ impl Casts {
         if *last == Some(order.cast) {
             return match ended {
                 None => Ok(Known::Entity { unfinished: true }),
-                Some(ended) => {
-                    let end = self.end_of(order, ended).map_err(|fault| Box::new(ours(&fault)))?;
-                    Ok(Known::Over(Box::new(end)))
+                Some(_) => {
+                    let tree = self.0.runtime.tree(order.loom).map_err(|fault| Box::new(ours(&fault)))?;
+                    let end = end_of(&**store, &tree, order.entity).map_err(|fault| Box::new(ours(&fault)))?;
+                    Ok(end.map_or(Known::Entity { unfinished: true }, |end| Known::Over(Box::new(end))))
                 }
             };
         }
@@ -97,28 +96,6 @@ impl Casts {
             return Err(Box::new(refuse("entity", GateError::Invalid(what))));
         }
         Ok(Known::Entity { unfinished: false })
-    }
-
-    fn end_of(&self, order: &Order, ended: &Ended) -> Result<RemoteEnd, Fault> {
-        let host = &self.0.runtime.host;
-        let result = match &ended.result {
-            None => None,
-            Some(payload) => {
-                let text = host.store.text(payload)?;
-                text.map(|text| json::parse(&text).unwrap_or(Value::String(text)))
-            }
-        };
-        let summary = ended.summary.as_ref().map(|summary| host.store.text(summary)).transpose()?.flatten();
-        let seen = self.0.runtime.tree(order.loom)?.restore(order.entity, None)?.seen;
-        Ok(RemoteEnd {
-            how: ended.how,
-            reason: ended.reason.clone(),
-            result,
-            summary: summary.clone(),
-            spent: ended.spent,
-            seen,
-            failure: summary.filter(|_| ended.reason.is_failure()),
-        })
     }
 
     /// A loom is written into by those who take part in it. A trace id is no such right: it is in logs, and on its way to others.

@@ -7,15 +7,17 @@ use std::collections::HashMap;
 use cantrip_gates::{Exposure, GateError};
 use serde_json::Value;
 
+use crate::domain::circle::DONE;
 use crate::domain::context::{History, Shown, Told, cut};
 use crate::domain::ids::{CallId, EntityId, EntryId};
 use crate::domain::limits::{ANSWER_CALLS_MAX, TURN_GATE_CALLS_MAX};
 use crate::domain::medium::GateAnswer;
-use crate::domain::model::{Call, Usage, Utterance};
+use crate::domain::model::{Call, Utterance};
 
-use super::super::said::EvaluationRecord;
+use super::super::opened::Reserve;
+use super::super::said::{EvaluationRecord, Spent};
 use super::spoken::Spoken;
-use super::{GateRun, Observation, Step, Tree, ViewError};
+use super::{EntityView, GateRun, Observation, Step, Tree, TurnEntry, TurnPart, ViewError};
 
 /// An evaluation that a replay runs again, with what its gates had returned.
 #[derive(Debug, Clone)]
@@ -37,15 +39,19 @@ pub struct Restored {
     pub turns: u64,
     /// The last entry of it: what a continuation follows; nothing where that is in another loom.
     pub head: Option<EntryId>,
-    /// Tokens that it cost.
-    pub usage: Usage,
+    /// What it and its children have spent.
+    pub spent: Spent,
+    /// What was set aside for children whose end is unknown.
+    pub reserves: Vec<Reserve>,
+    /// For how long processes have had its last episode, in microseconds.
+    pub spent_us: u64,
     /// What was met in it.
     pub seen: Exposure,
     /// The code that makes its medium what it was.
     pub replays: Vec<Replay>,
     /// The newest record of the medium's memory, and how many of the replays are in it.
     pub snapshot: Option<(EntryId, usize)>,
-    /// The turn that a crash cut off, closed: what is to be observed of it before anything else happens.
+    /// The turn that a crash cut off.
     pub cut_off: Option<CutOff>,
     /// What its last episode is about, steers left out.
     pub intent: String,
@@ -53,8 +59,6 @@ pub struct Restored {
     pub heard: Vec<String>,
     /// How many turns that episode has.
     pub episode_turns: u64,
-    /// How many gates it has called.
-    pub gate_calls: u64,
 }
 
 /// A turn as it can be run again and compared.
@@ -71,52 +75,22 @@ pub struct Again {
 /// A turn that was begun and never observed.
 #[derive(Debug, Clone)]
 pub struct CutOff {
+    /// When what was said was recorded, in microseconds since 1970.
+    pub at_us: u64,
     /// What was said.
     pub said: Utterance,
     /// What the entity is told of it: which gate calls ran, and which may have.
     pub answers: Vec<Shown>,
-    /// The gate calls that are recorded of it.
-    pub gates: Vec<GateRun>,
-}
-
-impl CutOff {
-    /// The guest's call, where a guest was at work: it can be taken up again.
-    pub fn guest_call(&self) -> Option<&Value> {
-        self.said.calls.first()?.arguments.as_ref().ok().filter(|arguments| is_guest_call(arguments))
-    }
-
-    /// Where the guest's clock stood at the start.
-    pub fn clock_us(&self) -> u64 {
-        self.guest_number("clock_us")
-    }
-
-    /// What the guest's random numbers came from.
-    pub fn seed(&self) -> u64 {
-        self.guest_number("seed")
-    }
-
-    fn guest_number(&self, key: &str) -> u64 {
-        self.guest_call().and_then(|arguments| arguments.get(key)).and_then(Value::as_u64).unwrap_or(0)
-    }
-
-    /// The calls whose results are recorded.
-    pub fn returned(&self) -> impl Iterator<Item = &GateRun> {
-        self.gates.iter().filter(|run| run.result.is_some())
-    }
-
-    /// The call that was running when the record ends.
-    pub fn in_flight(&self) -> Option<&GateRun> {
-        self.gates.last().filter(|run| run.result.is_none())
-    }
-
-    /// The answer, where `done` had been called.
-    pub fn done(&self) -> Option<Value> {
-        self.returned().find(|run| run.gate == crate::domain::circle::DONE).and_then(|run| run.result.clone()?.ok())
-    }
+    /// What is recorded of it behind that.
+    pub entries: Vec<TurnEntry>,
+    /// What is recorded of it that was spent, by its children too; for code that was stopped in it, without its fuel.
+    pub spent: Spent,
+    /// Whether it was observed, too: then only what follows from it is missing.
+    pub is_observed: bool,
 }
 
 /// Whether the arguments of a call are those of a guest's, which hold all that a second run needs.
-fn is_guest_call(arguments: &Value) -> bool {
+pub(crate) fn is_guest_call(arguments: &Value) -> bool {
     arguments.get("intent").is_some() && arguments.get("clock_us").is_some() && arguments.get("seed").is_some()
 }
 
@@ -193,7 +167,9 @@ impl Tree {
             history: History::default(),
             turns: 0,
             head: Some(if turns.is_some() { view.id } else { view.head }),
-            usage: view.folding_usage,
+            spent: Spent { usage: view.folding_usage, ..Spent::default() },
+            reserves: Vec::new(),
+            spent_us: 0,
             seen: self.recorded_at_opening(entity)?,
             replays: Vec::new(),
             snapshot: None,
@@ -201,8 +177,9 @@ impl Tree {
             intent: String::new(),
             heard: Vec::new(),
             episode_turns: 0,
-            gate_calls: 0,
         };
+        let mut standing = None;
+        let last = if turns.is_none() && view.ended.is_none() { self.cut_off_at(&steps) } else { None };
         for step in steps {
             match step {
                 Step::Intent { text, steer } => {
@@ -212,24 +189,27 @@ impl Tree {
                     } else {
                         restored.intent.clone_from(text);
                         restored.heard.clear();
-                        restored.episode_turns = 0;
+                        (restored.episode_turns, restored.spent_us) = (0, 0);
                     }
                 }
+                // It has what is done again.
+                Step::Snapshot(_) if restored.cut_off.is_some() => {}
                 Step::Snapshot(id) => restored.snapshot = Some((*id, restored.replays.len())),
                 Step::Folded { first, last, summary } => restored.history.fold(*first, *last, summary),
                 Step::Turn(turn) => {
                     let Some(spoken) = self.spoken.get(*turn) else { continue };
-                    let Some(seen) = &spoken.observation else {
-                        if turns.is_none() {
-                            restored.cut_off = Some(spoken.cut_off());
-                        }
+                    if last == Some(*turn) {
+                        restored.cut_off = Some(CutOff { spent: self.spent_in(spoken), ..spoken.cut_off() });
                         continue;
-                    };
+                    }
+                    let Some(seen) = &spoken.observation else { continue };
                     restored.turns += 1;
                     restored.episode_turns += 1;
                     restored.heard.clear();
-                    restored.gate_calls += u64::try_from(spoken.gates.len()).unwrap_or(u64::MAX);
-                    restored.usage += spoken.said.usage;
+                    restored.spent.gate_calls += u64::try_from(spoken.gates.len()).unwrap_or(u64::MAX);
+                    restored.spent.usage += spoken.said.usage;
+                    standing = spoken.standing.as_deref().filter(|_| spoken.entity == entity);
+                    restored.spent_us = standing.and_then(|standing| standing.spent_us).unwrap_or(restored.spent_us);
                     if turns.is_some() {
                         restored.head = Some(seen.id).filter(|_| spoken.from.is_none());
                     }
@@ -243,7 +223,71 @@ impl Tree {
                 }
             }
         }
+        // Of what a turn's own entries do not say, its observation has the sum.
+        if let Some(standing) = standing {
+            restored.spent = standing.spent.unwrap_or(restored.spent);
+            restored.reserves.clone_from(&standing.reserves);
+            if standing.spent.is_some() {
+                restored.spent.usage += view.folded_since;
+            }
+        }
         Ok(restored)
+    }
+
+    /// What is recorded of a turn that was spent, with what was spent by the children that were cast in it and by those below them.
+    fn spent_in(&self, spoken: &Spoken) -> Spent {
+        let mut spent = Spent { usage: spoken.said.usage, ..Spent::default() };
+        let mut turns = vec![spoken];
+        while let Some(turn) = turns.pop() {
+            crate::domain::steps::count(1 + turn.entries.len() as u64);
+            let called = |entry: &&TurnEntry| matches!(entry.part, TurnPart::Called { refused: false, .. });
+            spent.gate_calls += u64::try_from(turn.entries.iter().filter(called).count()).unwrap_or_default();
+            spent.children += u64::try_from(turn.children.len()).unwrap_or_default();
+            for child in &turn.children {
+                let Some(view) = self.entities.get(child) else { continue };
+                let again = match &view.ended {
+                    Some(_) => None,
+                    None => self.steps(*child).ok().and_then(|steps| self.cut_off_at(&steps)),
+                };
+                let turns_before = view.spoken().filter(|turn| Some(*turn) != again);
+                let before = turns_before.filter_map(|turn| self.spoken.get(turn)?.standing.as_ref()?.spent);
+                let of_child =
+                    view.ended.as_ref().map_or_else(|| before.last().unwrap_or_default(), |ended| ended.spent);
+                let open = again.and_then(|turn| self.spoken.get(turn));
+                let usage = open.map(|turn| turn.said.usage).unwrap_or_default();
+                spent.children_usage += of_child.usage + of_child.children_usage + view.folded_since + usage;
+                spent.gate_calls += of_child.gate_calls;
+                spent.children += of_child.children;
+                spent.fuel += of_child.fuel;
+                turns.extend(open);
+            }
+        }
+        spent
+    }
+
+    /// The turn that a thread was cut off in: its newest, if that was not observed or may have ended the episode.
+    fn cut_off_at(&self, steps: &[&Step]) -> Option<usize> {
+        let begins = |step: &&&Step| matches!(step, Step::Turn(_) | Step::Intent { steer: false, .. });
+        let Step::Turn(newest) = steps.iter().rev().find(begins)? else { return None };
+        let spoken = self.spoken.get(*newest)?;
+        (spoken.from.is_none() && (spoken.observation.is_none() || spoken.may_have_ended())).then_some(*newest)
+    }
+
+    /// What an entity and its children have met by the record, with what it had been told when it was opened.
+    ///
+    /// # Errors
+    /// No such entity.
+    pub fn seen(&self, entity: EntityId) -> Result<Exposure, ViewError> {
+        let steps = self.steps(entity)?.into_iter();
+        let turns = steps.filter_map(|step| if let Step::Turn(turn) = step { self.spoken.get(*turn) } else { None });
+        Ok(turns.fold(self.recorded_at_opening(entity)?, |seen, turn| seen.union(turn.exposure)))
+    }
+
+    /// How many tokens are set aside for children of an entity whose end is unknown.
+    pub fn reserved_tokens(&self, entity: EntityId) -> u64 {
+        let turns = self.entities.get(&entity).into_iter().flat_map(EntityView::spoken);
+        let last = turns.filter_map(|turn| self.spoken.get(turn)?.standing.as_ref()).last();
+        last.map_or(0, |standing| standing.reserves.iter().map(|reserve| reserve.tokens).sum())
     }
 
     /// A thread's turns as they can be run again, those that were never observed left out.
@@ -272,6 +316,14 @@ impl Tree {
 }
 
 impl Spoken {
+    /// Whether the episode may have ended with this turn: that its end is not recorded says only that the runtime was stopped between
+    /// the two.
+    fn may_have_ended(&self) -> bool {
+        let is_guest = |call: &Call| call.arguments.as_ref().is_ok_and(is_guest_call);
+        let is_done = |run: &GateRun| run.gate == DONE && matches!(run.result, Some(Ok(_)));
+        self.said.calls.is_empty() || self.said.calls.iter().any(is_guest) || self.gates.iter().any(is_done)
+    }
+
     /// Says of each call of a turn that was never observed what is known of it. Nothing of it is run again: what has
     /// returned is in the record, and what may have run is said to be unknown.
     fn cut_off(&self) -> CutOff {
@@ -309,7 +361,14 @@ impl Spoken {
                 shown_instead: None,
             });
         }
-        CutOff { said, answers, gates: self.gates.clone() }
+        CutOff {
+            at_us: self.at_us,
+            said,
+            answers,
+            entries: self.entries.clone(),
+            spent: Spent::default(),
+            is_observed: self.observation.is_some(),
+        }
     }
 
     fn replays(&self, seen: &Observation) -> Vec<Replay> {
@@ -343,7 +402,7 @@ impl GateRun {
     /// What the code that called it is told again in a replay.
     pub(crate) fn answer(&self) -> GateAnswer {
         match &self.result {
-            Some(Ok(_)) if self.gate == crate::domain::circle::DONE => GateAnswer::Stop,
+            Some(Ok(_)) if self.gate == DONE => GateAnswer::Stop,
             Some(result) => GateAnswer::Returned(result.clone()),
             None => GateAnswer::Returned(Err(GateError::Failed(format!(
                 "{}: the record ends before it returned",

@@ -7,15 +7,73 @@ use serde_json::Value;
 
 use crate::domain::context::Shown;
 use crate::domain::end::EndReason;
-use crate::domain::ids::{CallId, EntityId, EntryId, LoomId};
+use crate::domain::ids::{CallId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::json;
+use crate::domain::members::Nonce;
 use crate::domain::model::{Call, Utterance};
 
 use super::super::body::Body;
 use super::super::entry::Entry;
+use super::super::opened::Standing;
 use super::super::said::{CallRecord, How, Observed, Returned, Said};
 use super::super::text::Payload;
 use super::{GateRun, Observation, Turn, ViewError};
+
+/// What is recorded between the utterance of a turn and its observation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnEntry {
+    /// The entry.
+    pub id: EntryId,
+    /// When it was written, in microseconds since 1970.
+    pub at_us: u64,
+    /// Whose it is.
+    pub writer: WriterKey,
+    /// What it says.
+    pub part: TurnPart,
+}
+
+/// What an entry of a turn says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TurnPart {
+    /// A gate is about to run.
+    Called {
+        /// The call.
+        call: CallId,
+        /// The gate.
+        gate: String,
+        /// Whether it was refused.
+        refused: bool,
+    },
+    /// It has run, or was refused.
+    Returned {
+        /// The call.
+        call: CallId,
+        /// What came of it.
+        result: Result<Value, GateError>,
+        /// How long it took, in microseconds.
+        duration_us: u64,
+    },
+    /// A child is about to be opened.
+    Delegated {
+        /// The call that asked for it.
+        call: CallId,
+        /// Its place in a batch.
+        index: u32,
+        /// The entity.
+        child: EntityId,
+        /// What its id commits to.
+        nonce: Option<Nonce>,
+    },
+}
+
+impl TurnPart {
+    /// The call that it is about.
+    pub const fn call(&self) -> &CallId {
+        match self {
+            Self::Called { call, .. } | Self::Returned { call, .. } | Self::Delegated { call, .. } => call,
+        }
+    }
+}
 
 /// A turn with everything in it.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +94,10 @@ pub(super) struct Spoken {
     pub(super) exposure: Exposure,
     /// What its observation says had been met by then.
     pub(super) recorded: Exposure,
+    /// What its observation says had been spent by then, and for how long processes had had its episode.
+    pub(super) standing: Option<Box<Standing>>,
+    /// What is recorded of it until it is observed, in its order.
+    pub(super) entries: Vec<TurnEntry>,
     /// The loom that it is of, if that is another.
     pub(super) from: Option<LoomId>,
     /// The newest run of each call.
@@ -66,6 +128,8 @@ impl Spoken {
             ended: None,
             exposure: Exposure::default(),
             recorded: Exposure::default(),
+            standing: None,
+            entries: Vec::new(),
             from: None,
             newest: HashMap::new(),
             superseded: BTreeSet::new(),
@@ -93,8 +157,10 @@ impl Spoken {
         entry: &Entry,
         text: &dyn Fn(&Payload) -> Result<String, ViewError>,
     ) -> Result<(), ViewError> {
+        let mut note = |part| self.entries.push(TurnEntry { id, at_us: entry.at_us, writer: entry.writer, part });
         match &entry.body {
-            Body::GateCalled { call, gate, arguments, reach, .. } => {
+            Body::GateCalled { call, gate, arguments, reach, refused, .. } => {
+                note(TurnPart::Called { call: call.clone(), gate: gate.clone(), refused: *refused });
                 let place = self.gates.len();
                 self.gates.push(GateRun {
                     call: call.clone(),
@@ -117,19 +183,22 @@ impl Spoken {
                     Returned::Ok(payload) => Ok(value(text(payload)?)),
                     Returned::Error(error) => Err(with_partial(error.clone(), partial.as_ref().map(text).transpose()?)),
                 };
+                note(TurnPart::Returned { call: call.clone(), result: result.clone(), duration_us: *duration_us });
                 if let Some(run) = self.newest.get(call).and_then(|&place| self.gates.get_mut(place)) {
                     run.result = Some(result);
                     run.ephemeral = *ephemeral;
                     run.duration_us = *duration_us;
                 }
             }
-            Body::Delegated { child, .. } => {
+            Body::Delegated { call, index, child, nonce, .. } => {
+                note(TurnPart::Delegated { call: call.clone(), index: *index, child: *child, nonce: *nonce });
                 self.split.get_or_insert(self.gates.len());
                 self.children.push(*child);
             }
             Body::Observation(seen) => {
                 let standing = seen.standing.as_ref().and_then(|standing| standing.exposure);
                 self.recorded = self.recorded.union(standing.unwrap_or_default());
+                self.standing.clone_from(&seen.standing);
                 self.observation = Some(observation(id, position, entry.at_us, seen, text)?);
             }
             Body::Opened(_)

@@ -143,6 +143,7 @@ impl Log {
             reach: Reach::Read,
             place: CallPlace::Here,
             asks: None,
+            refused: false,
         };
         let called = self.add(entity, Some(parent), body)?;
         let result = Returned::Ok(inline("1"));
