@@ -22,8 +22,9 @@
 //!   write takes back what was adopted from it. A fence above the bound is not counted in an adopter's epoch either.
 //! - "Another writer" of a pin is another key; a pin keeps entries of the entity, never `admitted` and `expelled`; and it has to name
 //!   a head that its writer signed, else it holds only where somebody passed a forged end on.
-//! - A `settled` names the admission that it ends, and is by the member that gave it. It has to be as near to the founder as that one, else
-//!   two could end each other; who owns the parent by then plays no part. A further intent of the child needs another admission.
+//! - A `settled` names the admission that it ends, and is by the member that gave it, or by one that may adopt: whoever goes on with an
+//!   entity has its children, too. It has to be as near to the founder as that one, else two could end each other; who owns the parent by
+//!   then plays no part. A further intent of the child needs another admission.
 //! - The bytes of a cast are counted up to where two histories of a writer divide: behind that no two nodes need have the same.
 //! - Ties go by the name in the admission that an entry relies on, not by what else is known of its key.
 #![expect(

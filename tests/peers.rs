@@ -20,6 +20,8 @@ mod ids;
 #[path = "peers/members.rs"]
 mod members;
 mod peer_support;
+#[path = "peers/resumed.rs"]
+mod resumed;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -109,7 +109,7 @@ fn check(name: &str, told: &str) {
     settings.add_filter(r"(?m)^0[0-9a-hjkmnp-tv-z]{13} ", "[short id] ");
     settings.add_filter(r#""(nonce|by)": ?"[0-9a-f]{32,64}""#, r#""$1": "[bytes]""#);
     settings.add_filter(r#"("(?:at|first|last)_us": ?)\d{16}"#, "$1[time]");
-    settings.add_filter(r#"("duration_us": ?)\d+"#, "$1[time]");
+    settings.add_filter(r#"("(?:duration|spent)_us": ?)\d+"#, "$1[time]");
     settings.add_filter(r"\d+(\.\d)? (µs|ms)\b", "[time]");
     settings.add_filter(r" +\d+ (s|min) ago", " [age]");
     settings.add_filter(r"(/[^\s:`]+)+/(\.tmp\w+)/desk", "[folder]");

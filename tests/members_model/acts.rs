@@ -91,7 +91,7 @@ fn honest(world: &mut World, rules: Rules) {
             }
         }
         9 => readmit(world),
-        10 => settle(world),
+        10 => settle(world, rules),
         11 => thief(world),
         12 => founders_keys(world),
         13 => unlucky_caller(world),
@@ -199,11 +199,15 @@ fn readmit(world: &mut World) {
     }
 }
 
-/// What the founder settles: one of its casts, with the admission of the host.
-fn settling(world: &mut World) -> Option<(u16, u16, Node, Id)> {
-    let caller = world.key(FOUNDER);
-    let casts = world.casts.iter().filter(|(ent, child, by, host)| {
-        *by == FOUNDER
+/// What the founder settles: one of its casts or of another's, with the admission of the host.
+fn settling(world: &mut World) -> Option<(u16, u16, [Node; 2], Id)> {
+    let by = if world.random.one_in(3) { 1 + world.random.below(2) as Node } else { FOUNDER };
+    let caller = world.key(by);
+    if world.expelled.contains_key(&by) {
+        return None;
+    }
+    let casts = world.casts.iter().filter(|(ent, child, of, host)| {
+        *of == by
             && *host != FOUNDER
             && minter(*ent) == caller
             && !world.taken.contains(ent)
@@ -212,7 +216,8 @@ fn settling(world: &mut World) -> Option<(u16, u16, Node, Id)> {
     });
     let casts = casts.copied().collect::<Vec<_>>();
     let (ent, child, _, host) = world.random.pick(&casts)?;
-    if world.forked.contains(&caller) || world.forked.contains(&world.key(host)) || !world.stolen.is_empty() {
+    let is_forked = world.forked.contains(&caller) || world.forked.contains(&world.key(FOUNDER));
+    if is_forked || world.forked.contains(&world.key(host)) || !world.stolen.is_empty() {
         return None;
     }
     let of_cast = |entry: &crate::derive::Entry| {
@@ -221,12 +226,18 @@ fn settling(world: &mut World) -> Option<(u16, u16, Node, Id)> {
     let admission = world.all.entries.values().filter(|entry| of_cast(entry)).max_by_key(|entry| entry.place)?.id;
     // Its host is the one that was admitted, under the key that it has.
     let opened = world.all.entries.values().find(|entry| entry.relies == admission && entry.ent() == Some(child))?;
-    (opened.writer == world.key(host)).then_some((ent, child, host, admission))
+    (opened.writer == world.key(host)).then_some((ent, child, [by, host], admission))
 }
 
 /// A caller settles a cast: what its host writes afterwards is no part of it, and what it wrote before stays.
-fn settle(world: &mut World) {
-    let Some((ent, child, host, admission)) = settling(world) else { return };
+fn settle(world: &mut World, rules: Rules) {
+    let Some((ent, child, [by, host], admission)) = settling(world) else { return };
+    if by != FOUNDER {
+        // Whoever goes on with an entity has its children, too.
+        let Some(adopted) = world.adopt(world.key(FOUNDER), world.basis[0].0, ent, rules) else { return };
+        world.taken.insert(ent);
+        world.noted.honest.insert(adopted, FOUNDER);
+    }
     let writer = world.key(host);
     // What it delegated in time it may not have run by others afterwards.
     let handed = is_hostile(host).then(|| {

@@ -191,6 +191,7 @@ rules!(
     r7_2_settled_ends,
     r7_2_ends_what_it_names,
     r7_2_only_by_who_admitted,
+    r7_2_or_who_may_adopt,
     r7_2_ends_those_below,
     r7_2_bytes_are_bounded,
     r7_2_bound_for_each_writer,
@@ -485,9 +486,18 @@ impl<'a> Reader<'a> {
         let (Some(own), Some(of)) = (self.chain(settled.id), self.chain(admission.id)) else { return false };
         (*named == admission.id || !self.rules.r7_2_ends_what_it_names)
             && *scope == Some(*child)
-            && (self.same_member(settled.writer, admission.writer) || !self.rules.r7_2_only_by_who_admitted)
+            && (self.may_settle(settled.writer, &own, admission) || !self.rules.r7_2_only_by_who_admitted)
             && own.len() <= of.len()
             && self.is_live(settled, &own)
+    }
+
+    /// Whether a cast is over when this writer says so by this chain: it gave the admission, or it may go on with what is others'.
+    fn may_settle(&self, writer: Key, own: &[Id], admission: &Entry) -> bool {
+        let may_adopt = || {
+            let by = own.get(1).map(|id| self.get(*id).map(|by| &by.body));
+            by.is_none_or(|by| matches!(by, Some(Body::Admitted { rights, .. }) if rights & ADOPT != 0))
+        };
+        self.same_member(writer, admission.writer) || self.rules.r7_2_or_who_may_adopt && may_adopt()
     }
 
     /// Whether a link of a chain is behind as many bytes as an admission allows its writer.
@@ -532,7 +542,9 @@ impl<'a> Reader<'a> {
                         .get(*admission)
                         .filter(|hosts| matches!(hosts.body, Body::Admitted { scope, .. } if scope == Some(*child)));
                     self.is_another(by.writer, entry.writer)
-                        && hosts.is_some_and(|hosts| self.same_member(hosts.writer, by.writer))
+                        && hosts.is_some_and(|hosts| {
+                            self.chain(by.id).is_some_and(|own| self.may_settle(by.writer, &own, hosts))
+                        })
                         && chain[1..].contains(admission)
                         && tips.iter().any(|tip| self.leads_to(entry, *tip))
                         && self.counts(by.id)

@@ -69,6 +69,21 @@ impl Account {
     fn spent(&self) -> u64 {
         self.spent.load(Ordering::Relaxed)
     }
+
+    /// Adds what was spent, whatever somebody else claims that it is: what is used up stays used up. Says what was spent before.
+    fn add(&self, amount: u64) -> u64 {
+        let more = |spent: u64| Some(spent.saturating_add(amount));
+        match self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(before) | Err(before) => before,
+        }
+    }
+
+    /// Takes back what was added.
+    fn take_back(&self, amount: u64) {
+        let less = |spent: u64| Some(spent.saturating_sub(amount));
+        // It always is updated: the function never refuses.
+        let _before = self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
 }
 
 /// The accounts of one entity, and through it of everybody above.
@@ -113,11 +128,11 @@ impl Ledger {
     pub fn take(&self, quantity: Quantity, amount: u64) -> Result<(), Exhausted> {
         for (index, ledger) in self.chain().enumerate() {
             let account = ledger.account(quantity);
-            let before = account.spent.fetch_add(amount, Ordering::Relaxed);
+            let before = account.add(amount);
             let Some(limit) = account.limit else { continue };
             if before.saturating_add(amount) > limit {
                 for taken in self.chain().take(index + 1) {
-                    taken.account(quantity).spent.fetch_sub(amount, Ordering::Relaxed);
+                    taken.account(quantity).take_back(amount);
                 }
                 return Err(Exhausted { quantity, limit, of_ancestor: index > 0 });
             }
@@ -128,7 +143,7 @@ impl Ledger {
     /// Spends after the fact, for what is known only then.
     pub fn charge(&self, quantity: Quantity, amount: u64) {
         for ledger in self.chain() {
-            ledger.account(quantity).spent.fetch_add(amount, Ordering::Relaxed);
+            ledger.account(quantity).add(amount);
         }
     }
 
@@ -137,8 +152,8 @@ impl Ledger {
     pub fn prepay(&self, spent: &Spent) {
         for (quantity, amount) in spent.quantities() {
             let account = self.account(quantity);
-            account.spent.fetch_add(amount, Ordering::Relaxed);
-            account.prepaid.fetch_add(amount, Ordering::Relaxed);
+            account.add(amount);
+            account.prepaid.store(amount, Ordering::Relaxed);
         }
     }
 
@@ -150,7 +165,7 @@ impl Ledger {
             let prepaid = match account.prepaid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
                 Ok(before) | Err(before) => before.min(amount),
             };
-            account.spent.fetch_add(amount - prepaid, Ordering::Relaxed);
+            account.add(amount.saturating_sub(prepaid));
         }
     }
 
@@ -173,10 +188,7 @@ impl Ledger {
     /// Gives back what was set aside and not spent.
     pub fn refund(&self, quantity: Quantity, amount: u64) {
         for ledger in self.chain() {
-            let account = ledger.account(quantity);
-            let given_back = |spent: u64| Some(spent.saturating_sub(amount));
-            // It always is updated: the function never refuses.
-            let _before = account.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given_back);
+            ledger.account(quantity).take_back(amount);
         }
     }
 

@@ -134,7 +134,7 @@ impl Entity {
             self.episode_turns = past.episode_turns;
             self.children_usage = past.spent.children_usage;
             self.nature.ledger.charge_all_recorded(&past.spent);
-            let reserved = past.reserves.iter().map(|reserve| reserve.tokens).sum();
+            let reserved = Reserve::tokens_of(&past.reserves);
             self.nature.ledger.charge_recorded(Quantity::Tokens, reserved);
             self.reserves = past.reserves;
         }

@@ -264,6 +264,7 @@ impl Actor {
     /// Records the entity's root context (IDENTITY-4).
     /// `pieces` are those of the thread of another loom that it continues.
     pub(super) fn open(&mut self, intent: &str, opening: Opening, pieces: Vec<Blob>) -> Result<(), Fault> {
+        self.now_us = self.host.clock.now_us();
         let nature = self.entity.nature();
         let circle = &nature.circle;
         let medium = circle.medium().name().to_owned();

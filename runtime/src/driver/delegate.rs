@@ -7,19 +7,20 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use crate::domain::budget::{Ledger, Quantity};
-use crate::domain::delegation::{ChildPlan, Work};
+use crate::domain::delegation::{ChildPlan, There, Work};
 use crate::domain::entity::{Input, KnownChild, Nature, OfChildren};
 use crate::domain::ids::{CallId, EntityId, EntryId};
 use crate::domain::loom::{Body, Minted, Payloads, Reserve, Tree};
 use crate::domain::medium::SnapshotPolicy;
 use crate::domain::outcome::{Outcome, batch_answer};
 use crate::domain::place::CallPlace;
-use crate::ports::BoxFuture;
+use crate::ports::{BoxFuture, RemoteEnd};
 
 use super::actor::{Actor, ActorParts, Opening};
 use super::ending::end_of;
 use super::fault::Fault;
 use super::hosting::ChildSlots;
+use super::remote::Share;
 
 struct Child {
     named: NamedChild,
@@ -142,14 +143,9 @@ impl Actor {
         let ChildPlan { intent, identity, work } = *plan;
         let recorded = recorded.filter(|_| named.is_known);
         if let Some(recorded) = recorded
-            && let Some(ended) = self.ended(recorded, named.entity).transpose()
+            && let Some(end) = end_of(self.loom.store(), &recorded.tree, named.entity).transpose()
         {
-            return Box::pin(async move {
-                if matches!(work, Work::There(_)) {
-                    self.settle_known(named)?;
-                }
-                ended.map(|outcome| (Ok(outcome), None))
-            });
+            return Box::pin(async move { Ok((Ok(self.ended(named, end?, work, (shares, &recorded.tree))?), None)) });
         }
         let (circle, model) = match work {
             Work::Here { circle, model } => (circle, model),
@@ -218,12 +214,26 @@ impl Actor {
         })
     }
 
-    /// How a child ended by the record, with what it and those below it have spent counted; nothing if it has no end there.
-    fn ended(&self, recorded: &KnownChildren, child: EntityId) -> Result<Option<Outcome>, Fault> {
-        let Some(end) = end_of(self.loom.store(), &recorded.tree, child)? else { return Ok(None) };
+    /// What came of a child that has ended by the record: what it and those below it have spent is counted as it was.
+    fn ended(
+        &self,
+        named: NamedChild,
+        end: RemoteEnd,
+        work: Work,
+        (shares, tree): (u64, &Tree),
+    ) -> Result<Outcome, Fault> {
         let ledger = &self.entity.nature().ledger;
-        ledger.charge_all_recorded(&end.spent);
-        ledger.charge_recorded(Quantity::Tokens, recorded.tree.reserved_tokens(child));
-        Ok(Some(end.outcome(child)))
+        match work {
+            Work::Here { .. } => {
+                ledger.charge_all_recorded(&end.spent);
+                ledger.charge_recorded(Quantity::Tokens, tree.reserved_tokens(named.entity));
+            }
+            Work::There(there) => {
+                let There { mut wards, .. } = *there;
+                Share::reserve(ledger, &mut wards, shares).settle(Some(&end));
+                self.settle_known(named)?;
+            }
+        }
+        Ok(end.outcome(named.entity))
     }
 }

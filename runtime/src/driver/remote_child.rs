@@ -121,13 +121,10 @@ impl Actor {
             origins: self.origins.clone(),
         };
         let child = Child { entity, minted, delegated: Some((parent.id, delegated)), may_be_known: is_known };
-        let place = asked
-            .as_ref()
-            .map_or(Ok(place), |asked| same_node(asked, &parent.nodes).map(|at| NodePlace::OneOf(vec![at])));
         let mut admission = None;
-        let node = match place {
-            Ok(place) => locate(&*peers, &place, &parent.nodes, &order).await,
-            Err(error) => Err(error),
+        let node = match &asked {
+            Some(asked) => same_node(&*peers, asked, &place, &parent.nodes).await,
+            None => locate(&*peers, &place, &parent.nodes, &order).await,
         };
         let ended = match node {
             Ok(node) => {
@@ -189,11 +186,36 @@ impl Actor {
     }
 }
 
-/// The node that was asked before, as this node knows it.
-fn same_node(asked: &Principal, known: &[NodeAddress]) -> Result<NodeAddress, PeerError> {
-    let is_it = |node: &&NodeAddress| matches!(asked, Principal::Node(id) if id.name == *node.name());
-    known.iter().find(is_it).cloned().ok_or_else(|| {
-        let names = known.iter().map(ToString::to_string).collect::<Vec<_>>();
-        unknown(&asked.to_string(), &names)
-    })
+/// The node of a principal, as this node knows it: by the name in its certificate, or by the key that it shows.
+async fn same_node(
+    peers: &dyn Peers,
+    asked: &Principal,
+    place: &NodePlace,
+    known: &[NodeAddress],
+) -> Result<NodeAddress, PeerError> {
+    let candidates = match place {
+        NodePlace::OneOf(nodes) => nodes.as_slice(),
+        NodePlace::Any => known,
+    };
+    if let [only] = candidates {
+        return Ok(only.clone());
+    }
+    if let Principal::Node(id) = asked {
+        let named = candidates.iter().chain(known).find(|node| id.name == *node.name()).cloned();
+        return named.ok_or_else(|| not_known(asked, known));
+    }
+    let mut failed = None;
+    for node in candidates {
+        match peers.identify(node.name().as_str(), false).await {
+            Ok(identity) if identity.principal == *asked => return Ok(node.clone()),
+            Ok(_) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| not_known(asked, known)))
+}
+
+fn not_known(asked: &Principal, known: &[NodeAddress]) -> PeerError {
+    let names = known.iter().map(|node| node.name().to_string()).collect::<Vec<_>>();
+    unknown(&asked.to_string(), &names)
 }

@@ -88,7 +88,7 @@ impl Recorded {
     pub(super) fn children(&mut self, call: &CallId) -> Vec<KnownChild> {
         let mut children = Vec::new();
         while let Some(TurnEntry { id, writer, part, .. }) = self.entries.front() {
-            let TurnPart::Delegated { call: of, index, child, nonce } = part else { break };
+            let TurnPart::Delegated { call: of, index, child, nonce, .. } = part else { break };
             if of != call {
                 break;
             }

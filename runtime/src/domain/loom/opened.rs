@@ -282,6 +282,13 @@ pub struct Reserve {
     pub children: Option<u64>,
 }
 
+impl Reserve {
+    /// The tokens of them all.
+    pub fn tokens_of(all: &[Self]) -> u64 {
+        all.iter().fold(0, |sum, reserve| sum.saturating_add(reserve.tokens))
+    }
+}
+
 /// How an entity continues another's thread (LOOM-4, LOOM-13).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fork {

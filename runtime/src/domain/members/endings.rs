@@ -138,12 +138,16 @@ fn bytes(admission: Ix, base: Base<'_, '_>) -> Refused {
     Refused::Bytes { max: scope(admission, base).map_or(0, |scope| scope.bytes_max) }
 }
 
-/// The admission for a cast that a settlement names, if whoever gave it settles.
+/// The admission for a cast that a settlement names, if whoever gave it settles, or who may go on with what is others': whoever adopts the
+/// entity that gave the cast has its children, too.
 pub(super) fn settled(sealed: &Sealed, says: &Settled, base: Base<'_, '_>) -> Option<Ix> {
     let (admission, by) = base.facts.find(says.admission)?;
-    let is_its =
-        scope(admission, base)?.entity == says.child && base.selves.same_member(sealed.entry.writer, by.entry.writer);
-    is_its.then_some(admission)
+    let may_adopt = || {
+        let (entry, _) = base.facts.find(sealed.id)?;
+        base.chains.basis(entry).ok().filter(|basis| base.may_adopt(*basis))
+    };
+    let is_its = base.selves.same_member(sealed.entry.writer, by.entry.writer) || may_adopt().is_some();
+    (is_its && scope(admission, base)?.entity == says.child).then_some(admission)
 }
 
 /// The admission that a settlement ends: one that it may settle and that it does not depend on.

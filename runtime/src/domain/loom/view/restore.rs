@@ -241,9 +241,12 @@ impl Tree {
         while let Some(turn) = turns.pop() {
             crate::domain::steps::count(1 + turn.entries.len() as u64);
             let called = |entry: &&TurnEntry| matches!(entry.part, TurnPart::Called { refused: false, .. });
-            spent.gate_calls += u64::try_from(turn.entries.iter().filter(called).count()).unwrap_or_default();
-            spent.children += u64::try_from(turn.children.len()).unwrap_or_default();
-            for child in &turn.children {
+            let calls = u64::try_from(turn.entries.iter().filter(called).count()).unwrap_or_default();
+            spent.gate_calls = spent.gate_calls.saturating_add(calls);
+            spent.children = spent.children.saturating_add(u64::try_from(turn.children.len()).unwrap_or_default());
+            for entry in &turn.entries {
+                // What is elsewhere spends what was set aside for it.
+                let TurnPart::Delegated { child, is_here: true, .. } = &entry.part else { continue };
                 let Some(view) = self.entities.get(child) else { continue };
                 let again = match &view.ended {
                     Some(_) => None,
@@ -256,9 +259,9 @@ impl Tree {
                 let open = again.and_then(|turn| self.spoken.get(turn));
                 let usage = open.map(|turn| turn.said.usage).unwrap_or_default();
                 spent.children_usage += of_child.usage + of_child.children_usage + view.folded_since + usage;
-                spent.gate_calls += of_child.gate_calls;
-                spent.children += of_child.children;
-                spent.fuel += of_child.fuel;
+                spent.gate_calls = spent.gate_calls.saturating_add(of_child.gate_calls);
+                spent.children = spent.children.saturating_add(of_child.children);
+                spent.fuel = spent.fuel.saturating_add(of_child.fuel);
                 turns.extend(open);
             }
         }
@@ -287,7 +290,7 @@ impl Tree {
     pub fn reserved_tokens(&self, entity: EntityId) -> u64 {
         let turns = self.entities.get(&entity).into_iter().flat_map(EntityView::spoken);
         let last = turns.filter_map(|turn| self.spoken.get(turn)?.standing.as_ref()).last();
-        last.map_or(0, |standing| standing.reserves.iter().map(|reserve| reserve.tokens).sum())
+        last.map_or(0, |standing| Reserve::tokens_of(&standing.reserves))
     }
 
     /// A thread's turns as they can be run again, those that were never observed left out.

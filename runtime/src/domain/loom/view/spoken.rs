@@ -11,6 +11,7 @@ use crate::domain::ids::{CallId, EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::json;
 use crate::domain::members::Nonce;
 use crate::domain::model::{Call, Utterance};
+use crate::domain::place::CallPlace;
 
 use super::super::body::Body;
 use super::super::entry::Entry;
@@ -63,6 +64,8 @@ pub enum TurnPart {
         child: EntityId,
         /// What its id commits to.
         nonce: Option<Nonce>,
+        /// Whether it runs on this node.
+        is_here: bool,
     },
 }
 
@@ -190,8 +193,9 @@ impl Spoken {
                     run.duration_us = *duration_us;
                 }
             }
-            Body::Delegated { call, index, child, nonce, .. } => {
-                note(TurnPart::Delegated { call: call.clone(), index: *index, child: *child, nonce: *nonce });
+            Body::Delegated { call, index, child, nonce, place, .. } => {
+                let is_here = *place == CallPlace::Here;
+                note(TurnPart::Delegated { call: call.clone(), index: *index, child: *child, nonce: *nonce, is_here });
                 self.split.get_or_insert(self.gates.len());
                 self.children.push(*child);
             }
