@@ -1,5 +1,8 @@
 //! A caller that was stopped and goes on has everything of the children that run elsewhere (`membership.md` 7.3, 10.1).
 
+use cantrip_runtime::domain::members::{Principal, Right, Rights};
+use cantrip_runtime::export::car;
+
 use super::*;
 
 /// A parent on a node whose child runs elsewhere, stopped as soon as the child has done its first deed, and the process that goes on
@@ -22,7 +25,13 @@ fn another_process(node: &Node) -> Runtime {
     runtime.with_peers(Arc::clone(&node.peers) as _)
 }
 
-async fn stop_in_the_middle(net: &Net, place: Value, child: Value) -> Stopped {
+/// A parent that runs.
+struct Begun {
+    stopped: Stopped,
+    running: tokio::task::JoinHandle<Result<Outcome, CastError>>,
+}
+
+async fn begin_in(net: &Net, loom: Option<LoomId>, place: Value, child: Value) -> Begun {
     let (a, cantrip) = (&net.nodes[0], family(net));
     let mut request = json!({ "intent": script(child), "gates": ["deed"] });
     request["node"] = place;
@@ -32,16 +41,28 @@ async fn stop_in_the_middle(net: &Net, place: Value, child: Value) -> Stopped {
         { "call": "deed", "args": { "deed": "after" } },
         { "done": "all" }
     ]));
-    let mut entity = a.runtime.summon(&cantrip, CastOptions::default()).unwrap();
+    let options = CastOptions { loom, ..CastOptions::default() };
+    let mut entity = a.runtime.summon(&cantrip, options).unwrap();
     let root = (entity.loom(), entity.entity());
-    let running = tokio::spawn(async move { entity.send(&intent).await.map(drop) });
+    let running = tokio::spawn(async move { entity.send(&intent).await });
     while net.deeds.count("first") == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // Until what shows it is with the caller.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    Begun { stopped: Stopped { cantrip, again: another_process(a), root }, running }
+}
+
+async fn stop_in(net: &Net, loom: Option<LoomId>, place: Value, child: Value) -> Stopped {
+    let Begun { stopped, running } = begin_in(net, loom, place, child).await;
     // The task is dropped where it stands, as a kill would.
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
-    Stopped { cantrip, again: another_process(a), root }
+    stopped
+}
+
+async fn stop_in_the_middle(net: &Net, place: Value, child: Value) -> Stopped {
+    stop_in(net, None, place, child).await
 }
 
 async fn go_on(stopped: &Stopped) -> Outcome {
@@ -142,4 +163,99 @@ async fn a_host_that_is_gone_leaves_its_part_of_the_budget_set_aside() {
     });
     let last = standing.last().unwrap();
     assert_eq!((last.reserves.len(), last.reserves[0].tokens > 1_000), (1, true), "{last:?}");
+}
+
+/// Three nodes with stores of the test's own: `founder` founds the loom, in which `a` may write and `c` may adopt.
+async fn three(founder: usize) -> (Net, [Arc<MemoryStore>; 3], LoomId) {
+    let stores = [(); 3].map(|()| MemoryStore::with_key(key()));
+    let names = ["a", "b", "c"];
+    let of = |name: &str| names.iter().position(|other| *other == name).map(|at| Arc::clone(&stores[at]) as _);
+    let net = net_with(&names, |_, _| {}, of).await;
+    let loom = net.nodes[founder].runtime.found().unwrap();
+    let rights = [Right::Write, Right::Adopt].into_iter().collect::<Rights>();
+    for (at, store) in stores.iter().enumerate().filter(|(at, _)| *at != founder && *at != 1) {
+        let principal = Principal::Key(store.writer());
+        net.nodes[founder].runtime.admit(loom, principal, rights.clone(), None).await.unwrap();
+        hand_over(&stores[founder], &stores[at], loom);
+    }
+    (net, stores, loom)
+}
+
+/// Gives a node what another has of a loom.
+fn hand_over(from: &MemoryStore, to: &MemoryStore, loom: LoomId) {
+    let mut bytes = Vec::new();
+    car::write(from, loom, &mut bytes).unwrap();
+    car::import(to, &mut std::io::Cursor::new(bytes)).unwrap();
+}
+
+/// What `a` has begun, `c` goes on with.
+async fn adopted(net: &Net, begun: &Stopped) -> Result<Outcome, CastError> {
+    let (c, (loom, parent)) = (&net.nodes[2], begun.root);
+    c.runtime.adopt(loom, parent, false).await.unwrap();
+    let mut entity = c.runtime.resume(&family(net), loom, parent, &CastOptions::default()).unwrap();
+    entity.go_on().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopter_has_the_children_that_run_elsewhere() {
+    for founder in [0, 2] {
+        let (net, stores, loom) = three(founder).await;
+        let stopped = stop_in(&net, Some(loom), json!("b"), slow(800)).await;
+        hand_over(&stores[0], &stores[2], loom);
+        let outcome = adopted(&net, &stopped).await.unwrap();
+        assert_eq!(outcome.result, Some(json!("all")), "{outcome:?}");
+        each_once(&net);
+        let tree = net.nodes[2].runtime.tree(loom).unwrap();
+        let (child, view) = tree.entities().nth(1).unwrap();
+        assert_eq!((tree.entities().count(), view.opened.caller.is_some()), (2, true));
+        let ids = |store: &MemoryStore| store.entries_of(child).unwrap().iter().map(|it| it.id).collect::<Vec<_>>();
+        assert_eq!(ids(&stores[2]), ids(&stores[1]));
+        assert_eq!(outcome.spent.children_usage.total(), 45);
+        // Its former owner, which knows nothing of it, gets nothing more of the child.
+        let late = go_on(&stopped).await;
+        let tree = stopped.again.tree(loom).unwrap();
+        let gates = tree.thread(stopped.root.1).unwrap().into_iter().flat_map(|turn| turn.gates);
+        let batch = gates.into_iter().find(|run| run.gate == "call_entity_batch").unwrap();
+        let said = batch.result.unwrap().unwrap()[0]["error"].to_string();
+        assert!(said.contains("c has adopted whoever had it cast here"), "{said}, {late:?}");
+        clean(&net.nodes[2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_owner_that_still_waits_is_told_who_has_the_child_now() {
+    let (net, stores, loom) = three(2).await;
+    let begun = begin_in(&net, Some(loom), json!("b"), slow(1_500)).await;
+    hand_over(&stores[0], &stores[2], loom);
+    let outcome = adopted(&net, &begun.stopped).await.unwrap();
+    assert_eq!(outcome.result, Some(json!("all")), "{outcome:?}");
+    let former = begun.running.await.unwrap().unwrap();
+    assert_eq!(former.result, Some(json!("all")));
+    let tree = net.nodes[0].runtime.tree(loom).unwrap();
+    let gates = tree.thread(begun.stopped.root.1).unwrap().into_iter().flat_map(|turn| turn.gates);
+    let batch = gates.into_iter().find(|run| run.gate == "call_entity_batch").unwrap();
+    let said = batch.result.unwrap().unwrap()[0]["error"].to_string();
+    assert!(said.contains("c has adopted whoever had it cast here"), "{said}");
+    assert_eq!((net.deeds.count("first"), net.deeds.count("second")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_gets_a_child_by_an_adoption() {
+    let (net, stores, loom) = three(2).await;
+    let stopped = stop_in(&net, Some(loom), json!("b"), slow(3_000)).await;
+    hand_over(&stores[0], &stores[2], loom);
+    let c = &net.nodes[2];
+    c.runtime.adopt(loom, stopped.root.1, false).await.unwrap();
+    // Another node shows the very same.
+    let cluster = &net.cluster;
+    let thief = Runtime::new(Arc::clone(&c.store), Arc::new(NoMedia), Arc::new(SystemClock::default()), "a@h:1");
+    let way = Way::Tls { net: Arc::new(TcpNet), identity: cluster.identity("a") };
+    let thief = thief.with_peers(PeerNodes::new(vec![net.nodes[1].address.clone()], way, limits()) as _);
+    let mut entity = thief.resume(&family(&net), loom, stopped.root.1, &CastOptions::default()).unwrap();
+    entity.go_on().await.unwrap();
+    let tree = thief.tree(loom).unwrap();
+    let gates = tree.thread(stopped.root.1).unwrap().into_iter().flat_map(|turn| turn.gates);
+    let batch = gates.into_iter().find(|run| run.gate == "call_entity_batch").unwrap();
+    let said = batch.result.unwrap().unwrap()[0]["error"].to_string();
+    assert!(said.contains("the order shows that c has adopted") && said.contains("comes from a"), "{said}");
 }

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
-use crate::domain::limits::{ADMISSION_DEPTH_MAX, RECEIVED_BYTES_MAX};
-use crate::domain::loom::{Body, Minted};
+use crate::domain::limits::{ADMISSION_DEPTH_MAX, PROVED_ORDER_MAX, RECEIVED_BYTES_MAX};
+use crate::domain::loom::{Body, Minted, Sealed};
 use crate::domain::members::{Admitted, CheckedProof, LogEnd, Right, Scope, Settled};
 use crate::domain::remote::{Credentials, HostIdentity, MEMBERS, Order};
 use crate::domain::steps;
@@ -36,6 +36,8 @@ pub(super) struct Child {
     pub(super) delegated: Option<(EntityId, EntryId)>,
     /// Whether it may have been cast before, by this node before it was started again.
     pub(super) may_be_known: bool,
+    /// The admission that was given for it before, by this node or by whoever had the entity that delegates it.
+    pub(super) given: Option<EntryId>,
 }
 
 /// The admission of a host under one key.
@@ -96,9 +98,10 @@ impl Child {
         Ok(())
     }
 
-    /// The same for admissions that this node gave before it was started again.
+    /// The same for admissions that this node gave before it was started again, or that whoever had the entity gave which delegates it.
     pub(super) fn settle_given(&self, loom: &Loom, intake: &Intake) -> Result<(), Fault> {
-        let open = loom.given()?.open_for(self.entity);
+        let mut open = loom.given()?.open_for(self.entity);
+        open.extend(self.given.filter(|given| !open.contains(given)));
         for admission in open {
             self.settle_one(loom, admission, intake)?;
         }
@@ -115,7 +118,7 @@ impl Child {
         if let Some(known) = known.as_ref().filter(|known| known.opener == opener.key) {
             return Ok(Arc::clone(&known.credentials));
         }
-        let Self { entity, minted, delegated, may_be_known } = *self;
+        let Self { entity, minted, delegated, may_be_known, given } = *self;
         let scope = Scope { entity, minted, opener: opener.key, bytes_max: RECEIVED_BYTES_MAX };
         let admitted = Admitted {
             principal: opener.principal.clone(),
@@ -125,7 +128,17 @@ impl Child {
             by: None,
             note: None,
         };
-        let known_before = if may_be_known {
+        let is_same = |id: &EntryId| {
+            let given = loom.store().entry(*id)?.map(|sealed| sealed.entry.body);
+            Ok::<_, StoreError>(matches!(given, Some(Body::Admitted(given)) if given.scope == Some(scope)))
+        };
+        let given = match given {
+            Some(id) => is_same(&id)?.then_some(id),
+            None => None,
+        };
+        let known_before = if given.is_some() {
+            given
+        } else if may_be_known {
             // What was given and ended before is read from what is durable.
             loom.sync().await?;
             loom.given()?.of(&scope)
@@ -136,9 +149,13 @@ impl Child {
         // What the host is shown has to be there whatever becomes of this node, and so has what the child follows.
         loom.sync().await?;
         let (open, host) = (loom.clone(), Arc::clone(opener));
-        let delegated = delegated.map(|(_, entry)| entry);
+        let adopted = match delegated {
+            Some((parent, _)) if may_be_known => adoption_of(loom, parent)?,
+            Some(_) | None => None,
+        };
+        let shown: Vec<EntryId> = delegated.map(|(_, entry)| entry).into_iter().chain(adopted).collect();
         // It reads and may write: not on a thread that serves.
-        let gathered = tokio::task::spawn_blocking(move || credentials(&open, admission, delegated, &host)).await;
+        let gathered = tokio::task::spawn_blocking(move || credentials(&open, admission, &shown, &host)).await;
         let credentials = Arc::new(gathered.map_err(|error| Fault::Stopped(error.to_string()))??);
         *known = Some(HostAdmission { opener: opener.key, admission, credentials: Arc::clone(&credentials) });
         Ok(credentials)
@@ -197,7 +214,7 @@ impl Given {
 fn credentials(
     loom: &Loom,
     admission: EntryId,
-    delegated: Option<EntryId>,
+    shown: &[EntryId],
     opener: &HostIdentity,
 ) -> Result<Credentials, Fault> {
     let store = loom.store();
@@ -212,12 +229,40 @@ fn credentials(
     }
     chain.push(proof(loom, loom.founding()?)?);
     chain.reverse();
+    for entry in shown {
+        let proof = proof(loom, *entry)?;
+        // By which right an adopter goes on with the entity.
+        let mut relies =
+            proof.sealed().entry.relies.filter(|_| matches!(proof.sealed().entry.body, Body::Adopted { .. }));
+        chain.push(proof);
+        while let Some(id) =
+            relies.filter(|id| chain.len() <= PROVED_ORDER_MAX && chain.iter().all(|known| known.id() != *id))
+        {
+            let proof = self::proof(loom, id)?;
+            relies = proof.sealed().entry.relies;
+            chain.push(proof);
+        }
+    }
     let keys = chain.iter().map(|proof| proof.sealed().entry.writer).chain([opener.key]);
     let mut attestations = vouching(store, loom.id(), keys)?;
     let said = opener.attestations.iter().filter(|said| !attestations.contains(said)).cloned().collect::<Vec<_>>();
     attestations.extend(said);
-    chain.extend(delegated.map(|delegated| proof(loom, delegated)).transpose()?);
     Ok(Credentials { proofs: chain.iter().map(CheckedProof::to_proof).collect(), attestations })
+}
+
+/// The entry by which this node goes on with an entity that another has opened; nothing where it is its own.
+fn adoption_of(loom: &Loom, entity: EntityId) -> Result<Option<EntryId>, Fault> {
+    let store = loom.store();
+    let (own, former) = (store.writer(), store.formerly()?);
+    let is_own = |key: WriterKey| key == own || former.contains(&key);
+    let entries = store.entries_of(entity)?;
+    let opened = entries.iter().find(|sealed| matches!(sealed.entry.body, Body::Opened(_)));
+    if opened.is_none_or(|opened| is_own(opened.entry.writer)) {
+        return Ok(None);
+    }
+    let adopts = |sealed: &&Sealed| matches!(sealed.entry.body, Body::Adopted { .. }) && is_own(sealed.entry.writer);
+    let epoch = |sealed: &Sealed| if let Body::Adopted { epoch, .. } = sealed.entry.body { Some(epoch) } else { None };
+    Ok(entries.iter().filter(adopts).max_by_key(|sealed| epoch(sealed)).map(|sealed| sealed.id))
 }
 
 /// Proves an entry: from a log that is here, or as it was proved to this node.

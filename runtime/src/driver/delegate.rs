@@ -10,15 +10,17 @@ use crate::domain::budget::{Ledger, Quantity};
 use crate::domain::delegation::{ChildPlan, There, Work};
 use crate::domain::entity::{Input, KnownChild, Nature, OfChildren};
 use crate::domain::ids::{CallId, EntityId, EntryId};
-use crate::domain::loom::{Body, Minted, Payloads, Reserve, Tree};
+use crate::domain::loom::{Body, Minted, Payloads, Reserve, Restored, Tree};
 use crate::domain::medium::SnapshotPolicy;
+use crate::domain::members::Reader;
 use crate::domain::outcome::{Outcome, batch_answer};
 use crate::domain::place::CallPlace;
 use crate::ports::{BoxFuture, RemoteEnd};
 
 use super::actor::{Actor, ActorParts, Opening};
+use super::adopting::take_over;
 use super::ending::end_of;
-use super::fault::Fault;
+use super::fault::{Fault, chain};
 use super::hosting::ChildSlots;
 use super::remote::Share;
 
@@ -197,8 +199,15 @@ impl Actor {
         let opening = Opening { spawned_by: Some(parent.id), trace, minted, ..Opening::default() };
         Box::pin(async move {
             let _slot = slot;
-            let begun = recorded.and_then(|recorded| recorded.tree.restore(named.entity, None).ok());
-            if let Some(restored) = begun {
+            if recorded.is_some_and(|recorded| recorded.tree.entity(named.entity).is_ok()) {
+                let restored = match self.begun(named.entity).await {
+                    Ok(restored) => restored,
+                    Err(fault) if fault.is_anothers() => {
+                        let what = format!("the child {} was begun by another node: {}", named.entity, chain(&fault));
+                        return Ok((Err(GateError::Unknown(what)), None));
+                    }
+                    Err(fault) => return Err(fault),
+                };
                 let mut actor = Self::continuing(parts, restored, true)?;
                 actor.is_prepaid = true;
                 return actor.episode(Input::Continue).await.map(|outcome| (Ok(outcome), None));
@@ -212,6 +221,25 @@ impl Actor {
             let input = Input::Intent { text: intent, recorded: true, cast: None };
             actor.episode(input).await.map(|outcome| (Ok(outcome), None))
         })
+    }
+
+    /// A child that was begun before, as this node's: whoever adopts an entity adopts those that it has cast on its node.
+    async fn begun(&self, child: EntityId) -> Result<Restored, Fault> {
+        let own = self.loom.store().writer();
+        let owner = self.loom.tree()?.owner(child).map(|owner| owner.writer);
+        if let Some(owner) = owner.filter(|owner| *owner != own) {
+            let is_same = {
+                let batch = self.loom.store().batch(self.loom.id())?;
+                Reader::of(&batch).is_same_member(owner, own)
+            };
+            if is_same {
+                take_over(&self.loom, child, &self.host.node)?;
+            } else {
+                self.loom.adopt(child, &self.host.node, false).await?;
+            }
+            self.loom.sync().await?;
+        }
+        Ok(self.loom.tree()?.restore(child, None)?)
     }
 
     /// What came of a child that has ended by the record: what it and those below it have spent is counted as it was.

@@ -205,6 +205,16 @@ fn allowing(loom: LoomId, right: Option<Right>) -> String {
     format!("; whoever may admit there allows it by `loom admit {loom} NODE --may {}`{own}", right.as_str())
 }
 
+impl Fault {
+    /// Whether it says that something is another node's for good, and not only at the moment.
+    pub(super) const fn is_anothers(&self) -> bool {
+        matches!(
+            self,
+            Self::NotPermitted { .. } | Self::Elsewhere { .. } | Self::Unsigned { .. } | Self::SetAside { .. }
+        )
+    }
+}
+
 /// An error and its causes, in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());

@@ -6,6 +6,7 @@
 
 mod attached;
 mod credentials;
+mod heirs;
 mod members;
 mod naming;
 mod recorded;
@@ -35,6 +36,7 @@ use crate::ports::{BoxFuture, Clock, RemoteEnd};
 
 pub use self::attached::{Attached, Cursor, HostItem};
 use self::credentials::Standing;
+use self::heirs::Heirs;
 use self::recorded::Known;
 pub use self::resumed::Unfinished;
 use self::run::Run;
@@ -115,6 +117,7 @@ enum Stage {
 struct Hosted {
     caller: KnownCaller,
     entity: EntityId,
+    spawned_by: Option<EntityId>,
     loom: Loom,
     /// Where the entity's first entry of this node's log is, or will be.
     begins_after: u64,
@@ -138,6 +141,7 @@ struct Inner {
     admitted: Mutex<VecDeque<(LoomId, NodeName)>>,
     /// What is wrong with those who show an admission, where this node keeps a loom and may know better.
     standing: Standing,
+    heirs: Heirs,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -175,6 +179,7 @@ impl Casts {
             opening: Mutex::default(),
             admitted: Mutex::default(),
             standing: Standing::default(),
+            heirs: Heirs::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))
@@ -236,8 +241,9 @@ impl Casts {
         events: bool,
     ) -> Result<Attached, Refusal> {
         self.tidy();
+        self.note_heir(&caller.caller, &order).await?;
         if let Found::Same(known) = self.find(caller, &order)? {
-            return Ok(Attached::new(self, slots, known, true, (after, &shown, events)));
+            return Ok(Attached::new(self, (caller, slots), known, true, (after, &shown, events)));
         }
         // One opening of an entity after the other; those of others go on meanwhile, however long the record of this one is.
         let turn = Turn::wait(&self.0.opening, order.entity).await;
@@ -246,7 +252,9 @@ impl Casts {
         // Microseconds: nobody asks so often that a later start would not be above what an earlier one had asked.
         let mut line = Arc::new(Line::new(now_us));
         match self.find(caller, &order)? {
-            Found::Same(known) => return Ok(Attached::new(self, slots, known, true, (after, &shown, events))),
+            Found::Same(known) => {
+                return Ok(Attached::new(self, (caller, slots), known, true, (after, &shown, events)));
+            }
             Found::Waits(known) => {
                 let kept = known.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(summoned) = kept.filter(|_| order.again) {
@@ -269,7 +277,7 @@ impl Casts {
                 Known::Over(end) => {
                     let hosted = self.hosted(caller, &order, 0, line)?;
                     hosted.stage.send_replace(Stage::Ended(Arc::new(Ok(*end))));
-                    return Ok(Attached::new(self, slots, hosted, true, (after, &shown, events)));
+                    return Ok(Attached::new(self, (caller, slots), hosted, true, (after, &shown, events)));
                 }
             }
         }
@@ -290,7 +298,7 @@ impl Casts {
             hosted.loom.rely_on(order.entity, admission);
         }
         self.take_in(&hosted, slots)?;
-        let attached = Attached::new(self, slots, Arc::clone(&hosted), is_joined, (after, &shown, events));
+        let attached = Attached::new(self, (caller, slots), Arc::clone(&hosted), is_joined, (after, &shown, events));
         let run = Run { casts: self.clone(), hosted, slots: Arc::clone(slots) };
         slots.waiting.fetch_add(1, Ordering::Relaxed);
         self.0.tasks.spawn(run.finish(order, place, begin));
@@ -301,9 +309,7 @@ impl Casts {
     /// What is in memory of an order's entity.
     fn find(&self, caller: &KnownCaller, order: &Order) -> Result<Found, Refusal> {
         let Some(known) = self.lock().get(order.entity) else { return Ok(Found::Nothing) };
-        if !known.caller.caller.is_same(&caller.caller) {
-            return Err(refuse("entity", GateError::Denied(format!("the entity {} is another's", order.entity))));
-        }
+        self.is_callers(&caller.caller, Some(&known.caller.caller), (known.loom.id(), known.entity, known.spawned_by))?;
         if known.cast == order.cast {
             known.heard_us.store(self.0.runtime.host.clock.elapsed_us(), Ordering::Relaxed);
             return Ok(Found::Same(known));
@@ -366,6 +372,7 @@ impl Casts {
         Ok(Arc::new(Hosted {
             caller: caller.clone(),
             entity: order.entity,
+            spawned_by: order.spawned_by,
             loom,
             begins_after,
             cast: order.cast,

@@ -37,7 +37,7 @@ const fn name_of(deed: Deed<'_>) -> &'static str {
     match deed {
         Deed::Write => "write into",
         Deed::Host(_) => "host a cast in",
-        Deed::Adopt(_) => "adopt entities in",
+        Deed::Adopt(_) | Deed::AdoptAny => "adopt entities in",
         Deed::Admit(_) => "admit members to",
         Deed::Expel => "expel members from",
     }
@@ -47,7 +47,7 @@ const fn name_of(deed: Deed<'_>) -> &'static str {
 fn allowing(deed: Deed<'_>) -> Option<Right> {
     match deed {
         Deed::Write => Some(Right::Write),
-        Deed::Adopt(_) => Some(Right::Adopt),
+        Deed::Adopt(_) | Deed::AdoptAny => Some(Right::Adopt),
         Deed::Admit(_) | Deed::Expel => Some(Right::Admit),
         Deed::Host(_) => None,
     }

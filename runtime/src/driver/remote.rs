@@ -457,7 +457,8 @@ impl RemoteEntity {
             origins: Vec::new(),
         };
         let ended = if self.by_host == ByHost::Nothing {
-            let child = Child { entity: self.entity, minted: self.minted, delegated: None, may_be_known: false };
+            let child =
+                Child { entity: self.entity, minted: self.minted, delegated: None, may_be_known: false, given: None };
             let to = (&*self.peers, self.node.as_str());
             let ended = child.cast(&self.loom, to, order, &mut self.admission, &near).await;
             // After an error of the connection the same intent joins what runs, by the same admission.

@@ -9,7 +9,7 @@ use cantrip_gates::GateError;
 
 use crate::domain::cantrip::Identity;
 use crate::domain::delegation::{There, ThereModel};
-use crate::domain::ids::{CastId, NodeAddress};
+use crate::domain::ids::{CastId, EntryId, NodeAddress};
 use crate::domain::loom::{Body, Sealed};
 use crate::domain::members::Principal;
 use crate::domain::remote::{ByHost, CantripOrder, ModelOrder, Order, Place as NodePlace};
@@ -53,7 +53,7 @@ impl Actor {
             return Ok((Err(GateError::NotFound("this runtime has no peers".to_owned())), None));
         };
         // Whoever was asked for it before is asked again, and nobody else: it runs once.
-        let asked = if is_known { self.asked_for(named)? } else { None };
+        let (asked, given) = if is_known { self.asked_for(named)? } else { None }.unzip();
         let parent = self.entity.nature();
         let depth = parent.depth.saturating_add(1);
         let There { place, medium, guest, gates, mut wards, model } = there;
@@ -120,7 +120,7 @@ impl Actor {
             credentials: Arc::default(),
             origins: self.origins.clone(),
         };
-        let child = Child { entity, minted, delegated: Some((parent.id, delegated)), may_be_known: is_known };
+        let child = Child { entity, minted, delegated: Some((parent.id, delegated)), may_be_known: is_known, given };
         let mut admission = None;
         let node = match &asked {
             Some(asked) => same_node(&*peers, asked, &place, &parent.nodes).await,
@@ -163,15 +163,15 @@ impl Actor {
         }
     }
 
-    /// Who was asked for a child before a crash; nothing where nobody was.
-    fn asked_for(&self, named: NamedChild) -> Result<Option<Principal>, Fault> {
+    /// Who was asked for a child before a crash, and by which admission, the last first; nothing where nobody was.
+    fn asked_for(&self, named: NamedChild) -> Result<Option<(Principal, EntryId)>, Fault> {
         let store = self.loom.store();
-        for id in store.children(named.delegated)? {
+        for id in store.children(named.delegated)?.into_iter().rev() {
             if let Some(Sealed { entry, .. }) = store.entry(id)?
                 && let Body::Admitted(admitted) = entry.body
                 && admitted.scope.is_some_and(|scope| scope.entity == named.entity)
             {
-                return Ok(Some(admitted.principal));
+                return Ok(Some((admitted.principal, id)));
             }
         }
         Ok(None)
@@ -180,8 +180,9 @@ impl Actor {
     /// Says that a cast elsewhere is over whose end the record has.
     pub(super) fn settle_known(&self, named: NamedChild) -> Result<(), Fault> {
         let follows = (named.entity, Some(named.delegated));
+        let given = self.asked_for(named)?.map(|(_, given)| given);
         let delegated = Some((self.entity.nature().id, named.delegated));
-        let child = Child { entity: named.entity, minted: named.minted, delegated, may_be_known: true };
+        let child = Child { entity: named.entity, minted: named.minted, delegated, may_be_known: true, given };
         child.settle_given(&self.loom, &Intake::new(self.loom.clone(), follows)?)
     }
 }

@@ -18,6 +18,8 @@ pub enum Deed<'d> {
     Host(EntityId),
     /// Go on with an entity.
     Adopt(EntityId),
+    /// Go on with an entity of somebody else's, whichever that is.
+    AdoptAny,
     /// Admit somebody.
     Admit(&'d Admitted),
     /// Expel somebody. What it is worth is seen at each admission.
@@ -93,6 +95,7 @@ impl Reader<'_> {
             Deed::Write => in_loom.and_then(|()| has(Right::Write)),
             Deed::Host(child) if self.hosts((entry, by), child, key) => has(Right::Write),
             Deed::Host(_) => Err(Refused::Opener),
+            Deed::AdoptAny => in_loom.and_then(|()| has(Right::Adopt)),
             Deed::Adopt(entity) => {
                 let owner = self.owner(entity);
                 if owner.is_none() {

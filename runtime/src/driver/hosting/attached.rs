@@ -8,6 +8,7 @@ use cantrip_gates::{GateError, Wards};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio_util::sync::PollSemaphore;
 
+use crate::domain::caller::{Caller, KnownCaller};
 use crate::domain::event::Event;
 use crate::domain::ids::{EntityId, LoomId, WriterKey};
 use crate::domain::limits::SEGMENT_BYTES;
@@ -113,6 +114,7 @@ enum Ready {
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing that has been seen to, and any may come first")]
 pub struct Attached {
     casts: Casts,
+    caller: Caller,
     hosted: Arc<Hosted>,
     joined: bool,
     is_accepted: bool,
@@ -148,7 +150,7 @@ pub struct Attached {
 impl Attached {
     pub(super) fn new(
         casts: &Casts,
-        slots: &Slots,
+        (caller, slots): (&KnownCaller, &Slots),
         hosted: Arc<Hosted>,
         joined: bool,
         (after, shown, events): (Option<Cursor>, &[CastHead], bool),
@@ -163,6 +165,7 @@ impl Attached {
         let (asks, events) = (hosted.line.asks(), events.then(|| hosted.line.events()));
         Self {
             casts: casts.clone(),
+            caller: caller.caller.clone(),
             joined,
             is_accepted: false,
             is_over: false,
@@ -222,6 +225,11 @@ impl Attached {
                 return Ok(None);
             }
             let stage = self.stage.borrow_and_update().clone();
+            let of = (self.hosted.loom.id(), self.hosted.entity, self.hosted.spawned_by);
+            if let Err(refusal) = self.casts.is_callers(&self.caller, Some(&self.hosted.caller.caller), of) {
+                self.is_over = true;
+                return Ok(Some(HostItem::Refused(refusal)));
+            }
             if self.grows.has_changed().unwrap_or(true) {
                 self.grows.borrow_and_update();
                 self.is_behind = true;

@@ -236,7 +236,7 @@ fn needed_of(all: &[Attestation], keys: impl Iterator<Item = WriterKey>) -> Vec<
 }
 
 /// The member record in a founding entry.
-fn founder(store: &dyn LoomStore, founding: &Sealed) -> Result<Option<CheckedRecord>, Refusal> {
+pub(super) fn founder(store: &dyn LoomStore, founding: &Sealed) -> Result<Option<CheckedRecord>, Refusal> {
     let Body::Founded { member: Some(member), .. } = &founding.entry.body else { return Ok(None) };
     let record = MemberRecord::parse(member).and_then(|record| store.checked(&[Attestation::Member(record)]));
     let record = record

@@ -42,12 +42,12 @@ impl Casts {
         for sealed in &entries {
             match &sealed.entry.body {
                 Body::Opened(opened) => {
-                    // Whoever may open the node's own socket has what is adopted here, too.
                     let cast_by = opened.caller.as_deref().and_then(Caller::of_record);
-                    let is_theirs = caller.is_local() || cast_by.is_some_and(|by| by.is_same(caller));
-                    if !is_theirs || loom != order.loom {
+                    if loom != order.loom {
                         return Err(theirs());
                     }
+                    self.is_callers(caller, cast_by.as_ref(), (loom, order.entity, opened.spawned_by))
+                        .map_err(Box::new)?;
                     episodes.push((Some(opened.cast), None));
                 }
                 Body::Intent(intent) if !intent.steer => episodes.push((intent.cast, None)),

@@ -121,7 +121,8 @@ impl Casts {
             credentials: Arc::default(),
             origins: opened.origins.clone(),
         };
-        let caller = opened.caller.as_deref().and_then(Caller::of_record);
+        let heir = self.heir(loom, opened.spawned_by)?.map(Caller::Peer);
+        let caller = heir.or_else(|| opened.caller.as_deref().and_then(Caller::of_record));
         Ok(Some(Unfinished { caller, order, opened, needs_caller }))
     }
 

@@ -261,7 +261,7 @@ impl Run {
         let ended = match self.minted_here(order)? {
             Some(minted) => {
                 // Whatever was left to this node is named now, and who runs it is admitted by this node.
-                let child = Child { entity: order.entity, minted, delegated: None, may_be_known: true };
+                let child = Child { entity: order.entity, minted, delegated: None, may_be_known: true, given: None };
                 let order = Order { by_host: ByHost::Nothing, ..order.clone() };
                 let mut admission = None;
                 let cast = child.cast(&hosted.loom, to, order, &mut admission, &home).await;
