@@ -6,11 +6,14 @@ use std::sync::Arc;
 use cantrip_runtime::domain::budget::Ledger;
 use cantrip_runtime::domain::cantrip::{Folding, Identity, Summary};
 use cantrip_runtime::domain::circle::{Circle, CircleDraft};
+use cantrip_runtime::domain::context::Shown;
 use cantrip_runtime::domain::entity::{Effect, Entity, Input, Nature, Now, StopCause};
-use cantrip_runtime::domain::ids::EntityId;
-use cantrip_runtime::domain::loom::{Body, Returned};
+use cantrip_runtime::domain::ids::{CallId, EntityId, EntryId, WriterKey};
+use cantrip_runtime::domain::loom::{Body, CutOff, Returned, Spent, TurnEntry, TurnPart};
 use cantrip_runtime::domain::medium::{CallArguments, Evaluated, EvaluationOutcome, GateAnswer};
-use cantrip_runtime::domain::model::{Message, ModelError, Question, RawAnswer, RawCall, Sampling, Usage};
+use cantrip_runtime::domain::model::{
+    Call, Message, ModelError, Question, RawAnswer, RawCall, Sampling, Usage, Utterance,
+};
 use cantrip_runtime::{Exposure, GateError, GateName, GateSpec, How, Outcome, Reach, Wards, builtin};
 use serde_json::{Value, json};
 
@@ -71,6 +74,35 @@ impl Setup {
 
     /// The entity, with its first intent.
     fn start(self) -> Run {
+        let mut run = self.at_rest();
+        run.step(Input::Intent { text: "do it".to_owned(), recorded: true, cast: None });
+        run
+    }
+
+    /// The entity, about to take up a turn that a crash cut off: what was said, and what is recorded behind it. `own` says whether this
+    /// node recorded it.
+    fn cut_off(self, calls: Vec<RawCall>, parts: Vec<TurnPart>, own: bool) -> Run {
+        let mut run = self.at_rest();
+        let calls: Vec<Call> = (1..)
+            .zip(calls)
+            .map(|(at, call)| Call { id: CallId::new(&format!("c{at}")), gate: call.gate, arguments: call.arguments })
+            .collect();
+        let known = |call: &Call| Shown {
+            call: Some(call.id.clone()),
+            content: "It was stopped.".to_owned(),
+            is_error: true,
+            shown_instead: None,
+        };
+        let answers = calls.iter().map(known).collect();
+        let (writer, id) = (WriterKey::from_bytes([1; 32]), EntryId::from_digest([2; 32]));
+        let entries = parts.into_iter().map(|part| TurnEntry { id, at_us: 5, writer, part }).collect();
+        let said = Utterance { calls, ..Utterance::default() };
+        let cut_off = CutOff { at_us: 5, said, answers, entries, spent: Spent::default(), is_observed: false };
+        run.step(Input::Rejoin { cut_off: Box::new(cut_off), own: own.then_some(writer).into_iter().collect() });
+        run
+    }
+
+    fn at_rest(self) -> Run {
         let code_media: Arc<[String]> = vec!["javascript".to_owned()].into();
         let draft = CircleDraft {
             media: vec![self.medium.to_owned()],
@@ -94,9 +126,7 @@ impl Setup {
             guest: None,
         };
         let entity = Entity::new(nature, Exposure::default());
-        let mut run = Run { entity, effects: Vec::new(), recorded: Vec::new(), now: Now::default() };
-        run.step(Input::Intent { text: "do it".to_owned(), recorded: true, cast: None });
-        run
+        Run { entity, effects: Vec::new(), recorded: Vec::new(), now: Now::default() }
     }
 }
 
@@ -570,4 +600,77 @@ fn prod_4_a_summary_keeps_the_beginning_of_what_was_said() {
     let Some(Body::Folded { .. }) = run.recorded.last() else { panic!("{:?}", run.kinds()) };
     let summary = run.question().messages[2].content().to_owned();
     assert!(summary.contains(&format!("{}…", "a".repeat(160))) && summary.chars().count() < 250, "{summary}");
+}
+
+fn called(call: &str, gate: &str, refused: bool) -> TurnPart {
+    TurnPart::Called { call: CallId::new(call), gate: gate.to_owned(), refused }
+}
+
+fn returned(call: &str, value: &str) -> TurnPart {
+    TurnPart::Returned { call: CallId::new(call), result: Ok(json!(value)), duration_us: 7 }
+}
+
+#[test]
+fn what_is_recorded_of_a_turn_is_neither_recorded_nor_done_again() {
+    let calls = || vec![call("write", "1"), call("look", "2"), call("write", "3")];
+    let recorded = vec![called("c1", "write", false), returned("c1", "written"), called("c2", "look", false)];
+    let mut run = Setup::default().cut_off(calls(), recorded, true);
+    // The second only looks, and its result is missing.
+    assert_eq!(run.words(), ["call look"]);
+    run.returns(Ok(json!("seen")));
+    assert_eq!(run.words(), ["gate_returned", "gate_called", "sync", "call write"]);
+    run.returns(Ok(json!("written, too")));
+    assert_eq!(run.kinds(), ["gate_returned", "gate_called", "gate_returned", "observation"]);
+    let heard: Vec<&str> = run.question().messages.iter().skip(2).map(|message| message.content()).collect();
+    assert_eq!(heard, ["written", "seen", "written, too"]);
+}
+
+#[test]
+fn a_call_without_a_result_is_unknown_unless_it_only_looks_and_is_this_nodes() {
+    for (gate, own, runs) in
+        [("look", true, true), ("look", false, false), ("write", true, false), ("send", false, false)]
+    {
+        let run = Setup::default().cut_off(vec![call(gate, "x")], vec![called("c1", gate, false)], own);
+        if runs {
+            assert_eq!(run.words(), [format!("call {gate}")]);
+            continue;
+        }
+        assert_eq!(run.words(), ["gate_returned", "observation", "sync", "ask"], "{gate}");
+        let Body::GateReturned { result: Returned::Error(error), .. } = &run.recorded[0] else {
+            panic!("{run:?}", run = run.words())
+        };
+        assert_eq!(error.kind(), "unknown");
+        assert!(run.heard().contains("may or may not have run"), "{}", run.heard());
+    }
+    // `done` does nothing but end: it is known what it would have done.
+    let run = Setup::default().cut_off(vec![call("done", "x")], vec![called("c1", "done", false)], false);
+    assert_eq!(run.words(), ["call done"]);
+}
+
+#[test]
+fn a_call_that_was_refused_is_refused_and_not_unknown() {
+    let run = Setup::default().cut_off(vec![call("absent", "x")], vec![called("c1", "absent", true)], true);
+    assert_eq!(run.words(), ["gate_returned", "observation", "sync", "ask"]);
+    assert!(run.heard().contains("absent"), "{}", run.heard());
+    // Even if it would be let through by now.
+    let run = Setup::default().cut_off(vec![call("write", "x")], vec![called("c1", "write", true)], true);
+    assert!(run.heard().contains("refused before the runtime was stopped"), "{}", run.heard());
+}
+
+#[test]
+fn a_turn_that_comes_out_otherwise_than_its_record_ends_with_what_is_known() {
+    let recorded = || vec![called("c1.1", "write", false), returned("c1.1", "written"), called("c1.2", "write", false)];
+    let mut run = Setup::code(Wards::default()).cut_off(vec![code("…"), code("…")], recorded(), true);
+    assert_eq!(run.words(), ["evaluate"]);
+    run.asks_gate("write", "x");
+    assert_eq!(run.words(), ["resume"]);
+    run.asks_gate("look", "x");
+    assert_eq!(run.words(), ["lose", "observation", "sync", "ask"]);
+    assert!(run.heard().contains("it called look where its record has a call of write"), "{}", run.heard());
+    // It ends before it has asked for what it has asked for.
+    let mut run = Setup::code(Wards::default()).cut_off(vec![code("…"), code("…")], recorded(), true);
+    run.asks_gate("write", "x");
+    run.evaluated(EvaluationOutcome::Done);
+    assert_eq!(run.words(), ["lose", "observation", "sync", "ask"]);
+    assert!(run.heard().contains("it ended where its record has a call of write"), "{}", run.heard());
 }

@@ -137,7 +137,7 @@ fn ended(ended: Result<Outcome, CastError>) -> Outcome {
 
 async fn uncut(plan: &Plan) -> Ran {
     let (store, done) = (store_of(&[]), Done::default());
-    let runtime = runtime(store.clone());
+    let runtime = runtime(Arc::clone(&store) as _);
     let mut entity = runtime.summon(&plan.cantrip(&runtime, &done), CastOptions::default()).unwrap();
     let outcome = ended(entity.send(&plan.script.to_string()).await);
     let root = (entity.loom(), entity.entity());
@@ -152,7 +152,7 @@ async fn resumed(plan: &Plan, kept: &[Sealed], root: (LoomId, EntityId)) -> Opti
         return None;
     }
     let (store, done) = (store_of(kept), Done::default());
-    let runtime = runtime(store.clone());
+    let runtime = runtime(Arc::clone(&store) as _);
     let cantrip = plan.cantrip(&runtime, &done);
     let mut entity = runtime.resume(&cantrip, root.0, root.1, &CastOptions::default()).unwrap();
     if !entity.is_unfinished() {

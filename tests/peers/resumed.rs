@@ -157,11 +157,11 @@ async fn a_host_that_is_gone_leaves_its_part_of_the_budget_set_aside() {
     let outcome = go_on(&stopped).await;
     assert_eq!(outcome.result, Some(json!("all")), "{outcome:?}");
     let entries = net.nodes[0].store.entries_of(stopped.root.1).unwrap();
-    let standing = entries.iter().filter_map(|sealed| match &sealed.entry.body {
+    let mut standing = entries.iter().filter_map(|sealed| match &sealed.entry.body {
         Body::Observation(seen) => seen.standing.as_deref(),
         _ => None,
     });
-    let last = standing.last().unwrap();
+    let last = standing.next_back().unwrap();
     assert_eq!((last.reserves.len(), last.reserves[0].tokens > 1_000), (1, true), "{last:?}");
 }
 

@@ -313,18 +313,19 @@ impl Entity {
                 return Admission::Ready(pending, Err(unknown.unwrap_or(error)));
             }
         };
-        match effect {
-            Effect::Cast { call, children, batch, .. } => {
-                let count = u64::try_from(children.len()).unwrap_or(u64::MAX);
-                self.nature.ledger.charge_recorded(Quantity::Children, count);
-                effects.push(Effect::Cast { call, children, batch, known, has_returned: recorded.has_returned });
-            }
-            _ if recorded.has_returned => return Admission::Ready(pending, Ok(Value::Null)),
-            effect => match self.in_flight(&gate, &recorded) {
-                Some(unknown) => return Admission::Ready(pending, Err(unknown)),
-                None => effects.push(effect),
-            },
+        if let Effect::Cast { call, children, batch, .. } = effect {
+            let count = u64::try_from(children.len()).unwrap_or(u64::MAX);
+            self.nature.ledger.charge_recorded(Quantity::Children, count);
+            effects.push(Effect::Cast { call, children, batch, known, has_returned: recorded.has_returned });
+            return Admission::Waits(pending);
         }
+        if recorded.has_returned {
+            return Admission::Ready(pending, Ok(Value::Null));
+        }
+        if let Some(unknown) = self.in_flight(&gate, &recorded) {
+            return Admission::Ready(pending, Err(unknown));
+        }
+        effects.push(effect);
         Admission::Waits(pending)
     }
 
@@ -445,20 +446,17 @@ impl Entity {
         now: &Now,
         effects: &mut Effects,
     ) -> (Result<Value, GateError>, u64) {
-        let (result, duration_us) = match acting.recorded.result(&pending.call) {
-            Some(RecordedResult { at_us, result, duration_us }) => {
-                acting.recorded_us = at_us;
-                if let (true, Ok(answer)) = (pending.gate == LLM_QUERY, &result) {
-                    self.charge_recorded_query(answer);
-                }
-                (result, duration_us)
+        let recorded = acting.recorded.result(&pending.call);
+        let (result, duration_us) = if let Some(RecordedResult { at_us, result, duration_us }) = recorded {
+            acting.recorded_us = at_us;
+            if let (true, Ok(answer)) = (pending.gate == LLM_QUERY, &result) {
+                self.charge_recorded_query(answer);
             }
-            None => {
-                let duration_us = now.us.saturating_sub(pending.since_us);
-                acting.recorded_us = now.us;
-                let result = self.record_result(pending, result, duration_us, effects);
-                (result, duration_us)
-            }
+            (result, duration_us)
+        } else {
+            let duration_us = now.us.saturating_sub(pending.since_us);
+            acting.recorded_us = now.us;
+            (self.record_result(pending, result, duration_us, effects), duration_us)
         };
         if let Ok(value) = &result {
             self.seen = self.seen.union(pending.exposure);

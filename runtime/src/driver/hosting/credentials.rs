@@ -8,8 +8,7 @@ use cantrip_gates::GateError;
 use crate::domain::ids::{EntityId, EntryId, LoomId, WriterKey};
 use crate::domain::loom::{Body, Sealed, ViewError};
 use crate::domain::members::{
-    Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Refused, Vouched,
-    relied_on,
+    Attestation, CheckedProof, CheckedRecord, Deed, Known, MemberRecord, ProvedEntry, Reader, Refused, relied_on,
 };
 use crate::domain::remote::{ByHost, Credentials, MEMBERS, Order, Refusal};
 use crate::driver::fault::{Fault, chain};
@@ -27,7 +26,7 @@ struct Shown {
     credentials: Arc<Credentials>,
 }
 
-fn denied(what: String) -> Refusal {
+pub(super) fn denied(what: String) -> Refusal {
     refuse(MEMBERS, GateError::Denied(what))
 }
 
@@ -57,12 +56,9 @@ impl Casts {
 impl Shown {
     /// Checks everything, and keeps it once all of it holds.
     fn keep(&self, store: &dyn LoomStore, standing: &Standing) -> Result<EntryId, Refusal> {
-        let proofs = self.proofs()?;
+        let proofs = checked(&self.credentials, self.loom)?;
         let attestations = &self.credentials.attestations;
-        let vouched = store.checked(attestations);
-        let vouched =
-            vouched.map_err(|error| denied(format!("what vouches for a key does not hold: {}", chain(&error))))?;
-        let admission = self.admission(store, &proofs, vouched)?;
+        let admission = self.admission(store, &proofs)?;
         self.delegation(&proofs)?;
         self.standing(store, standing, &proofs)?;
         // What leads nowhere is not kept: whoever sends it does so for nothing.
@@ -88,66 +84,31 @@ impl Shown {
         proofs.into_iter().filter(|proof| founds(proof) || needed.contains(&proof.id())).collect()
     }
 
-    fn proofs(&self) -> Result<Vec<CheckedProof>, Refusal> {
-        let loom = self.loom;
-        let check = |proof: &ProvedEntry| {
-            let proof = proof.clone().check();
-            let proof = proof
-                .map_err(|error| denied(format!("a proved entry of the order does not hold: {}", chain(&error))))?;
-            if proof.loom() == loom {
-                return Ok(proof);
-            }
-            Err(denied(format!(
-                "the proved entry {} is of loom {}, and the order is of {loom}",
-                proof.id(),
-                proof.loom()
-            )))
-        };
-        self.credentials.proofs.iter().map(check).collect()
-    }
-
     /// The admission by which this node may open the entity.
-    fn admission(&self, store: &dyn LoomStore, proofs: &[CheckedProof], vouched: Vouched) -> Result<EntryId, Refusal> {
-        let (loom, entity) = (self.loom, self.entity);
-        let Some(founding) = proofs.iter().find(|proof| matches!(proof.sealed().entry.body, Body::Founded { .. }))
-        else {
-            return Err(denied(format!("the order does not show who founded the loom {loom}")));
-        };
-        let mut known = Known::new(loom, vouched);
-        if let Some(record) = founder(store, founding.sealed())? {
-            known.founded_by(record);
-        }
-        for proof in proofs {
-            known.proved(proof);
-        }
-        let divided = store.proofs().map_err(|error| ours(&error))?;
-        for proof in divided.iter().filter(|proof| proof.loom == loom) {
-            known.divides(proof);
-        }
-        let (reader, own) = (Reader::new(&known), store.writer());
-        if let Some(Sealed { id, entry, .. }) = reader.later().next() {
-            let later = ViewError::Later { entry: *id, kind: entry.body.kind().to_owned() };
-            return Err(denied(later.to_string()));
-        }
-        match reader.may(own, Deed::Host(entity)) {
-            Ok(Some(admission)) => Ok(admission),
-            Ok(None) => Err(denied(format!(
-                "the order does not show that this node, whose key is {own}, was admitted for {entity}"
-            ))),
-            Err(why) => {
-                let of_entity = |proof: &&CheckedProof| matches!(&proof.sealed().entry.body, Body::Admitted(admitted) if admitted.scope.is_some_and(|scope| scope.entity == entity));
-                let why = match proofs.iter().rev().find(of_entity) {
-                    None => format!("the order shows no admission of a host for {entity}"),
-                    Some(proof) => match reader.counts(proof.id()) {
-                        Err(refused) => {
-                            format!("the admission {} of a host for {entity} decides nothing: {refused}", proof.id())
-                        }
-                        Ok(()) => format!("this node, whose key is {own}, may not open {entity}: {why}"),
-                    },
-                };
-                Err(denied(why))
-            }
-        }
+    fn admission(&self, store: &dyn LoomStore, proofs: &[CheckedProof]) -> Result<EntryId, Refusal> {
+        let entity = self.entity;
+        read_shown(store, self.loom, (&self.credentials, proofs), |reader| {
+            let own = store.writer();
+            let why = match reader.may(own, Deed::Host(entity)) {
+                Ok(Some(admission)) => return Ok(admission),
+                Ok(None) => {
+                    return Err(denied(format!(
+                        "the order does not show that this node, whose key is {own}, was admitted for {entity}"
+                    )));
+                }
+                Err(why) => why,
+            };
+            let of_entity = |proof: &&CheckedProof| matches!(&proof.sealed().entry.body, Body::Admitted(admitted) if admitted.scope.is_some_and(|scope| scope.entity == entity));
+            Err(denied(match proofs.iter().rev().find(of_entity) {
+                None => format!("the order shows no admission of a host for {entity}"),
+                Some(proof) => match reader.counts(proof.id()) {
+                    Err(refused) => {
+                        format!("the admission {} of a host for {entity} decides nothing: {refused}", proof.id())
+                    }
+                    Ok(()) => format!("this node, whose key is {own}, may not open {entity}: {why}"),
+                },
+            }))
+        })
     }
 
     /// That this node, if it keeps the loom, knows nothing against those who have admitted anybody. What they show was theirs to say once.
@@ -194,6 +155,52 @@ impl Shown {
     }
 }
 
+/// The proved entries of an order, checked.
+pub(super) fn checked(credentials: &Credentials, loom: LoomId) -> Result<Vec<CheckedProof>, Refusal> {
+    let check = |proof: &ProvedEntry| {
+        let proof = proof.clone().check();
+        let proof =
+            proof.map_err(|error| denied(format!("a proved entry of the order does not hold: {}", chain(&error))))?;
+        if proof.loom() == loom {
+            return Ok(proof);
+        }
+        let (id, of) = (proof.id(), proof.loom());
+        Err(denied(format!("the proved entry {id} is of loom {of}, and the order is of {loom}")))
+    };
+    credentials.proofs.iter().map(check).collect()
+}
+
+/// Reads what an order shows of a loom, before anything of it is kept.
+pub(super) fn read_shown<T>(
+    store: &dyn LoomStore,
+    loom: LoomId,
+    (credentials, proofs): (&Credentials, &[CheckedProof]),
+    read: impl FnOnce(&Reader<'_>) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let vouched = store.checked(&credentials.attestations);
+    let vouched =
+        vouched.map_err(|error| denied(format!("what vouches for a key does not hold: {}", chain(&error))))?;
+    let founding = proofs.iter().find(|proof| matches!(proof.sealed().entry.body, Body::Founded { .. }));
+    let founding = founding.ok_or_else(|| denied(format!("the order does not show who founded the loom {loom}")))?;
+    let mut known = Known::new(loom, vouched);
+    if let Some(record) = founder(store, founding.sealed())? {
+        known.founded_by(record);
+    }
+    for proof in proofs {
+        known.proved(proof);
+    }
+    let divided = store.proofs().map_err(|error| ours(&error))?;
+    for proof in divided.iter().filter(|proof| proof.loom == loom) {
+        known.divides(proof);
+    }
+    let reader = Reader::new(&known);
+    if let Some(Sealed { id, entry, .. }) = reader.later().next() {
+        let later = ViewError::Later { entry: *id, kind: entry.body.kind().to_owned() };
+        return Err(denied(later.to_string()));
+    }
+    read(&reader)
+}
+
 /// 1 000 keys. Of so many it is remembered; then all of it is asked for anew.
 const STANDING_KEPT: usize = 1_000;
 
@@ -206,7 +213,12 @@ pub(super) struct Standing(Mutex<HashMap<(LoomId, WriterKey), Against>>);
 
 impl Standing {
     /// What was written against a key: that it was expelled, or has two histories.
-    fn against(&self, store: &dyn LoomStore, loom: LoomId, key: WriterKey) -> Result<Option<Refused>, Fault> {
+    pub(super) fn against(
+        &self,
+        store: &dyn LoomStore,
+        loom: LoomId,
+        key: WriterKey,
+    ) -> Result<Option<Refused>, Fault> {
         let remembered = {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if known.len() >= STANDING_KEPT && !known.contains_key(&(loom, key)) {
@@ -236,7 +248,7 @@ fn needed_of(all: &[Attestation], keys: impl Iterator<Item = WriterKey>) -> Vec<
 }
 
 /// The member record in a founding entry.
-pub(super) fn founder(store: &dyn LoomStore, founding: &Sealed) -> Result<Option<CheckedRecord>, Refusal> {
+fn founder(store: &dyn LoomStore, founding: &Sealed) -> Result<Option<CheckedRecord>, Refusal> {
     let Body::Founded { member: Some(member), .. } = &founding.entry.body else { return Ok(None) };
     let record = MemberRecord::parse(member).and_then(|record| store.checked(&[Attestation::Member(record)]));
     let record = record

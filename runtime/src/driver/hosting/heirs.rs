@@ -13,12 +13,12 @@ use crate::domain::caller::Caller;
 use crate::domain::ids::{EntityId, LoomId, NodeAddress, NodeName, WriterKey};
 use crate::domain::limits::FENCE_STEP_MAX;
 use crate::domain::loom::{Body, Sealed};
-use crate::domain::members::{CheckedProof, Deed, Known, ProvedEntry, Reader};
+use crate::domain::members::{Deed, ProvedEntry};
 use crate::domain::remote::{MEMBERS, Order, Refusal};
 use crate::driver::fault::chain;
 use crate::ports::{LoomStore, StoreError};
 
-use super::credentials::founder;
+use super::credentials::{checked, denied, read_shown};
 use super::{Casts, ours, refuse};
 
 /// 1 000 entities. Of so many it is remembered who goes on with them; then it is read again.
@@ -128,41 +128,27 @@ impl Casts {
 
     fn keep_heir(&self, peer: &NodeName, order: &Order, parent: EntityId) -> Result<(), Refusal> {
         let (store, loom) = (&*self.0.runtime.host.store, order.loom);
-        let denied = |what: String| refuse(MEMBERS, GateError::Denied(what));
-        let check = |proof: &ProvedEntry| {
-            let proof = proof.clone().check();
-            proof.map_err(|error| denied(format!("a proved entry of the order does not hold: {}", chain(&error))))
-        };
-        let proofs = order.credentials.proofs.iter().map(check).collect::<Result<Vec<CheckedProof>, _>>()?;
-        if let Some(strange) = proofs.iter().find(|proof| proof.loom() != loom) {
-            return Err(denied(format!("the proved entry {} is of loom {}", strange.id(), strange.loom())));
-        }
-        let vouched = store.checked(&order.credentials.attestations);
-        let vouched =
-            vouched.map_err(|error| denied(format!("what vouches for a key does not hold: {}", chain(&error))))?;
-        let mut known = Known::new(loom, vouched);
-        let founding = proofs.iter().find(|proof| matches!(proof.sealed().entry.body, Body::Founded { .. }));
-        let founding =
-            founding.ok_or_else(|| denied(format!("the order does not show who founded the loom {loom}")))?;
-        if let Some(record) = founder(store, founding.sealed())? {
-            known.founded_by(record);
-        }
-        proofs.iter().for_each(|proof| known.proved(proof));
-        for proof in store.proofs().map_err(|error| ours(&error))?.iter().filter(|proof| proof.loom == loom) {
-            known.divides(proof);
-        }
-        let reader = Reader::new(&known);
+        let proofs = checked(&order.credentials, loom)?;
         let heir = proofs.iter().filter_map(|proof| Heir::of(proof.sealed(), parent)).max_by_key(Heir::rank);
         let heir = heir.ok_or_else(|| denied(format!("the order does not show who has adopted {parent}")))?;
         if heir.node != *peer {
-            return Err(denied(format!(
-                "the order shows that {} has adopted {parent}, and comes from {peer}",
-                heir.node
-            )));
+            let what = format!("the order shows that {} has adopted {parent}, and comes from {peer}", heir.node);
+            return Err(denied(what));
         }
-        if let Err(why) = reader.may(heir.writer, Deed::AdoptAny) {
-            let key = heir.writer;
-            return Err(denied(format!("who has adopted {parent}, with the key {key}, may not in this loom: {why}")));
+        let key = heir.writer;
+        read_shown(store, loom, (&order.credentials, &proofs), |reader| {
+            let may = reader.may(key, Deed::AdoptAny);
+            may.map_err(|why| {
+                denied(format!("who has adopted {parent}, with the key {key}, may not in this loom: {why}"))
+            })
+        })?;
+        // A node that keeps the loom may know better than what it is shown.
+        if store.logs(loom).map_err(|error| ours(&error))?.iter().any(|log| log.writer != store.writer())
+            && let Some(why) = self.0.standing.against(store, loom, key).map_err(|fault| ours(&fault))?
+        {
+            return Err(denied(format!(
+                "{parent} was adopted by {key}, of whom this node's copy of the loom says: {why}"
+            )));
         }
         let before = self.0.heirs.get(store, loom, parent).map_err(|error| ours(&error))?;
         let reach = before.as_ref().map_or(0, |before| before.epoch).saturating_add(FENCE_STEP_MAX);

@@ -78,14 +78,12 @@ impl Casts {
         }
         let Some((last, ended)) = episodes.last() else { return Err(theirs()) };
         if *last == Some(order.cast) {
-            return match ended {
-                None => Ok(Known::Entity { unfinished: true }),
-                Some(_) => {
-                    let tree = self.0.runtime.tree(order.loom).map_err(|fault| Box::new(ours(&fault)))?;
-                    let end = end_of(&**store, &tree, order.entity).map_err(|fault| Box::new(ours(&fault)))?;
-                    Ok(end.map_or(Known::Entity { unfinished: true }, |end| Known::Over(Box::new(end))))
-                }
-            };
+            if ended.is_none() {
+                return Ok(Known::Entity { unfinished: true });
+            }
+            let tree = self.0.runtime.tree(order.loom).map_err(|fault| Box::new(ours(&fault)))?;
+            let end = end_of(&**store, &tree, order.entity).map_err(|fault| Box::new(ours(&fault)))?;
+            return Ok(end.map_or(Known::Entity { unfinished: true }, |end| Known::Over(Box::new(end))));
         }
         if episodes.iter().any(|(cast, _)| *cast == Some(order.cast)) {
             let what = format!("the episode {} has ended, and others have followed it", order.cast);

@@ -75,6 +75,22 @@ fn r7_2_only_who_gave_an_admission_settles_it() {
 }
 
 #[test]
+fn r7_2_who_may_adopt_settles_what_another_has_cast() {
+    for (right, settles) in [(Right::Adopt, true), (Right::Write, false)] {
+        let (mut loom, admission) = with_member(&[Right::Write]);
+        let other = loom.admit(FOUNDER, None, Principal::Key(key(5)), &[Right::Write, right]);
+        let host = loom.host(2, Some(admission), Principal::Key(key(HOST)), (2, 6), HOST);
+        let opened = loom.open(HOST, Some(host), (2, 6), None);
+        let ends = vec![loom.end_of((HOST, 0))];
+        let settled = Settled { child: ent(2, 6), admission: host, ends, by: None, note: None };
+        let by = loom.write(5, None, None, Some(other), Body::Settled(Box::new(settled)));
+        let late = loom.step(HOST, ent(2, 6), opened);
+        assert_eq!(loom.counts(opened), Ok(()));
+        assert_eq!(loom.counts(late), if settles { Err(Refused::Settled(by)) } else { Ok(()) });
+    }
+}
+
+#[test]
 fn r7_2_the_cast_of_a_root_is_settled_beside_all_threads() {
     let (mut loom, admission) = with_member(&[Right::Write]);
     let child = ent(2, 6);
