@@ -62,7 +62,7 @@ impl Child {
             Ok(opener) => opener,
             Err(error) => return Ok(Err(error)),
         };
-        order.credentials = self.admit(loom, &opener, known).await?;
+        order.credentials = Box::pin(self.admit(loom, &opener, known)).await?;
         let ended = peers.cast(node, &order, home).await;
         let Err(PeerError::Refused { refusal, .. }) = &ended else { return Ok(ended) };
         if refusal.rule != MEMBERS {
@@ -70,7 +70,7 @@ impl Child {
         }
         match peers.identify(node, true).await {
             Ok(now) if now.key != opener.key => {
-                order.credentials = self.admit(loom, &now, known).await?;
+                order.credentials = Box::pin(self.admit(loom, &now, known)).await?;
                 Ok(peers.cast(node, &order, home).await)
             }
             Ok(_) | Err(_) => Ok(ended),
