@@ -34,7 +34,9 @@ struct Begun {
 async fn begin_in(net: &Net, loom: Option<LoomId>, place: Value, child: Value) -> Begun {
     let (a, cantrip) = (&net.nodes[0], family(net));
     let mut request = json!({ "intent": script(child), "gates": ["deed"] });
-    request["node"] = place;
+    if !place.is_null() {
+        request["node"] = place;
+    }
     let intent = script(json!([
         { "call": "deed", "args": { "deed": "before" } },
         { "call": "call_entity_batch", "args": { "requests": [request] } },
@@ -258,4 +260,26 @@ async fn nobody_else_gets_a_child_by_an_adoption() {
     let batch = gates.into_iter().find(|run| run.gate == "call_entity_batch").unwrap();
     let said = batch.result.unwrap().unwrap()[0]["error"].to_string();
     assert!(said.contains("the order shows that c has adopted") && said.contains("comes from a"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopter_goes_on_with_the_children_that_ran_beside_their_parent() {
+    let (net, stores, loom) = three(0).await;
+    let stopped = stop_in(&net, Some(loom), Value::Null, slow(60_000)).await;
+    net.nodes[0].store.sync(loom).await.unwrap();
+    hand_over(&stores[0], &stores[2], loom);
+    let (c, child) = (&net.nodes[2], net.nodes[2].runtime.tree(loom).unwrap().entities().nth(1).unwrap().0);
+    let adopting = adopted(&net, &stopped);
+    tokio::pin!(adopting);
+    let is_gone_on_with = async {
+        while c.runtime.tree(loom).unwrap().owner(child).map(|owner| owner.writer) != Some(c.store.writer()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        ended = &mut adopting => panic!("{ended:?}"),
+        () = is_gone_on_with => {}
+    }
+    assert_eq!(c.runtime.tree(loom).unwrap().entities().count(), 2, "no child is cast in its place");
+    assert_eq!((net.deeds.count("first"), net.deeds.count("second")), (1, 0));
 }
