@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cantrip_runtime::domain::budget::Ledger;
+use cantrip_runtime::domain::budget::{Ledger, Quantity};
 use cantrip_runtime::domain::cantrip::{Folding, Identity, Summary};
 use cantrip_runtime::domain::circle::{Circle, CircleDraft};
 use cantrip_runtime::domain::context::Shown;
@@ -600,6 +600,21 @@ fn prod_4_a_summary_keeps_the_beginning_of_what_was_said() {
     let Some(Body::Folded { .. }) = run.recorded.last() else { panic!("{:?}", run.kinds()) };
     let summary = run.question().messages[2].content().to_owned();
     assert!(summary.contains(&format!("{}…", "a".repeat(160))) && summary.chars().count() < 250, "{summary}");
+}
+
+#[test]
+fn what_a_turn_has_cost_that_is_given_up_for_something_else_is_spent() {
+    let mut run = Setup::default().at_rest();
+    let tokens = |prompt_tokens| Usage { prompt_tokens, ..Usage::default() };
+    let spent = Spent { gate_calls: 3, children: 1, usage: tokens(7), children_usage: tokens(5), ..Spent::default() };
+    let said = Utterance { usage: tokens(7), ..Utterance::default() };
+    let cut_off = CutOff { at_us: 5, said, answers: Vec::new(), entries: Vec::new(), spent, is_observed: false };
+    let standing = run.entity.give_up(&cut_off, 9);
+    assert_eq!((standing.spent, standing.spent_us), (Some(Spent { turns: 1, ..spent }), Some(9)));
+    assert_eq!(run.entity.nature().ledger.spent(Quantity::Tokens), 12);
+    run.step(Input::Intent { text: "something else".to_owned(), recorded: false, cast: None });
+    run.says("text");
+    assert_eq!(run.outcome().spent.gate_calls, 3);
 }
 
 fn called(call: &str, gate: &str, refused: bool) -> TurnPart {

@@ -149,10 +149,8 @@ impl Entity {
     /// Says what is known of a turn that a crash cut off, where something else is done than going on with it.
     /// What is true of the entity then is for the entry that says so.
     pub fn give_up(&mut self, cut_off: &CutOff, spent_us: u64) -> Standing {
-        let Spent { gate_calls, children, fuel, .. } = cut_off.spent;
         self.children_usage += cut_off.spent.children_usage;
-        self.nature.ledger.prepay(&Spent { gate_calls, children, fuel, ..Spent::default() });
-        self.nature.ledger.charge(Quantity::Tokens, cut_off.spent.children_usage.total());
+        self.nature.ledger.charge_all_recorded(&Spent { usage: Usage::default(), ..cut_off.spent });
         self.turn += 1;
         self.episode_turns += 1;
         self.charge_recorded(cut_off.said.usage);
