@@ -99,7 +99,7 @@ pub(super) struct Spoken {
     pub(super) recorded: Exposure,
     /// What its observation says had been spent by then, and for how long processes had had its episode.
     pub(super) standing: Option<Box<Standing>>,
-    /// What is recorded of it until it is observed, in its order.
+    /// What is recorded of it behind its utterance, in its order, until its entity speaks again.
     pub(super) entries: Vec<TurnEntry>,
     /// The loom that it is of, if that is another.
     pub(super) from: Option<LoomId>,
